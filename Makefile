@@ -1,0 +1,58 @@
+# Every target sets up what it needs; a second call reinstalls nothing.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+STUDIES := $(shell find tune_configs -name '*.yaml' ! -name '*.reference.yaml')
+
+# pip's own version is pinned because others resolve constraints in other ways.
+PIP_VERSION := 26.0
+
+.PHONY: study test test-all check format bench clean
+.DEFAULT_GOAL := test
+
+$(BIN)/python:
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed")'
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) install --quiet pip==$(PIP_VERSION)
+
+# The package and what it cannot do without.
+$(VENV)/.base: pyproject.toml constraints.txt | $(BIN)/python
+	$(PIP) install --quiet --constraint constraints.txt --editable .
+	touch $@
+
+# Every family and the tools for development.
+$(VENV)/.full: pyproject.toml constraints.txt | $(BIN)/python
+	$(PIP) install --quiet --constraint constraints.txt --editable '.[all,dev]'
+	touch $(VENV)/.base $@
+
+## Set up and run the quickstart study.
+study: $(VENV)/.base
+	$(BIN)/modicum run tune_configs/quickstart.yaml
+
+## The suite that a user runs: eight minutes at most on two cores.
+test: $(VENV)/.full
+	$(BIN)/python -m pytest -m 'not slow'
+
+## Real kills, browsers, documentation commands, slices of real studies: forty minutes at most.
+test-all: $(VENV)/.full
+	$(BIN)/python -m pytest
+
+## Format, lint, types, import directions, study files.
+check: $(VENV)/.full
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/modicum validate $(if $(MODICUM_DATA),,--no-data) $(STUDIES)
+
+format: $(VENV)/.full
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+## Benchmarks: ratios and figures, not tests.
+bench: $(VENV)/.full
+	$(BIN)/python tests/benchmarks/platform.py
+
+clean:
+	rm -rf $(VENV) runs .mypy_cache .ruff_cache .pytest_cache

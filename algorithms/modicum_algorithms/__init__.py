@@ -1,0 +1,1 @@
+"""The families of algorithms; each uses the platform only through `import modicum`."""

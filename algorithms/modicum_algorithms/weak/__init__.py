@@ -1,0 +1,1 @@
+"""Integrated weak learning (thesis chapter 3) and its baselines."""

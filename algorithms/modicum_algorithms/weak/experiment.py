@@ -1,0 +1,192 @@
+"""The experiment `weak`: accuracy against the number of strong labels."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import modicum as md
+from modicum_algorithms.weak import datasets
+
+_JOINT = {"method": ("iwl", "iwld")}
+
+
+class WeakLearningConfig(md.Config):
+    """Settings of the experiment; defaults are the thesis's (section 3.4.1) where it has one."""
+
+    dataset: str = md.setting(
+        datasets.EMBEDDED,
+        description="breast_cancer (embedded), a name under MODICUM_DATA/wrench, or a path to "
+        "a folder in WRENCH's format.",
+        identity=False,
+    )
+    features: str = md.setting(
+        "auto",
+        description="auto (given features if there are any, else tfidf), tfidf, a .npz file "
+        "with arrays train, valid and test, or a Hugging Face encoder for mean pooling.",
+        identity=False,
+    )
+    method: Literal["majority_vote", "labels_only", "iwl", "iwld"] = md.setting(
+        description="How the end model learns from votes and strong labels."
+    )
+    strong_fraction: float = md.setting(
+        0.0,
+        description="Fraction of the training split whose true labels are given.",
+        ge=0.0,
+        le=1.0,
+    )
+    hidden_units: int = md.setting(100, description="Units in each hidden layer.", ge=1, le=100_000)
+    hidden_layers: int = md.setting(2, description="Hidden layers.", ge=0, le=20)
+    learning_rate: float = md.setting(
+        1e-3, description="Adam's learning rate of the end model.", gt=0.0
+    )
+    batch_size: int = md.setting(
+        128, description="Mini-batch of each set in a step.", unit="rows", ge=1
+    )
+    max_iterations: int = md.setting(
+        10_000, description="Gradient steps at most.", unit="iterations", ge=1
+    )
+    evaluate_every: int = md.setting(
+        10, description="Steps between two looks at the validation split.", unit="iterations", ge=1
+    )
+    patience: int = md.setting(
+        300, description="Early stopping: how long without a better validation metric.", ge=1
+    )
+    patience_unit: Literal["iterations", "evaluations"] = md.setting(
+        "iterations",
+        description="What patience counts: iterations as in the thesis, evaluations as in WRENCH.",
+    )
+    early_stopping_metric: Literal["accuracy", "f1"] = md.setting(
+        "accuracy",
+        description="Validation metric of early stopping (the thesis's F1 is accuracy).",
+    )
+    strong_labels: Literal["vote", "replace"] = md.setting(
+        "vote",
+        description="How strong labels join: as one more labeling function (-V, as in table "
+        "3.2), or replacing the denoised label (-S, appendix A.1).",
+        used_by={"method": ("majority_vote",)},
+    )
+    uncovered: Literal["drop", "uniform"] = md.setting(
+        "drop",
+        description="Rows without any vote: left out (as WRENCH does), or trained towards the "
+        "uniform distribution.",
+        used_by={"method": ("majority_vote",)},
+    )
+    abstain: Literal["emission", "missing"] = md.setting(
+        "emission",
+        description="An abstain is an outcome with a probability (section 3.2.1), or is left "
+        "out of the product.",
+        used_by=_JOINT,
+    )
+    lambda_strong: float = md.setting(
+        1.0, description="Weight of the strong term, equation 3.7.", ge=0.0, used_by=_JOINT
+    )
+    lambda_weak: float = md.setting(
+        1.0, description="Weight of the weak term, equation 3.7.", ge=0.0, used_by=_JOINT
+    )
+    transition_smoothing: float = md.setting(
+        1.0,
+        description="Added to the majority-vote counts that the transitions start from.",
+        gt=0.0,
+        used_by=_JOINT,
+    )
+    transition_learning_rate: float = md.setting(
+        1e-3,
+        description="Adam's learning rate of the transition matrices.",
+        gt=0.0,
+        used_by={"method": ("iwl",)},
+    )
+    label_network_learning_rate: float = md.setting(
+        1e-3,
+        description="Adam's learning rate of the network that makes the transition matrices.",
+        gt=0.0,
+        used_by={"method": ("iwld",)},
+    )
+    save_model: bool = md.setting(
+        False, description="Keep the trained model as a checkpoint.", identity=False
+    )
+
+
+class WeakLearning(md.Experiment[WeakLearningConfig]):
+    """Weak supervision: labeling functions and a few strong labels (chapter 3)."""
+
+    name = "weak"
+    version = "1"
+    budget_unit = "labels"
+    Config = WeakLearningConfig
+    uses_torch = True
+    metrics: ClassVar[Mapping[str, md.Metric]] = {
+        "test/accuracy": md.Metric("Accuracy on the test split.", goal="max"),
+        "test/f1": md.Metric(
+            "F1 on the test split: of class 1 if there are two, else the macro mean.", goal="max"
+        ),
+        "validation/accuracy": md.Metric("Accuracy on the validation split.", goal="max"),
+        "validation/f1": md.Metric("F1 on the validation split.", goal="max"),
+        "evaluation/labels": md.Metric(
+            "Labels of the validation split, used for early stopping.",
+            unit="labels",
+            evaluation_cost=True,
+        ),
+        "train/coverage": md.Metric("Share of training rows with at least one vote."),
+        "train/iterations": md.Metric("Gradient steps made.", unit="iterations"),
+        "train/best_iteration": md.Metric("Step whose weights were restored.", unit="iterations"),
+        "train/seconds": md.Metric("Time of the training loop.", unit="s", timing=True),
+    }
+
+    def check(self, config: WeakLearningConfig) -> None:
+        """Refuse what cannot be trained on the data at hand."""
+        data = datasets.load(config.dataset, config.features)
+        rows = len(data.train)
+        if config.method == "labels_only" and config.strong_fraction == 0:
+            raise md.InputError(
+                "strong_fraction: labels_only learns from strong labels alone, so it must be "
+                "more than 0"
+            )
+        if config.strong_fraction > 0 and (data.train.labels_N < 0).any():
+            raise md.InputError(
+                f"strong_fraction: must be 0 on {config.dataset!r}, which has training rows "
+                "without labels"
+            )
+        if config.method != "labels_only" and not (data.train.votes_NK >= 0).any():
+            raise md.InputError(
+                f"method: {config.method} needs votes, but every labeling function of "
+                f"{config.dataset!r} abstains on all {rows} training rows"
+            )
+
+    def data_digests(self, config: WeakLearningConfig) -> Mapping[str, str]:
+        """Digests of the data set and its features."""
+        return datasets.data_digests(config.dataset, config.features)
+
+    def saves_checkpoints(self, config: WeakLearningConfig) -> bool:
+        """Only on request."""
+        return config.save_model
+
+    def run(self, config: WeakLearningConfig, trial: md.Trial) -> Iterator[md.Record]:
+        """Train the end model once; the record's budget is the number of strong labels."""
+        from modicum_algorithms.weak.training import train
+
+        data = datasets.load(config.dataset, config.features)
+        result = train(config, data, trial)
+        trial.log.info(
+            "%d strong labels, %d iterations, best at %d",
+            result.strong_labels,
+            result.fitted.iterations,
+            result.fitted.best_iteration,
+        )
+        metrics: dict[str, Any] = {
+            "test/accuracy": result.test.accuracy,
+            "test/f1": result.test.f1,
+            "validation/accuracy": result.fitted.validation.accuracy,
+            "validation/f1": result.fitted.validation.f1,
+            "evaluation/labels": len(data.valid),
+            "train/coverage": float((data.train.votes_NK >= 0).any(1).mean()),
+            "train/iterations": result.fitted.iterations,
+            "train/best_iteration": result.fitted.best_iteration,
+            "train/seconds": result.seconds,
+        }
+        checkpoint: Path | None = None
+        if config.save_model:
+            checkpoint = trial.scratch / "model"
+            result.save(checkpoint, config, data.classes)
+        yield md.Record(budget=result.strong_labels, metrics=metrics, checkpoint=checkpoint)

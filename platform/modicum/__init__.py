@@ -1,0 +1,60 @@
+"""Modicum: how far can a model get on a small budget of data?
+
+The names here are the whole interface: experiments, families of algorithms included, use the
+platform through `import modicum as md` alone. Heavy parts are imported when first used.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from modicum.errors import InputError
+from modicum.experiment import (
+    Bundle,
+    Config,
+    Experiment,
+    Metric,
+    Record,
+    Resources,
+    setting,
+)
+from modicum.space import grid
+from modicum.trial import Trial, derive_seed
+
+if TYPE_CHECKING:
+    from modicum import data
+    from modicum.results import Results, load_results
+    from modicum.study import Study
+
+__all__ = [
+    "Bundle",
+    "Config",
+    "Experiment",
+    "InputError",
+    "Metric",
+    "Record",
+    "Resources",
+    "Results",
+    "Study",
+    "Trial",
+    "data",
+    "derive_seed",
+    "grid",
+    "load_results",
+    "setting",
+]
+
+_LATER = {
+    "Study": "modicum.study",
+    "Results": "modicum.results",
+    "load_results": "modicum.results",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LATER:
+        return getattr(importlib.import_module(_LATER[name]), name)
+    if name == "data":
+        return importlib.import_module("modicum.data")
+    raise AttributeError(f"module 'modicum' has no attribute {name!r}")

@@ -1,0 +1,216 @@
+"""The command line. Exit codes: 0 done, 1 some trial failed, 2 the input was wrong."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from modicum.errors import InputError
+from modicum.registry import command_groups, experiment_names, get_experiment
+
+app = typer.Typer(
+    name="modicum",
+    help="Experiments in data-efficient deep learning: budget is the x-axis.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+Config = Annotated[Path, typer.Argument(help="Study file (YAML).", show_default=False)]
+
+
+@app.command()
+def run(
+    config: Config,
+    out: Annotated[
+        str | None, typer.Option(help="Run folder or URI; runs/NAME if left out.")
+    ] = None,
+    seeds: Annotated[
+        int | None, typer.Option(help="Number of seeds, instead of the file's.")
+    ] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="Replace a setting: key=value, value as YAML. Repeatable."),
+    ] = None,
+    local: Annotated[bool, typer.Option("--local", help="In this process, without Ray.")] = False,
+    address: Annotated[str | None, typer.Option(help="A running Ray cluster (host:port).")] = None,
+    cpus: Annotated[
+        int | None, typer.Option(help="CPUs of the cluster started here.", min=1)
+    ] = None,
+    tables: Annotated[str, typer.Option(help="text, markdown or latex.")] = "text",
+    quiet: Annotated[bool, typer.Option("--quiet", help="No progress display.")] = False,
+) -> None:
+    """Run a study. Running it again with the same folder continues or extends it."""
+    if tables not in {"text", "markdown", "latex"}:
+        raise InputError(f"--tables: expected text, markdown or latex, got {tables!r}")
+    from modicum.study import Study
+
+    study = Study.from_yaml(config, overrides=_overrides(set_ or []), seeds=seeds)
+    results = study.run(
+        out,
+        runner="local" if local else "ray",
+        address=address,
+        cpus=cpus,
+        quiet=quiet,
+        command=shlex.join(["modicum", *sys.argv[1:]]),
+    )
+    _print_results(results, tables)
+    if results.failed:
+        raise typer.Exit(1)
+
+
+def _overrides(pairs: Sequence[str]) -> dict[str, Any]:
+    from modicum.yaml_io import parse_yaml
+
+    found: dict[str, Any] = {}
+    for pair in pairs:
+        name, sign, value = pair.partition("=")
+        if not sign or not name:
+            raise InputError(f"--set: expected key=value, got {pair!r}")
+        found[name] = parse_yaml(value, f"--set {name}")
+    return found
+
+
+def _print_results(results: Any, form: str) -> None:
+    for table in results.tables():
+        if form == "markdown":
+            print(f"{table.title}\n\n{table.to_markdown()}")
+        elif form == "latex":
+            print(f"% {table.title}\n{table.to_latex()}")
+        else:
+            print(table.to_text(styled=sys.stdout.isatty()))
+    for trial in results.failed:
+        place = results.folder.display("trials", trial.id, "error.txt")
+        print(f"failed: {trial.error} ({place})", file=sys.stderr)
+    print(f"report: {results.folder.display('report.html')}")
+
+
+@app.command()
+def report(
+    folder: Annotated[str, typer.Argument(help="Run folder or URI.", show_default=False)],
+    out: Annotated[
+        str | None, typer.Option(help="File to write; FOLDER/report.html if left out.")
+    ] = None,
+    tables: Annotated[str, typer.Option(help="text, markdown or latex.")] = "text",
+) -> None:
+    """Write the report of a run folder as it stands, and print its tables."""
+    if tables not in {"text", "markdown", "latex"}:
+        raise InputError(f"--tables: expected text, markdown or latex, got {tables!r}")
+    from modicum.results import load_results
+
+    results = load_results(folder)
+    where = results.report(out or results.folder.display("report.html"))
+    for table in results.tables():
+        text = {"markdown": table.to_markdown, "latex": table.to_latex}.get(tables)
+        print(table.to_text(styled=sys.stdout.isatty()) if text is None else text())
+    print(f"report: {where}")
+
+
+@app.command(name="list")
+def list_() -> None:
+    """List the experiments that are installed."""
+    for name in experiment_names():
+        try:
+            experiment = get_experiment(name)
+        except InputError as error:
+            print(f"{name:16} not usable: {error}")
+            continue
+        summary = (type(experiment).__doc__ or "").strip().splitlines()[0]
+        print(f"{name:16} budget: {experiment.budget_unit:14} {summary}")
+
+
+@app.command()
+def describe(
+    experiment: Annotated[str, typer.Argument(help="Name of an experiment.", show_default=False)],
+) -> None:
+    """Show an experiment's settings (with defaults and units) and its metrics."""
+    from modicum.experiment import settings_of
+
+    found = get_experiment(experiment)
+    print(f"{found.name} {found.version}; budget: {found.budget_unit}\n\nsettings")
+    for info in settings_of(found.Config).values():
+        default = "required" if info.required else f"default {info.default}"
+        unit = f" {info.unit}" if info.unit else ""
+        limits = "".join(f", {name} {value}" for name, value in info.limits.items())
+        print(f"  {info.name}: {info.kind} ({default}{unit}{limits})\n      {info.description}")
+        for other, values in (info.used_by or {}).items():
+            print(f"      only with {other}: {', '.join(values)}")
+    print("\nmetrics")
+    for name, metric in found.metrics.items():
+        goal = {"max": "more is better", "min": "less is better", None: ""}[metric.goal]
+        notes = ", ".join(part for part in (metric.unit, goal) if part)
+        print(f"  {name}: {metric.description}" + (f" ({notes})" if notes else ""))
+
+
+@app.command()
+def validate(
+    configs: Annotated[list[Path], typer.Argument(help="Study files.", show_default=False)],
+    no_data: Annotated[
+        bool, typer.Option("--no-data", help="Check names and values only, not the data.")
+    ] = False,
+) -> None:
+    """Check study files without running anything."""
+    from modicum.study import Study
+
+    wrong = 0
+    for path in configs:
+        try:
+            study = Study.from_yaml(path)
+            count = study.size
+            if not no_data:
+                count = max(count, len(study.trials)) if study.spec.search else len(study.trials)
+        except InputError as error:
+            print(f"{path}: error: {str(error).removeprefix(f'{path}: ')}", file=sys.stderr)
+            wrong += 1
+            continue
+        print(f"{path}: {count} trials")
+    if wrong:
+        raise typer.Exit(2)
+
+
+@app.command()
+def doctor() -> None:
+    """Say what this machine has: versions, Ray's authentication, accelerators, keys, data."""
+    from modicum.doctor import findings
+
+    for name, text in findings():
+        print(f"{name:22} {text}")
+
+
+def _add_command_groups() -> None:
+    for name, point in command_groups().items():
+        app.add_typer(point.load(), name=name)
+
+
+def main() -> None:
+    """Entry point: turn a user's mistake into one line and exit code 2."""
+    warnings.showwarning = _show_warning
+    _add_command_groups()
+    try:
+        app(standalone_mode=True)
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("interrupted; run the same command again to continue", file=sys.stderr)
+        sys.exit(130)
+
+
+def _show_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: object = None,
+    line: str | None = None,
+) -> None:
+    if category is UserWarning or os.environ.get("PYTHONWARNINGS"):
+        print(f"warning: {message}", file=sys.stderr)

@@ -1,0 +1,91 @@
+"""Connecting to Ray: a private cluster for this run, or one that is already there."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from modicum.errors import InputError
+
+# Environment of the driver that trials need on whichever node they run. Never a secret:
+# Ray's job API shows a runtime environment to anyone who may ask.
+FORWARDED = ("MODICUM_DATA", "MODICUM_CACHE")
+
+_QUIET = {
+    # Tune would write a JSON, a CSV and a TensorBoard log per trial; records have a home.
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    # Tune's own snapshots are not used: the run folder knows what is finished.
+    "TUNE_GLOBAL_CHECKPOINT_S": "3600",
+    # Trials keep the working directory they were started in.
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",
+}
+
+
+@contextmanager
+def connected(address: str | None = None, cpus: int | None = None) -> Iterator[None]:
+    """Be connected to Ray for the length of a run.
+
+    Uses the connection that the program already has; else the cluster at `address` or in
+    `RAY_ADDRESS` (as inside a Ray job); else starts a private cluster on this machine and
+    stops it afterwards. Ray turns token authentication on for clusters that it starts so.
+
+    Args:
+        address: `host:port` of a running cluster, or None.
+        cpus: CPUs of a private cluster; all of the machine's if None.
+
+    Raises:
+        InputError: No cluster answers at the address.
+    """
+    for name, value in _QUIET.items():
+        os.environ.setdefault(name, value)
+    # Relative paths would mean something else in a worker's working directory.
+    for name in FORWARDED:
+        if os.environ.get(name):
+            os.environ[name] = str(Path(os.environ[name]).absolute())
+    import ray
+
+    if ray.is_initialized():
+        if address is not None:
+            raise InputError("address: this program is already connected to a Ray cluster")
+        yield
+        return
+    target = address or os.environ.get("RAY_ADDRESS") or "local"
+    try:
+        if target == "local":
+            ray.init(
+                address="local",
+                num_cpus=cpus,
+                include_dashboard=False,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+            )
+        else:
+            ray.init(
+                address=target,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+                runtime_env={"env_vars": _forwarded()},
+            )
+    except ConnectionError as error:
+        raise InputError(f"address: no Ray cluster answers at {target!r} ({error})") from error
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def _forwarded() -> dict[str, str]:
+    names = (*FORWARDED, *_QUIET)
+    return {name: os.environ[name] for name in names if os.environ.get(name)}
+
+
+def node_resources() -> list[Mapping[str, float]]:
+    """Resources of every live node of the connected cluster."""
+    import ray
+
+    nodes: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
+    return [node["Resources"] for node in nodes if node["Alive"]]

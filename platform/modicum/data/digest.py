@@ -1,0 +1,51 @@
+"""Digests of data, so that changed data is never mistaken for the same."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+
+_LENGTH = 16
+
+
+def digest_files(paths: Iterable[Path]) -> str:
+    """Digest of the contents and names of files, whatever folder they lie in.
+
+    A file is read once per process as long as its size and time stay the same.
+    """
+    total = hashlib.sha256()
+    for path in sorted(paths, key=lambda p: p.name):
+        status = path.stat()
+        total.update(f"{path.name}\0".encode())
+        total.update(_digest_file(path, status.st_size, status.st_mtime_ns))
+    return total.hexdigest()[:_LENGTH]
+
+
+def digest_folder(folder: Path) -> str:
+    """Digest of every file under a folder, their relative paths included."""
+    total = hashlib.sha256()
+    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
+        status = path.stat()
+        total.update(f"{path.relative_to(folder).as_posix()}\0".encode())
+        total.update(_digest_file(path, status.st_size, status.st_mtime_ns))
+    return total.hexdigest()[:_LENGTH]
+
+
+@lru_cache(maxsize=4096)
+def _digest_file(path: Path, size: int, time: int) -> bytes:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").digest()
+
+
+def digest_arrays(arrays: Mapping[str, np.ndarray]) -> str:
+    """Digest of named arrays: names, types, shapes and contents."""
+    total = hashlib.sha256()
+    for name in sorted(arrays):
+        array = np.ascontiguousarray(arrays[name])
+        total.update(f"{name}\0{array.dtype.str}\0{array.shape}\0".encode())
+        total.update(array.tobytes())
+    return total.hexdigest()[:_LENGTH]

@@ -1,0 +1,63 @@
+"""Where data and caches lie."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from modicum.errors import InputError
+
+DATA_VARIABLE = "MODICUM_DATA"
+CACHE_VARIABLE = "MODICUM_CACHE"
+
+
+def data_folder() -> Path | None:
+    """The folder that `MODICUM_DATA` names; None if it is unset.
+
+    Raises:
+        InputError: It names something that is not a folder.
+    """
+    named = os.environ.get(DATA_VARIABLE)
+    if not named:
+        return None
+    folder = Path(named).expanduser().absolute()
+    if not folder.is_dir():
+        raise InputError(f"{DATA_VARIABLE}: {named!r} is not a folder")
+    return folder
+
+
+def find_data(name: str, under: str = "", field: str = "dataset") -> Path:
+    """A data set's folder: a path as given, or a name under `MODICUM_DATA`.
+
+    Args:
+        name: `./folder`, an absolute path, or a name.
+        under: Subfolder of `MODICUM_DATA` in which names are looked up.
+        field: Setting to name in an error.
+
+    Raises:
+        InputError: There is no such folder.
+    """
+    path = Path(name).expanduser()
+    if path.is_absolute() or name.startswith("."):
+        if not path.is_dir():
+            raise InputError(f"{field}: no folder at {name!r}")
+        return path.absolute()
+    root = data_folder()
+    if root is None:
+        raise InputError(
+            f"{field}: {name!r} is looked for under {DATA_VARIABLE}, which is unset; "
+            "set it, or give a path that starts with '/' or './'"
+        )
+    place = root / under / name
+    if not place.is_dir():
+        available = sorted(p.name for p in (root / under).glob("*") if p.is_dir())
+        raise InputError(
+            f"{field}: no {name!r} under {root / under} (there: {', '.join(available) or 'none'})"
+        )
+    return place
+
+
+def cache_folder() -> Path:
+    """Where computed features are kept: `MODICUM_CACHE`, or `~/.cache/modicum`."""
+    named = os.environ.get(CACHE_VARIABLE)
+    return Path(named).expanduser().absolute() if named else Path.home() / ".cache" / "modicum"

@@ -1,0 +1,79 @@
+"""The one exception that means "the user's input was wrong"."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping
+
+from pydantic import BaseModel, ValidationError
+
+
+class InputError(ValueError):
+    """A mistake in what the user gave: one sentence naming the field and what is allowed.
+
+    The command line prints it without a traceback and exits with 2. It is raised before
+    anything starts, so nothing is half done and nothing is lost.
+    """
+
+
+def unknown_name(kind: str, name: object, allowed: Iterable[str]) -> InputError:
+    """An `InputError` for a name that does not exist, with the nearest one suggested."""
+    names = sorted(allowed)
+    near = difflib.get_close_matches(str(name), names, n=1)
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    listing = ", ".join(names) if names else "none"
+    return InputError(f"unknown {kind} {name!r}{hint} (allowed: {listing})")
+
+
+def from_validation(
+    error: ValidationError, model: type[BaseModel], where: str = "", given: object = None
+) -> InputError:
+    """Turn pydantic's report into one sentence about its first problem.
+
+    Args:
+        error: What pydantic raised.
+        model: The model that was validated; its field names are the allowed keys.
+        where: What was validated, for example `"study quickstart.yaml"`.
+        given: The raw input; its value is quoted instead of pydantic's converted one.
+    """
+    first = error.errors(include_url=False)[0]
+    path = ".".join(str(part) for part in first["loc"])
+    prefix = f"{where}: " if where else ""
+    if first["type"] == "extra_forbidden":
+        parent = _model_at(model, first["loc"][:-1])
+        allowed = list(parent.model_fields) if parent is not None else []
+        return InputError(f"{prefix}{unknown_name('setting', path, allowed)}")
+    message = first["msg"].removeprefix("Value error, ").removeprefix("Assertion failed, ")
+    if first["type"] in {"missing", "value_error"}:
+        return InputError(f"{prefix}{path + ': ' if path else ''}{_lower_first(message)}")
+    value = _value_at(given, first["loc"], default=first.get("input"))
+    return InputError(f"{prefix}{path}: {_lower_first(message)} (got {value!r})")
+
+
+def _lower_first(text: str) -> str:
+    return text[:1].lower() + text[1:]
+
+
+def _value_at(given: object, path: tuple[int | str, ...], default: object) -> object:
+    value = given
+    for part in path:
+        if isinstance(value, Mapping) and part in value:
+            value = value[part]
+        else:
+            return default
+    return value
+
+
+def _model_at(model: type[BaseModel], path: tuple[int | str, ...]) -> type[BaseModel] | None:
+    current: type[BaseModel] | None = model
+    for part in path:
+        field = current.model_fields.get(str(part)) if current is not None else None
+        candidates = [] if field is None else [field.annotation, *_arguments(field.annotation)]
+        current = next(
+            (c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel)), None
+        )
+    return current
+
+
+def _arguments(annotation: object) -> list[object]:
+    return list(getattr(annotation, "__args__", ()))

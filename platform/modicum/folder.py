@@ -1,0 +1,127 @@
+"""A run folder on any filesystem that pyarrow reaches (a local path, `s3://`, `gs://`, ...)."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from modicum.errors import InputError
+
+if TYPE_CHECKING:
+    from pyarrow.fs import FileSystem
+
+
+class RunFolder:
+    """Files of one run, by path relative to its root.
+
+    Writes replace a file as a whole: on a local disk through a rename, on object stores by
+    their nature, so a reader or a killed writer never leaves half a file behind.
+    """
+
+    def __init__(self, location: str | Path) -> None:
+        """Open a folder; nothing is created yet.
+
+        Args:
+            location: A path, or a URI of a filesystem that pyarrow knows.
+
+        Raises:
+            InputError: The URI names a filesystem that cannot be opened.
+        """
+        from pyarrow import fs
+
+        text = os.fspath(location)
+        self.filesystem: FileSystem
+        if "://" in text:
+            try:
+                self.filesystem, self.root = fs.FileSystem.from_uri(text)
+            except Exception as error:
+                raise InputError(f"--out {text!r}: {error}") from error
+            self.uri = text.rstrip("/")
+        else:
+            path = Path(text).expanduser().absolute()
+            self.filesystem, self.root = fs.LocalFileSystem(), str(path)
+            self.uri = str(path)
+        self.root = self.root.rstrip("/")
+        self._made: set[str] = set()
+
+    @property
+    def local(self) -> Path | None:
+        """The folder's path when it lies on this machine's own filesystem."""
+        from pyarrow import fs
+
+        return Path(self.root) if isinstance(self.filesystem, fs.LocalFileSystem) else None
+
+    def path(self, *parts: str) -> str:
+        """The filesystem's own path of a member."""
+        return "/".join((self.root, *parts))
+
+    def display(self, *parts: str) -> str:
+        """What to show the user for a member: a path, or the URI."""
+        return "/".join((self.uri, *parts))
+
+    def check_writable(self) -> None:
+        """Write and remove a probe.
+
+        Raises:
+            InputError: The folder cannot be written.
+        """
+        try:
+            self.write_text("writable", ".probe")
+            self.filesystem.delete_file(self.path(".probe"))
+        except OSError as error:
+            raise InputError(
+                f"--out {self.uri!r}: the folder cannot be written ({error})"
+            ) from error
+
+    def exists(self, *parts: str) -> bool:
+        """Whether a member exists."""
+        from pyarrow import fs
+
+        return bool(self.filesystem.get_file_info(self.path(*parts)).type != fs.FileType.NotFound)
+
+    def folders(self, *parts: str) -> list[str]:
+        """Names of the folders directly under a member, sorted; none if it does not exist."""
+        from pyarrow import fs
+
+        selector = fs.FileSelector(self.path(*parts), allow_not_found=True)
+        found = self.filesystem.get_file_info(selector)
+        return sorted(info.base_name for info in found if info.type == fs.FileType.Directory)
+
+    def read_bytes(self, *parts: str) -> bytes:
+        """Contents of a member."""
+        with self.filesystem.open_input_stream(self.path(*parts)) as stream:
+            return bytes(stream.read())
+
+    def read_text(self, *parts: str) -> str:
+        """Contents of a member, as UTF-8."""
+        return self.read_bytes(*parts).decode()
+
+    def read_json(self, *parts: str) -> Any:
+        """Contents of a member, as JSON."""
+        return json.loads(self.read_bytes(*parts))
+
+    def write_bytes(self, content: bytes, *parts: str) -> None:
+        """Replace a member as a whole."""
+        target = self.path(*parts)
+        parent = target.rsplit("/", 1)[0]
+        if parent not in self._made:
+            self.filesystem.create_dir(parent, recursive=True)
+            self._made.add(parent)
+        if self.local is None:
+            with self.filesystem.open_output_stream(target) as stream:
+                stream.write(content)
+            return
+        temporary = f"{target}.{os.getpid()}.tmp"
+        with open(temporary, "wb") as file:
+            file.write(content)
+        os.replace(temporary, target)
+
+    def write_text(self, content: str, *parts: str) -> None:
+        """Replace a member as a whole, as UTF-8."""
+        self.write_bytes(content.encode(), *parts)
+
+    def write_json(self, content: Any, *parts: str) -> None:
+        """Replace a member as a whole, as indented JSON."""
+        self.write_text(json.dumps(content, indent=1), *parts)

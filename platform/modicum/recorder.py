@@ -1,0 +1,253 @@
+"""The driver's side of a run: what every trial reported, kept in the run folder.
+
+Trials never write here. Runners hand their messages to a `Recorder`, which alone writes
+`trials/<id>/` and knows what is finished.
+"""
+
+from __future__ import annotations
+
+import json
+import socket
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from modicum.execution import EndMessage, RecordMessage
+from modicum.experiment import Experiment
+from modicum.folder import RunFolder
+from modicum.identity import TrialPlan
+
+Status = Literal["pending", "running", "finished", "failed", "stopped"]
+
+# A running trial's records reach the disk at most this many seconds late.
+FLUSH_SECONDS = 5.0
+
+
+@dataclass
+class TrialState:
+    """What is known of one trial.
+
+    Attributes:
+        plan: The trial.
+        status: `stopped` means ended early by a scheduler: not finished, in no cell.
+        attempt: Counts starts, from 0.
+        rows: Its records: `budget`, `seconds` and the metrics.
+        checkpoint: Where the last checkpoint lies, relative to the run folder.
+    """
+
+    plan: TrialPlan
+    status: Status = "pending"
+    attempt: int = -1
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    checkpoint: str | None = None
+    commit: str | None = None
+    host: str | None = None
+    started: float | None = None
+    ended: float | None = None
+    error: str | None = None
+    log: str = ""
+    flushed: float = 0.0
+    reused: bool = False
+
+    def value(self, metric: str) -> Any:
+        """The metric's value in the last record that has it, or None."""
+        return next((row[metric] for row in reversed(self.rows) if metric in row), None)
+
+
+class Recorder:
+    """Collects messages and keeps the run folder in step.
+
+    Args:
+        folder: The run folder.
+        experiment: What the trials run.
+        commit: Version of the code that is running, recorded with every trial.
+        keep_stopped: Leave trials that a scheduler stopped in an earlier run as they are,
+            rather than run them to their end.
+        on_change: Called after every change, for a progress display.
+    """
+
+    def __init__(
+        self,
+        folder: RunFolder,
+        experiment: Experiment[Any],
+        commit: str | None = None,
+        keep_stopped: bool = False,
+        on_change: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.folder = folder
+        self.experiment = experiment
+        self.commit = commit
+        self.keep_stopped = keep_stopped
+        self.trials: dict[str, TrialState] = {}
+        self.on_change = on_change
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """A recorder stays in its driver: Tune, which pickles what it is given, keeps None."""
+        return type(None), ()
+
+    def __deepcopy__(self, memo: object) -> Recorder:
+        return self
+
+    def add(self, plans: Iterable[TrialPlan]) -> None:
+        """Register trials; those that are finished in the folder are taken over as they are."""
+        for plan in plans:
+            if plan.id not in self.trials:
+                self.trials[plan.id] = self._load(plan)
+        self._write_plan()
+        self.on_change()
+
+    def unfinished(self) -> list[TrialPlan]:
+        """The registered trials that still have to run."""
+        return [state.plan for state in self.trials.values() if state.status == "pending"]
+
+    def count(self, status: Status) -> int:
+        """How many registered trials have this status."""
+        return sum(state.status == status for state in self.trials.values())
+
+    def start(self, trial_id: str) -> TrialState:
+        """A trial starts, or starts again from its last checkpoint."""
+        state = self.trials[trial_id]
+        state.status = "running"
+        state.attempt += 1
+        state.started = time.time()
+        state.ended = state.error = None
+        state.commit = self.commit
+        state.host = socket.gethostname()
+        self._write(state)
+        self.on_change()
+        return state
+
+    def record(self, trial_id: str, message: RecordMessage, host: str | None = None) -> None:
+        """A record arrived. One with an index seen before replaces it and all after it."""
+        state = self.trials[trial_id]
+        del state.rows[message.index :]
+        state.rows.append({"budget": message.budget, "seconds": message.seconds, **message.metrics})
+        state.log += message.log
+        state.host = host or state.host
+        if time.monotonic() - state.flushed > FLUSH_SECONDS:
+            self._write(state)
+        self.on_change()
+
+    def saved_checkpoint(self, trial_id: str, where: str) -> None:
+        """A checkpoint after the last record is safe at this place in the run folder."""
+        state = self.trials[trial_id]
+        state.checkpoint = where
+        self._write(state)
+
+    def end(self, trial_id: str, message: EndMessage) -> None:
+        """A trial ended by itself."""
+        state = self.trials[trial_id]
+        state.log += message.log
+        self._close(state, message.status, message.error or None, message.traceback)
+
+    def lose(self, trial_id: str, error: str, trace: str) -> None:
+        """A trial's process died, or the platform failed around it."""
+        self._close(self.trials[trial_id], "failed", error, trace)
+
+    def stop(self, trial_id: str) -> None:
+        """A scheduler stopped the trial early."""
+        self._close(self.trials[trial_id], "stopped", None, "")
+
+    def _close(self, state: TrialState, status: Status, error: str | None, trace: str) -> None:
+        state.status, state.error, state.ended = status, error, time.time()
+        if trace:
+            self.folder.write_text(trace, "trials", state.plan.id, "error.txt")
+        self._write(state)
+        if status == "finished" and state.checkpoint is not None:
+            self._drop_earlier_attempts(state)
+        self.on_change()
+
+    def _drop_earlier_attempts(self, state: TrialState) -> None:
+        assert state.checkpoint is not None
+        kept = state.checkpoint.split("/")[1]
+        for name in self.folder.folders("checkpoints"):
+            if name.startswith(f"{state.plan.id}-") and name != kept:
+                self.folder.filesystem.delete_dir(self.folder.path("checkpoints", name))
+
+    def _write(self, state: TrialState) -> None:
+        """Records before status: a trial that says it is finished has all its records."""
+        place = ("trials", state.plan.id)
+        lines = "".join(json.dumps(row) + "\n" for row in state.rows)
+        self.folder.write_text(lines, *place, "records.jsonl")
+        if state.log:
+            self.folder.write_text(state.log, *place, "log.txt")
+        self.folder.write_json(
+            {
+                **state.plan.as_json(),
+                "status": state.status,
+                "attempt": state.attempt,
+                "commit": state.commit,
+                "host": state.host,
+                "started": state.started,
+                "ended": state.ended,
+                "error": state.error,
+                "checkpoint": state.checkpoint,
+            },
+            *place,
+            "trial.json",
+        )
+        state.flushed = time.monotonic()
+
+    def _load(self, plan: TrialPlan) -> TrialState:
+        if not self.folder.exists("trials", plan.id, "trial.json"):
+            return TrialState(plan)
+        state = load_trial(self.folder, plan.id)
+        # Settings outside the identity (paths, names) are the current ones.
+        state.plan = plan
+        if state.status == "finished" or (state.status == "stopped" and self.keep_stopped):
+            state.reused = True
+            return state
+        kept = state.checkpoint
+        if kept is None or not self.folder.exists(*kept.split("/")):
+            state.checkpoint, state.rows, state.log = None, [], ""
+        state.status = "pending"
+        return state
+
+    def _write_plan(self) -> None:
+        self.folder.write_json(
+            {
+                "experiment": describe_experiment(self.experiment),
+                "trials": [state.plan.as_json() for state in self.trials.values()],
+            },
+            "plan.json",
+        )
+
+
+def load_trial(folder: RunFolder, trial_id: str) -> TrialState:
+    """A trial's state from a run folder."""
+    data = folder.read_json("trials", trial_id, "trial.json")
+    lines = folder.read_text("trials", trial_id, "records.jsonl").splitlines()
+    has_log = folder.exists("trials", trial_id, "log.txt")
+    return TrialState(
+        plan=TrialPlan.from_json(data),
+        status=data["status"],
+        attempt=data["attempt"],
+        rows=[json.loads(line) for line in lines],
+        checkpoint=data["checkpoint"],
+        commit=data["commit"],
+        host=data["host"],
+        started=data["started"],
+        ended=data["ended"],
+        error=data["error"],
+        log=folder.read_text("trials", trial_id, "log.txt") if has_log else "",
+    )
+
+
+def describe_experiment(experiment: Experiment[Any]) -> Mapping[str, Any]:
+    """What results need to know of an experiment without importing it."""
+    return {
+        "name": experiment.name,
+        "version": experiment.version,
+        "budget_unit": experiment.budget_unit,
+        "metrics": {
+            name: {
+                "description": metric.description,
+                "goal": metric.goal,
+                "unit": metric.unit,
+                "timing": metric.timing,
+                "evaluation_cost": metric.evaluation_cost,
+            }
+            for name, metric in experiment.metrics.items()
+        },
+    }

@@ -1,0 +1,240 @@
+"""Everything that a report shows, as plain JSON data.
+
+The page is written once as a file or served while a study runs; both show this document, so
+neither plots or computes anything of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from modicum.results.reference import JudgedCell, Reference
+from modicum.results.tables import Table, show, show_number, show_summary
+
+if TYPE_CHECKING:
+    from modicum.results import Results
+
+_LOG_LINES = 40
+
+
+def report_document(results: Results) -> dict[str, Any]:
+    """The report of a run folder as it stands.
+
+    Returns:
+        Plain data: title, counts, notes, tables, pictures (SVG text), budgets to target,
+        comparisons, verdicts, failures and provenance.
+    """
+    spec = results.spec
+    provenance = (
+        results.folder.read_json("provenance.json")
+        if results.folder.exists("provenance.json")
+        else {}
+    )
+    counts = {
+        status: sum(trial.status == status for trial in results.trials)
+        for status in ("finished", "running", "pending", "failed", "stopped")
+    }
+    return {
+        "title": spec.get("name", results.experiment["name"]),
+        "description": spec.get("description", ""),
+        "experiment": f"{results.experiment['name']} {results.experiment['version']}",
+        "budget_unit": results.budget_unit.replace("_", " "),
+        "counts": {status: count for status, count in counts.items() if count},
+        "total": len(results.trials),
+        "notes": _notes(results),
+        "sections": [_section(results, where) for where in results.groups()],
+        "comparisons": _comparisons(results),
+        "verdicts": _verdicts(results),
+        "failures": _failures(results),
+        "provenance": provenance,
+    }
+
+
+def _notes(results: Results) -> list[str]:
+    notes = []
+    commits = sorted({t.commit for t in results.trials if t.commit and t.status == "finished"})
+    if len(commits) > 1:
+        notes.append(f"Trials were computed by different versions of the code: {_list(commits)}.")
+    if any("+" in commit for commit in commits):
+        notes.append("Some trials ran with uncommitted changes (the part after + is their hash).")
+    stopped = sum(trial.status == "stopped" for trial in results.trials)
+    if stopped:
+        notes.append(f"{stopped} trials were stopped early by the scheduler; they are in no cell.")
+    if results.other_trials:
+        notes.append(
+            f"{results.other_trials} trials in this folder belong to other settings, versions or "
+            "data; they are not shown."
+        )
+    return notes
+
+
+def _list(texts: list[str]) -> str:
+    return ", ".join(texts)
+
+
+def _section(results: Results, where: Mapping[str, Any]) -> dict[str, Any]:
+    """Tables and pictures of one group."""
+    from modicum.results.plots import to_svg
+
+    rows, columns, _ = results.layout
+    title = ", ".join(f"{name} = {show(value)}" for name, value in where.items())
+    section: dict[str, Any] = {"title": title, "tables": [], "pictures": [], "budgets": []}
+    for metric in results.shown_metrics:
+        table = results.table(rows, columns, metric, where)
+        if table.cells:
+            section["tables"].append(_table(table))
+    for metric in results.shown_metrics[:1]:
+        curves = results.curves(metric, rows, where)
+        if any(len(points) > 1 for points in curves.values()):
+            section["pictures"].append(
+                {
+                    "title": f"{metric} against {results.budget_unit.replace('_', ' ')}",
+                    "note": "Mean over seeds; shaded: 95% interval.",
+                    "svg": to_svg(results.plot_curves(metric, rows, where)),
+                }
+            )
+        if section["tables"]:
+            section["pictures"].append(
+                {
+                    "title": f"{metric} over seeds",
+                    "note": "Box: quartiles; whiskers: 1.5 times their distance; dots: seeds.",
+                    "svg": to_svg(results.plot_boxes(metric, rows, columns, where)),
+                }
+            )
+    for target in results.report_spec.targets:
+        needed = results.budget_to_target(target.metric, target.value, rows, where)
+        if needed:
+            section["budgets"].append(
+                {
+                    "title": f"{results.budget_unit.replace('_', ' ')} needed for "
+                    f"{target.metric} {_sign(results, target.metric)} {target.value:g}",
+                    "rows": [
+                        {"key": [show(v) for v in key], "text": str(value)}
+                        for key, value in needed.items()
+                    ],
+                    "names": rows,
+                }
+            )
+    return section
+
+
+def _sign(results: Results, metric: str) -> str:
+    return "≥" if results.metric_info(metric)["goal"] == "max" else "≤"
+
+
+def _table(table: Table) -> dict[str, Any]:
+    lines = []
+    for row in table.rows:
+        cells: list[dict[str, Any]] = []
+        for column in table.columns:
+            cell = table.cells.get((row, column))
+            if cell is None:
+                cells.append({"text": "–", "rank": None, "interval": ""})
+                continue
+            s = cell.summary
+            interval = (
+                ""
+                if s.low is None
+                else f"95% interval {show_number(s.low)} to {show_number(s.high)}"
+            )
+            cells.append({"text": show_summary(s), "rank": cell.rank, "interval": interval})
+        lines.append({"key": [show(v) for v in row], "cells": cells})
+    return {
+        "title": table.metric,
+        "header": table.header,
+        "keys": len(table.row_names),
+        "legend": table.legend + "; hover a cell for its 95% interval",
+        "rows": lines,
+    }
+
+
+def _comparisons(results: Results) -> dict[str, Any] | None:
+    """Every other row against the baseline, paired over seeds."""
+    baseline = results.report_spec.baseline
+    if baseline is None or not results.shown_metrics:
+        return None
+    metric = results.shown_metrics[0]
+    names = list(baseline)
+    lines = []
+    for key in results._order(names):
+        other = dict(zip(names, key, strict=True))
+        if other == baseline:
+            continue
+        for comparison in results.compare(other, baseline, metric):
+            d = comparison.difference
+            lines.append(
+                {
+                    "first": _settings(other),
+                    "where": _settings(comparison.where),
+                    "difference": f"{d.mean:+.4f}",
+                    "interval": ""
+                    if d.low is None or d.high is None
+                    else f"{d.low:+.4f} to {d.high:+.4f}",
+                    "p": "–" if d.p is None else f"{d.p:.2g}",
+                    "n": d.n,
+                    "excludes_zero": d.low is not None
+                    and d.high is not None
+                    and d.low * d.high > 0,
+                }
+            )
+    if not lines:
+        return None
+    return {"metric": metric, "baseline": _settings(baseline), "rows": lines}
+
+
+def _verdicts(results: Results) -> dict[str, Any] | None:
+    path = results.report_spec.reference
+    if path is None:
+        return None
+    from pathlib import Path
+
+    reference = Reference.load(Path(path))
+    judged = results.verdicts(reference)
+    counts: dict[str, int] = {}
+    for cell in judged:
+        counts[cell.verdict] = counts.get(cell.verdict, 0) + 1
+    return {
+        "source": reference.source,
+        "metric": reference.metric,
+        "baseline": _settings(reference.baseline),
+        "counts": counts,
+        "rows": [_judged(cell) for cell in judged],
+    }
+
+
+def _judged(cell: JudgedCell) -> dict[str, Any]:
+    direction = {True: "agrees", False: "disagrees", None: "–"}[cell.direction]
+    return {
+        "where": _settings(cell.where),
+        "published": show_summary(cell.published),
+        "ours": "–" if cell.ours is None else show_summary(cell.ours),
+        "interval": ""
+        if cell.interval is None
+        else f"{cell.interval[0]:+.4f} to {cell.interval[1]:+.4f}",
+        "verdict": cell.verdict,
+        "direction": direction,
+        "reason": cell.reason,
+    }
+
+
+def _failures(results: Results) -> list[dict[str, Any]]:
+    failures = []
+    for trial in results.failed:
+        place = ("trials", trial.id, "error.txt")
+        trace = results.folder.read_text(*place) if results.folder.exists(*place) else ""
+        failures.append(
+            {
+                "where": _settings({n: trial.columns.get(n) for n in results.varied}) or trial.id,
+                "seed": trial.seed,
+                "error": trial.error or "",
+                "file": results.folder.display(*place),
+                "trace": "\n".join(trace.splitlines()[-_LOG_LINES:]),
+            }
+        )
+    return failures
+
+
+def _settings(settings: Mapping[str, Any]) -> str:
+    shown = {name: value for name, value in settings.items() if value is not None}
+    return ", ".join(f"{name} = {show(value)}" for name, value in shown.items())

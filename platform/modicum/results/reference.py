@@ -1,0 +1,199 @@
+"""Published numbers beside ours, with a verdict for every cell."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from modicum.errors import InputError, from_validation, unknown_name
+from modicum.experiment import Experiment, settings_of
+from modicum.results.statistics import Summary, welch_interval
+from modicum.yaml_io import read_yaml
+
+Verdict = Literal["matches", "direction only", "differs", "not comparable", "not run"]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class ReferenceCell(_Part):
+    """One published number.
+
+    Attributes:
+        where: Settings of the cell.
+        mean: Published mean, on the reference's scale.
+        sd: Published standard deviation.
+        n: Number of runs behind it.
+    """
+
+    where: dict[str, Any]
+    mean: float
+    sd: float = Field(ge=0)
+    n: int = Field(ge=1)
+
+
+class NotComparable(_Part):
+    """Cells whose data or features differ from the published ones.
+
+    Attributes:
+        where: Settings that the cells have in common.
+        reason: What differs.
+    """
+
+    where: dict[str, Any]
+    reason: str
+
+
+class Reference(_Part):
+    """A table of published numbers, kept as YAML beside the study.
+
+    Attributes:
+        source: Where the numbers stand.
+        metric: The metric that they are compared on.
+        scale: What a published number is divided by (100 for percentages).
+        baseline: Settings of the row against which directions are judged.
+        not_comparable: Cells that cannot match, with the reason.
+        cells: The numbers.
+    """
+
+    source: str
+    metric: str
+    scale: float = Field(default=1.0, gt=0)
+    baseline: dict[str, Any]
+    not_comparable: list[NotComparable] = Field(default_factory=list)
+    cells: list[ReferenceCell]
+
+    @classmethod
+    def load(cls, path: Path, experiment: Experiment[Any] | None = None) -> Reference:
+        """Read a reference table, checked against an experiment's settings and metrics.
+
+        Raises:
+            InputError: Missing or broken file, unknown setting or metric.
+        """
+        raw = read_yaml(path)
+        try:
+            reference = cls.model_validate(raw)
+        except ValidationError as error:
+            raise from_validation(error, cls, str(path), raw) from None
+        if experiment is not None:
+            experiment.metric(reference.metric)
+            known = settings_of(experiment.Config)
+            parts = [c.where for c in reference.cells]
+            parts += [c.where for c in reference.not_comparable]
+            for where in (*parts, reference.baseline):
+                for name in where:
+                    if name not in known:
+                        raise InputError(f"{path}: {unknown_name('setting', name, known)}")
+        return reference
+
+
+@dataclass(frozen=True)
+class JudgedCell:
+    """A published number, ours, and the verdict.
+
+    Attributes:
+        where: Settings of the cell.
+        published: The published number on our scale.
+        ours: Our summary; None if the cell was not run.
+        interval: 95% Welch interval of ours minus published; None where it is undefined.
+        verdict: `matches` when that interval contains 0; else `direction only` when the sign
+            against the baseline agrees; else `differs`. `not comparable` where the reference
+            says that data or features differ.
+        direction: Whether the sign against the baseline agrees; None for the baseline itself
+            or where it was not run. Judged for cells that are not comparable, too.
+        reason: Why a cell is not comparable.
+    """
+
+    where: Mapping[str, Any]
+    published: Summary
+    ours: Summary | None
+    interval: tuple[float, float] | None
+    verdict: Verdict
+    direction: bool | None
+    reason: str = ""
+
+
+def judge(
+    reference: Reference, ours: Sequence[tuple[Mapping[str, Any], Summary]]
+) -> list[JudgedCell]:
+    """Compare every published number with ours.
+
+    Args:
+        reference: The published table.
+        ours: Our cells: settings and summary. A published cell is compared with the one cell
+            of ours that agrees in all the settings that it names.
+
+    Raises:
+        InputError: More than one of our cells agrees.
+    """
+    judged = []
+    for cell in reference.cells:
+        published = _on_our_scale(cell, reference.scale)
+        mine = _find(ours, cell.where)
+        reason = next(
+            (entry.reason for entry in reference.not_comparable if agrees(cell.where, entry.where)),
+            "",
+        )
+        if mine is None:
+            judged.append(JudgedCell(cell.where, published, None, None, "not run", None, reason))
+            continue
+        interval = _interval(mine, published)
+        direction = _direction(reference, cell, mine, ours)
+        verdict: Verdict
+        if reason:
+            verdict = "not comparable"
+        elif interval is not None and interval[0] <= 0 <= interval[1]:
+            verdict = "matches"
+        else:
+            verdict = "direction only" if direction else "differs"
+        judged.append(JudgedCell(cell.where, published, mine, interval, verdict, direction, reason))
+    return judged
+
+
+def _on_our_scale(cell: ReferenceCell, scale: float) -> Summary:
+    return Summary(cell.n, cell.mean / scale, cell.sd / scale, None, None)
+
+
+def _interval(mine: Summary, published: Summary) -> tuple[float, float] | None:
+    assert published.sd is not None
+    if mine.sd is None or published.n == 1:
+        return None
+    return welch_interval(mine.mean, mine.sd, mine.n, published.mean, published.sd, published.n)
+
+
+def _direction(
+    reference: Reference,
+    cell: ReferenceCell,
+    mine: Summary,
+    ours: Sequence[tuple[Mapping[str, Any], Summary]],
+) -> bool | None:
+    base = {**cell.where, **reference.baseline}
+    if base == cell.where:
+        return None
+    published = next((c for c in reference.cells if c.where == base), None)
+    own = _find(ours, base)
+    if published is None or own is None:
+        return None
+    return (mine.mean - own.mean) * (cell.mean - published.mean) > 0
+
+
+def _find(
+    ours: Sequence[tuple[Mapping[str, Any], Summary]], where: Mapping[str, Any]
+) -> Summary | None:
+    found = [(settings, s) for settings, s in ours if agrees(settings, where)]
+    if len(found) > 1:
+        raise InputError(
+            f"report.reference: {len(found)} cells of the study agree with {dict(where)}; "
+            "the reference must name the settings that tell them apart"
+        )
+    return found[0][1] if found else None
+
+
+def agrees(settings: Mapping[str, Any], where: Mapping[str, Any]) -> bool:
+    """Whether settings have all the values that are asked for."""
+    return all(settings.get(name) == value for name, value in where.items())

@@ -1,0 +1,205 @@
+"""Tables of cells (mean, sd, interval over seeds), with the best in each column marked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from modicum.results.statistics import Summary
+
+Key = tuple[Any, ...]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One cell of a table.
+
+    Attributes:
+        summary: n, mean, sd and interval.
+        rank: 1 for the best mean of the column, 2 for the second best, else None.
+    """
+
+    summary: Summary
+    rank: Literal[1, 2] | None = None
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows compared across columns on one metric.
+
+    Attributes:
+        metric: The metric.
+        goal: Whether more or less is better; None marks nothing.
+        row_names: Settings that make a row's key.
+        column_names: Settings that make a column's key.
+        rows: Row keys, in order.
+        columns: Column keys, in order.
+        cells: By row and column key; a combination that was not run has none.
+        where: Settings that are the same in the whole table, shown in its title.
+    """
+
+    metric: str
+    goal: str | None
+    row_names: tuple[str, ...]
+    column_names: tuple[str, ...]
+    rows: Sequence[Key]
+    columns: Sequence[Key]
+    cells: Mapping[tuple[Key, Key], Cell]
+    where: Mapping[str, Any]
+
+    @property
+    def title(self) -> str:
+        """The metric and what the whole table has in common."""
+        common = ", ".join(f"{name} = {show(value)}" for name, value in self.where.items())
+        return f"{self.metric} ({common})" if common else self.metric
+
+    @property
+    def header(self) -> list[str]:
+        """Column titles, the row settings first."""
+        columns = [", ".join(show(v) for v in key) or self.metric for key in self.columns]
+        return [*self.row_names, *columns]
+
+    @property
+    def legend(self) -> str:
+        """How to read the cells."""
+        marks = "; best in bold, second best underlined" if self.goal else ""
+        across = f"columns: {', '.join(self.column_names)}; " if self.column_names else ""
+        return f"{across}mean ± sd (number of seeds){marks}"
+
+    def _lines(self, decorate: dict[int | None, str]) -> list[list[str]]:
+        lines = []
+        for row in self.rows:
+            line = [show(value) for value in row]
+            for column in self.columns:
+                cell = self.cells.get((row, column))
+                text = "–" if cell is None else show_summary(cell.summary)
+                line.append(text if cell is None else decorate[cell.rank].format(text))
+            lines.append(line)
+        return lines
+
+    def to_text(self, width: int | None = None, styled: bool = False) -> str:
+        """The table for a terminal; `*` marks the best and `+` the second best.
+
+        Args:
+            width: Characters available; as wide as needed if None.
+            styled: With terminal escapes for bold and underline.
+        """
+        import io
+
+        from rich import box
+        from rich.console import Console
+        from rich.table import Table as RichTable
+
+        marks = "* best, + second best; " if self.goal else ""
+        across = f"columns: {', '.join(self.column_names)}; " if self.column_names else ""
+        table = RichTable(
+            title=self.title,
+            caption=f"{across}{marks}mean ± sd (seeds)",
+            box=box.SIMPLE_HEAD,
+            title_justify="left",
+            caption_justify="left",
+        )
+        for index, name in enumerate(self.header):
+            numeric = index >= len(self.row_names)
+            table.add_column(name, justify="right" if numeric else "left", no_wrap=True)
+        decorate: dict[int | None, str] = {
+            None: "{}  ",
+            1: "[bold]{} *[/bold]",
+            2: "[underline]{}[/underline] +",
+        }
+        for line in self._lines(decorate):
+            table.add_row(*line)
+        stream = io.StringIO()
+        console = Console(file=stream, width=width or 400, force_terminal=styled, color_system=None)
+        console.print(table)
+        return "\n".join(line.rstrip() for line in stream.getvalue().splitlines()) + "\n"
+
+    def to_markdown(self) -> str:
+        """The table in Markdown; the best bold, the second best in italics."""
+        lines = self._lines({None: "{}", 1: "**{}**", 2: "*{}*"})
+        width = len(self.row_names)
+        rule = ["---"] * width + ["--:"] * len(self.columns)
+        rows = [self.header, rule, *lines]
+        return "".join("| " + " | ".join(row) + " |\n" for row in rows)
+
+    def to_latex(self) -> str:
+        """A `tabular` for the booktabs package; the best bold, the second best underlined."""
+        lines = self._lines({None: "{}", 1: r"\textbf{{{}}}", 2: r"\underline{{{}}}"})
+        shape = "l" * len(self.row_names) + "r" * len(self.columns)
+        body = [
+            " & ".join(
+                _latex(text) if index < len(self.row_names) else text.replace("±", r"$\pm$")
+                for index, text in enumerate(line)
+            )
+            + r" \\"
+            for line in lines
+        ]
+        head = " & ".join(_latex(name) for name in self.header) + r" \\"
+        return "\n".join(
+            [
+                rf"\begin{{tabular}}{{{shape}}}",
+                r"\toprule",
+                head,
+                r"\midrule",
+                *[line.replace("–", "--") for line in body],
+                r"\bottomrule",
+                r"\end{tabular}",
+                "",
+            ]
+        )
+
+    def _repr_markdown_(self) -> str:
+        return f"**{self.title}**, {self.legend}\n\n{self.to_markdown()}"
+
+    def __str__(self) -> str:
+        return self.to_text()
+
+
+def rank_cells(
+    summaries: Mapping[tuple[Key, Key], Summary], goal: str | None
+) -> dict[tuple[Key, Key], Cell]:
+    """Mark the best and second-best mean of every column (none without a goal).
+
+    Equal means share a rank; a column with a single cell has no best.
+    """
+    cells = {}
+    for place, summary in summaries.items():
+        column = {row: s.mean for (row, col), s in summaries.items() if col == place[1]}
+        rank: Literal[1, 2] | None = None
+        if goal is not None and len(column) > 1:
+            levels = sorted(set(column.values()), reverse=goal == "max")
+            position = levels.index(summary.mean) if summary.mean in levels else 2
+            rank = 1 if position == 0 else 2 if position == 1 else None
+        cells[place] = Cell(summary, rank)
+    return cells
+
+
+def show(value: Any) -> str:
+    """A setting's value as a person would write it; `–` where it has no effect."""
+    if value is None or value != value:
+        return "–"
+    if isinstance(value, float):
+        return f"{value:g}"
+    return str(value)
+
+
+def show_number(value: float | None, digits: int = 4) -> str:
+    """A number with four decimals if it is small, fewer if it is large."""
+    if value is None:
+        return "–"
+    size = abs(value)
+    decimals = digits if size < 10 else 2 if size < 1000 else 1
+    return f"{value:.{decimals}f}"
+
+
+def show_summary(summary: Summary) -> str:
+    """`mean ± sd (n)`."""
+    spread = "" if summary.sd is None else f" ± {show_number(summary.sd)}"
+    return f"{show_number(summary.mean)}{spread} ({summary.n})"
+
+
+def _latex(text: str) -> str:
+    for plain, escaped in (("\\", r"\textbackslash{}"), ("_", r"\_"), ("%", r"\%"), ("&", r"\&")):
+        text = text.replace(plain, escaped)
+    return text

@@ -1,0 +1,1 @@
+"""Two ways to run the same study: in this process, or on Ray Tune."""

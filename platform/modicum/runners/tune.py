@@ -1,0 +1,277 @@
+"""Trials on Ray Tune's function API, with its actors reused from trial to trial."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import socket
+import tempfile
+import traceback
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ray import tune
+from ray.tune import PlacementGroupFactory
+
+from modicum.cluster import node_resources
+from modicum.execution import (
+    CHECKPOINT_NOTE,
+    EndMessage,
+    RecordMessage,
+    execute,
+)
+from modicum.experiment import Experiment, Resources
+from modicum.identity import TrialPlan
+from modicum.recorder import Recorder
+from modicum.runners.fit import require_fit
+
+if TYPE_CHECKING:
+    from ray.tune.experiment import Trial as TuneTrial
+    from ray.tune.schedulers import TrialScheduler
+
+    from modicum.runners.search import SeededSearch
+
+# A trial whose process died (a node lost, out of memory) is started again this often.
+# An exception raised by the experiment is final at once.
+RESTARTS = 2
+
+MESSAGE = "modicum"
+SCORE = "modicum_score"
+
+
+def run_on_tune(
+    experiment: Experiment[Any],
+    recorder: Recorder,
+    *,
+    search: SeededSearch | None = None,
+    scheduler: TrialScheduler | None = None,
+    score_metric: str | None = None,
+    max_concurrent: int | None = None,
+) -> None:
+    """Run a recorder's unfinished trials, or those that a search suggests, on Ray.
+
+    Must be called inside `modicum.cluster.connected`.
+
+    Args:
+        experiment: What to run; it is pickled to the workers.
+        recorder: Holds the trials and takes their messages.
+        search: Suggests trials one by one; None runs what the recorder has.
+        scheduler: Stops trials early.
+        score_metric: Metric by which the best checkpoint is kept beside the last.
+        max_concurrent: Most trials at once; None for as many as fit.
+
+    Raises:
+        InputError: One trial needs more than the cluster has.
+        KeyboardInterrupt: The run was interrupted; what finished is kept.
+    """
+    plans = recorder.unfinished()
+    if not plans and search is None:
+        return
+    fit = _fit(experiment, plans if search is None else search.examples)
+    saves = any(
+        experiment.saves_checkpoints(experiment.Config.model_validate(plan.config))
+        for plan in (plans if search is None else search.examples)
+    )
+    goal = experiment.metric(score_metric).goal if score_metric else None
+    with _tune_storage(recorder, saves) as (storage, name), _quiet_tune():
+        tuner = tune.Tuner(
+            tune.with_resources(
+                _trainable(experiment, recorder, score_metric), _resources_of(experiment)
+            ),
+            param_space={}
+            if search is not None
+            else {"plan": tune.grid_search([plan.as_json() for plan in plans])},
+            tune_config=tune.TuneConfig(
+                search_alg=search,
+                num_samples=search.remaining if search is not None else 1,
+                scheduler=scheduler,
+                reuse_actors=True,
+                max_concurrent_trials=min(fit, max_concurrent or fit),
+                trial_name_creator=lambda trial: str(_trial_id(trial)),
+                trial_dirname_creator=lambda trial: (
+                    f"{_trial_id(trial)}-{recorder.trials[_trial_id(trial)].attempt + 1}"
+                ),
+            ),
+            run_config=tune.RunConfig(
+                name=name,
+                storage_path=storage,
+                verbose=0,
+                callbacks=[_Collector(recorder)],
+                failure_config=tune.FailureConfig(max_failures=RESTARTS),
+                checkpoint_config=tune.CheckpointConfig(
+                    num_to_keep=1,
+                    checkpoint_score_attribute=SCORE if goal else None,
+                    checkpoint_score_order=goal or "max",
+                ),
+            ),
+        )
+        tuner.fit()
+    if recorder.count("running") or (search is None and recorder.count("pending")):
+        raise KeyboardInterrupt
+
+
+def _fit(experiment: Experiment[Any], plans: Sequence[TrialPlan]) -> int:
+    needs = {experiment.resources(experiment.Config.model_validate(plan.config)) for plan in plans}
+    nodes = node_resources()
+    return min(require_fit(nodes, need) for need in needs)
+
+
+def _resources_of(experiment: Experiment[Any]) -> Callable[[dict[str, Any]], Any]:
+    def of(config: dict[str, Any]) -> PlacementGroupFactory:
+        needs = _needs(experiment, config["plan"]) if "plan" in config else Resources()
+        return PlacementGroupFactory(
+            [needs.trial.as_ray(), *(actor.as_ray() for actor in needs.actors)]
+        )
+
+    return of
+
+
+def _needs(experiment: Experiment[Any], plan: Mapping[str, Any]) -> Resources:
+    return experiment.resources(experiment.Config.model_validate(plan["config"]))
+
+
+def _trainable(
+    experiment: Experiment[Any], recorder: Recorder, score_metric: str | None
+) -> Callable[[dict[str, Any]], None]:
+    """The function that runs in Tune's actors. It must not capture the recorder."""
+    resume = {
+        trial_id: state.checkpoint
+        for trial_id, state in recorder.trials.items()
+        if state.checkpoint is not None and state.status == "pending"
+    }
+    location, filesystem = recorder.folder.root, recorder.folder.filesystem
+
+    def modicum_trial(config: dict[str, Any]) -> None:
+        plan = TrialPlan.from_json(config["plan"])
+        checkpoint = tune.get_checkpoint()
+        if checkpoint is None and plan.id in resume:
+            checkpoint = tune.Checkpoint(f"{location}/{resume[plan.id]}", filesystem)
+        with contextlib.ExitStack() as stack:
+            folder: Path | None = None
+            if checkpoint is not None:
+                folder = Path(stack.enter_context(checkpoint.as_directory()))
+                assert (folder / CHECKPOINT_NOTE).exists()
+            _report_all(experiment, plan, folder, score_metric)
+
+    return modicum_trial
+
+
+def _report_all(
+    experiment: Experiment[Any], plan: TrialPlan, folder: Path | None, score_metric: str | None
+) -> None:
+    metrics: dict[str, Any] = {}
+    needs = experiment.resources(experiment.Config.model_validate(plan.config))
+    for message in execute(experiment, plan, needs, folder, echo=True):
+        if isinstance(message, EndMessage):
+            # Schedulers and searchers look for their metric in every report.
+            tune.report({**metrics, MESSAGE: message, "host": socket.gethostname()})
+            continue
+        metrics = {**message.metrics, "budget": message.budget}
+        if score_metric is not None and score_metric in message.metrics:
+            metrics[SCORE] = message.metrics[score_metric]
+        tune.report(
+            {**metrics, MESSAGE: message, "host": socket.gethostname()},
+            checkpoint=None
+            if message.checkpoint is None
+            else tune.Checkpoint.from_directory(str(message.checkpoint)),
+        )
+
+
+def _trial_id(trial: TuneTrial) -> str:
+    return str(trial.config["plan"]["id"])
+
+
+class _Collector(tune.Callback):
+    """Hands what Tune reports to the recorder."""
+
+    def __init__(self, recorder: Recorder) -> None:
+        self._recorder = recorder
+        self._ended: set[str] = set()
+
+    def on_trial_start(
+        self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: Any
+    ) -> None:
+        self._recorder.start(_trial_id(trial))
+
+    def on_trial_result(
+        self,
+        iteration: int,
+        trials: list[TuneTrial],
+        trial: TuneTrial,
+        result: dict[str, Any],
+        **info: Any,
+    ) -> None:
+        trial_id, message = _trial_id(trial), result[MESSAGE]
+        if isinstance(message, RecordMessage):
+            self._recorder.record(trial_id, message, result["host"])
+        elif trial_id not in self._ended:
+            self._ended.add(trial_id)
+            self._recorder.end(trial_id, message)
+
+    def on_checkpoint(
+        self,
+        iteration: int,
+        trials: list[TuneTrial],
+        trial: TuneTrial,
+        checkpoint: Any,
+        **info: Any,
+    ) -> None:
+        where = "/".join(checkpoint.path.rstrip("/").split("/")[-3:])
+        self._recorder.saved_checkpoint(_trial_id(trial), where)
+
+    def on_trial_complete(
+        self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: Any
+    ) -> None:
+        # A trial that ran to its end said so; one that did not was stopped by the scheduler.
+        if _trial_id(trial) not in self._ended:
+            self._recorder.stop(_trial_id(trial))
+
+    def on_trial_error(
+        self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: Any
+    ) -> None:
+        trace = ""
+        if trial.error_file and os.path.exists(trial.error_file):
+            trace = Path(trial.error_file).read_text()
+        lines = [line for line in trace.splitlines() if line.strip()]
+        summary = lines[-1].strip() if lines else "the trial's process died"
+        self._recorder.lose(_trial_id(trial), summary, trace or traceback.format_exc())
+
+
+@contextlib.contextmanager
+def _tune_storage(recorder: Recorder, saves: bool) -> Iterator[tuple[str, str]]:
+    """Where Tune puts checkpoints: in the run folder if there will be any, else aside."""
+    if not saves:
+        with tempfile.TemporaryDirectory(prefix="modicum-tune-") as aside:
+            yield aside, "tune"
+        return
+    try:
+        yield recorder.folder.uri, "checkpoints"
+    finally:
+        _drop_tune_state(recorder)
+
+
+def _drop_tune_state(recorder: Recorder) -> None:
+    """Tune's own bookkeeping is pickled and never read again here."""
+    from pyarrow import fs
+
+    folder = recorder.folder
+    selector = fs.FileSelector(folder.path("checkpoints"), allow_not_found=True)
+    for info in folder.filesystem.get_file_info(selector):
+        if info.type == fs.FileType.File:
+            folder.filesystem.delete_file(info.path)
+
+
+@contextlib.contextmanager
+def _quiet_tune() -> Iterator[None]:
+    """Silence Tune's remarks on the log files that it was told not to write."""
+    loggers = [logging.getLogger(name) for name in ("ray.tune", "ray.tune.analysis")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

@@ -1,0 +1,605 @@
+"""A study: an experiment over a space of settings and seeds, run and reported as one thing."""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import warnings
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import ValidationError
+
+from modicum import provenance
+from modicum.errors import InputError, from_validation, unknown_name
+from modicum.experiment import Config, Experiment, flatten, settings_of, unflatten
+from modicum.folder import RunFolder
+from modicum.identity import TrialPlan, plan_trial
+from modicum.recorder import Recorder
+from modicum.registry import as_experiment
+from modicum.space import (
+    Grid,
+    describe_space,
+    domains_of,
+    expand,
+    is_domain,
+    merge,
+    parse_space,
+)
+from modicum.spec import ReportSpec, SchedulerSpec, SearchSpec, StudySpec
+from modicum.yaml_io import dump_yaml, read_yaml
+
+if TYPE_CHECKING:
+    from ray.tune.schedulers import TrialScheduler
+    from ray.tune.search import Searcher
+
+    from modicum.results import Results
+    from modicum.runners.search import SeededSearch
+
+Runner = Literal["ray", "local"]
+
+# Schedulers that change a running trial's settings: its identity would no longer hold.
+_CHANGING = {"pbt", "pbt_replay", "pb2", "resource_changing"}
+_ALIASES = {"asha": "async_hyperband"}
+
+
+class Study:
+    """An experiment, the settings to try, the seeds, and what to report.
+
+    Everything is checked when a study is made or at the latest before the first trial starts.
+
+    Args:
+        experiment: Registered name, or an `Experiment` class or instance of one's own.
+        space: Settings (nested or by dotted name) to a value, `md.grid(...)` or any
+            `ray.tune` domain; or a list of such spaces.
+        seeds: How many seeds (0, 1, 2, ...), or which.
+        name: Names the run folder; the experiment's name if left out.
+        description: Shown in the report.
+        exclude: Combinations of settings to leave out; a list of values means any of them.
+        draws: How often random domains are drawn.
+        seed: Seed of the draws.
+        search: A `ray.tune` searcher with its metric and mode, or a `SearchSpec` mapping.
+        samples: Suggestions in all, for a searcher given as an object.
+        scheduler: A `ray.tune` scheduler with its metric and mode, or a `SchedulerSpec` mapping.
+        report: What the report shows, as `ReportSpec` or a mapping.
+
+    Raises:
+        InputError: Something is wrong with an argument, a setting or the data; names it.
+    """
+
+    def __init__(
+        self,
+        experiment: str | Experiment[Any] | type[Experiment[Any]],
+        space: Mapping[str, Any] | Sequence[Mapping[str, Any]],
+        *,
+        seeds: int | Iterable[int] = 5,
+        name: str | None = None,
+        description: str = "",
+        exclude: Sequence[Mapping[str, Any]] = (),
+        draws: int = 1,
+        seed: int = 0,
+        search: Searcher | SearchSpec | Mapping[str, Any] | None = None,
+        samples: int | None = None,
+        scheduler: TrialScheduler | SchedulerSpec | Mapping[str, Any] | None = None,
+        report: ReportSpec | Mapping[str, Any] | None = None,
+        _directory: Path | None = None,
+        _source: str = "study",
+    ) -> None:
+        self.experiment = as_experiment(experiment)
+        self._directory = _directory or Path.cwd()
+        self._searcher_object, search = _split_search(search, samples)
+        self._scheduler_object, scheduler = _split_scheduler(scheduler)
+        raw = {
+            "name": name or self.experiment.name,
+            "description": description,
+            "experiment": self.experiment.name,
+            "space": {},
+            "exclude": [dict(entry) for entry in exclude],
+            "seeds": seeds if isinstance(seeds, int) else list(seeds),
+            "draws": draws,
+            "seed": seed,
+            "search": search,
+            "scheduler": scheduler,
+            "report": report if report is not None else {},
+        }
+        try:
+            self.spec = StudySpec.model_validate(raw)
+        except ValidationError as error:
+            raise from_validation(error, StudySpec, _source, raw) from None
+        spaces = [space] if isinstance(space, Mapping) else list(space)
+        if not spaces:
+            raise InputError("space: at least one space is needed")
+        if not all(isinstance(entry, Mapping) for entry in spaces):
+            raise InputError("space: expected settings by name, or a list of such mappings")
+        self.spaces = [parse_space(entry) for entry in spaces]
+        self._check_names()
+        self._check_search()
+        self._check_report()
+
+    @classmethod
+    def from_yaml(
+        cls,
+        path: str | Path,
+        *,
+        overrides: Mapping[str, Any] | None = None,
+        seeds: int | None = None,
+    ) -> Study:
+        """A study from its file.
+
+        Args:
+            path: The study file (see `StudySpec` for what may stand in it).
+            overrides: Settings by dotted name that replace those of the file's space.
+            seeds: Replaces the file's seeds.
+
+        Raises:
+            InputError: The file is missing, broken, or asks for something impossible.
+        """
+        path = Path(path)
+        raw = read_yaml(path)
+        if not isinstance(raw, Mapping):
+            raise InputError(f"{path}: expected settings by name, got {type(raw).__name__}")
+        raw = dict(raw)
+        raw.setdefault("name", path.stem)
+        for unknown in raw.keys() - StudySpec.model_fields.keys():
+            raise InputError(f"{path}: {unknown_name('field', unknown, StudySpec.model_fields)}")
+        for required in ("experiment", "space"):
+            if required not in raw:
+                raise InputError(f"{path}: the field {required!r} is missing")
+        if not isinstance(raw["experiment"], str):
+            raise InputError(f"{path}: experiment: expected a name, got {raw['experiment']!r}")
+        space = raw.pop("space")
+        if overrides:
+            many = isinstance(space, list)
+            merged = [merge(entry, overrides) for entry in (space if many else [space])]
+            space = merged if many else merged[0]
+        if seeds is not None:
+            raw["seeds"] = seeds
+        experiment = raw.pop("experiment")
+        return cls(experiment, space, **raw, _directory=path.parent, _source=str(path))
+
+    # What is wrong is found here, before anything starts.
+
+    def _check_names(self) -> None:
+        known = settings_of(self.experiment.Config)
+        for space in self.spaces:
+            for name in space:
+                if name not in known:
+                    raise InputError(f"space: {unknown_name('setting', name, known)}")
+        for entry in self.spec.exclude:
+            for name in entry:
+                if name not in known:
+                    raise InputError(f"exclude: {unknown_name('setting', name, known)}")
+
+    def _check_search(self) -> None:
+        spec = self.spec
+        drawn = {name for space in self.spaces for name in domains_of(space)}
+        if spec.draws > 1 and not drawn:
+            raise InputError("draws: more than one draw needs a random domain in the space")
+        if spec.search is not None:
+            self._goal(spec.search.metric, spec.search.goal, "search.metric")
+            if len(self.spaces) > 1:
+                raise InputError("search: a searcher needs a single space, not a list")
+            for name, value in self.spaces[0].items():
+                if isinstance(value, Grid):
+                    raise InputError(
+                        f"space.{name}: a searcher cannot walk a grid; use choice instead"
+                    )
+            if not drawn:
+                raise InputError("search: the space has no domain to search in")
+        if spec.scheduler is not None:
+            self._goal(spec.scheduler.metric, spec.scheduler.goal, "scheduler.metric")
+            if len(spec.seed_list) > 1:
+                raise InputError(
+                    "scheduler: early stopping would keep some seeds of a cell and drop others; "
+                    "give one seed, or leave the scheduler out"
+                )
+        self.make_scheduler()
+        self.make_searcher()
+
+    def _goal(self, metric: str, goal: str | None, field: str) -> str:
+        try:
+            declared = self.experiment.metric(metric).goal
+        except InputError as error:
+            raise InputError(f"{field}: {error}") from None
+        if goal is None and declared is None:
+            raise InputError(f"{field}: say whether {metric!r} is to be large or small (goal)")
+        return goal or declared or "max"
+
+    def _check_report(self) -> None:
+        report = self.spec.report
+        known = {*settings_of(self.experiment.Config), "seed"}
+        for role in ("rows", "columns", "by"):
+            for name in getattr(report, role) or []:
+                if name not in known:
+                    raise InputError(f"report.{role}: {unknown_name('setting', name, known)}")
+        for name in report.baseline or {}:
+            if name not in known:
+                raise InputError(f"report.baseline: {unknown_name('setting', name, known)}")
+            if report.rows is not None and name not in report.rows:
+                raise InputError(
+                    f"report.baseline: {name!r} is not among the rows ({', '.join(report.rows)})"
+                )
+        for metric in report.metrics or []:
+            self._known_metric(metric, "report.metrics")
+        for target in report.targets:
+            self._known_metric(target.metric, "report.targets")
+        if report.reference is not None:
+            from modicum.results.reference import Reference
+
+            Reference.load(self._directory / report.reference, self.experiment)
+
+    def _known_metric(self, metric: str, field: str) -> None:
+        try:
+            self.experiment.metric(metric)
+        except InputError as error:
+            raise InputError(f"{field}: {error}") from None
+
+    # From settings to trials.
+
+    def _config(self, settings: Mapping[str, Any]) -> Config:
+        model = self.experiment.Config
+        try:
+            return model.model_validate(settings)
+        except ValidationError as error:
+            raise from_validation(error, model, "space", settings) from None
+
+    def _trials_of(self, config: Config) -> list[TrialPlan]:
+        """A configuration with every seed, checked against its data."""
+        self.experiment.check(config)
+        digests = self.experiment.data_digests(config)
+        return [plan_trial(self.experiment, config, s, digests) for s in self.spec.seed_list]
+
+    @cached_property
+    def configurations(self) -> list[Config]:
+        """Every configuration, checked as far as that goes without its data.
+
+        For a searcher this is one example of what it might choose.
+
+        Raises:
+            InputError: A setting has an impossible value, or nothing is left to run.
+        """
+        draws = 1 if self.spec.search is not None else self.spec.draws
+        found = [
+            self._config(settings)
+            for space in self.spaces
+            for settings in expand(space, draws, self.spec.seed)
+            if not self._excluded(settings)
+        ]
+        if not found:
+            raise InputError("exclude: nothing is left to run")
+        return found
+
+    @cached_property
+    def trials(self) -> list[TrialPlan]:
+        """Every trial of the study, checked against its data; see `configurations`.
+
+        Raises:
+            InputError: A configuration or its data is impossible.
+        """
+        planned = [plan for config in self.configurations for plan in self._trials_of(config)]
+        self._warn_ignored([plan.columns for plan in planned])
+        found = list({plan.id: plan for plan in planned}.values())
+        self._check_reference(found)
+        return found
+
+    def _check_reference(self, trials: Sequence[TrialPlan]) -> None:
+        """A reference that cannot tell our cells apart would only fail after the work."""
+        if self.spec.report.reference is None:
+            return
+        from modicum.results.reference import Reference, agrees
+
+        path = self._directory / self.spec.report.reference
+        cells = {repr(plan.columns): plan.columns for plan in trials}.values()
+        for cell in Reference.load(path).cells:
+            if sum(agrees(columns, cell.where) for columns in cells) > 1:
+                raise InputError(
+                    f"report.reference: more than one cell of the study agrees with {cell.where}; "
+                    "the reference must name the settings that tell them apart"
+                )
+
+    @property
+    def size(self) -> int:
+        """Number of trials, as far as it can be told without data."""
+        seeds = len(self.spec.seed_list)
+        if self.spec.search is not None:
+            return self.spec.search.samples * seeds
+        return len(self.configurations) * seeds
+
+    def _excluded(self, settings: Mapping[str, Any]) -> bool:
+        known = settings_of(self.experiment.Config)
+        flat = {name: info.default for name, info in known.items()} | flatten(settings)
+        return any(
+            all(
+                flat[name] in value if isinstance(value, list) else flat[name] == value
+                for name, value in entry.items()
+            )
+            for entry in self.spec.exclude
+        )
+
+    def _warn_ignored(self, columns: Sequence[Mapping[str, Any]]) -> None:
+        used = {name for entry in columns for name in entry}
+        for space in self.spaces:
+            for name in space:
+                if name not in used:
+                    warnings.warn(
+                        f"the setting {name!r} is ignored: no configuration of the study uses it",
+                        stacklevel=4,
+                    )
+
+    def make_searcher(self) -> Searcher | None:
+        """The searcher, ready to be asked; None where the study has none."""
+        spec = self.spec.search
+        if spec is None:
+            return None
+        if self._searcher_object is not None:
+            return self._searcher_object
+        from ray.tune.search import SEARCH_ALG_IMPORT
+
+        if spec.name not in SEARCH_ALG_IMPORT or spec.name in {"random", "variant_generator"}:
+            names = set(SEARCH_ALG_IMPORT) - {"random", "variant_generator"}
+            raise InputError(f"search.name: {unknown_name('searcher', spec.name, names)}")
+        importer: Any = SEARCH_ALG_IMPORT[spec.name]
+        factory = importer()
+        goal = self._goal(spec.metric, spec.goal, "search.metric")
+        options = dict(spec.options)
+        if "seed" in inspect.signature(factory).parameters:
+            options.setdefault("seed", self.spec.seed)
+        try:
+            built: Searcher = _build(factory, options, "search.options", spec.metric, goal)
+        except (ImportError, AssertionError) as error:
+            raise InputError(f"search.name: {spec.name!r} is not installed ({error})") from error
+        return built
+
+    def make_scheduler(self) -> TrialScheduler | None:
+        """The scheduler; None where the study has none."""
+        spec = self.spec.scheduler
+        if spec is None:
+            return None
+        from ray.tune import schedulers
+
+        known = set(schedulers.SCHEDULER_IMPORT) - _CHANGING | set(_ALIASES)
+        if self._scheduler_object is not None:
+            changing = (schedulers.PopulationBasedTraining, schedulers.ResourceChangingScheduler)
+            if isinstance(self._scheduler_object, changing):
+                raise InputError(
+                    "scheduler: it changes the settings of running trials, which then have no "
+                    f"identity (allowed: {', '.join(sorted(known))})"
+                )
+            return self._scheduler_object
+        name = _ALIASES.get(spec.name, spec.name)
+        if name in _CHANGING or name not in schedulers.SCHEDULER_IMPORT:
+            raise InputError(f"scheduler.name: {unknown_name('scheduler', spec.name, known)}")
+        goal = self._goal(spec.metric, spec.goal, "scheduler.metric")
+        factory = schedulers.SCHEDULER_IMPORT[name]
+        built: TrialScheduler = _build(
+            factory, spec.options, "scheduler.options", spec.metric, goal
+        )
+        return built
+
+    # Running.
+
+    @property
+    def main_metric(self) -> str | None:
+        """The metric that progress and checkpoints go by."""
+        if self.spec.report.metrics:
+            return self.spec.report.metrics[0]
+        return next(
+            (n for n, m in self.experiment.metrics.items() if m.goal and "*" not in n), None
+        )
+
+    def run(
+        self,
+        out: str | Path | None = None,
+        *,
+        runner: Runner = "ray",
+        address: str | None = None,
+        cpus: int | None = None,
+        quiet: bool = False,
+        command: str | None = None,
+    ) -> Results:
+        """Run what is missing, write the report, and return the results.
+
+        Running again with the same `out` continues; a larger grid or more seeds extends.
+
+        Args:
+            out: Run folder: a path, or a URI of a filesystem that pyarrow knows;
+                `runs/<name>` if left out.
+            runner: `ray`, or `local` for no Ray at all.
+            address: A running Ray cluster; a private one is started if left out.
+            cpus: CPUs of the private cluster.
+            quiet: No progress display.
+            command: What the user typed, for the provenance.
+
+        Raises:
+            InputError: Something is wrong with the study; nothing was started.
+        """
+        from modicum.progress import Progress
+        from modicum.results import Results
+
+        if runner not in ("ray", "local"):
+            raise InputError(f"runner: expected 'ray' or 'local', got {runner!r}")
+        if runner == "local":
+            self._check_local(address)
+        plans = self.trials
+        folder = RunFolder(out if out is not None else Path("runs") / self.spec.name)
+        folder.check_writable()
+        with _locked(folder):
+            recorder = Recorder(
+                folder,
+                self.experiment,
+                commit=provenance.code_version(type(self.experiment)),
+                keep_stopped=self.spec.scheduler is not None,
+            )
+            provenance.write(folder, command)
+            folder.write_text(dump_yaml(self.resolved()), "study.yaml")
+            with contextlib.ExitStack() as stack:
+                try:
+                    self._run_on(runner, recorder, plans, stack, address, cpus, quiet, Progress)
+                finally:
+                    results = Results.consolidate(folder)
+            results.write_summary()
+            results.report(folder.display("report.html"))
+            return results
+
+    def _run_on(
+        self,
+        runner: Runner,
+        recorder: Recorder,
+        plans: Sequence[TrialPlan],
+        stack: contextlib.ExitStack,
+        address: str | None,
+        cpus: int | None,
+        quiet: bool,
+        progress_type: Any,
+    ) -> None:
+        total = None
+        if self.spec.search is None:
+            recorder.add(plans)
+        else:
+            total = self.spec.search.samples * len(self.spec.seed_list)
+            recorder.add([])
+        progress = progress_type(recorder, self.main_metric, quiet=quiet, total=total)
+        if runner == "local":
+            from modicum.runners.local import run_local
+
+            with progress:
+                run_local(self.experiment, recorder, self.main_metric)
+            return
+        if self.spec.search is None and not recorder.unfinished():
+            return
+        from modicum.cluster import connected
+
+        stack.enter_context(connected(address, cpus))
+        from modicum.runners.tune import run_on_tune
+
+        search = self._seeded_search(recorder, plans)
+        with progress:
+            run_on_tune(
+                self.experiment,
+                recorder,
+                search=search,
+                scheduler=self.make_scheduler(),
+                score_metric=self.main_metric,
+                max_concurrent=self.spec.search.max_concurrent if self.spec.search else None,
+            )
+
+    def _seeded_search(
+        self, recorder: Recorder, examples: Sequence[TrialPlan]
+    ) -> SeededSearch | None:
+        spec, searcher = self.spec.search, self.make_searcher()
+        if spec is None or searcher is None:
+            return None
+        from modicum.runners.search import SeededSearch
+
+        space = self.spaces[0]
+        fixed = {name: value for name, value in space.items() if not is_domain(value)}
+
+        def plan(choice: Mapping[str, Any]) -> list[TrialPlan]:
+            return self._trials_of(self._config(unflatten({**fixed, **choice})))
+
+        return SeededSearch(
+            searcher,
+            domains_of(space),
+            plan,
+            recorder,
+            metric=spec.metric,
+            goal=self._goal(spec.metric, spec.goal, "search.metric"),
+            samples=spec.samples,
+            seeds=len(self.spec.seed_list),
+            examples=examples,
+        )
+
+    def _check_local(self, address: str | None) -> None:
+        from modicum.runners.local import require_local
+
+        require_local(self.experiment)
+        if address is not None:
+            raise InputError("address: the local runner uses no cluster; leave one of them out")
+        for field, value in (("search", self.spec.search), ("scheduler", self.spec.scheduler)):
+            if value is not None:
+                raise InputError(
+                    f"{field}: the local runner has grids and random spaces only; "
+                    "leave runner='local' (--local) out"
+                )
+
+    def resolved(self) -> dict[str, Any]:
+        """The study as plain data, for `study.yaml`; the reference table is put in place."""
+        data = self.spec.model_dump(mode="json", exclude_none=True)
+        described = [describe_space(space) for space in self.spaces]
+        data["space"] = described[0] if len(described) == 1 else described
+        if self.spec.report.reference is not None:
+            path = (self._directory / self.spec.report.reference).absolute()
+            data["report"]["reference"] = str(path)
+        return data
+
+
+def _split_search(
+    search: Searcher | SearchSpec | Mapping[str, Any] | None, samples: int | None
+) -> tuple[Searcher | None, SearchSpec | Mapping[str, Any] | None]:
+    """A searcher object apart from what its specification says of it."""
+    if search is None or isinstance(search, SearchSpec | Mapping):
+        if samples is not None:
+            raise InputError("samples: goes with a searcher given as an object")
+        return None, search
+    if samples is None:
+        raise InputError("samples: say how many suggestions the searcher is to make")
+    if not search.metric or not search.mode:
+        raise InputError("search: give the searcher its metric and mode")
+    return search, {
+        "name": type(search).__name__,
+        "metric": search.metric,
+        "goal": search.mode,
+        "samples": samples,
+    }
+
+
+def _split_scheduler(
+    scheduler: TrialScheduler | SchedulerSpec | Mapping[str, Any] | None,
+) -> tuple[TrialScheduler | None, SchedulerSpec | Mapping[str, Any] | None]:
+    if scheduler is None or isinstance(scheduler, SchedulerSpec | Mapping):
+        return None, scheduler
+    metric = getattr(scheduler, "_metric", None)
+    if not metric:
+        raise InputError("scheduler: give the scheduler its metric and mode")
+    mode = getattr(scheduler, "_mode", None)
+    return scheduler, {"name": type(scheduler).__name__, "metric": metric, "goal": mode}
+
+
+def _build(factory: Any, options: Mapping[str, Any], field: str, metric: str, mode: str) -> Any:
+    """Call a Ray class with options that it knows (Ray's own factories drop unknown ones)."""
+    allowed = [
+        name
+        for name, parameter in inspect.signature(factory).parameters.items()
+        if parameter.kind is not inspect.Parameter.VAR_KEYWORD and name not in {"metric", "mode"}
+    ]
+    for name in options:
+        if name not in allowed:
+            raise InputError(f"{field}: {unknown_name('option', name, allowed)}")
+    try:
+        return factory(metric=metric, mode=mode, **options)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{field}: {factory.__name__} refuses {dict(options)}: {error}") from error
+
+
+@contextlib.contextmanager
+def _locked(folder: RunFolder) -> Iterator[None]:
+    """Keep a second driver out of a run folder (on this machine's own filesystem only).
+
+    The lock is the operating system's: a killed driver leaves none behind.
+    """
+    if folder.local is None:
+        yield
+        return
+    from filelock import FileLock, Timeout
+
+    lock = FileLock(folder.local / ".lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise InputError(f"--out {folder.uri!r}: another run is working in this folder") from error
+    try:
+        yield
+    finally:
+        lock.release()

@@ -1,0 +1,59 @@
+"""What a running experiment is handed: seeds, a checkpoint to resume from, scratch space."""
+
+from __future__ import annotations
+
+import logging
+import zlib
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from modicum.experiment import Resources
+
+if TYPE_CHECKING:
+    import numpy as np
+
+
+def derive_seed(seed: int, purpose: str) -> int:
+    """A 32-bit seed for one purpose, from a trial's seed.
+
+    It depends on nothing but its two arguments, so methods compared under one trial seed
+    share splits and initialisations.
+    """
+    import numpy as np
+
+    key = zlib.crc32(purpose.encode())
+    return int(np.random.SeedSequence([seed, key]).generate_state(1, np.uint32)[0])
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A running trial, as its experiment sees it.
+
+    Attributes:
+        id: The trial's identity.
+        seed: The trial's seed; derive others from it with `seed_for`.
+        scratch: An empty folder of this trial's own, removed when it ends.
+        resources: What the trial was given.
+        checkpoint: Folder of the last checkpoint, or None for a fresh start.
+        records_done: Records that were yielded up to that checkpoint.
+        log: Logger that writes to the trial's own log file.
+    """
+
+    id: str
+    seed: int
+    scratch: Path
+    resources: Resources = field(default_factory=Resources)
+    checkpoint: Path | None = None
+    records_done: int = 0
+    log: logging.Logger = field(default_factory=lambda: logging.getLogger("modicum.trial"))
+
+    def seed_for(self, purpose: str) -> int:
+        """A seed for one purpose (`"split"`, `"initialisation"`, `"sampling"`, ...)."""
+        return derive_seed(self.seed, purpose)
+
+    def generator(self, purpose: str) -> np.random.Generator:
+        """A NumPy generator seeded for one purpose."""
+        import numpy as np
+
+        return np.random.default_rng(self.seed_for(purpose))
