@@ -164,9 +164,9 @@ def validate(
     for path in configs:
         try:
             study = Study.from_yaml(path)
-            count = study.size
-            if not no_data:
-                count = max(count, len(study.trials)) if study.spec.search else len(study.trials)
+            trials = [] if no_data else study.trials
+            listed = trials and study.spec.search is None
+            count = len(trials) if listed else study.size
         except InputError as error:
             print(f"{path}: error: {str(error).removeprefix(f'{path}: ')}", file=sys.stderr)
             wrong += 1

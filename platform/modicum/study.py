@@ -282,7 +282,24 @@ class Study:
         self._warn_ignored([plan.columns for plan in planned])
         found = list({plan.id: plan for plan in planned}.values())
         self._check_reference(found)
+        self._check_baseline(found)
         return found
+
+    def _check_baseline(self, trials: Sequence[TrialPlan]) -> None:
+        """A baseline that names no row, or several, would only fail after the work."""
+        report = self.spec.report
+        if report.baseline is None or self.spec.search is not None:
+            return
+        from modicum.results.reference import agrees
+
+        names = report.rows or list(report.baseline)
+        rows = {repr(row): row for p in trials for row in [{n: p.columns.get(n) for n in names}]}
+        count = sum(agrees(row, report.baseline) for row in rows.values())
+        if count != 1:
+            raise InputError(
+                f"report.baseline: {report.baseline} names {count} of the table's rows; "
+                "it must name one"
+            )
 
     def _check_reference(self, trials: Sequence[TrialPlan]) -> None:
         """A reference that cannot tell our cells apart would only fail after the work."""

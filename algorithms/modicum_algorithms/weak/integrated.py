@@ -16,8 +16,8 @@ from modicum_algorithms.weak.end_model import Objective
 from modicum_algorithms.weak.label_model import (
     PointwiseTransitions,
     SharedTransitions,
+    Votes,
     majority_vote_transitions,
-    one_hot_votes,
 )
 from modicum_algorithms.weak.losses import strong_log_likelihood, weak_log_likelihood
 from modicum_algorithms.weak.majority_vote import covered
@@ -64,38 +64,38 @@ def integrated_objective(
     Returns:
         The objective and the label model.
     """
-    initial_KCV = majority_vote_transitions(votes_NK, classes, settings.abstain, settings.smoothing)
+    initial_VKC = majority_vote_transitions(votes_NK, classes, settings.abstain, settings.smoothing)
     label_model: nn.Module
     if settings.depends_on_x:
         label_model = PointwiseTransitions(
-            features_ND.shape[1], initial_KCV, settings.hidden, generator
+            features_ND.shape[1], initial_VKC, settings.hidden, generator
         )
     else:
-        label_model = SharedTransitions(initial_KCV)
-    one_hot_NKV = one_hot_votes(votes_NK, classes, settings.abstain)
-    targets_N = torch.from_numpy(np.asarray(labels_N))
+        label_model = SharedTransitions(initial_VKC)
+    votes = Votes.of(votes_NK, classes, settings.abstain)
+    targets_N = torch.tensor(labels_N)
     usable = np.ones(len(votes_NK), dtype=bool)
     if settings.abstain == "missing":
         usable = covered(votes_NK)
     usable[strong] = False
 
-    def log_probabilities(rows_B: Tensor) -> tuple[Tensor, Tensor]:
-        features_BD = features_ND[rows_B]
-        return (
-            model(features_BD).log_softmax(-1),
-            label_model(features_BD, one_hot_NKV[rows_B]),
-        )
-
     def loss(batches: Sequence[Tensor | None]) -> Tensor:
         strong_B, weak_B = batches
+        # Both sets go through the networks together, then part.
+        rows_B = torch.cat([rows for rows in batches if rows is not None])
+        size = 0 if strong_B is None else len(strong_B)
+        features_BD = features_ND[rows_B]
+        log_classes_BC = model(features_BD).log_softmax(-1)
+        log_votes_BC = label_model(features_BD, votes.rows(rows_B))
         total = torch.zeros(())
         if strong_B is not None:  # λ_S L_S, equation 3.5
-            log_likelihood = strong_log_likelihood(
-                *log_probabilities(strong_B), targets_N[strong_B]
+            total = total - settings.lambda_strong * strong_log_likelihood(
+                log_classes_BC[:size], log_votes_BC[:size], targets_N[strong_B]
             )
-            total = total - settings.lambda_strong * log_likelihood
         if weak_B is not None:  # λ_W L_W, equation 3.6
-            total = total - settings.lambda_weak * weak_log_likelihood(*log_probabilities(weak_B))
+            total = total - settings.lambda_weak * weak_log_likelihood(
+                log_classes_BC[size:], log_votes_BC[size:]
+            )
         return total  # the negative of equation 3.7
 
     groups: list[dict[str, object]] = [

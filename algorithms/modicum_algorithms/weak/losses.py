@@ -50,30 +50,41 @@ def weak_log_likelihood(log_classes_BC: Tensor, log_votes_BC: Tensor) -> Tensor:
     return votes_log_likelihood(log_classes_BC, log_votes_BC).mean()
 
 
-def shared_log_votes(one_hot_BKV: Tensor, log_transitions_KCV: Tensor) -> Tensor:
+def shared_log_votes(
+    outcomes_BK: Tensor, counted_BK: Tensor, log_transitions_VKC: Tensor
+) -> Tensor:
     """Σ_k log φ_k(ỹ_k|y) with one transition matrix per labeling function (equation 3.4).
 
-    One matrix product over all labeling functions and outcomes at once.
-
     Args:
-        one_hot_BKV: One-hot votes; all zero where a vote is left out of the product.
-        log_transitions_KCV: log φ_k(ỹ_k = v | y = c); each row over v sums to one in
-            probability.
+        outcomes_BK: The outcome of every vote, int64.
+        counted_BK: 1 for votes in the product, 0 for those left out.
+        log_transitions_VKC: log φ_k(ỹ_k = v | y = c), a distribution over v.
 
     Returns:
         Shape (B, C).
     """
-    return one_hot_BKV.flatten(1) @ log_transitions_KCV.transpose(1, 2).flatten(0, 1)
+    matrices_LC = log_transitions_VKC.flatten(0, 1)  # row v·K + k
+    functions = outcomes_BK.shape[1]
+    places_BK = outcomes_BK * functions + torch.arange(functions)
+    # The votes as indicators turn the sum into one matrix product, forwards and backwards.
+    indicators_BL = torch.zeros(len(outcomes_BK), len(matrices_LC))
+    return indicators_BL.scatter_(1, places_BK, counted_BK) @ matrices_LC
 
 
-def pointwise_log_votes(one_hot_BKV: Tensor, log_transitions_BKCV: Tensor) -> Tensor:
+def pointwise_log_votes(
+    outcomes_BK: Tensor, counted_BK: Tensor, log_transitions_BVKC: Tensor
+) -> Tensor:
     """Σ_k log p(ỹ_k|y, φ_k = f_η(x)[k]) with transition matrices of each point's own (3.8).
 
     Args:
-        one_hot_BKV: One-hot votes; all zero where a vote is left out of the product.
-        log_transitions_BKCV: log-transitions for each row.
+        outcomes_BK: The outcome of every vote, int64.
+        counted_BK: 1 for votes in the product, 0 for those left out.
+        log_transitions_BVKC: The logarithms of each row's transitions.
 
     Returns:
         Shape (B, C).
     """
-    return torch.einsum("bkv,bkcv->bc", one_hot_BKV, log_transitions_BKCV)
+    batch, _, functions, classes = log_transitions_BVKC.shape
+    index_B1KC = outcomes_BK[:, None, :, None].expand(batch, 1, functions, classes)
+    chosen_BKC = log_transitions_BVKC.gather(1, index_B1KC).squeeze(1)
+    return (chosen_BKC * counted_BK.unsqueeze(-1)).sum(1)

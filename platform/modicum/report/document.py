@@ -85,13 +85,16 @@ def _section(results: Results, where: Mapping[str, Any]) -> dict[str, Any]:
         if table.cells:
             section["tables"].append(_table(table))
     for metric in results.shown_metrics[:1]:
-        curves = results.curves(metric, rows, where)
-        if any(len(points) > 1 for points in curves.values()):
+        for group in results.budget_groups(metric, rows, columns, where):
+            curves = results.curves(metric, rows, group)
+            if not any(len(points) > 1 for points in curves.values()):
+                continue
             section["pictures"].append(
                 {
-                    "title": f"{metric} against {results.budget_unit.replace('_', ' ')}",
+                    "title": f"{metric} against {results.budget_unit.replace('_', ' ')}"
+                    + _at(group, where),
                     "note": "Mean over seeds; shaded: 95% interval.",
-                    "svg": to_svg(results.plot_curves(metric, rows, where)),
+                    "svg": to_svg(results.plot_curves(metric, rows, group)),
                 }
             )
         if section["tables"]:
@@ -103,12 +106,15 @@ def _section(results: Results, where: Mapping[str, Any]) -> dict[str, Any]:
                 }
             )
     for target in results.report_spec.targets:
-        needed = results.budget_to_target(target.metric, target.value, rows, where)
-        if needed:
+        for group in results.budget_groups(target.metric, rows, columns, where):
+            needed = results.budget_to_target(target.metric, target.value, rows, group)
+            if not needed:
+                continue
             section["budgets"].append(
                 {
                     "title": f"{results.budget_unit.replace('_', ' ')} needed for "
-                    f"{target.metric} {_sign(results, target.metric)} {target.value:g}",
+                    f"{target.metric} {_sign(results, target.metric)} {target.value:g}"
+                    + _at(group, where),
                     "rows": [
                         {"key": [show(v) for v in key], "text": str(value)}
                         for key, value in needed.items()
@@ -117,6 +123,12 @@ def _section(results: Results, where: Mapping[str, Any]) -> dict[str, Any]:
                 }
             )
     return section
+
+
+def _at(group: Mapping[str, Any], where: Mapping[str, Any]) -> str:
+    """What a picture shows beyond its section."""
+    own = {name: value for name, value in group.items() if name not in where}
+    return f", {_settings(own)}" if own else ""
 
 
 def _sign(results: Results, metric: str) -> str:
@@ -155,13 +167,10 @@ def _comparisons(results: Results) -> dict[str, Any] | None:
     if baseline is None or not results.shown_metrics:
         return None
     metric = results.shown_metrics[0]
-    names = list(baseline)
+    base, others = results.baseline_rows(baseline)
     lines = []
-    for key in results._order(names):
-        other = dict(zip(names, key, strict=True))
-        if other == baseline:
-            continue
-        for comparison in results.compare(other, baseline, metric):
+    for other in others:
+        for comparison in results.compare(other, base, metric):
             d = comparison.difference
             lines.append(
                 {
@@ -180,7 +189,7 @@ def _comparisons(results: Results) -> dict[str, Any] | None:
             )
     if not lines:
         return None
-    return {"metric": metric, "baseline": _settings(baseline), "rows": lines}
+    return {"metric": metric, "baseline": _settings(base), "rows": lines}
 
 
 def _verdicts(results: Results) -> dict[str, Any] | None:

@@ -15,7 +15,7 @@ from modicum.errors import InputError, from_validation, unknown_name
 from modicum.folder import RunFolder
 from modicum.results.budget import BudgetNeeded, CurvePoint, Points, budget_to_target, curve
 from modicum.results.frame import Collected, TrialInfo, collect, read_parquet, write_parquet
-from modicum.results.reference import JudgedCell, Reference, judge
+from modicum.results.reference import JudgedCell, Reference, agrees, judge
 from modicum.results.statistics import Difference, Summary, paired_difference, summarise
 from modicum.results.tables import Cell, Key, Table, rank_cells, show
 from modicum.spec import ReportSpec
@@ -351,6 +351,24 @@ class Results:
             compared.append(Comparison(settings, first, second, difference))
         return compared
 
+    def baseline_rows(
+        self, baseline: Mapping[str, Any]
+    ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+        """The row that a baseline names, and all other rows.
+
+        Raises:
+            InputError: It names no row, or more than one.
+        """
+        rows = self.layout[0]
+        keys = [dict(zip(rows, key, strict=True)) for key in self._order(rows)]
+        chosen = [key for key in keys if agrees(key, baseline)]
+        if len(chosen) != 1:
+            raise InputError(
+                f"report.baseline: {dict(baseline)} names {len(chosen)} rows of the table; "
+                "it must name one"
+            )
+        return chosen[0], [key for key in keys if key != chosen[0]]
+
     # Budget.
 
     def points(
@@ -365,22 +383,7 @@ class Results:
             InputError: Two trials of one seed have spent the same budget: they differ in a
                 setting that is not in `where`.
         """
-        self.metric_info(metric)
-        self._check_settings(where or {})
-        if metric not in self.frame:
-            return {}
-        wanted = {
-            trial.id
-            for trial in self.trials
-            if all(self._settings[trial.id].get(k) == v for k, v in (where or {}).items())
-        }
-        rows = self.frame[
-            (self.frame["status"] == "finished")
-            & self.frame[metric].notna()
-            & self.frame["trial_id"].isin(wanted)
-        ]
-        # The last record at a budget is what that budget bought.
-        rows = rows.groupby(["trial_id", "budget"], sort=False).last().reset_index()
+        rows = self._by_budget(metric, where)
         if rows.duplicated(["seed", "budget"]).any():
             loose = [n for n in self.varied if n not in (where or {})]
             raise InputError(
@@ -391,6 +394,42 @@ class Results:
         for seed, budget, value in zip(rows["seed"], rows["budget"], rows[metric], strict=True):
             series.setdefault(int(seed), []).append((float(budget), float(value)))
         return {seed: sorted(points) for seed, points in sorted(series.items())}
+
+    def _by_budget(self, metric: str, where: Mapping[str, Any] | None) -> pd.DataFrame:
+        """For every finished trial and budget, the last value: what that budget bought."""
+        self.metric_info(metric)
+        self._check_settings(where or {})
+        wanted = {
+            trial_id
+            for trial_id, settings in self._settings.items()
+            if all(settings.get(name) == value for name, value in (where or {}).items())
+        }
+        frame = self.frame.reindex(columns=["trial_id", "seed", "budget", "status", metric])
+        rows = frame[
+            (frame["status"] == "finished") & frame[metric].notna() & frame["trial_id"].isin(wanted)
+        ]
+        return rows.groupby(["trial_id", "budget"], sort=False).last().reset_index()
+
+    def budget_groups(
+        self, metric: str, rows: Names, columns: Names, where: Mapping[str, Any] | None = None
+    ) -> list[dict[str, Any]]:
+        """Where curves against budget can be drawn: over all columns at once, or one by one.
+
+        Where the columns differ in budget (label fractions), trials join across them into one
+        curve. Where each trial has a curve of its own, every column needs its own.
+        """
+        names = _names(rows)
+        joined = [
+            self._by_budget(metric, {**(where or {}), **dict(zip(names, key, strict=True))})
+            for key in self._order(names)
+        ]
+        if not any(part.duplicated(["seed", "budget"]).any() for part in joined):
+            return [dict(where or {})]
+        column_names = _names(columns)
+        return [
+            {**(where or {}), **dict(zip(column_names, key, strict=True))}
+            for key in self._order(column_names)
+        ]
 
     def _series(
         self, metric: str, rows: Names, where: Mapping[str, Any] | None

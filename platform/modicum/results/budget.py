@@ -75,8 +75,8 @@ class BudgetNeeded:
     def __str__(self) -> str:
         seeds = f"{self.reached} of {self.n} seeds"
         if self.reached == 0:
-            return f"> {self.largest:g} (0 of {self.n} seeds)"
-        return f"{self._bound(self.median)} {self.interval} ({seeds})"
+            return f"> {self.largest:g} ({seeds})"
+        return " ".join(filter(None, [self._bound(self.median), self.interval, f"({seeds})"]))
 
     def _bound(self, value: float) -> str:
         return f"> {self.largest:g}" if math.isinf(value) else f"{value:g}"

@@ -172,14 +172,23 @@ def _direction(
     mine: Summary,
     ours: Sequence[tuple[Mapping[str, Any], Summary]],
 ) -> bool | None:
-    base = {**cell.where, **reference.baseline}
-    if base == cell.where:
+    base = next((c for c in reference.cells if _is_baseline(c, cell, reference.baseline)), None)
+    own = None if base is None else _find(ours, base.where)
+    if base is None or base is cell or own is None:
         return None
-    published = next((c for c in reference.cells if c.where == base), None)
-    own = _find(ours, base)
-    if published is None or own is None:
-        return None
-    return (mine.mean - own.mean) * (cell.mean - published.mean) > 0
+    return (mine.mean - own.mean) * (cell.mean - base.mean) > 0
+
+
+def _is_baseline(
+    candidate: ReferenceCell, cell: ReferenceCell, baseline: Mapping[str, Any]
+) -> bool:
+    """Whether a published cell is the baseline of another.
+
+    It has the baseline's settings, and otherwise names only what the other cell has too.
+    """
+    return agrees(candidate.where, baseline) and all(
+        name in baseline or cell.where.get(name) == value for name, value in candidate.where.items()
+    )
 
 
 def _find(

@@ -1,0 +1,88 @@
+"""Small experiments for tests of the platform."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal
+
+import modicum as md
+
+
+class DescentConfig(md.Config):
+    method: Literal["fast", "slow", "noisy"] = md.setting("fast", description="How it descends.")
+    rate: float = md.setting(0.5, description="Step size.", gt=0, le=1)
+    noise: float = md.setting(
+        0.0, description="Noise of each step.", ge=0, used_by={"method": ("noisy",)}
+    )
+    steps: int = md.setting(4, description="Number of records.", ge=1)
+    fail_seed: int = md.setting(-1, description="Seed that raises.", identity=False)
+    die_at: int = md.setting(-1, description="Record at which the process dies.", identity=False)
+    marker: str = md.setting("", description="File that says it has died.", identity=False)
+    seconds: float = md.setting(0.0, description="Sleep before a record.", identity=False)
+    checkpoints: bool = md.setting(False, description="Save checkpoints.", identity=False)
+    ledger: str = md.setting("", description="File that logs every step.", identity=False)
+
+
+class Descent(md.Experiment[DescentConfig]):
+    """x goes to 0 by a factor each step; a record per step."""
+
+    name = "descent"
+    version = "1"
+    budget_unit = "samples"
+    Config = DescentConfig
+    metrics = {  # noqa: RUF012
+        "test/loss": md.Metric("|x|.", goal="min"),
+        "start": md.Metric("x at the start."),
+        "resumed_at": md.Metric("First step of this process.", timing=True),
+    }
+
+    def check(self, config: DescentConfig) -> None:
+        if config.method == "slow" and config.rate > 0.9:
+            raise md.InputError("rate: slow needs at most 0.9")
+
+    def saves_checkpoints(self, config: DescentConfig) -> bool:
+        return config.checkpoints
+
+    def run(self, config: DescentConfig, trial: md.Trial) -> Iterator[md.Record]:
+        x = start = float(trial.generator("start").uniform(1, 2))
+        first = 0
+        if trial.checkpoint is not None:
+            state = json.loads((trial.checkpoint / "state.json").read_text())
+            x, first = state["x"], state["step"] + 1
+        factor = 1 - config.rate if config.method != "slow" else 1 - config.rate / 10
+        for step in range(first, config.steps):
+            if trial.seed == config.fail_seed:
+                print("about to fail")
+                raise ZeroDivisionError("the toy was told to fail")
+            if step == config.die_at and not Path(config.marker).exists():
+                Path(config.marker).touch()
+                os._exit(17)
+            time.sleep(config.seconds)
+            x *= factor
+            if config.method == "noisy":
+                x += config.noise * float(trial.generator(f"noise {step}").normal())
+            if config.ledger:
+                with open(config.ledger, "a") as file:
+                    file.write(f"{trial.id} {step}\n")
+            trial.log.info("step %d: %f", step, x)
+            folder = None
+            if config.checkpoints:
+                folder = trial.scratch / f"step{step}"
+                folder.mkdir()
+                (folder / "state.json").write_text(json.dumps({"x": x, "step": step}))
+            metrics = {"test/loss": abs(x), "start": start, "resumed_at": first}
+            yield md.Record(budget=10 * (step + 1), metrics=metrics, checkpoint=folder)
+
+
+class NeedsRay(Descent):
+    """The same, but said to start actors of its own."""
+
+    name = "needs_ray"
+    needs_ray = True
+
+    def resources(self, config: DescentConfig) -> md.Resources:
+        return md.Resources(trial=md.Bundle(cpus=0.5), nested=(md.Bundle(cpus=1.0),))

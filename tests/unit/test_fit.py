@@ -1,0 +1,36 @@
+import pytest
+
+import modicum as md
+from modicum.runners.fit import require_fit, trials_that_fit
+
+TWO_NODES = [{"CPU": 4.0, "GPU": 1.0}, {"CPU": 4.0}]
+
+
+def test_plain_trials_fill_the_nodes():
+    assert trials_that_fit(TWO_NODES, md.Resources()) == 8
+    assert trials_that_fit(TWO_NODES, md.Resources(md.Bundle(cpus=3))) == 2
+
+
+def test_a_bundle_does_not_straddle_nodes():
+    assert trials_that_fit([{"CPU": 3.0}, {"CPU": 3.0}], md.Resources(md.Bundle(cpus=4))) == 0
+
+
+def test_nested_workers_count():
+    """On two CPUs: a trial at 0.01 with two workers at 0.99 fits once; with workers at 1 never."""
+    node = [{"CPU": 2.0}]
+    fits = md.Resources(md.Bundle(cpus=0.01), nested=(md.Bundle(cpus=0.99),) * 2)
+    never = md.Resources(md.Bundle(cpus=0.01), nested=(md.Bundle(cpus=1.0),) * 2)
+    assert trials_that_fit(node, fits) == 1
+    assert trials_that_fit(node, never) == 0
+    with pytest.raises(md.InputError, match=r"needs 0.01 CPU \+ 1 CPU \+ 1 CPU.*2 CPU"):
+        require_fit(node, never)
+
+
+def test_gpus_and_memory_are_counted():
+    assert trials_that_fit(TWO_NODES, md.Resources(md.Bundle(gpus=0.25))) == 4
+    big = md.Resources(md.Bundle(memory=3 * 2**30))
+    assert trials_that_fit([{"CPU": 8.0, "memory": 7 * 2.0**30}], big) == 2
+
+
+def test_fractions_do_not_lose_a_trial_to_rounding():
+    assert trials_that_fit([{"CPU": 1.0}], md.Resources(md.Bundle(cpus=0.1))) == 10

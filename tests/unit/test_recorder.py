@@ -1,0 +1,78 @@
+from modicum.execution import EndMessage, RecordMessage
+from modicum.folder import RunFolder
+from modicum.identity import plan_trial
+from modicum.recorder import Recorder, load_trial
+from toys import Descent, DescentConfig
+
+PLAN = plan_trial(Descent(), DescentConfig(), 0, {})
+
+
+def message(index, loss=1.0, log=""):
+    return RecordMessage(index, 10.0 * (index + 1), {"test/loss": loss}, 0.5, log)
+
+
+def recorder(tmp_path, **options):
+    made = Recorder(RunFolder(tmp_path), Descent(), **options)
+    made.add([PLAN])
+    return made
+
+
+END = EndMessage("finished", "", "", 1.0, "bye\n")
+
+
+def test_a_finished_trial_is_taken_over_and_not_run_again(tmp_path):
+    first = recorder(tmp_path)
+    first.start(PLAN.id)
+    first.record(PLAN.id, message(0, log="hello\n"))
+    first.end(PLAN.id, END)
+    again = recorder(tmp_path)
+    assert again.unfinished() == []
+    assert again.trials[PLAN.id].value("test/loss") == 1.0
+    assert (tmp_path / "trials" / PLAN.id / "log.txt").read_text() == "hello\nbye\n"
+
+
+def test_a_half_finished_trial_without_checkpoint_starts_afresh(tmp_path):
+    first = recorder(tmp_path)
+    first.start(PLAN.id)
+    first.record(PLAN.id, message(0))
+    again = recorder(tmp_path)
+    assert again.unfinished() == [PLAN]
+    assert again.trials[PLAN.id].rows == []
+    assert again.start(PLAN.id).attempt == 1
+
+
+def test_a_checkpoint_that_is_gone_is_not_resumed_from(tmp_path):
+    first = recorder(tmp_path)
+    first.start(PLAN.id)
+    first.record(PLAN.id, message(0))
+    first.saved_checkpoint(PLAN.id, "checkpoints/x/checkpoint_000000")
+    assert recorder(tmp_path).trials[PLAN.id].checkpoint is None
+    (tmp_path / "checkpoints/x/checkpoint_000000").mkdir(parents=True)
+    assert recorder(tmp_path).trials[PLAN.id].checkpoint == "checkpoints/x/checkpoint_000000"
+    assert len(recorder(tmp_path).trials[PLAN.id].rows) == 1
+
+
+def test_a_record_seen_before_replaces_it_and_what_follows(tmp_path):
+    one = recorder(tmp_path)
+    one.start(PLAN.id)
+    for index in range(3):
+        one.record(PLAN.id, message(index, loss=float(index)))
+    one.record(PLAN.id, message(1, loss=9.0))
+    assert [row["test/loss"] for row in one.trials[PLAN.id].rows] == [0.0, 9.0]
+
+
+def test_stopped_trials_stay_stopped_only_where_a_scheduler_decides(tmp_path):
+    one = recorder(tmp_path)
+    one.start(PLAN.id)
+    one.record(PLAN.id, message(0))
+    one.stop(PLAN.id)
+    assert recorder(tmp_path, keep_stopped=True).unfinished() == []
+    assert recorder(tmp_path).unfinished() == [PLAN]
+
+
+def test_numbers_survive_the_disk_exactly(tmp_path):
+    one = recorder(tmp_path)
+    one.start(PLAN.id)
+    one.record(PLAN.id, message(0, loss=0.1 + 0.2))
+    one.end(PLAN.id, END)
+    assert load_trial(RunFolder(tmp_path), PLAN.id).value("test/loss") == 0.1 + 0.2

@@ -1,0 +1,262 @@
+import pytest
+
+import modicum as md
+from modicum.execution import EndMessage, RecordMessage
+from modicum.folder import RunFolder
+from modicum.recorder import Recorder
+from modicum.results import Results
+from modicum.results.reference import Reference, judge
+from modicum.results.statistics import summarise
+from modicum.results.tables import rank_cells
+from modicum.study import Study
+from modicum.yaml_io import dump_yaml
+from toys import Descent
+
+# test/loss by (method, rate, seed); rate stands for the columns of a table.
+VALUES = {
+    ("fast", 0.1): [1.0, 2.0, 3.0],
+    ("fast", 0.2): [4.0, 4.0, 4.0],
+    ("slow", 0.1): [2.0, 3.0, 4.0],
+    ("slow", 0.2): [1.0, 1.0, 4.0],
+}
+
+
+def results_of(tmp_path, values=VALUES, report=None, failed=()):
+    """Results as if a study had reported these values, budgets 10 and 20 with a worse start."""
+    study = Study(
+        Descent,
+        {"method": md.grid("fast", "slow"), "rate": md.grid(0.1, 0.2)},
+        seeds=3,
+        report=report,
+    )
+    folder = RunFolder(tmp_path / "run")
+    recorder = Recorder(folder, study.experiment, commit="abc")
+    recorder.add(study.trials)
+    folder.write_text(dump_yaml(study.resolved()), "study.yaml")
+    for plan in study.trials:
+        recorder.start(plan.id)
+        key = (plan.columns["method"], plan.columns["rate"])
+        value = values[key][plan.seed]
+        for index, loss in enumerate([value + 1, value]):
+            recorder.record(
+                plan.id,
+                RecordMessage(index, 10 * (index + 1), {"test/loss": loss, "start": 0.0}, 0.1, ""),
+            )
+        status = "failed" if (*key, plan.seed) in failed else "finished"
+        recorder.end(plan.id, EndMessage(status, "boom" if failed else "", "trace", 0.1, ""))
+    return Results.consolidate(folder)
+
+
+def test_table_means_sds_and_marks(tmp_path):
+    table = results_of(tmp_path).table("method", "rate", "test/loss")
+    assert table.rows == [("fast",), ("slow",)]
+    assert table.columns == [(0.1,), (0.2,)]
+    cell = table.cells[("fast",), (0.1,)]
+    assert (cell.summary.mean, cell.summary.sd, cell.summary.n) == (2.0, 1.0, 3)
+    ranks = {(r[0], c[0]): cell.rank for (r, c), cell in table.cells.items()}
+    # Less is better: fast wins at 0.1 (2 < 3), slow at 0.2 (2 < 4).
+    assert ranks == {("fast", 0.1): 1, ("slow", 0.1): 2, ("fast", 0.2): 2, ("slow", 0.2): 1}
+
+
+def test_table_as_text_markdown_and_latex(tmp_path):
+    table = results_of(tmp_path).table("method", "rate", "test/loss")
+    assert "2.0000 ± 1.0000 (3) *" in table.to_text()
+    assert table.to_markdown().splitlines()[2] == (
+        "| fast | **2.0000 ± 1.0000 (3)** | *4.0000 ± 0.0000 (3)* |"
+    )
+    latex = table.to_latex()
+    assert r"fast & \textbf{2.0000 $\pm$ 1.0000 (3)} & \underline{" in latex
+    assert latex.count(r"\\") == 3
+
+
+def test_cells_never_mix_settings_that_are_not_named(tmp_path):
+    results = results_of(tmp_path)
+    with pytest.raises(md.InputError, match="rate"):
+        results.table("method", metric="test/loss")
+    pooled = results.table("method", metric="test/loss", where={"rate": 0.2})
+    assert pooled.cells[("fast",), ()].summary.mean == 4.0
+
+
+def test_unknown_names_fail_at_once(tmp_path):
+    results = results_of(tmp_path)
+    with pytest.raises(md.InputError, match="did you mean 'test/loss'"):
+        results.table("method", "rate", "test/lost")
+    with pytest.raises(md.InputError, match="setting 'methd'"):
+        results.table("methd", "rate")
+    with pytest.raises(md.InputError, match="no goal"):
+        results.budget_to_target("start", 0.5)
+
+
+def test_failed_trials_are_in_no_cell(tmp_path):
+    results = results_of(tmp_path, failed={("fast", 0.1, 2)})
+    cell = results.table("method", "rate", "test/loss").cells[("fast",), (0.1,)]
+    assert (cell.summary.n, cell.summary.mean) == (2, 1.5)
+    assert [t.seed for t in results.failed] == [2]
+
+
+def test_compare_pairs_seeds(tmp_path):
+    """At 0.1 every difference is −1; at 0.2 they are 3, 3, 0 with mean 2."""
+    at_01, at_02 = results_of(tmp_path).compare({"method": "fast"}, {"method": "slow"}, "test/loss")
+    assert (at_01.where, at_01.difference.mean, at_01.difference.n) == ({"rate": 0.1}, -1.0, 3)
+    assert at_02.difference.mean == 2.0
+    assert at_02.difference.low < 0 < at_02.difference.high
+
+
+def test_compare_uses_only_shared_seeds(tmp_path):
+    results = results_of(tmp_path, failed={("slow", 0.2, 1)})
+    _, at_02 = results.compare({"method": "fast"}, {"method": "slow"}, "test/loss")
+    assert (at_02.difference.n, at_02.difference.mean) == (2, 1.5)
+
+
+def test_budget_to_target_within_trials(tmp_path):
+    """Fast at 0.1: losses 2, 3, 4 at budget 10 and 1, 2, 3 at 20; 2 is reached at 10, 20, never."""
+    results = results_of(tmp_path)
+    needed = results.budget_to_target("test/loss", 2.0, "method", {"rate": 0.1})
+    assert str(needed["fast",]) == "20 [10, > 20] (2 of 3 seeds)"
+
+
+def test_curves_refuse_trials_that_would_share_a_budget(tmp_path):
+    results = results_of(tmp_path)
+    points = results.curves("test/loss", "method", {"rate": 0.1})["fast",]
+    assert [(p.budget, p.summary.mean) for p in points] == [(10, 3.0), (20, 2.0)]
+    with pytest.raises(md.InputError, match="rate"):
+        results.curves("test/loss", "method")
+
+
+def test_parquet_and_trial_files_give_the_same_results(tmp_path):
+    from modicum.results.frame import collect, read_parquet
+
+    folder = results_of(tmp_path, failed={("slow", 0.1, 0)}).folder
+    stored, fresh = read_parquet(folder), collect(folder)
+    assert stored.frame.equals(fresh.frame)
+    assert list(stored.trials) == list(fresh.trials)
+    assert {"trial_id", "config/method", "config/rate", "seed", "budget", "test/loss"} <= set(
+        stored.frame.columns
+    )
+    assert len(stored.frame) == 24
+
+
+def test_a_parquet_file_of_an_earlier_plan_is_not_believed(tmp_path):
+    from modicum.results.frame import read_parquet
+
+    folder = results_of(tmp_path).folder
+    plan = folder.read_json("plan.json")
+    plan["trials"].pop()
+    folder.write_json(plan, "plan.json")
+    assert read_parquet(folder) is None
+    assert len(md.load_results(folder.uri).trials) == 11
+
+
+def test_summary_lists_cells_and_failures(tmp_path):
+    results = results_of(tmp_path, failed={("fast", 0.1, 2)})
+    results.write_summary()
+    summary = results.folder.read_json("summary.json")
+    assert summary["trials"]["failed"] == 1
+    assert summary["failures"][0]["error"] == "boom"
+    assert {"metric": "test/loss", "method": "fast", "rate": 0.2}.items() <= next(
+        c for c in summary["cells"] if c["method"] == "fast" and c["rate"] == 0.2
+    ).items()
+
+
+def test_equal_means_share_a_rank():
+    cells = {
+        ((row,), ()): summarise([value])
+        for row, value in {"a": 1.0, "b": 2.0, "c": 2.0, "d": 3.0}.items()
+    }
+    ranks = {row[0]: cell.rank for (row, _), cell in rank_cells(cells, "max").items()}
+    assert ranks == {"d": 1, "b": 2, "c": 2, "a": None}
+    assert all(cell.rank is None for cell in rank_cells(cells, None).values())
+
+
+REFERENCE = {
+    "source": "a paper",
+    "metric": "test/loss",
+    "scale": 10,
+    "baseline": {"method": "slow"},
+    "not_comparable": [{"where": {"rate": 0.2}, "reason": "other data"}],
+    "cells": [
+        {"where": {"method": "slow", "rate": 0.1}, "mean": 31, "sd": 9, "n": 5},
+        {"where": {"method": "fast", "rate": 0.1}, "mean": 1, "sd": 1, "n": 5},
+        {"where": {"method": "fast", "rate": 0.2}, "mean": 10, "sd": 1, "n": 5},
+        {"where": {"method": "noisy", "rate": 0.1}, "mean": 10, "sd": 1, "n": 5},
+    ],
+}
+
+
+def test_verdicts_by_hand(tmp_path):
+    """Slow at 0.1: ours 3, published 3.1 ± 0.9, interval about 0: matches.
+
+    fast at 0.1: ours 2 ± 1 (n = 3), published 0.1 ± 0.1: the interval is about 1.9 ± 2.5, so
+    it matches with that spread; with a published sd of 0.1 and our values 2.0, 2.1, 2.2 it does
+    not, but both lie below slow: direction only.
+    """
+    results = results_of(tmp_path)
+    judged = results.verdicts(Reference.model_validate(REFERENCE))
+    assert [cell.verdict for cell in judged] == ["matches", "matches", "not comparable", "not run"]
+    assert judged[0].direction is None
+    assert judged[1].direction is True
+    assert judged[2].reason == "other data"
+    close = results_of(tmp_path / "b", {**VALUES, ("fast", 0.1): [2.0, 2.1, 2.2]})
+    assert close.verdicts(Reference.model_validate(REFERENCE))[1].verdict == "direction only"
+    worse = results_of(tmp_path / "c", {**VALUES, ("fast", 0.1): [5.0, 5.1, 5.2]})
+    assert worse.verdicts(Reference.model_validate(REFERENCE))[1].verdict == "differs"
+
+
+def test_a_reference_that_fits_two_cells_is_refused():
+    reference = Reference.model_validate(REFERENCE)
+    summary = summarise([1.0, 2.0])
+    ours = [({"method": "slow", "rate": 0.1, "steps": s}, summary) for s in (1, 2)]
+    with pytest.raises(md.InputError, match="tell them apart"):
+        judge(reference, ours)
+
+
+def test_report_shows_what_was_found(tmp_path):
+    results = results_of(
+        tmp_path,
+        failed={("fast", 0.1, 2)},
+        report={
+            "rows": "method",
+            "columns": [],
+            "by": "rate",
+            "targets": [{"metric": "test/loss", "value": 2.0}],
+            "baseline": {"method": "slow"},
+        },
+    )
+    from modicum.report import render_report, report_document
+
+    document = report_document(results)
+    assert document["counts"] == {"finished": 11, "failed": 1}
+    assert [section["title"] for section in document["sections"]] == ["rate = 0.1", "rate = 0.2"]
+    section = document["sections"][0]
+    assert section["tables"][0]["rows"][0]["cells"][0]["text"] == "1.5000 ± 0.7071 (2)"
+    assert section["budgets"][0]["rows"][0] == {
+        "key": ["fast"],
+        "text": "20 [10, 20] (2 of 2 seeds)",
+    }
+    assert [picture["svg"][:4] for picture in section["pictures"]] == ["<svg", "<svg"]
+    assert document["comparisons"]["rows"][0]["difference"] == "-1.0000"
+    page = render_report(document)
+    assert "boom" in page
+    assert "http" not in page.replace("http://www.w3.org", "").replace(
+        "https://matplotlib.org", ""
+    ).replace("http://purl.org", "").replace("http://creativecommons.org", "")
+
+
+def test_the_report_escapes_what_users_write(tmp_path):
+    from modicum.report import render_report, report_document
+
+    results = results_of(tmp_path)
+    results.spec = {**results.spec, "description": "<script>alert(1)</script>"}
+    assert "<script>" not in render_report(report_document(results))
+
+
+def test_mixed_versions_of_the_code_are_said(tmp_path):
+    from modicum.report import report_document
+    from modicum.results.frame import collect
+
+    folder = results_of(tmp_path).folder
+    name = folder.folders("trials")[0]
+    trial = folder.read_json("trials", name, "trial.json")
+    folder.write_json({**trial, "commit": "def"}, "trials", name, "trial.json")
+    notes = report_document(Results(folder, collect(folder)))["notes"]
+    assert any("different versions of the code: abc, def" in note for note in notes)
