@@ -20,6 +20,8 @@ _QUIET = {
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     # Tune's own snapshots are not used: the run folder knows what is finished.
     "TUNE_GLOBAL_CHECKPOINT_S": "3600",
+    # A trial that failed before its first record has no metric for a searcher to look at.
+    "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
     # Tune's own output engine prints a banner even when it is told to be quiet.
     "RAY_AIR_NEW_OUTPUT": "0",
     # Trials keep the working directory they were started in.

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable, Mapping
 
 from pydantic import BaseModel, ValidationError
+
+_TYPE_NAME = re.compile(r"int|float|str|bool|(list|dict|tuple)\[.*\]")
 
 
 class InputError(ValueError):
@@ -37,7 +40,8 @@ def from_validation(
         given: The raw input; its value is quoted instead of pydantic's converted one.
     """
     first = error.errors(include_url=False)[0]
-    path = ".".join(str(part) for part in first["loc"])
+    # Branches of a union stand in the path as the names of their types.
+    path = ".".join(str(p) for p in first["loc"] if not _TYPE_NAME.fullmatch(str(p)))
     prefix = f"{where}: " if where else ""
     if first["type"] == "extra_forbidden":
         parent = _model_at(model, first["loc"][:-1])

@@ -97,7 +97,7 @@ class Study:
             "experiment": self.experiment.name,
             "space": {},
             "exclude": [dict(entry) for entry in exclude],
-            "seeds": seeds if isinstance(seeds, int) else list(seeds),
+            "seeds": seeds if isinstance(seeds, int | str) else list(seeds),
             "draws": draws,
             "seed": seed,
             "search": search,

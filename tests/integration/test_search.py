@@ -1,0 +1,120 @@
+"""Searchers and schedulers of ray.tune in the place of a grid."""
+
+import json
+
+import pytest
+from ray import tune
+from ray.tune.schedulers import ASHAScheduler
+from ray.tune.search.optuna import OptunaSearch
+
+import modicum as md
+from toys import Descent
+
+SPACE = {"method": "fast", "rate": {"uniform": [0.1, 0.9]}}
+
+
+def search(samples):
+    return {
+        "name": "optuna",
+        "metric": "test/loss",
+        "samples": samples,
+        "options": {"seed": 3},
+        "max_concurrent": 1,
+    }
+
+
+def suggestions(folder):
+    return json.loads((folder / "search" / "suggestions.json").read_text())
+
+
+def run(out, samples, **options):
+    study = md.Study(Descent, SPACE, **{"seeds": 2, "search": search(samples), **options})
+    return study.run(out, quiet=True)
+
+
+def test_every_suggestion_runs_with_every_seed(tmp_path, ray_cluster):
+    results = run(tmp_path / "run", 4)
+    assert len(results.trials) == 8
+    assert results.frame.groupby("config/rate")["seed"].nunique().tolist() == [2] * 4
+    told = suggestions(tmp_path / "run")
+    assert [s["told"] for s in told] == [True] * 4
+    assert results.frame["config/rate"].between(0.1, 0.9).all()
+
+
+def test_a_search_goes_on_where_it_was(tmp_path, ray_cluster):
+    """Two runs of 6 and 12 suggestions make the same suggestions as one run of 12."""
+    ledger = tmp_path / "ledger"
+    space = {**SPACE, "ledger": str(ledger)}
+    whole = md.Study(Descent, SPACE, seeds=2, search=search(12))
+    whole.run(tmp_path / "whole", quiet=True)
+    for samples in (6, 6, 12):
+        md.Study(Descent, space, seeds=2, search=search(samples)).run(
+            tmp_path / "parts", quiet=True
+        )
+    one, parts = suggestions(tmp_path / "whole"), suggestions(tmp_path / "parts")
+    assert [s["choice"] for s in parts] == [s["choice"] for s in one]
+    # No trial was computed twice.
+    assert len(ledger.read_text().splitlines()) == 12 * 2 * 4
+
+
+def test_the_searcher_learns_from_the_mean_over_seeds(tmp_path, ray_cluster):
+    """With 30 suggestions Optuna's TPE finds the edge of the space where the loss is least."""
+    results = run(tmp_path / "run", 30)
+    rates = results.frame.drop_duplicates("trial_id")["config/rate"].tolist()
+    late = rates[-20:]
+    assert sum(late) / len(late) > 0.6
+    best = min(results.values("test/loss"), key=lambda pair: pair[1])[0]
+    assert best["rate"] > 0.75
+
+
+def test_a_failed_suggestion_does_not_stop_the_search(tmp_path, ray_cluster):
+    study = md.Study(Descent, {**SPACE, "fail_seed": 1}, seeds=2, search=search(3))
+    results = study.run(tmp_path / "run", quiet=True)
+    assert len(results.failed) == 3
+    assert len(suggestions(tmp_path / "run")) == 3
+
+
+def test_searcher_and_scheduler_objects_of_ray(tmp_path, ray_cluster):
+    searcher = OptunaSearch(metric="test/loss", mode="min", seed=1)
+    study = md.Study(Descent, {"rate": tune.uniform(0.1, 0.9)}, seeds=1, search=searcher, samples=3)
+    assert len(study.run(tmp_path / "a", quiet=True).trials) == 3
+    with pytest.raises(md.InputError, match="samples: say how many"):
+        md.Study(Descent, {"rate": tune.uniform(0.1, 0.9)}, search=searcher)
+
+
+def asha():
+    return {
+        "name": "asha",
+        "metric": "test/loss",
+        "options": {"grace_period": 1, "max_t": 16, "reduction_factor": 2},
+    }
+
+
+@pytest.mark.parametrize("as_object", [False, True])
+def test_stopped_trials_are_in_no_cell_and_not_run_again(tmp_path, ray_cluster, as_object):
+    ledger = tmp_path / "ledger"
+    space = {
+        "method": md.grid("fast", "slow"),
+        "rate": md.grid(0.1, 0.3, 0.5, 0.7, 0.9),
+        "steps": 16,
+        "ledger": str(ledger),
+    }
+    scheduler = asha()
+    if as_object:
+        scheduler = ASHAScheduler(
+            metric="test/loss", mode="min", grace_period=1, max_t=17, reduction_factor=2
+        )
+    study = md.Study(Descent, space, seeds=1, scheduler=scheduler)
+    results = study.run(tmp_path / "run", quiet=True)
+    stopped = [trial for trial in results.trials if trial.status == "stopped"]
+    finished = [trial for trial in results.trials if trial.status == "finished"]
+    assert stopped
+    assert len(stopped) + len(finished) == 10
+    assert len(results.values("test/loss")) == len(finished)
+    before = len(ledger.read_text().splitlines())
+    assert before < 10 * 16
+    again = md.Study(Descent, space, seeds=1, scheduler=asha()).run(tmp_path / "run", quiet=True)
+    assert len(ledger.read_text().splitlines()) == before
+    assert [t.status for t in again.trials] == [t.status for t in results.trials]
+    page = (tmp_path / "run" / "report.html").read_text()
+    assert f"{len(stopped)} trials were stopped early" in page
