@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +15,8 @@ from modicum.errors import InputError
 # Environment of the driver that trials need on whichever node they run. Never a secret:
 # Ray's job API shows a runtime environment to anyone who may ask.
 FORWARDED = ("MODICUM_DATA", "MODICUM_CACHE")
+
+_PROBE_SECONDS = 10.0
 
 _QUIET = {
     # Tune would write a JSON, a CSV and a TensorBoard log per trial; records have a home.
@@ -68,6 +71,7 @@ def connected(address: str | None = None, cpus: int | None = None) -> Iterator[N
                 logging_level=logging.ERROR,
             )
         else:
+            _probe(target)
             ray.init(
                 address=target,
                 log_to_driver=False,
@@ -80,6 +84,25 @@ def connected(address: str | None = None, cpus: int | None = None) -> Iterator[N
         yield
     finally:
         ray.shutdown()
+
+
+def _probe(address: str) -> None:
+    """Find out quickly whether anything listens; Ray itself would try for minutes.
+
+    Raises:
+        ConnectionError: Nothing listens there.
+        InputError: The address is not `host:port`.
+    """
+    place = address.split("://", 1)[-1]
+    if place == "auto":
+        return
+    host, colon, port = place.rpartition(":")
+    if not colon or not port.isdigit():
+        raise InputError(f"address: expected host:port, got {address!r}")
+    try:
+        socket.create_connection((host, int(port)), timeout=_PROBE_SECONDS).close()
+    except OSError as error:
+        raise ConnectionError(str(error)) from error
 
 
 def _forwarded() -> dict[str, str]:

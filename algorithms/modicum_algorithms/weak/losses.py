@@ -67,8 +67,9 @@ def shared_log_votes(
     functions = outcomes_BK.shape[1]
     places_BK = outcomes_BK * functions + torch.arange(functions)
     # The votes as indicators turn the sum into one matrix product, forwards and backwards.
-    indicators_BL = torch.zeros(len(outcomes_BK), len(matrices_LC))
-    return indicators_BL.scatter_(1, places_BK, counted_BK) @ matrices_LC
+    indicators_BL = matrices_LC.new_zeros(len(outcomes_BK), len(matrices_LC))
+    indicators_BL.scatter_(1, places_BK, counted_BK.to(matrices_LC.dtype))
+    return indicators_BL @ matrices_LC
 
 
 def pointwise_log_votes(

@@ -1,0 +1,206 @@
+"""Parts of the weak-supervision family against loops, hand counts and scikit-learn."""
+
+import numpy as np
+import pytest
+import torch
+from sklearn.datasets import load_breast_cancer
+from sklearn.metrics import accuracy_score, f1_score
+
+import modicum as md
+from modicum_algorithms.weak import breast_cancer, datasets
+from modicum_algorithms.weak.end_model import Objective, Schedule, fit, mlp
+from modicum_algorithms.weak.experiment import WeakLearningConfig
+from modicum_algorithms.weak.label_model import Votes, majority_vote_transitions
+from modicum_algorithms.weak.majority_vote import covered, majority_vote, soft_labels
+from modicum_algorithms.weak.metrics import score
+from modicum_algorithms.weak.training import choose_strong, train
+
+VOTES = np.array([[0, 1, 1], [-1, -1, 2], [-1, -1, -1], [2, 0, -1]])
+
+
+def test_majority_vote_by_hand():
+    expected = [[1 / 3, 2 / 3, 0], [0, 0, 1], [1 / 3, 1 / 3, 1 / 3], [1 / 2, 0, 1 / 2]]
+    assert majority_vote(VOTES, 3) == pytest.approx(np.array(expected), abs=1e-7)
+
+
+def test_majority_vote_against_a_loop():
+    rng = np.random.default_rng(0)
+    votes = rng.integers(-1, 5, size=(300, 7))
+    for row, soft in zip(votes, majority_vote(votes, 5), strict=True):
+        counts = [sum(int(v == c) for v in row) for c in range(5)]
+        total = sum(counts)
+        wanted = [c / total for c in counts] if total else [0.2] * 5
+        assert soft == pytest.approx(wanted, abs=1e-6)
+
+
+def test_strong_labels_vote_or_replace():
+    """Row 0 has votes 0, 1, 1 and the strong label 0: as one more vote a tie, else certain."""
+    labels = np.array([0, 2, 1, 0])
+    strong = np.array([0, 2])
+    voted = soft_labels(VOTES, 3, strong, labels, "vote")
+    assert voted[0] == pytest.approx([0.5, 0.5, 0])
+    assert voted[2] == pytest.approx([0, 1, 0])
+    replaced = soft_labels(VOTES, 3, strong, labels, "replace")
+    assert replaced[0] == pytest.approx([1, 0, 0])
+    assert replaced[3] == pytest.approx([0.5, 0, 0.5])
+    assert covered(VOTES).tolist() == [True, True, False, True]
+
+
+@pytest.mark.parametrize("abstain", ["emission", "missing"])
+def test_initial_transitions_are_smoothed_counts(abstain):
+    """The first function over covered rows votes 0, abstains, votes 2.
+
+    The majority vote is (1/3, 2/3, 0), (0, 0, 1), (1/2, 0, 1/2). For class 0 the count of vote
+    0 is 1/3, of vote 2 is 1/2, of an abstain 0; with smoothing 1 the three votes weigh 4/3, 1,
+    3/2 and the abstain 1.
+    """
+    got = majority_vote_transitions(VOTES, 3, abstain, 1.0).exp()
+    weights = [4 / 3, 1, 3 / 2] + ([1] if abstain == "emission" else [])
+    assert got[:, 0, 0].tolist() == pytest.approx([w / sum(weights) for w in weights])
+    assert got.sum(0).allclose(torch.ones(3, 3))
+
+
+def test_votes_as_outcomes():
+    emission, missing = (Votes.of(VOTES, 3, how) for how in ("emission", "missing"))
+    assert emission.outcomes_NK[1].tolist() == [3, 3, 2]
+    assert emission.counted_NK.min() == 1
+    assert missing.counted_NK[1].tolist() == [0, 0, 1]
+    assert (emission.size, missing.size) == (4, 3)
+
+
+@pytest.mark.parametrize("classes", [2, 4])
+def test_scores_agree_with_scikit_learn(classes):
+    rng = np.random.default_rng(1)
+    for _ in range(20):
+        labels, predicted = rng.integers(0, classes, size=(2, 30))
+        ours = score(labels, predicted, classes)
+        average = "binary" if classes == 2 else "macro"
+        f1 = f1_score(labels, predicted, labels=None, average=average, zero_division=0)
+        present = set(labels) | set(predicted)
+        assert ours.accuracy == pytest.approx(accuracy_score(labels, predicted))
+        if classes == 2 or len(present) == classes:
+            assert ours.f1 == pytest.approx(f1)
+
+
+def test_scores_of_a_constant_prediction():
+    assert score(np.array([0, 0, 1]), np.zeros(3, dtype=int), 2).f1 == 0.0
+
+
+def test_strong_rows_are_nested_and_never_none():
+    def chosen(fraction, seed=0):
+        return set(choose_strong(341, fraction, np.random.default_rng(seed)).tolist())
+
+    assert chosen(0) == set()
+    assert len(chosen(0.001)) == 1
+    assert chosen(0.01) < chosen(0.1) < chosen(1.0) == set(range(341))
+    assert chosen(0.1) != chosen(0.1, seed=1)
+
+
+def test_embedded_thresholds_are_quartiles_of_the_measurements():
+    """As the module says: no label set them."""
+    bunch = load_breast_cancer()
+    names = list(bunch.feature_names)
+    for rule in breast_cancer.RULES:
+        low, high = np.quantile(bunch.data[:, names.index(rule.measurement)], [0.25, 0.75])
+        for given, quartile in ((rule.below, low), (rule.above, high)):
+            assert given is None or given == pytest.approx(quartile, rel=2e-3), rule
+
+
+def test_embedded_rules_abstain_and_beat_chance():
+    data = datasets.load("breast_cancer", "auto")
+    assert data.classes == ("benign", "malignant")
+    assert [len(s) for s in (data.train, data.valid, data.test)] == [341, 114, 114]
+    for votes in data.train.votes_NK.T:
+        voted = votes >= 0
+        assert 0.1 < voted.mean() < 0.7
+        assert (votes[voted] == data.train.labels_N[voted]).mean() > 0.6
+    assert np.abs(data.train.features_ND.mean(0)).max() < 1e-5
+
+
+def test_early_stopping_counts_what_it_says():
+    schedule = Schedule(1, 1000, 10, 30, "iterations", "accuracy")
+    assert not schedule.exhausted(120, 100)
+    assert schedule.exhausted(130, 100)
+    evaluations = Schedule(1, 1000, 10, 30, "evaluations", "accuracy")
+    assert not evaluations.exhausted(390, 100)
+    assert evaluations.exhausted(400, 100)
+
+
+def test_the_best_weights_are_restored():
+    """Training towards wrong labels only makes it worse: the first weights must come back."""
+    generator = torch.Generator().manual_seed(0)
+    features = torch.randn(64, 2, generator=generator)
+    labels = (features[:, 0] > 0).long()
+    model = torch.nn.Linear(2, 2)
+    with torch.no_grad():
+        model.weight.copy_(torch.tensor([[-1.0, 0.0], [1.0, 0.0]]))
+        model.bias.zero_()
+    before = model.weight.detach().clone()
+    wrong = 1 - labels
+
+    def loss(batches):
+        return torch.nn.functional.cross_entropy(model(features[batches[0]]), wrong[batches[0]])
+
+    objective = Objective([np.arange(64)], loss, [{"params": list(model.parameters()), "lr": 0.1}])
+    schedule = Schedule(16, 500, 10, 50, "iterations", "accuracy")
+    fitted = fit(model, objective, features, labels.numpy(), 2, schedule, 0)
+    assert (fitted.best_iteration, fitted.iterations) == (0, 50)
+    assert fitted.validation.accuracy == 1.0
+    assert model.weight.equal(before)
+
+
+def test_networks_start_alike_under_one_seed():
+    def first(seed):
+        return mlp(4, 2, [3], torch.Generator().manual_seed(seed))[0].weight
+
+    assert first(1).equal(first(1))
+    assert not first(1).equal(first(2))
+    assert first(1).abs().max() <= 0.5
+
+
+@pytest.fixture
+def trial(tmp_path):
+    return md.Trial(id="t", seed=0, scratch=tmp_path)
+
+
+@pytest.mark.parametrize("method", ["majority_vote", "labels_only", "iwl", "iwld"])
+@pytest.mark.parametrize("abstain", ["emission", "missing"])
+def test_every_method_learns_the_embedded_set(trial, method, abstain):
+    data = datasets.load("breast_cancer", "auto")
+    config = WeakLearningConfig(
+        method=method, strong_fraction=0.5, abstain=abstain, max_iterations=200
+    )
+    result = train(config, data, trial)
+    assert result.strong_labels == 170
+    assert result.test.accuracy > 0.85
+    again = train(config, data, trial)
+    assert again.test == result.test
+    assert again.fitted == result.fitted
+
+
+def test_one_labeling_function_and_one_strong_label(trial):
+    rng = np.random.default_rng(0)
+    split = datasets.Split(
+        rng.normal(size=(40, 2)).astype(np.float32),
+        rng.integers(-1, 2, size=(40, 1)),
+        rng.integers(0, 2, size=40),
+    )
+    data = datasets.WeakData(("a", "b"), split, split, split)
+    for method in ("majority_vote", "iwl", "iwld", "labels_only"):
+        config = WeakLearningConfig(method=method, strong_fraction=0.01, max_iterations=20)
+        result = train(config, data, trial)
+        assert np.isfinite([result.test.accuracy, result.test.f1]).all()
+
+
+def test_a_saved_model_predicts_the_same(tmp_path, trial):
+    from safetensors.torch import load_file
+
+    data = datasets.load("breast_cancer", "auto")
+    config = WeakLearningConfig(method="iwl", strong_fraction=0.1, max_iterations=50)
+    result = train(config, data, trial)
+    result.save(tmp_path / "model", config, data.classes)
+    model = mlp(30, 2, [100, 100], torch.Generator())
+    model.load_state_dict(load_file(tmp_path / "model" / "end_model.safetensors"))
+    features = torch.from_numpy(data.test.features_ND)
+    assert model(features).equal(result.end_model(features))
+    assert (tmp_path / "model" / "label_model.safetensors").exists()
