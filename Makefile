@@ -52,7 +52,7 @@ format: $(VENV)/.full
 
 ## Benchmarks: ratios and figures, not tests.
 bench: $(VENV)/.full
-	$(BIN)/python tests/benchmarks/platform.py
+	$(BIN)/python tests/benchmarks/overhead.py
 
 clean:
 	rm -rf $(VENV) runs .mypy_cache .ruff_cache .pytest_cache

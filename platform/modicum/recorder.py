@@ -214,11 +214,11 @@ class Recorder:
         )
 
 
-def load_trial(folder: RunFolder, trial_id: str) -> TrialState:
-    """A trial's state from a run folder."""
+def load_trial(folder: RunFolder, trial_id: str, *, with_log: bool = True) -> TrialState:
+    """A trial's state from a run folder; its log may be long and is not always wanted."""
     data = folder.read_json("trials", trial_id, "trial.json")
     lines = folder.read_text("trials", trial_id, "records.jsonl").splitlines()
-    has_log = folder.exists("trials", trial_id, "log.txt")
+    has_log = with_log and folder.exists("trials", trial_id, "log.txt")
     return TrialState(
         plan=TrialPlan.from_json(data),
         status=data["status"],

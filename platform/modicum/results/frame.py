@@ -74,7 +74,7 @@ def collect(folder: RunFolder) -> Collected:
         trial = TrialPlan.from_json(entry)
         state = TrialState(trial)
         if trial.id in present and folder.exists("trials", trial.id, "trial.json"):
-            state = load_trial(folder, trial.id)
+            state = load_trial(folder, trial.id, with_log=False)
             state.plan = trial
         states.append(state)
     others = len(present - {state.plan.id for state in states})

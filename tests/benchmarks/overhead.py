@@ -1,0 +1,145 @@
+"""What the platform costs beyond the work that it runs. Prints figures and ratios.
+
+Run: python tests/benchmarks/overhead.py [--repeats 3]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+os.environ["PYTHONPATH"] = str(Path(__file__).parent.parent)
+
+TRIALS = 60
+
+
+def ours(folder: str) -> float:
+    """Seconds for 60 trivial trials through a study, Ray already started."""
+    import modicum as md
+    from toys import Descent
+
+    study = md.Study(Descent, {"rate": md.grid(i / 100 for i in range(1, 21)), "steps": 1}, seeds=3)
+    assert len(study.trials) == TRIALS
+    started = time.perf_counter()
+    study.run(folder, quiet=True)
+    return time.perf_counter() - started
+
+
+def plain(folder: str, reuse: bool) -> float:
+    """Seconds for 60 trivial trials on Ray Tune alone, Ray already started."""
+    from ray import tune
+
+    def trivial(config):
+        tune.report({"loss": config["i"]})
+
+    tuner = tune.Tuner(
+        trivial,
+        param_space={"i": tune.grid_search(list(range(TRIALS)))},
+        tune_config=tune.TuneConfig(reuse_actors=reuse),
+        run_config=tune.RunConfig(storage_path=folder, name="plain", verbose=0),
+    )
+    started = time.perf_counter()
+    tuner.fit()
+    return time.perf_counter() - started
+
+
+def overhead(repeats: int) -> None:
+    """Overhead per trial: ours, plain Tune, and plain Tune with its actors reused."""
+    from modicum.cluster import connected
+
+    times: dict[str, list[float]] = {"ours": [], "plain Tune": [], "plain Tune, actors reused": []}
+    with connected(cpus=2):
+        for _ in range(repeats):
+            with tempfile.TemporaryDirectory() as folder:
+                times["ours"].append(ours(folder + "/ours"))
+                times["plain Tune"].append(plain(folder + "/a", reuse=False))
+                times["plain Tune, actors reused"].append(plain(folder + "/b", reuse=True))
+    median = {name: statistics.median(values) / TRIALS for name, values in times.items()}
+    for name, seconds in median.items():
+        spread = ", ".join(f"{value / TRIALS:.3f}" for value in times[name])
+        print(f"{name}: {seconds:.3f} s a trial (median of {repeats}: {spread})")
+    print(f"plain Tune / ours: {median['plain Tune'] / median['ours']:.1f}")
+
+
+def start_up(repeats: int) -> None:
+    """Seconds of `modicum --help` and of `import modicum` beyond starting Python."""
+
+    def timed(*arguments: str) -> float:
+        values = []
+        for _ in range(repeats + 2):
+            started = time.perf_counter()
+            subprocess.run([sys.executable, *arguments], check=True, capture_output=True)
+            values.append(time.perf_counter() - started)
+        return statistics.median(values)
+
+    print(f"modicum --help: {timed('-m', 'modicum', '--help'):.2f} s")
+    print(f"python -c 'import modicum': {timed('-c', 'import modicum'):.2f} s")
+    print(f"python -c pass: {timed('-c', 'pass'):.2f} s")
+
+
+def many_results() -> None:
+    """A folder of 2,000 trials with 50 records each: load and tabulate, in a fresh process."""
+    import modicum as md
+    from modicum.execution import EndMessage
+    from modicum.folder import RunFolder
+    from modicum.recorder import Recorder
+    from toys import Descent
+
+    with tempfile.TemporaryDirectory() as place:
+        study = md.Study(
+            Descent, {"rate": md.grid(i / 1000 for i in range(1, 401)), "steps": 50}, seeds=5
+        )
+        folder = RunFolder(place)
+        recorder = Recorder(folder, study.experiment)
+        recorder.add(study.trials)
+        rows = [
+            {"budget": 10.0 * (i + 1), "seconds": 0.1, "test/loss": 1 / (i + 1), "start": 1.5}
+            for i in range(50)
+        ]
+        end = EndMessage("finished", "", "", 1.0, "")
+        for trial_id, state in recorder.trials.items():
+            state.rows = list(rows)
+            recorder.end(trial_id, end)
+        code = (
+            "import json, resource, sys, time\n"
+            "started = time.perf_counter()\n"
+            "import modicum as md\n"
+            "r = md.load_results(sys.argv[1])\n"
+            "t = r.table('rate', metric='test/loss')\n"
+            "assert len(t.cells) == 400 and len(r.frame) == 100_000\n"
+            "peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20\n"
+            "print(json.dumps([time.perf_counter() - started, peak]))\n"
+        )
+        for label in ("trials' own files", "results.parquet"):
+            done = subprocess.run(
+                [sys.executable, "-c", code, place], check=True, capture_output=True, text=True
+            )
+            seconds, gib = json.loads(done.stdout)
+            print(f"2,000 trials x 50 records from {label}: {seconds:.2f} s, {gib:.2f} GiB")
+            if label != "results.parquet":
+                md.Results.consolidate(folder)
+
+
+def main() -> None:
+    """Run every benchmark."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--repeats", type=int, default=3)
+    repeats = parser.parse_args().repeats
+    start_up(repeats)
+    many_results()
+    overhead(repeats)
+    used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    print(f"peak memory of this process: {used:.2f} GiB")
+
+
+if __name__ == "__main__":
+    main()
