@@ -1,0 +1,125 @@
+"""What the documentation says to type works, and what it links to exists."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from conftest import ROOT
+
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+README = (ROOT / "README.md").read_text()
+
+
+def blocks(language):
+    return re.findall(rf"```{language}\n(.*?)```", README, flags=re.DOTALL)
+
+
+def shell_commands():
+    """Every `modicum` line of the README's shell blocks."""
+    lines = [line.split("#")[0].strip() for block in blocks("sh") for line in block.splitlines()]
+    return [line for line in lines if line.startswith("modicum ")]
+
+
+@pytest.fixture(scope="module")
+def workplace(tmp_path_factory):
+    """A folder with the study files and nothing else of the repository."""
+    folder = tmp_path_factory.mktemp("reader")
+    shutil.copytree(ROOT / "tune_configs", folder / "tune_configs")
+    return folder
+
+
+def environment():
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    return {**os.environ, "PATH": path}
+
+
+def test_the_readme_has_the_commands_that_are_tested():
+    commands = shell_commands()
+    assert sum("quickstart.yaml" in command for command in commands) >= 4
+    assert {"modicum list", "modicum describe weak", "modicum doctor"} <= set(commands)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_shell_commands_of_the_readme(workplace):
+    """In the order in which they stand; the study on real data is tested by itself below."""
+    for command in shell_commands():
+        if "sms_trec" in command:
+            continue
+        done = subprocess.run(
+            command,
+            shell=True,
+            cwd=workplace,
+            env=environment(),
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
+        assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
+    assert (workplace / "runs" / "first" / "report.html").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("index", range(len(blocks("python"))))
+def test_python_blocks_of_the_readme(workplace, index):
+    (workplace / "block.py").write_text(blocks("python")[index])
+    done = subprocess.run(
+        [sys.executable, "block.py"],
+        cwd=workplace,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=280,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "±" in done.stdout
+
+
+@pytest.mark.slow
+def test_a_slice_of_the_study_on_real_data(wrench, workplace):
+    """SMS with one seed: published accuracies lie between 0.95 and 0.99 at these fractions."""
+    import modicum as md
+
+    arguments = [
+        *("--set", "dataset=sms", "--set", "abstain=emission", "--seeds", "1"),
+        *("--set", "strong_fraction={grid: [0.1, 1.0]}", "--out", "runs/slice"),
+    ]
+    done = subprocess.run(
+        ["modicum", "run", "tune_configs/weak/sms_trec.yaml", *arguments],
+        cwd=workplace,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=280,
+    )
+    assert done.returncode == 0, done.stderr
+    results = md.load_results(workplace / "runs" / "slice")
+    assert len(results.trials) == 8
+    assert all(0.95 < value < 1 for _, value in results.values("test/accuracy"))
+
+
+def test_a_study_file_in_the_documentation_is_valid(tmp_path):
+    from modicum.study import Study
+
+    text = (ROOT / "docs" / "studies.md").read_text()
+    example = re.search(r"```yaml\n(name: my_study.*?)```", text, flags=re.DOTALL)
+    (tmp_path / "my_study.yaml").write_text(example.group(1))
+    # Four draws of iwl at two fractions, and of majority_vote at one, with five seeds.
+    assert len(Study.from_yaml(tmp_path / "my_study.yaml").trials) == 4 * 3 * 5
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_and_named_files_exist(page):
+    text = page.read_text()
+    for target in re.findall(r"\]\(([^)#]+?)(?:#[^)]*)?\)", text):
+        if "://" not in target:
+            assert (page.parent / target).exists(), target
+    for named in re.findall(r"`((?:tune_configs|tests|docs)/[\w./-]+\.\w+)`", text):
+        assert (ROOT / named).exists(), named
+    for module in re.findall(r"`(weak/\w+\.py)`", text):
+        assert (ROOT / "algorithms" / "modicum_algorithms" / module).exists(), module
