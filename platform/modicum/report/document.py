@@ -13,9 +13,12 @@ from modicum.results.reference import JudgedCell, Reference
 from modicum.results.tables import Table, show, show_number, show_summary
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
     from modicum.results import Results
 
 _LOG_LINES = 40
+_WIDE = 8.0  # inches
 
 
 def report_document(results: Results) -> dict[str, Any]:
@@ -75,8 +78,6 @@ def _list(texts: list[str]) -> str:
 
 def _section(results: Results, where: Mapping[str, Any]) -> dict[str, Any]:
     """Tables and pictures of one group."""
-    from modicum.results.plots import to_svg
-
     rows, columns, _ = results.layout
     title = ", ".join(f"{name} = {show(value)}" for name, value in where.items())
     section: dict[str, Any] = {"title": title, "tables": [], "pictures": [], "budgets": []}
@@ -94,7 +95,7 @@ def _section(results: Results, where: Mapping[str, Any]) -> dict[str, Any]:
                     "title": f"{metric} against {results.budget_unit.replace('_', ' ')}"
                     + _at(group, where),
                     "note": "Mean over seeds; shaded: 95% interval.",
-                    "svg": to_svg(results.plot_curves(metric, rows, group)),
+                    **_picture(results.plot_curves(metric, rows, group)),
                 }
             )
         if section["tables"]:
@@ -102,7 +103,7 @@ def _section(results: Results, where: Mapping[str, Any]) -> dict[str, Any]:
                 {
                     "title": f"{metric} over seeds",
                     "note": "Box: quartiles; whiskers: 1.5 times their distance; dots: seeds.",
-                    "svg": to_svg(results.plot_boxes(metric, rows, columns, where)),
+                    **_picture(results.plot_boxes(metric, rows, columns, where)),
                 }
             )
     for target in results.report_spec.targets:
@@ -123,6 +124,13 @@ def _section(results: Results, where: Mapping[str, Any]) -> dict[str, Any]:
                 }
             )
     return section
+
+
+def _picture(figure: Figure) -> dict[str, Any]:
+    """A figure as SVG; one that is wide gets a row of the page to itself."""
+    from modicum.results.plots import to_svg
+
+    return {"svg": to_svg(figure), "wide": figure.get_figwidth() > _WIDE}
 
 
 def _at(group: Mapping[str, Any], where: Mapping[str, Any]) -> str:

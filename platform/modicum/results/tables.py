@@ -165,11 +165,12 @@ def rank_cells(
     """
     cells = {}
     for place, summary in summaries.items():
-        column = {row: s.mean for (row, col), s in summaries.items() if col == place[1]}
+        # The mean of the same values in another order may differ in its last digits.
+        column = {r: round(s.mean, 12) for (r, c), s in summaries.items() if c == place[1]}
         rank: Literal[1, 2] | None = None
         if goal is not None and len(column) > 1:
             levels = sorted(set(column.values()), reverse=goal == "max")
-            position = levels.index(summary.mean) if summary.mean in levels else 2
+            position = levels.index(column[place[0]])
             rank = 1 if position == 0 else 2 if position == 1 else None
         cells[place] = Cell(summary, rank)
     return cells
