@@ -94,6 +94,17 @@ def test_failed_trials_are_in_no_cell(tmp_path):
     assert [t.seed for t in results.failed] == [2]
 
 
+def test_a_setting_that_follows_from_the_rows_needs_no_table_of_its_own(tmp_path):
+    space = [{"method": "fast", "rate": 0.1, "steps": 2}, {"method": "slow", "rate": 0.2}]
+    report = {"rows": "method", "columns": []}
+    study = Study(Descent, space, seeds=2, report=report)
+    results = study.run(tmp_path / "run", runner="local", quiet=True)
+    assert results.varied == ["method", "rate", "steps"]
+    assert results.layout == (["method"], [], [])
+    mixed = Study(Descent, {"rate": md.grid(0.1, 0.2)}, seeds=2, report={"rows": "method"})
+    assert mixed.run(tmp_path / "mixed", runner="local", quiet=True).layout[1] == ["rate"]
+
+
 def test_compare_pairs_seeds(tmp_path):
     """At 0.1 every difference is −1; at 0.2 they are 3, 3, 0 with mean 2."""
     at_01, at_02 = results_of(tmp_path).compare({"method": "fast"}, {"method": "slow"}, "test/loss")

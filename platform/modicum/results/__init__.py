@@ -137,8 +137,9 @@ class Results:
 
     @cached_property
     def layout(self) -> tuple[list[str], list[str], list[str]]:
-        """Rows, columns and by: as the study says, with every other varied setting put in by.
+        """Rows, columns and by: as the study says, with what else varies put in by.
 
+        A setting whose value follows from those that are named needs no place of its own.
         Left to itself, rows are `method` if it varies (else the first varied setting) and
         columns the last varied setting.
         """
@@ -154,7 +155,19 @@ class Results:
         if columns is None:
             columns = free[-1:]
             free = free[:-1]
-        return rows, columns, [*(spec.by or []), *free]
+        by = list(spec.by or [])
+        for name in free:
+            if not self._follows(name, [*rows, *columns, *by]):
+                by.append(name)
+        return rows, columns, by
+
+    def _follows(self, name: str, others: Sequence[str]) -> bool:
+        """Whether trials that agree in the other settings agree in this one."""
+        values: dict[Key, set[str]] = {}
+        for trial in self.trials:
+            key = tuple(trial.columns.get(other) for other in others)
+            values.setdefault(key, set()).add(repr(trial.columns.get(name)))
+        return all(len(found) == 1 for found in values.values())
 
     def metric_info(self, name: str) -> Mapping[str, Any]:
         """The declaration of a metric.
