@@ -34,6 +34,7 @@ class Descent(md.Experiment[DescentConfig]):
     version = "1"
     budget_unit = "samples"
     Config = DescentConfig
+    selection_metric = "test/loss"
     metrics = {  # noqa: RUF012
         "test/loss": md.Metric("|x|.", goal="min"),
         "start": md.Metric("x at the start."),
@@ -86,3 +87,17 @@ class NeedsRay(Descent):
 
     def resources(self, config: DescentConfig) -> md.Resources:
         return md.Resources(trial=md.Bundle(cpus=0.5), nested=(md.Bundle(cpus=1.0),))
+
+
+class Rising(Descent):
+    """The loss grows, and the process fails at step 3 until the marker is there."""
+
+    def run(self, config, trial):
+        first = 0 if trial.checkpoint is None else trial.records_done
+        for step in range(first, config.steps):
+            if step == 3 and not Path(config.marker).exists():
+                raise RuntimeError("not yet")
+            folder = trial.scratch / f"step{step}"
+            folder.mkdir()
+            (folder / "state.json").write_text(json.dumps({"step": step}))
+            yield md.Record(budget=step, metrics={"test/loss": float(step)}, checkpoint=folder)

@@ -187,7 +187,11 @@ def doctor() -> None:
 
 def _add_command_groups() -> None:
     for name, point in command_groups().items():
-        app.add_typer(point.load(), name=name)
+        try:
+            app.add_typer(point.load(), name=name)
+        except Exception as error:
+            # Somebody's broken package must not take the other commands with it.
+            print(f"warning: the command {name!r} cannot be loaded: {error}", file=sys.stderr)
 
 
 def main() -> None:

@@ -93,12 +93,14 @@ def _probe(address: str) -> None:
         ConnectionError: Nothing listens there.
         InputError: The address is not `host:port`.
     """
-    place = address.split("://", 1)[-1]
+    place = address.removeprefix("ray://")
     if place == "auto":
         return
     host, colon, port = place.rpartition(":")
-    if not colon or not port.isdigit():
-        raise InputError(f"address: expected host:port, got {address!r}")
+    if not colon or not port.isdigit() or "//" in place:
+        raise InputError(
+            f"address: expected host:port of the cluster's head (often port 6379), got {address!r}"
+        )
     try:
         socket.create_connection((host, int(port)), timeout=_PROBE_SECONDS).close()
     except OSError as error:

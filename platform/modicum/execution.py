@@ -14,11 +14,12 @@ import math
 import os
 import random
 import shutil
+import socket
 import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TextIO
@@ -138,7 +139,6 @@ def execute(
     """
     scratch = Path(tempfile.mkdtemp(prefix=f"modicum-{plan.id}-"))
     log = _Log(echo)
-    started = time.perf_counter()
     try:
         with _pinned(experiment, resources), _seeded(experiment, plan.seed):
             trial = Trial(
@@ -150,19 +150,21 @@ def execute(
                 records_done=0 if checkpoint is None else records_before(checkpoint),
                 log=log.logger,
             )
-            yield from _messages(experiment, plan, trial, log, started)
+            yield from _messages(experiment, plan, trial, log)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
 
 
 def _messages(
-    experiment: Experiment[Any], plan: TrialPlan, trial: Trial, log: _Log, started: float
+    experiment: Experiment[Any], plan: TrialPlan, trial: Trial, log: _Log
 ) -> Iterator[RecordMessage | EndMessage]:
+    started = time.perf_counter()
     index = trial.records_done
     previous = -math.inf
     try:
         with log.capture():
             config = experiment.Config.model_validate(plan.config)
+            _check_data(experiment.data_digests(config), plan.digests)
             records = iter(experiment.run(config, trial))
         while True:
             with log.capture():
@@ -187,13 +189,24 @@ def _messages(
         yield EndMessage("finished", "", "", time.perf_counter() - started, log.take())
 
 
+def _check_data(here: Mapping[str, str], planned: Mapping[str, str]) -> None:
+    """A trial on other data than its identity says would be a silent mix."""
+    changed = sorted(role for role in {*here, *planned} if here.get(role) != planned.get(role))
+    if changed:
+        raise RuntimeError(
+            f"the data on this machine ({socket.gethostname()}) are not those that the study was "
+            f"planned with: {', '.join(changed)} differ"
+        )
+
+
 def _checked(
     experiment: Experiment[Any], record: Record, previous: float
 ) -> tuple[float, dict[str, Value]]:
     """A record's budget and metrics as plain Python values.
 
     Raises:
-        ValueError: The budget is not a finite number or shrank: a bug in the experiment.
+        ValueError: The budget is not a finite number or shrank, or a metric that is to be
+            large or small is not finite.
         InputError: A metric was not declared.
     """
     budget = float(record.budget)
@@ -203,19 +216,22 @@ def _checked(
         raise ValueError(f"the budget spent cannot shrink, got {budget} after {previous}")
     metrics: dict[str, Value] = {}
     for name, value in record.metrics.items():
-        experiment.metric(name)
+        if name in {"budget", "seconds"}:
+            raise ValueError(f"the name {name!r} is taken; a metric needs another")
+        goal = experiment.metric(name).goal
         # NumPy and torch scalars as Python's own.
         plain: object = getattr(value, "item", lambda value=value: value)()
         if plain is not None and not isinstance(plain, bool | int | float | str):
             raise ValueError(f"metric {name!r} must be a number or text, got {type(plain)}")
+        if goal is not None and isinstance(plain, float) and not math.isfinite(plain):
+            raise ValueError(f"metric {name!r} is {plain}: the trial has diverged")
         metrics[name] = plain
     return budget, metrics
 
 
 def records_before(checkpoint: Path) -> int:
     """How many records a checkpoint follows."""
-    note = json.loads((checkpoint / CHECKPOINT_NOTE).read_text())
-    return int(note["records"])
+    return int(json.loads((checkpoint / CHECKPOINT_NOTE).read_text())["records"])
 
 
 @contextlib.contextmanager

@@ -36,6 +36,7 @@ def setting(
     description: str,
     unit: str | None = None,
     identity: bool = True,
+    sets_budget: bool = False,
     used_by: Mapping[str, Sequence[str]] | None = None,
     **constraints: Any,
 ) -> Any:
@@ -47,6 +48,8 @@ def setting(
         unit: Unit of the value, for example `"iterations"`.
         identity: False for paths, logging and the like: a trial is the same trial whatever
             the value. Data is identified by its digest instead (`Experiment.data_digests`).
+        sets_budget: True where the value decides how much a trial spends (a fraction of labels):
+            trials that differ in nothing else join into one curve against budget.
         used_by: Other settings' values under which this one has an effect, for example
             `{"method": ("iwl", "iwld")}`. Elsewhere it is left out of the trial's identity
             and of the results, so that a grid over it does not repeat trials.
@@ -55,6 +58,7 @@ def setting(
     extra: dict[str, Any] = {
         "unit": unit,
         "identity": identity,
+        "sets_budget": sets_budget,
         "used_by": None if used_by is None else {k: list(v) for k, v in used_by.items()},
     }
     return Field(default, description=description, json_schema_extra=extra, **constraints)
@@ -160,6 +164,8 @@ class Experiment(ABC, Generic[C]):
         metrics: Every metric that a record may carry; a name may hold wildcards
             (`test/recall/*`).
         needs_ray: True when `run` itself needs a Ray runtime; the local runner refuses it.
+        selection_metric: Metric by which the best checkpoint is kept beside the last; never one
+            of the test data.
         uses_torch: True when torch is to be seeded and pinned to the trial's CPUs.
     """
 
@@ -170,6 +176,7 @@ class Experiment(ABC, Generic[C]):
     metrics: ClassVar[Mapping[str, Metric]]
     needs_ray: ClassVar[bool] = False
     uses_torch: ClassVar[bool] = False
+    selection_metric: ClassVar[str | None] = None
 
     def check(self, config: C) -> None:
         """Raise `InputError` where settings that are valid one by one cannot work together.
@@ -204,12 +211,24 @@ class Experiment(ABC, Generic[C]):
         Raises:
             InputError: No such metric.
         """
-        if name in self.metrics:
-            return self.metrics[name]
-        for pattern, metric in self.metrics.items():
-            if fnmatch.fnmatchcase(name, pattern):
-                return metric
-        raise unknown_name("metric", name, self.metrics)
+        return find_metric(self.metrics, name)
+
+
+M = TypeVar("M")
+
+
+def find_metric(declared: Mapping[str, M], name: str) -> M:
+    """The declaration of a metric: under its own name, else under the first pattern it fits.
+
+    Raises:
+        InputError: No such metric.
+    """
+    if name in declared:
+        return declared[name]
+    for pattern, metric in declared.items():
+        if fnmatch.fnmatchcase(name, pattern):
+            return metric
+    raise unknown_name("metric", name, declared)
 
 
 @dataclass(frozen=True)
@@ -223,6 +242,7 @@ class SettingInfo:
     required: bool
     unit: str | None
     identity: bool
+    sets_budget: bool = False
     used_by: Mapping[str, Sequence[str]] | None = None
     limits: Mapping[str, Any] = field(default_factory=dict)
 
@@ -257,6 +277,7 @@ def settings_of(model: type[BaseModel], prefix: str = "") -> dict[str, SettingIn
             required=info.is_required(),
             unit=extra.get("unit"),
             identity=extra.get("identity", True),
+            sets_budget=extra.get("sets_budget", False),
             used_by=extra.get("used_by"),
             limits=limits,
         )

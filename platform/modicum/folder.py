@@ -69,7 +69,7 @@ class RunFolder:
         """
         try:
             self.write_text("writable", ".probe")
-            self.filesystem.delete_file(self.path(".probe"))
+            self.remove(".probe")
         except OSError as error:
             raise InputError(
                 f"--out {self.uri!r}: the folder cannot be written ({error})"
@@ -101,6 +101,11 @@ class RunFolder:
     def read_json(self, *parts: str) -> Any:
         """Contents of a member, as JSON."""
         return json.loads(self.read_bytes(*parts))
+
+    def remove(self, *parts: str) -> None:
+        """Delete a file if it exists."""
+        if self.exists(*parts):
+            self.filesystem.delete_file(self.path(*parts))
 
     def write_bytes(self, content: bytes, *parts: str) -> None:
         """Replace a member as a whole."""

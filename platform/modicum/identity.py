@@ -51,6 +51,11 @@ class TrialPlan:
         return cls(**{name: data[name] for name in cls.__dataclass_fields__})
 
 
+def column_value(value: Any) -> Any:
+    """A setting's value as a table's key: lists and mappings, which have no hash, as JSON."""
+    return json.dumps(value) if isinstance(value, list | dict) else value
+
+
 def plan_trial(
     experiment: Experiment[Any], config: Config, seed: int, digests: Mapping[str, str]
 ) -> TrialPlan:
@@ -84,7 +89,7 @@ def plan_trial(
         experiment=experiment.name,
         version=experiment.version,
         config=full,
-        columns=active,
+        columns={name: column_value(value) for name, value in active.items()},
         seed=seed,
         digests=dict(digests),
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from types import TracebackType
 from typing import Self
@@ -40,7 +41,8 @@ class Progress:
         self._goal = recorder.experiment.metric(metric).goal if metric else None
         self._quiet = quiet
         self._total = total
-        self._console = Console(stderr=True)
+        # Bound now: in-process trials redirect sys.stderr while they run.
+        self._console = Console(file=sys.stderr)
         self._live: Live | None = None
         self._started = self._printed = time.monotonic()
 
@@ -54,6 +56,8 @@ class Progress:
                     console=self._console,
                     refresh_per_second=4,
                     transient=True,
+                    redirect_stdout=False,
+                    redirect_stderr=False,
                 )
                 self._live.start()
         return self

@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from modicum.execution import EndMessage, RecordMessage
-from modicum.experiment import Experiment
+from modicum.execution import CHECKPOINT_NOTE, EndMessage, RecordMessage
+from modicum.experiment import Experiment, settings_of
 from modicum.folder import RunFolder
 from modicum.identity import TrialPlan
 
@@ -34,6 +34,8 @@ class TrialState:
         attempt: Counts starts, from 0.
         rows: Its records: `budget`, `seconds` and the metrics.
         checkpoint: Where the last checkpoint lies, relative to the run folder.
+        best_checkpoint: Where the best one lies, by the experiment's selection metric.
+        best_score: Its score; larger is better.
     """
 
     plan: TrialPlan
@@ -41,6 +43,8 @@ class TrialState:
     attempt: int = -1
     rows: list[dict[str, Any]] = field(default_factory=list)
     checkpoint: str | None = None
+    best_checkpoint: str | None = None
+    best_score: float | None = None
     commit: str | None = None
     host: str | None = None
     started: float | None = None
@@ -133,7 +137,32 @@ class Recorder:
         """A checkpoint after the last record is safe at this place in the run folder."""
         state = self.trials[trial_id]
         state.checkpoint = where
+        score = self._score(state)
+        if score is not None and (state.best_score is None or score > state.best_score):
+            state.best_checkpoint, state.best_score = where, score
         self._write(state)
+
+    def _score(self, state: TrialState) -> float | None:
+        name = self.experiment.selection_metric
+        value = None if name is None or not state.rows else state.rows[-1].get(name)
+        if name is None or not isinstance(value, int | float):
+            return None
+        return -value if self.experiment.metric(name).goal == "min" else value
+
+    def prune_checkpoints(self, trial_id: str) -> None:
+        """Delete all of a trial's checkpoints but the best and the last."""
+        state = self.trials[trial_id]
+        kept = {state.checkpoint, state.best_checkpoint}
+        for attempt in self.folder.folders("checkpoints"):
+            if not attempt.startswith(f"{trial_id}-"):
+                continue
+            names = self.folder.folders("checkpoints", attempt)
+            dropped = [name for name in names if f"checkpoints/{attempt}/{name}" not in kept]
+            places: list[tuple[str, ...]] = [(attempt, name) for name in dropped]
+            if len(dropped) == len(names):
+                places = [(attempt,)]
+            for place in places:
+                self.folder.filesystem.delete_dir(self.folder.path("checkpoints", *place))
 
     def end(self, trial_id: str, message: EndMessage) -> None:
         """A trial ended by itself."""
@@ -155,15 +184,8 @@ class Recorder:
             self.folder.write_text(trace, "trials", state.plan.id, "error.txt")
         self._write(state)
         if status == "finished" and state.checkpoint is not None:
-            self._drop_earlier_attempts(state)
+            self.prune_checkpoints(state.plan.id)
         self.on_change()
-
-    def _drop_earlier_attempts(self, state: TrialState) -> None:
-        assert state.checkpoint is not None
-        kept = state.checkpoint.split("/")[1]
-        for name in self.folder.folders("checkpoints"):
-            if name.startswith(f"{state.plan.id}-") and name != kept:
-                self.folder.filesystem.delete_dir(self.folder.path("checkpoints", name))
 
     def _write(self, state: TrialState) -> None:
         """Records before status: a trial that says it is finished has all its records."""
@@ -183,6 +205,8 @@ class Recorder:
                 "ended": state.ended,
                 "error": state.error,
                 "checkpoint": state.checkpoint,
+                "best_checkpoint": state.best_checkpoint,
+                "best_score": state.best_score,
             },
             *place,
             "trial.json",
@@ -195,14 +219,21 @@ class Recorder:
         state = load_trial(self.folder, plan.id)
         # Settings outside the identity (paths, names) are the current ones.
         state.plan = plan
-        if state.status == "finished" or (state.status == "stopped" and self.keep_stopped):
+        wanted = self.experiment.saves_checkpoints(
+            self.experiment.Config.model_validate(plan.config)
+        )
+        complete = state.status == "finished" and (state.checkpoint is not None or not wanted)
+        if complete or (state.status == "stopped" and self.keep_stopped):
             state.reused = True
             return state
-        kept = state.checkpoint
-        if kept is None or not self.folder.exists(*kept.split("/")):
-            state.checkpoint, state.rows, state.log = None, [], ""
+        if state.checkpoint is None or not self._intact(state.checkpoint):
+            state.checkpoint = state.best_checkpoint = state.best_score = None
+            state.rows, state.log = [], ""
         state.status = "pending"
         return state
+
+    def _intact(self, where: str) -> bool:
+        return self.folder.exists(*where.split("/"), CHECKPOINT_NOTE)
 
     def _write_plan(self) -> None:
         self.folder.write_json(
@@ -225,6 +256,8 @@ def load_trial(folder: RunFolder, trial_id: str, *, with_log: bool = True) -> Tr
         attempt=data["attempt"],
         rows=[json.loads(line) for line in lines],
         checkpoint=data["checkpoint"],
+        best_checkpoint=data["best_checkpoint"],
+        best_score=data["best_score"],
         commit=data["commit"],
         host=data["host"],
         started=data["started"],
@@ -240,6 +273,7 @@ def describe_experiment(experiment: Experiment[Any]) -> Mapping[str, Any]:
         "name": experiment.name,
         "version": experiment.version,
         "budget_unit": experiment.budget_unit,
+        "budget_settings": [n for n, s in settings_of(experiment.Config).items() if s.sets_budget],
         "metrics": {
             name: {
                 "description": metric.description,

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import inspect
+import json
+import logging
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
@@ -42,6 +44,7 @@ Runner = Literal["ray", "local"]
 
 # Schedulers that change a running trial's settings: its identity would no longer hold.
 _CHANGING = {"pbt", "pbt_replay", "pb2", "resource_changing"}
+REFERENCE = "reference.yaml"
 _ALIASES = {"asha": "async_hyperband"}
 
 
@@ -96,8 +99,8 @@ class Study:
             "description": description,
             "experiment": self.experiment.name,
             "space": {},
-            "exclude": [dict(entry) for entry in exclude],
-            "seeds": seeds if isinstance(seeds, int | str) else list(seeds),
+            "exclude": exclude if isinstance(exclude, Mapping) else list(exclude),
+            "seeds": list(seeds) if isinstance(seeds, range | tuple | set) else seeds,
             "draws": draws,
             "seed": seed,
             "search": search,
@@ -108,12 +111,12 @@ class Study:
             self.spec = StudySpec.model_validate(raw)
         except ValidationError as error:
             raise from_validation(error, StudySpec, _source, raw) from None
-        spaces = [space] if isinstance(space, Mapping) else list(space)
-        if not spaces:
-            raise InputError("space: at least one space is needed")
-        if not all(isinstance(entry, Mapping) for entry in spaces):
-            raise InputError("space: expected settings by name, or a list of such mappings")
-        self.spaces = [parse_space(entry) for entry in spaces]
+        spaces = list(space) if isinstance(space, list | tuple) else [space]
+        if not spaces or not all(isinstance(entry, Mapping) for entry in spaces):
+            raise InputError(
+                f"space: expected settings by name, or a list of such mappings, got {space!r}"
+            )
+        self.spaces = [parse_space(entry) for entry in spaces if isinstance(entry, Mapping)]
         self._check_names()
         self._check_search()
         self._check_report()
@@ -152,8 +155,10 @@ class Study:
         space = raw.pop("space")
         if overrides:
             many = isinstance(space, list)
-            merged = [merge(entry, overrides) for entry in (space if many else [space])]
-            space = merged if many else merged[0]
+            entries = space if many else [space]
+            if all(isinstance(entry, Mapping) for entry in entries):
+                merged = [merge(entry, overrides) for entry in entries]
+                space = merged if many else merged[0]
         if seeds is not None:
             raw["seeds"] = seeds
         experiment = raw.pop("experiment")
@@ -231,6 +236,8 @@ class Study:
             Reference.load(self._directory / report.reference, self.experiment)
 
     def _known_metric(self, metric: str, field: str) -> None:
+        if "*" in metric:
+            raise InputError(f"{field}: name one metric, not the pattern {metric!r}")
         try:
             self.experiment.metric(metric)
         except InputError as error:
@@ -265,7 +272,7 @@ class Study:
             self._config(settings)
             for space in self.spaces
             for settings in expand(space, draws, self.spec.seed)
-            if not self._excluded(settings)
+            if self.spec.search is not None or not self._excluded(settings)
         ]
         if not found:
             raise InputError("exclude: nothing is left to run")
@@ -279,7 +286,8 @@ class Study:
             InputError: A configuration or its data is impossible.
         """
         planned = [plan for config in self.configurations for plan in self._trials_of(config)]
-        self._warn_ignored([plan.columns for plan in planned])
+        if self.spec.search is None:
+            self._warn_ignored([plan.columns for plan in planned])
         found = list({plan.id: plan for plan in planned}.values())
         self._check_reference(found)
         self._check_baseline(found)
@@ -359,6 +367,7 @@ class Study:
             raise InputError(f"search.name: {unknown_name('searcher', spec.name, names)}")
         importer: Any = SEARCH_ALG_IMPORT[spec.name]
         factory = importer()
+        logging.getLogger("optuna").setLevel(logging.WARNING)
         goal = self._goal(spec.metric, spec.goal, "search.metric")
         options = dict(spec.options)
         if "seed" in inspect.signature(factory).parameters:
@@ -389,10 +398,12 @@ class Study:
         if name in _CHANGING or name not in schedulers.SCHEDULER_IMPORT:
             raise InputError(f"scheduler.name: {unknown_name('scheduler', spec.name, known)}")
         goal = self._goal(spec.metric, spec.goal, "scheduler.metric")
-        factory = schedulers.SCHEDULER_IMPORT[name]
-        built: TrialScheduler = _build(
-            factory, spec.options, "scheduler.options", spec.metric, goal
-        )
+        factory: Any = schedulers.SCHEDULER_IMPORT[name]
+        options = dict(spec.options)
+        if "stop_last_trials" in inspect.signature(factory).parameters:
+            # A trial that got as far as max_t was not stopped early: let it finish.
+            options.setdefault("stop_last_trials", False)
+        built: TrialScheduler = _build(factory, options, "scheduler.options", spec.metric, goal)
         return built
 
     # Running.
@@ -434,6 +445,7 @@ class Study:
         """
         from modicum.progress import Progress
         from modicum.results import Results
+        from modicum.results.frame import RESULTS
 
         if runner not in ("ray", "local"):
             raise InputError(f"runner: expected 'ray' or 'local', got {runner!r}")
@@ -449,8 +461,13 @@ class Study:
                 commit=provenance.code_version(type(self.experiment)),
                 keep_stopped=self.spec.scheduler is not None,
             )
+            # Results of an earlier run must not be taken for this one's.
+            folder.remove(RESULTS)
             provenance.write(folder, command)
             folder.write_text(dump_yaml(self.resolved()), "study.yaml")
+            if self.spec.report.reference is not None:
+                source = self._directory / self.spec.report.reference
+                folder.write_text(source.read_text(encoding="utf-8"), REFERENCE)
             with contextlib.ExitStack() as stack:
                 try:
                     self._run_on(runner, recorder, plans, stack, address, cpus, quiet, Progress)
@@ -482,7 +499,7 @@ class Study:
             from modicum.runners.local import run_local
 
             with progress:
-                run_local(self.experiment, recorder, self.main_metric)
+                run_local(self.experiment, recorder)
             return
         if self.spec.search is None and not recorder.unfinished():
             return
@@ -498,7 +515,6 @@ class Study:
                 recorder,
                 search=search,
                 scheduler=self.make_scheduler(),
-                score_metric=self.main_metric,
                 max_concurrent=self.spec.search.max_concurrent if self.spec.search else None,
             )
 
@@ -514,7 +530,18 @@ class Study:
         fixed = {name: value for name, value in space.items() if not is_domain(value)}
 
         def plan(choice: Mapping[str, Any]) -> list[TrialPlan]:
-            return self._trials_of(self._config(unflatten({**fixed, **choice})))
+            settings = unflatten({**fixed, **choice})
+            if self._excluded(settings):
+                raise InputError("exclude: the choice is left out")
+            return self._trials_of(self._config(settings))
+
+        signature = {
+            "experiment": [self.experiment.name, self.experiment.version],
+            "space": describe_space(space),
+            "search": spec.model_dump(mode="json", exclude={"samples", "max_concurrent"}),
+            "seeds": self.spec.seed_list,
+            "digests": [dict(plan.digests) for plan in examples],
+        }
 
         return SeededSearch(
             searcher,
@@ -526,6 +553,7 @@ class Study:
             samples=spec.samples,
             seeds=len(self.spec.seed_list),
             examples=examples,
+            signature=json.dumps(signature, sort_keys=True, default=repr),
         )
 
     def _check_local(self, address: str | None) -> None:
@@ -542,13 +570,12 @@ class Study:
                 )
 
     def resolved(self) -> dict[str, Any]:
-        """The study as plain data, for `study.yaml`; the reference table is put in place."""
+        """The study as plain data, for `study.yaml`; its reference table lies beside it."""
         data = self.spec.model_dump(mode="json", exclude_none=True)
         described = [describe_space(space) for space in self.spaces]
         data["space"] = described[0] if len(described) == 1 else described
         if self.spec.report.reference is not None:
-            path = (self._directory / self.spec.report.reference).absolute()
-            data["report"]["reference"] = str(path)
+            data["report"]["reference"] = REFERENCE
         return data
 
 
@@ -556,7 +583,7 @@ def _split_search(
     search: Searcher | SearchSpec | Mapping[str, Any] | None, samples: int | None
 ) -> tuple[Searcher | None, SearchSpec | Mapping[str, Any] | None]:
     """A searcher object apart from what its specification says of it."""
-    if search is None or isinstance(search, SearchSpec | Mapping):
+    if search is None or isinstance(search, SearchSpec | Mapping | str | list):
         if samples is not None:
             raise InputError("samples: goes with a searcher given as an object")
         return None, search
@@ -575,7 +602,7 @@ def _split_search(
 def _split_scheduler(
     scheduler: TrialScheduler | SchedulerSpec | Mapping[str, Any] | None,
 ) -> tuple[TrialScheduler | None, SchedulerSpec | Mapping[str, Any] | None]:
-    if scheduler is None or isinstance(scheduler, SchedulerSpec | Mapping):
+    if scheduler is None or isinstance(scheduler, SchedulerSpec | Mapping | str | list):
         return None, scheduler
     metric = getattr(scheduler, "_metric", None)
     if not metric:

@@ -24,7 +24,8 @@ def search(samples):
 
 
 def suggestions(folder):
-    return json.loads((folder / "search" / "suggestions.json").read_text())
+    (state,) = (folder / "search").iterdir()
+    return json.loads((state / "suggestions.json").read_text())
 
 
 def run(out, samples, **options):
@@ -74,6 +75,36 @@ def test_a_failed_suggestion_does_not_stop_the_search(tmp_path, ray_cluster):
     assert len(suggestions(tmp_path / "run")) == 3
 
 
+def test_a_changed_space_is_another_search(tmp_path, ray_cluster):
+    run(tmp_path / "run", 3)
+    narrow = {"method": "fast", "rate": {"uniform": [0.1, 0.2]}}
+    results = md.Study(Descent, narrow, seeds=2, search=search(3)).run(tmp_path / "run", quiet=True)
+    assert results.frame["config/rate"].between(0.1, 0.2).all()
+    assert len(results.trials) == 6
+
+
+def test_impossible_and_excluded_choices_count_as_failed(tmp_path, ray_cluster):
+    """`slow` needs a rate of at most 0.9, and `noisy` is left out: only the others run."""
+    space = {"method": {"choice": ["fast", "slow", "noisy"]}, "rate": {"uniform": [0.8, 1.0]}}
+    study = md.Study(Descent, space, seeds=1, search=search(12), exclude=[{"method": "noisy"}])
+    results = study.run(tmp_path / "run", quiet=True)
+    told = suggestions(tmp_path / "run")
+    assert len(told) == 12
+    assert all(s["told"] for s in told)
+    left_out = [s for s in told if not s["trials"]]
+    assert left_out
+    assert len(results.trials) == 12 - len(left_out)
+    assert "noisy" not in set(results.frame["config/method"])
+
+
+def test_the_searcher_is_told_of_stopped_trials_too(tmp_path, ray_cluster):
+    space = {"rate": {"uniform": [0.05, 0.9]}, "steps": 8}
+    study = md.Study(Descent, space, seeds=1, search=search(8), scheduler=asha())
+    results = study.run(tmp_path / "run", quiet=True)
+    assert {"stopped", "finished"} == {trial.status for trial in results.trials}
+    assert all(s["told"] for s in suggestions(tmp_path / "run"))
+
+
 def test_searcher_and_scheduler_objects_of_ray(tmp_path, ray_cluster):
     searcher = OptunaSearch(metric="test/loss", mode="min", seed=1)
     study = md.Study(Descent, {"rate": tune.uniform(0.1, 0.9)}, seeds=1, search=searcher, samples=3)
@@ -109,6 +140,7 @@ def test_stopped_trials_are_in_no_cell_and_not_run_again(tmp_path, ray_cluster, 
     stopped = [trial for trial in results.trials if trial.status == "stopped"]
     finished = [trial for trial in results.trials if trial.status == "finished"]
     assert stopped
+    assert finished
     assert len(stopped) + len(finished) == 10
     assert len(results.values("test/loss")) == len(finished)
     before = len(ledger.read_text().splitlines())

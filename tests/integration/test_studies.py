@@ -1,12 +1,13 @@
 """Whole studies on both runners."""
 
 import itertools
+import json
 
 import pytest
 from ray import tune
 
 import modicum as md
-from toys import Descent, NeedsRay
+from toys import Descent, NeedsRay, Rising
 
 SPACE = {"method": md.grid("fast", "slow"), "rate": md.grid(0.25, 0.5)}
 RUNNERS = ["local", "ray"]
@@ -166,3 +167,60 @@ def test_results_answer_for_a_whole_study(tmp_path):
     assert (tmp_path / "page.html").read_text().startswith("<!doctype html>")
     again = md.load_results(tmp_path / "run")
     assert comparable(again).equals(comparable(results))
+
+
+def test_curves_join_trials_only_over_what_sets_the_budget(tmp_path):
+    """Two data sets of different size must not make one curve of rising budget."""
+    results = md.Study(
+        "weak",
+        {
+            "method": "labels_only",
+            "strong_fraction": md.grid(0.1, 0.5),
+            "hidden_units": md.grid(4, 8),
+            "max_iterations": 20,
+        },
+        seeds=2,
+    ).run(tmp_path / "run", runner="local", quiet=True)
+    with pytest.raises(md.InputError, match="hidden_units"):
+        results.budget_to_target("test/accuracy", 0.5, "method")
+    points = results.curves("test/accuracy", "method", {"hidden_units": 4})["labels_only",]
+    assert [p.budget for p in points] == [34, 170]
+
+
+def test_a_killed_consolidation_is_not_taken_for_results(tmp_path):
+    """A run that mends failures invalidates what an earlier run had consolidated."""
+    first = run(tmp_path / "run", space={**SPACE, "fail_seed": 1})
+    assert len(first.failed) == 4
+    kept = (tmp_path / "run" / "results.parquet").read_bytes()
+    run(tmp_path / "run", space={**SPACE, "fail_seed": -1})
+    assert not md.load_results(tmp_path / "run").failed
+    assert (tmp_path / "run" / "results.parquet").read_bytes() != kept
+
+
+def test_the_run_folder_keeps_its_reference(tmp_path):
+    (tmp_path / "r.yaml").write_text(
+        "{source: a paper, metric: test/loss, baseline: {method: slow}, cells: "
+        "[{where: {method: fast, rate: 0.5}, mean: 0.1, sd: 0.05, n: 5}]}"
+    )
+    study = md.Study(Descent, SPACE, seeds=2, report={"reference": "r.yaml"}, _directory=tmp_path)
+    study.run(tmp_path / "run", runner="local", quiet=True)
+    (tmp_path / "r.yaml").unlink()
+    again = md.load_results(tmp_path / "run")
+    assert [cell.verdict for cell in again.verdicts()] == ["matches"]
+    assert "a paper" in (tmp_path / "run" / "report.html").read_text()
+
+
+@pytest.mark.parametrize("runner", RUNNERS)
+def test_the_best_checkpoint_of_an_earlier_attempt_is_kept(tmp_path, ray_cluster, runner):
+    """|x| is least in the first step, then the process fails; resumed, that one is still best."""
+    space = {"rate": 0.5, "steps": 5, "checkpoints": True, "marker": str(tmp_path / "mark")}
+    results = run(tmp_path / "run", runner, space, Rising, seeds=1)
+    assert len(results.failed) == 1
+    (tmp_path / "mark").touch()
+    results = run(tmp_path / "run", runner, space, Rising, seeds=1)
+    assert not results.failed
+    trial = results.folder.read_json("trials", results.trials[0].id, "trial.json")
+    best = json.loads((tmp_path / "run" / trial["best_checkpoint"] / "state.json").read_text())
+    last = json.loads((tmp_path / "run" / trial["checkpoint"] / "state.json").read_text())
+    assert (best["step"], last["step"]) == (0, 4)
+    assert len(list((tmp_path / "run" / "checkpoints").rglob("state.json"))) == 2

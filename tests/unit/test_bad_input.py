@@ -85,6 +85,14 @@ STUDIES = {
     "no seeds": (study(seeds=0), "seeds: a number of seeds must be 1"),
     "negative seed": (study(seeds=[-1]), "seeds must not be negative"),
     "seeds as text": (study(seeds="five"), "seeds.*five"),
+    "fractional seeds": (study(seeds=1.5), "seeds: .*(1.5)"),
+    "empty seeds": ("experiment: weak\nspace: {method: iwl}\nseeds:\n", "seeds: .*None"),
+    "space is a number": (study(space=5), "space: expected settings by name"),
+    "empty space": ("experiment: weak\nspace:\n", "space: expected settings by name"),
+    "exclude is a mapping": (study(exclude={"method": "iwl"}), "exclude: .*list"),
+    "a list as a key": ("? [a, b]\n: 1\n", "a key must be a name"),
+    "search as a name": (study(search="optuna"), "search: .*'optuna'"),
+    "a pattern as a metric": (study(report={"metrics": "test/*"}), "name one metric"),
     "bad name": (study(name="a/b"), "name: .*pattern"),
     "draws without domain": (study(draws=3), "draws: .*random domain"),
     "excluded all": (study(exclude=[{"strong_fraction": 0.5}]), "exclude: nothing is left"),
@@ -216,6 +224,16 @@ def test_wrong_feature_files(modicum, tmp_path, arrays, message):
     assert message in error
 
 
+@pytest.mark.parametrize("content", [b"", b"not a zip", b"PK\x03\x04 cut off"])
+def test_broken_feature_files(modicum, tmp_path, content):
+    wrench(tmp_path / "set")
+    (tmp_path / "set" / "f.npz").write_bytes(content)
+    (tmp_path / "study.yaml").write_text(space(dataset="./set", features="f.npz"))
+    code, error = modicum("validate", "study.yaml")
+    assert code == 2
+    assert "must hold arrays train, valid and test" in error
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -227,6 +245,10 @@ def test_wrong_feature_files(modicum, tmp_path, arrays, message):
         (["run", "study.yaml", "--out", "taken"], "--out"),
         (["run", "study.yaml", "--out", "gopher://x/y"], "--out"),
         (["run", "study.yaml", "--local", "--address", "h:1"], "address: the local runner"),
+        (
+            ["run", "study.yaml", "--address", "http://127.0.0.1:8265"],
+            "address: expected host:port",
+        ),
         (["report", "."], "no run here"),
         (["describe", "weka"], "unknown experiment 'weka'; did you mean 'weak'"),
     ],
@@ -237,7 +259,7 @@ def test_wrong_command_lines(modicum, tmp_path, arguments, message):
     code, error = modicum(*arguments)
     assert (code, len(error.splitlines())) == (2, 1), error
     assert message in error
-    assert not (tmp_path / "runs").exists()
+    assert not list((tmp_path / "runs").glob("*/trials"))
 
 
 def test_a_study_that_needs_ray_is_refused_locally(tmp_path):

@@ -1,6 +1,6 @@
 import math
 
-from modicum.results.budget import budget_to_target, curve
+from modicum.results.budget import budget_to_target, complete_seeds, curve
 
 
 def test_curve_takes_the_last_value_at_or_before_each_budget():
@@ -43,3 +43,13 @@ def test_a_target_nobody_reached_is_censored():
 def test_small_targets_are_reached_from_above():
     needed = budget_to_target({0: [(1, 3.0), (2, 1.0)]}, 1.0, "min")
     assert (needed.median, str(needed)) == (2, "2 (1 of 1 seeds)")
+
+
+def test_across_trials_a_missing_one_is_neither_carried_nor_a_miss():
+    """Seed 1 has no trial at 34: its value at 3 must not stand for it."""
+    points = {0: [(3, 0.5), (34, 0.9), (341, 0.95)], 1: [(3, 0.6), (341, 0.97)]}
+    summaries = [(p.budget, p.summary.n, p.summary.mean) for p in curve(points, carry=False)]
+    assert summaries == [(3, 2, 0.55), (34, 1, 0.9), (341, 2, 0.96)]
+    assert list(complete_seeds(points)) == [0]
+    needed = budget_to_target(complete_seeds({1: [(3, 0.1)], 2: []}), 0.5, "max")
+    assert str(needed) == "> 3 (0 of 1 seeds)"

@@ -56,6 +56,8 @@ class Recording(Descent):
         ([md.Record(budget=2, metrics={}), md.Record(budget=1, metrics={})], "shrink"),
         ([md.Record(budget=1, metrics={"test/los": 1.0})], "did you mean 'test/loss'"),
         ([md.Record(budget=1, metrics={"test/loss": [1]})], "number or text"),
+        ([md.Record(budget=1, metrics={"test/loss": float("nan")})], "diverged"),
+        ([md.Record(budget=1, metrics={"budget": 1})], "taken"),
     ],
 )
 def test_wrong_records_fail_the_trial(records, error):
@@ -117,6 +119,17 @@ def test_a_resumed_trial_yields_the_rest_of_the_same_records(tmp_path):
         r.metrics["test/loss"] for r in whole[2:4]
     ]
     assert rest[0].metrics["resumed_at"] == 2
+
+
+def test_other_data_than_planned_fail_the_trial():
+    class Moved(Descent):
+        def data_digests(self, config):
+            return {"dataset": "now"}
+
+    plan = plan_trial(Moved(), DescentConfig(), 0, {"dataset": "then"})
+    (end,) = execute(Moved(), plan, md.Resources())
+    assert end.status == "failed"
+    assert "planned with: dataset differ" in end.error
 
 
 def test_scratch_is_removed(tmp_path):

@@ -47,7 +47,11 @@ def test_a_checkpoint_that_is_gone_is_not_resumed_from(tmp_path):
     first.record(PLAN.id, message(0))
     first.saved_checkpoint(PLAN.id, "checkpoints/x/checkpoint_000000")
     assert recorder(tmp_path).trials[PLAN.id].checkpoint is None
-    (tmp_path / "checkpoints/x/checkpoint_000000").mkdir(parents=True)
+    place = tmp_path / "checkpoints/x/checkpoint_000000"
+    place.mkdir(parents=True)
+    # A folder without its note is what a killed deletion leaves behind.
+    assert recorder(tmp_path).trials[PLAN.id].checkpoint is None
+    (place / "modicum_checkpoint.json").write_text("{}")
     assert recorder(tmp_path).trials[PLAN.id].checkpoint == "checkpoints/x/checkpoint_000000"
     assert len(recorder(tmp_path).trials[PLAN.id].rows) == 1
 
@@ -76,3 +80,25 @@ def test_numbers_survive_the_disk_exactly(tmp_path):
     one.record(PLAN.id, message(0, loss=0.1 + 0.2))
     one.end(PLAN.id, END)
     assert load_trial(RunFolder(tmp_path), PLAN.id).value("test/loss") == 0.1 + 0.2
+
+
+def test_results_of_list_settings_and_reserved_names(tmp_path):
+    """A list has no hash, yet must serve as a table's row."""
+    from typing import ClassVar
+
+    import modicum as md
+
+    class Config(md.Config):
+        layers: list[int] = md.setting(description="Sizes.")
+
+    class Listed(md.Experiment[Config]):
+        name, version, budget_unit = "listed", "1", "samples"
+        metrics: ClassVar = {"loss": md.Metric("Loss.", goal="min")}
+
+        def run(self, config, trial):
+            yield md.Record(budget=1, metrics={"loss": float(sum(config.layers))})
+
+    Listed.Config = Config
+    study = md.Study(Listed, {"layers": md.grid([1], [1, 2])}, seeds=2)
+    results = study.run(tmp_path / "run", runner="local", quiet=True)
+    assert results.table("layers", metric="loss").rows == [("[1]",), ("[1, 2]",)]

@@ -10,6 +10,7 @@ abstains between its quartiles. Three rules speak on one side only.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 
@@ -59,6 +60,7 @@ RULES = (
 )
 
 
+@cache
 def load_arrays() -> dict[str, np.ndarray]:
     """Standardised features, votes and labels of every split, by `<split>_<what>`.
 

@@ -6,8 +6,9 @@ Shapes: N rows, D features, K labeling functions, C classes.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -62,7 +63,7 @@ def data_digests(dataset: str, features: str) -> dict[str, str]:
     """
     if dataset == EMBEDDED:
         _require_given(features)
-        return {"dataset": md.data.digest_arrays(breast_cancer.load_arrays())}
+        return {"dataset": _embedded_digest()}
     folder = md.data.find_data(dataset, under="wrench")
     digests = {"dataset": md.data.digest_files(md.data.wrench_files(folder))}
     kind = _feature_kind(folder, features)
@@ -73,6 +74,11 @@ def data_digests(dataset: str, features: str) -> dict[str, str]:
     else:
         digests["features"] = kind
     return digests
+
+
+@cache
+def _embedded_digest() -> str:
+    return md.data.digest_arrays(breast_cancer.load_arrays())
 
 
 def load(dataset: str, features: str) -> WeakData:
@@ -171,7 +177,7 @@ def _read_features(path: Path) -> list[np.ndarray]:
     try:
         with np.load(path, allow_pickle=False) as arrays:
             found = [arrays[split].astype(np.float32) for split in SPLITS]
-    except (KeyError, ValueError, OSError) as error:
+    except (KeyError, ValueError, TypeError, EOFError, OSError, BadZipFile) as error:
         raise md.InputError(
             f"features: {path} must hold arrays train, valid and test ({error})"
         ) from error

@@ -33,6 +33,7 @@ class WeakLearningConfig(md.Config):
     strong_fraction: float = md.setting(
         0.0,
         description="Fraction of the training split whose true labels are given.",
+        sets_budget=True,
         ge=0.0,
         le=1.0,
     )
@@ -117,6 +118,7 @@ class WeakLearning(md.Experiment[WeakLearningConfig]):
     budget_unit = "labels"
     Config = WeakLearningConfig
     uses_torch = True
+    selection_metric = "validation/accuracy"
     metrics: ClassVar[Mapping[str, md.Metric]] = {
         "test/accuracy": md.Metric("Accuracy on the test split.", goal="max"),
         "test/f1": md.Metric(
@@ -165,6 +167,8 @@ class WeakLearning(md.Experiment[WeakLearningConfig]):
 
     def run(self, config: WeakLearningConfig, trial: md.Trial) -> Iterator[md.Record]:
         """Train the end model once; the record's budget is the number of strong labels."""
+        if trial.records_done:  # its one record and model were safe before the process died
+            return
         from modicum_algorithms.weak.training import train
 
         data = datasets.load(config.dataset, config.features)

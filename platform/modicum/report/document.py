@@ -6,10 +6,12 @@ neither plots or computes anything of its own.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
-from modicum.results.reference import JudgedCell, Reference
+from modicum.errors import InputError
+from modicum.results.reference import JudgedCell
 from modicum.results.tables import Table, show, show_number, show_summary
 
 if TYPE_CHECKING:
@@ -38,6 +40,9 @@ def report_document(results: Results) -> dict[str, Any]:
         status: sum(trial.status == status for trial in results.trials)
         for status in ("finished", "running", "pending", "failed", "stopped")
     }
+    notes = _notes(results)
+    comparisons = _part(_comparisons, results, notes)
+    verdicts = _part(_verdicts, results, notes)
     return {
         "title": spec.get("name", results.experiment["name"]),
         "description": spec.get("description", ""),
@@ -45,13 +50,24 @@ def report_document(results: Results) -> dict[str, Any]:
         "budget_unit": results.budget_unit.replace("_", " "),
         "counts": {status: count for status, count in counts.items() if count},
         "total": len(results.trials),
-        "notes": _notes(results),
+        "notes": notes,
         "sections": [_section(results, where) for where in results.groups()],
-        "comparisons": _comparisons(results),
-        "verdicts": _verdicts(results),
+        "comparisons": comparisons,
+        "verdicts": verdicts,
         "failures": _failures(results),
         "provenance": provenance,
     }
+
+
+def _part(
+    make: Callable[[Results], dict[str, Any] | None], results: Results, notes: list[str]
+) -> dict[str, Any] | None:
+    """A part of the report; one that cannot be made becomes a note, the rest stays."""
+    try:
+        return make(results)
+    except InputError as error:
+        notes.append(f"Left out: {error}.")
+        return None
 
 
 def _notes(results: Results) -> list[str]:
@@ -85,8 +101,9 @@ def _section(results: Results, where: Mapping[str, Any]) -> dict[str, Any]:
         table = results.table(rows, columns, metric, where)
         if table.cells:
             section["tables"].append(_table(table))
+    section["evaluation"] = _evaluation(results, rows, where)
     for metric in results.shown_metrics[:1]:
-        for group in results.budget_groups(metric, rows, columns, where):
+        for group in results.budget_groups(columns, where):
             curves = results.curves(metric, rows, group)
             if not any(len(points) > 1 for points in curves.values()):
                 continue
@@ -107,7 +124,7 @@ def _section(results: Results, where: Mapping[str, Any]) -> dict[str, Any]:
                 }
             )
     for target in results.report_spec.targets:
-        for group in results.budget_groups(target.metric, rows, columns, where):
+        for group in results.budget_groups(columns, where):
             needed = results.budget_to_target(target.metric, target.value, rows, group)
             if not needed:
                 continue
@@ -124,6 +141,28 @@ def _section(results: Results, where: Mapping[str, Any]) -> dict[str, Any]:
                 }
             )
     return section
+
+
+def _evaluation(
+    results: Results, rows: list[str], where: Mapping[str, Any]
+) -> dict[str, Any] | None:
+    """What evaluation spent, which is no part of the budget: mean per trial of each row."""
+    declared = results.experiment["metrics"]
+    names = [n for n in map(str, results.frame) if declared.get(n, {}).get("evaluation_cost")]
+    spent: dict[tuple[Any, ...], list[list[float]]] = {}
+    for index, name in enumerate(names):
+        for settings, value in results.values(name, where):
+            key = tuple(settings.get(row) for row in rows)
+            spent.setdefault(key, [[] for _ in names])[index].append(value)
+    if not spent:
+        return None
+    return {
+        "header": [*rows, *names],
+        "rows": [
+            [*map(show, key), *(f"{fmean(v):g}" if v else "–" for v in values)]
+            for key, values in spent.items()
+        ],
+    }
 
 
 def _picture(figure: Figure) -> dict[str, Any]:
@@ -201,12 +240,9 @@ def _comparisons(results: Results) -> dict[str, Any] | None:
 
 
 def _verdicts(results: Results) -> dict[str, Any] | None:
-    path = results.report_spec.reference
-    if path is None:
+    if results.report_spec.reference is None:
         return None
-    from pathlib import Path
-
-    reference = Reference.load(Path(path))
+    reference = results.reference()
     judged = results.verdicts(reference)
     counts: dict[str, int] = {}
     for cell in judged:

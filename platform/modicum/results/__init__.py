@@ -12,8 +12,16 @@ import pandas as pd
 from pydantic import ValidationError
 
 from modicum.errors import InputError, from_validation, unknown_name
+from modicum.experiment import find_metric
 from modicum.folder import RunFolder
-from modicum.results.budget import BudgetNeeded, CurvePoint, Points, budget_to_target, curve
+from modicum.results.budget import (
+    BudgetNeeded,
+    CurvePoint,
+    Points,
+    budget_to_target,
+    complete_seeds,
+    curve,
+)
 from modicum.results.frame import Collected, TrialInfo, collect, read_parquet, write_parquet
 from modicum.results.reference import JudgedCell, Reference, agrees, judge
 from modicum.results.statistics import Difference, Summary, paired_difference, summarise
@@ -175,13 +183,8 @@ class Results:
         Raises:
             InputError: No such metric.
         """
-        import fnmatch
-
         declared: Mapping[str, Mapping[str, Any]] = self.experiment["metrics"]
-        for pattern, info in declared.items():
-            if name == pattern or fnmatch.fnmatchcase(name, pattern):
-                return info
-        raise unknown_name("metric", name, declared)
+        return find_metric(declared, name)
 
     def _goal(self, metric: str, needed_for: str) -> str:
         goal = self.metric_info(metric)["goal"]
@@ -389,20 +392,19 @@ class Results:
     ) -> dict[int, list[tuple[float, float]]]:
         """Budget and value of every record of finished trials, by seed.
 
-        Trials of one seed that differ in budget join into one series (across trials); records
-        of one trial do too (within a trial).
+        Trials of one seed that differ only in settings that set the budget (a fraction of
+        labels) join into one series; so do the records of one trial.
 
         Raises:
-            InputError: Two trials of one seed have spent the same budget: they differ in a
-                setting that is not in `where`.
+            InputError: The trials differ in a setting that is not in `where` and does not
+                set the budget.
         """
-        rows = self._by_budget(metric, where)
-        if rows.duplicated(["seed", "budget"]).any():
-            loose = [n for n in self.varied if n not in (where or {})]
+        loose = self._loose(where)
+        if loose:
             raise InputError(
-                f"curve: trials with the same seed and budget differ in {', '.join(loose)}; "
-                "name it in where"
+                f"curve: it would mix different values of {', '.join(loose)}; name it in where"
             )
+        rows = self._by_budget(metric, where)
         series: dict[int, list[tuple[float, float]]] = {}
         for seed, budget, value in zip(rows["seed"], rows["budget"], rows[metric], strict=True):
             series.setdefault(int(seed), []).append((float(budget), float(value)))
@@ -412,11 +414,7 @@ class Results:
         """For every finished trial and budget, the last value: what that budget bought."""
         self.metric_info(metric)
         self._check_settings(where or {})
-        wanted = {
-            trial_id
-            for trial_id, settings in self._settings.items()
-            if all(settings.get(name) == value for name, value in (where or {}).items())
-        }
+        wanted = {trial.id for trial in self._selected(where)}
         frame = self.frame.reindex(columns=["trial_id", "seed", "budget", "status", metric])
         rows = frame[
             (frame["status"] == "finished") & frame[metric].notna() & frame["trial_id"].isin(wanted)
@@ -424,36 +422,53 @@ class Results:
         return rows.groupby(["trial_id", "budget"], sort=False).last().reset_index()
 
     def budget_groups(
-        self, metric: str, rows: Names, columns: Names, where: Mapping[str, Any] | None = None
+        self, columns: Names, where: Mapping[str, Any] | None = None
     ) -> list[dict[str, Any]]:
         """Where curves against budget can be drawn: over all columns at once, or one by one.
 
-        Where the columns differ in budget (label fractions), trials join across them into one
-        curve. Where each trial has a curve of its own, every column needs its own.
+        Where the columns set the budget (label fractions), trials join across them into one
+        curve. Every other column setting gets a picture for each of its values.
         """
-        names = _names(rows)
-        joined = [
-            self._by_budget(metric, {**(where or {}), **dict(zip(names, key, strict=True))})
-            for key in self._order(names)
-        ]
-        if not any(part.duplicated(["seed", "budget"]).any() for part in joined):
+        apart = [n for n in _names(columns) if n not in self.experiment["budget_settings"]]
+        if not apart:
             return [dict(where or {})]
-        column_names = _names(columns)
         return [
-            {**(where or {}), **dict(zip(column_names, key, strict=True))}
-            for key in self._order(column_names)
+            {**(where or {}), **dict(zip(apart, key, strict=True))} for key in self._order(apart)
         ]
+
+    def _selected(self, where: Mapping[str, Any] | None) -> list[TrialInfo]:
+        return [
+            trial
+            for trial in self.trials
+            if all(self._settings[trial.id].get(n) == v for n, v in (where or {}).items())
+        ]
+
+    def _loose(self, where: Mapping[str, Any] | None) -> list[str]:
+        """Settings that differ among the chosen trials though they do not set the budget."""
+        seen: dict[str, set[str]] = {}
+        for trial in self._selected(where):
+            for name, value in trial.columns.items():
+                if name not in self.experiment["budget_settings"]:
+                    seen.setdefault(name, set()).add(repr(value))
+        return [name for name, values in seen.items() if len(values) > 1]
+
+    def _joins_trials(self, where: Mapping[str, Any] | None) -> bool:
+        """Whether a series is made of several trials rather than of one trial's records."""
+        seeds = [trial.seed for trial in self._selected(where)]
+        return len(seeds) > len(set(seeds))
 
     def _series(
         self, metric: str, rows: Names, where: Mapping[str, Any] | None
-    ) -> dict[Key, Mapping[int, Points]]:
+    ) -> dict[Key, tuple[Mapping[int, Points], bool]]:
+        """Points by seed for each row key, and whether they join several trials."""
         names = _names(rows) if rows is not None else tuple(self.layout[0])
         self._check_settings(names)
-        found: dict[Key, Mapping[int, Points]] = {}
+        found: dict[Key, tuple[Mapping[int, Points], bool]] = {}
         for key in self._order(names):
-            points = self.points(metric, {**(where or {}), **dict(zip(names, key, strict=True))})
+            chosen = {**(where or {}), **dict(zip(names, key, strict=True))}
+            points = self.points(metric, chosen)
             if points:
-                found[key] = points
+                found[key] = (points, self._joins_trials(chosen))
         return found
 
     def curves(
@@ -461,7 +476,7 @@ class Results:
     ) -> dict[Key, list[CurvePoint]]:
         """Metric against budget with intervals over seeds, for each row key."""
         series = self._series(metric or self._first_metric(), rows, where)
-        return {key: curve(points) for key, points in series.items()}
+        return {key: curve(points, carry=not joined) for key, (points, joined) in series.items()}
 
     def budget_to_target(
         self,
@@ -477,7 +492,23 @@ class Results:
         """
         goal = self._goal(metric, "a budget to target")
         series = self._series(metric, rows, where)
-        return {key: budget_to_target(points, target, goal) for key, points in series.items()}
+        return {
+            key: budget_to_target(complete_seeds(points) if joined else points, target, goal)
+            for key, (points, joined) in series.items()
+        }
+
+    def reference(self, path: str | Path | None = None) -> Reference:
+        """A table of published numbers: from a file, or the copy of the study's own.
+
+        Raises:
+            InputError: There is none, or it is broken.
+        """
+        if path is not None:
+            return Reference.load(Path(path))
+        name = self.report_spec.reference
+        if name is None or not self.folder.exists(name):
+            raise InputError("reference: the study has none; give one")
+        return Reference.parse(parse_yaml(self.folder.read_text(name), name), name)
 
     def verdicts(self, reference: Reference | str | Path | None = None) -> list[JudgedCell]:
         """Every published number beside ours.
@@ -488,10 +519,7 @@ class Results:
         Raises:
             InputError: There is no reference, or it does not tell our cells apart.
         """
-        source = reference or self.report_spec.reference
-        if source is None:
-            raise InputError("reference: the study names none; give one")
-        table = source if isinstance(source, Reference) else Reference.load(Path(source))
+        table = reference if isinstance(reference, Reference) else self.reference(reference)
         self.metric_info(table.metric)
         names = list(dict.fromkeys(name for trial in self.trials for name in trial.columns))
         cells = self._by_seed(table.metric, names, None)
@@ -557,13 +585,13 @@ class Results:
             for key, seeds in self._by_seed(metric, names, None).items():
                 summary = summarise(list(seeds.values()))
                 settings = dict(zip(names, key, strict=True))
-                cells.append({"metric": metric, **settings, **vars(summary)})
+                cells.append({"metric": metric, "settings": settings, **vars(summary)})
         counts = {
             status: sum(trial.status == status for trial in self.trials)
             for status in ("finished", "failed", "stopped", "running", "pending")
         }
         failures = [
-            {"trial_id": t.id, "seed": t.seed, "error": t.error, **t.columns}
+            {"trial_id": t.id, "seed": t.seed, "error": t.error, "settings": t.columns}
             for t in self.trials
             if t.status == "failed"
         ]

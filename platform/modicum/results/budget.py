@@ -27,13 +27,20 @@ class CurvePoint:
     summary: Summary
 
 
-def curve(by_seed: Mapping[int, Points]) -> list[CurvePoint]:
+def curve(by_seed: Mapping[int, Points], *, carry: bool = True) -> list[CurvePoint]:
     """A metric against budget, over seeds.
 
-    At each budget that some seed has a value for, every seed contributes its value at the
-    largest budget not beyond it (what it had reached by then). The curve spans only budgets
-    that all seeds cover: nothing is extrapolated.
+    Within a trial (`carry`), every seed contributes at each budget its value at the largest
+    budget not beyond it: what it had reached by then. The curve spans only budgets that all
+    seeds cover: nothing is extrapolated. Across trials (not `carry`), each budget has the seeds
+    that were run with it.
     """
+    if not carry:
+        values: dict[float, list[float]] = {}
+        for points in by_seed.values():
+            for budget, value in points:
+                values.setdefault(budget, []).append(value)
+        return [CurvePoint(budget, summarise(values[budget])) for budget in sorted(values)]
     series = [sorted(points) for points in by_seed.values() if points]
     if not series:
         return []
@@ -42,12 +49,18 @@ def curve(by_seed: Mapping[int, Points]) -> list[CurvePoint]:
     budgets = sorted({b for points in series for b, _ in points if first <= b <= last})
     result = []
     for budget in budgets:
-        values = []
+        reached = []
         for points in series:
             xs = [x for x, _ in points]
-            values.append(points[int(np.searchsorted(xs, budget, side="right")) - 1][1])
-        result.append(CurvePoint(budget, summarise(values)))
+            reached.append(points[int(np.searchsorted(xs, budget, side="right")) - 1][1])
+        result.append(CurvePoint(budget, summarise(reached)))
     return result
+
+
+def complete_seeds(by_seed: Mapping[int, Points]) -> dict[int, Points]:
+    """The seeds that were run with every budget; a failed trial must not count as a miss."""
+    budgets = {budget for points in by_seed.values() for budget, _ in points}
+    return {s: points for s, points in by_seed.items() if {b for b, _ in points} == budgets}
 
 
 @dataclass(frozen=True)
@@ -73,6 +86,8 @@ class BudgetNeeded:
     largest: float
 
     def __str__(self) -> str:
+        if self.n == 0:
+            return "no seed was run with every budget"
         seeds = f"{self.reached} of {self.n} seeds"
         if self.reached == 0:
             return f"> {self.largest:g} ({seeds})"
@@ -104,6 +119,8 @@ def budget_to_target(by_seed: Mapping[int, Points], target: float, goal: str) ->
     for points in by_seed.values():
         hits = [budget for budget, value in sorted(points) if sign * value >= sign * target]
         needed.append(hits[0] if hits else math.inf)
+    if not needed:
+        return BudgetNeeded(target, 0, 0, math.inf, math.inf, math.inf, math.nan)
     median, low, high = median_with_interval(needed)
     return BudgetNeeded(
         target=target,

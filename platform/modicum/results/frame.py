@@ -111,7 +111,7 @@ def _frame(states: Sequence[TrialState]) -> pd.DataFrame:
     rows = [
         {
             "trial_id": state.plan.id,
-            **{f"config/{name}": _cell(v) for name, v in state.plan.columns.items()},
+            **{f"config/{name}": value for name, value in state.plan.columns.items()},
             "seed": state.plan.seed,
             "status": state.status,
             "record": index,
@@ -129,11 +129,6 @@ def _frame(states: Sequence[TrialState]) -> pd.DataFrame:
         if len(kinds) > 1 and not kinds <= {int, float}:
             frame[name] = [None if v is None or v != v else str(v) for v in frame[name]]
     return frame
-
-
-def _cell(value: Any) -> Any:
-    """Lists and mappings have no order or identity in a table: show them as JSON."""
-    return json.dumps(value) if isinstance(value, list | dict) else value
 
 
 def write_parquet(folder: RunFolder, collected: Collected) -> None:

@@ -69,17 +69,25 @@ class Reference(_Part):
     cells: list[ReferenceCell]
 
     @classmethod
+    def parse(cls, raw: Any, where: str) -> Reference:
+        """A reference table from plain data.
+
+        Raises:
+            InputError: Something is wrong with it.
+        """
+        try:
+            return cls.model_validate(raw)
+        except ValidationError as error:
+            raise from_validation(error, cls, where, raw) from None
+
+    @classmethod
     def load(cls, path: Path, experiment: Experiment[Any] | None = None) -> Reference:
         """Read a reference table, checked against an experiment's settings and metrics.
 
         Raises:
             InputError: Missing or broken file, unknown setting or metric.
         """
-        raw = read_yaml(path)
-        try:
-            reference = cls.model_validate(raw)
-        except ValidationError as error:
-            raise from_validation(error, cls, str(path), raw) from None
+        reference = cls.parse(read_yaml(path), str(path))
         if experiment is not None:
             experiment.metric(reference.metric)
             known = settings_of(experiment.Config)

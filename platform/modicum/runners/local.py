@@ -12,8 +12,7 @@ from modicum.errors import InputError
 from modicum.execution import EndMessage, execute, pin_environment
 from modicum.experiment import Experiment
 from modicum.folder import RunFolder
-from modicum.identity import TrialPlan
-from modicum.recorder import Recorder, TrialState
+from modicum.recorder import Recorder
 
 
 def require_local(experiment: Experiment[Any]) -> None:
@@ -29,17 +28,12 @@ def require_local(experiment: Experiment[Any]) -> None:
         )
 
 
-def run_local(
-    experiment: Experiment[Any],
-    recorder: Recorder,
-    score_metric: str | None = None,
-) -> None:
+def run_local(experiment: Experiment[Any], recorder: Recorder) -> None:
     """Run every unfinished trial of a recorder.
 
     Args:
         experiment: What to run.
         recorder: Holds the trials and takes their messages.
-        score_metric: Metric by which the best checkpoint is kept beside the last.
     """
     require_local(experiment)
     for plan in recorder.unfinished():
@@ -47,7 +41,7 @@ def run_local(
         config = experiment.Config.model_validate(plan.config)
         resources = experiment.resources(config)
         pin_environment(resources.trial.cpus)
-        store = _CheckpointStore(recorder.folder, experiment, plan, state, score_metric)
+        saved = 0
         with _fetched(recorder.folder, state.checkpoint) as checkpoint:
             for message in execute(experiment, plan, resources, checkpoint):
                 if isinstance(message, EndMessage):
@@ -55,7 +49,8 @@ def run_local(
                     continue
                 recorder.record(plan.id, message)
                 if message.checkpoint is not None:
-                    recorder.saved_checkpoint(plan.id, store.save(message.checkpoint))
+                    _keep(recorder, plan.id, message.checkpoint, saved)
+                    saved += 1
 
 
 @contextmanager
@@ -71,48 +66,17 @@ def _fetched(folder: RunFolder, where: str | None) -> Iterator[Path | None]:
         yield Path(local)
 
 
-class _CheckpointStore:
-    """Keeps a trial's best and last checkpoints, laid out as Tune lays them out."""
+def _keep(recorder: Recorder, trial_id: str, source: Path, number: int) -> None:
+    """Copy a checkpoint into the run folder, laid out as Tune lays them out.
 
-    def __init__(
-        self,
-        folder: RunFolder,
-        experiment: Experiment[Any],
-        plan: TrialPlan,
-        state: TrialState,
-        score_metric: str | None,
-    ) -> None:
-        self._folder = folder
-        self._state = state
-        self._metric = score_metric
-        goal = experiment.metric(score_metric).goal if score_metric else None
-        self._sign = {"max": 1.0, "min": -1.0, None: 0.0}[goal]
-        self._place = f"checkpoints/{plan.id}-{state.attempt}"
-        self._count = 0
-        self._best: tuple[float, str] | None = None
-        self._last: str | None = None
+    It is recorded once it is complete, and only then are older ones deleted: whenever the
+    process is killed, the recorded checkpoint is whole.
+    """
+    from pyarrow import fs
 
-    def save(self, source: Path) -> str:
-        """Copy a folder; returns its place relative to the run folder."""
-        from pyarrow import fs
-
-        where = f"{self._place}/checkpoint_{self._count:06d}"
-        self._count += 1
-        target = self._folder.path(where)
-        self._folder.filesystem.create_dir(target, recursive=True)
-        fs.copy_files(str(source), target, destination_filesystem=self._folder.filesystem)
-        previous, self._last = self._last, where
-        dropped = {previous} - {None}
-        value = self._state.value(self._metric) if self._metric else None
-        if isinstance(value, int | float):
-            score = self._sign * value
-            if self._best is None or score > self._best[0]:
-                if self._best is not None:
-                    dropped.add(self._best[1])
-                self._best = (score, where)
-        if self._best is not None:
-            dropped.discard(self._best[1])
-        for old in dropped:
-            assert old is not None
-            self._folder.filesystem.delete_dir(self._folder.path(old))
-        return where
+    folder, attempt = recorder.folder, recorder.trials[trial_id].attempt
+    where = f"checkpoints/{trial_id}-{attempt}/checkpoint_{number:06d}"
+    folder.filesystem.create_dir(folder.path(where), recursive=True)
+    fs.copy_files(str(source), folder.path(where), destination_filesystem=folder.filesystem)
+    recorder.saved_checkpoint(trial_id, where)
+    recorder.prune_checkpoints(trial_id)

@@ -7,6 +7,7 @@ nothing of trials that are finished already.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import Any
 
 from ray.tune.search import Searcher
 
+from modicum.errors import InputError
 from modicum.experiment import flatten, unflatten
 from modicum.folder import RunFolder
 from modicum.identity import TrialPlan
@@ -40,6 +42,7 @@ class SeededSearch(Searcher):
         samples: Suggestions in all, earlier runs included.
         seeds: Number of seeds.
         examples: Trials of one arbitrary choice, to work out what fits.
+        signature: What the search is; in a folder that holds another one it starts afresh.
     """
 
     def __init__(
@@ -53,6 +56,7 @@ class SeededSearch(Searcher):
         samples: int,
         seeds: int,
         examples: Sequence[TrialPlan],
+        signature: str,
     ) -> None:
         super().__init__(metric=metric, mode=goal)
         self.inner = inner
@@ -61,9 +65,9 @@ class SeededSearch(Searcher):
         self._recorder = recorder
         self._folder: RunFolder = recorder.folder
         self._samples = samples
+        self._place = (STATE, hashlib.sha256(signature.encode()).hexdigest()[:12])
         self._suggestions: list[dict[str, Any]] = []
-        self._queue: list[tuple[int, TrialPlan]] = []
-        self._running: dict[str, tuple[int, str]] = {}
+        self._queue: list[TrialPlan] = []
         inner.set_search_properties(metric, goal, unflatten(dict(domains)))
         self._restore()
         fresh = max(0, samples - len(self._suggestions))
@@ -81,9 +85,7 @@ class SeededSearch(Searcher):
             self._suggestions.append({"choice": flatten(choice), "told": False})
             self._enqueue(index)
             self._save()
-        index, plan = self._queue.pop(0)
-        self._running[trial_id] = (index, plan.id)
-        return {"plan": plan.as_json()}
+        return {"plan": self._queue.pop(0).as_json()}
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         """Nothing: the searcher learns of whole suggestions only."""
@@ -91,9 +93,12 @@ class SeededSearch(Searcher):
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
     ) -> None:
-        """A seed ended; after the last one the searcher is told the mean."""
-        index, _ = self._running.pop(trial_id)
-        self._tell_if_complete(index)
+        """Nothing yet: `settle` looks at the trial once the recorder knows how it ended."""
+
+    def settle(self) -> None:
+        """Tell the searcher of every suggestion whose trials have all ended since."""
+        for index in range(len(self._suggestions)):
+            self._tell_if_complete(index)
 
     def save(self, checkpoint_path: str) -> None:
         """Tune's own snapshots are not used; see `_save`."""
@@ -104,11 +109,15 @@ class SeededSearch(Searcher):
 
     def _enqueue(self, index: int) -> None:
         """Queue the seeds of a suggestion that are not finished in the run folder."""
-        plans = self._plan(self._suggestions[index]["choice"])
+        try:
+            plans = self._plan(self._suggestions[index]["choice"])
+        except InputError:
+            # A combination that cannot work, or is excluded: as good as a failed one.
+            plans = []
         self._suggestions[index]["trials"] = [plan.id for plan in plans]
         self._recorder.add(plans)
         unfinished = {plan.id for plan in self._recorder.unfinished()}
-        self._queue += [(index, plan) for plan in plans if plan.id in unfinished]
+        self._queue += [plan for plan in plans if plan.id in unfinished]
         self._tell_if_complete(index)
 
     def _tell_if_complete(self, index: int) -> None:
@@ -118,8 +127,8 @@ class SeededSearch(Searcher):
             return
         assert self.metric is not None
         values = [state.value(self.metric) for state in states]
-        complete = all(s.status == "finished" for s in states) and None not in values
-        if complete:
+        finished = bool(states) and all(s.status == "finished" for s in states)
+        if finished and None not in values:
             result = {self.metric: fmean(values), "training_iteration": 1}
             self.inner.on_trial_complete(_inner_id(index), result)
         else:
@@ -134,17 +143,17 @@ class SeededSearch(Searcher):
             with contextlib.suppress(NotImplementedError):
                 self.inner.save(str(file))
             if file.exists():
-                self._folder.write_bytes(file.read_bytes(), STATE, "searcher")
-        self._folder.write_json(self._suggestions, STATE, "suggestions.json")
+                self._folder.write_bytes(file.read_bytes(), *self._place, "searcher")
+        self._folder.write_json(self._suggestions, *self._place, "suggestions.json")
 
     def _restore(self) -> None:
-        if not self._folder.exists(STATE, "suggestions.json"):
+        if not self._folder.exists(*self._place, "suggestions.json"):
             return
-        self._suggestions = self._folder.read_json(STATE, "suggestions.json")
-        if self._folder.exists(STATE, "searcher"):
+        self._suggestions = self._folder.read_json(*self._place, "suggestions.json")
+        if self._folder.exists(*self._place, "searcher"):
             with tempfile.TemporaryDirectory() as aside:
                 file = Path(aside) / "searcher"
-                file.write_bytes(self._folder.read_bytes(STATE, "searcher"))
+                file.write_bytes(self._folder.read_bytes(*self._place, "searcher"))
                 self.inner.restore(str(file))
         for index in range(len(self._suggestions)):
             self._enqueue(index)

@@ -7,7 +7,6 @@ import logging
 import os
 import socket
 import tempfile
-import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,12 +15,7 @@ from ray import tune
 from ray.tune import PlacementGroupFactory
 
 from modicum.cluster import node_resources
-from modicum.execution import (
-    CHECKPOINT_NOTE,
-    EndMessage,
-    RecordMessage,
-    execute,
-)
+from modicum.execution import EndMessage, RecordMessage, execute
 from modicum.experiment import Experiment, Resources
 from modicum.identity import TrialPlan
 from modicum.recorder import Recorder
@@ -47,7 +41,6 @@ def run_on_tune(
     *,
     search: SeededSearch | None = None,
     scheduler: TrialScheduler | None = None,
-    score_metric: str | None = None,
     max_concurrent: int | None = None,
 ) -> None:
     """Run a recorder's unfinished trials, or those that a search suggests, on Ray.
@@ -59,7 +52,6 @@ def run_on_tune(
         recorder: Holds the trials and takes their messages.
         search: Suggests trials one by one; None runs what the recorder has.
         scheduler: Stops trials early.
-        score_metric: Metric by which the best checkpoint is kept beside the last.
         max_concurrent: Most trials at once; None for as many as fit.
 
     Raises:
@@ -74,12 +66,10 @@ def run_on_tune(
         experiment.saves_checkpoints(experiment.Config.model_validate(plan.config))
         for plan in (plans if search is None else search.examples)
     )
-    goal = experiment.metric(score_metric).goal if score_metric else None
+    selection = experiment.selection_metric
     with _tune_storage(recorder, saves) as (storage, name), _quiet_tune():
         tuner = tune.Tuner(
-            tune.with_resources(
-                _trainable(experiment, recorder, score_metric), _resources_of(experiment)
-            ),
+            tune.with_resources(_trainable(experiment, recorder), _resources_of(experiment)),
             param_space={}
             if search is not None
             else {"plan": tune.grid_search([plan.as_json() for plan in plans])},
@@ -98,12 +88,13 @@ def run_on_tune(
                 name=name,
                 storage_path=storage,
                 verbose=0,
-                callbacks=[_Collector(recorder)],
+                callbacks=[_Collector(recorder, search)],
                 failure_config=tune.FailureConfig(max_failures=RESTARTS),
                 checkpoint_config=tune.CheckpointConfig(
-                    num_to_keep=1,
-                    checkpoint_score_attribute=SCORE if goal else None,
-                    checkpoint_score_order=goal or "max",
+                    # The one before stays until the recorder knows of the new one.
+                    num_to_keep=2,
+                    checkpoint_score_attribute=SCORE if selection else None,
+                    checkpoint_score_order="max",
                 ),
             ),
         )
@@ -132,9 +123,7 @@ def _needs(experiment: Experiment[Any], plan: Mapping[str, Any]) -> Resources:
     return experiment.resources(experiment.Config.model_validate(plan["config"]))
 
 
-def _trainable(
-    experiment: Experiment[Any], recorder: Recorder, score_metric: str | None
-) -> Callable[[dict[str, Any]], None]:
+def _trainable(experiment: Experiment[Any], recorder: Recorder) -> Callable[[dict[str, Any]], None]:
     """The function that runs in Tune's actors. It must not capture the recorder."""
     resume = {
         trial_id: state.checkpoint
@@ -152,15 +141,12 @@ def _trainable(
             folder: Path | None = None
             if checkpoint is not None:
                 folder = Path(stack.enter_context(checkpoint.as_directory()))
-                assert (folder / CHECKPOINT_NOTE).exists()
-            _report_all(experiment, plan, folder, score_metric)
+            _report_all(experiment, plan, folder)
 
     return modicum_trial
 
 
-def _report_all(
-    experiment: Experiment[Any], plan: TrialPlan, folder: Path | None, score_metric: str | None
-) -> None:
+def _report_all(experiment: Experiment[Any], plan: TrialPlan, folder: Path | None) -> None:
     metrics: dict[str, Any] = {}
     needs = experiment.resources(experiment.Config.model_validate(plan.config))
     for message in execute(experiment, plan, needs, folder, echo=True):
@@ -169,8 +155,10 @@ def _report_all(
             tune.report({**metrics, MESSAGE: message, "host": socket.gethostname()})
             continue
         metrics = {**message.metrics, "budget": message.budget}
-        if score_metric is not None and score_metric in message.metrics:
-            metrics[SCORE] = message.metrics[score_metric]
+        score = message.metrics.get(experiment.selection_metric or "")
+        if experiment.selection_metric and isinstance(score, int | float):
+            sign = -1 if experiment.metric(experiment.selection_metric).goal == "min" else 1
+            metrics[SCORE] = sign * score
         tune.report(
             {**metrics, MESSAGE: message, "host": socket.gethostname()},
             checkpoint=None
@@ -186,8 +174,9 @@ def _trial_id(trial: TuneTrial) -> str:
 class _Collector(tune.Callback):
     """Hands what Tune reports to the recorder."""
 
-    def __init__(self, recorder: Recorder) -> None:
+    def __init__(self, recorder: Recorder, search: SeededSearch | None) -> None:
         self._recorder = recorder
+        self._search = search
         self._ended: set[str] = set()
 
     def on_trial_start(
@@ -227,6 +216,12 @@ class _Collector(tune.Callback):
         # A trial that ran to its end said so; one that did not was stopped by the scheduler.
         if _trial_id(trial) not in self._ended:
             self._recorder.stop(_trial_id(trial))
+        self._settle()
+
+    def _settle(self) -> None:
+        """Tune tells its searcher before its callbacks, when the recorder knows nothing yet."""
+        if self._search is not None:
+            self._search.settle()
 
     def on_trial_error(
         self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: Any
@@ -236,7 +231,8 @@ class _Collector(tune.Callback):
             trace = Path(trial.error_file).read_text()
         lines = [line for line in trace.splitlines() if line.strip()]
         summary = lines[-1].strip() if lines else "the trial's process died"
-        self._recorder.lose(_trial_id(trial), summary, trace or traceback.format_exc())
+        self._recorder.lose(_trial_id(trial), summary, trace)
+        self._settle()
 
 
 @contextlib.contextmanager
