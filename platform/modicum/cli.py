@@ -54,14 +54,18 @@ def run(
     from modicum.study import Study
 
     study = Study.from_yaml(config, overrides=_overrides(set_ or []), seeds=seeds)
-    results = study.run(
-        out,
-        runner="local" if local else "ray",
-        address=address,
-        cpus=cpus,
-        quiet=quiet,
-        command=shlex.join(["modicum", *sys.argv[1:]]),
-    )
+    try:
+        results = study.run(
+            out,
+            runner="local" if local else "ray",
+            address=address,
+            cpus=cpus,
+            quiet=quiet,
+            command=shlex.join(["modicum", *sys.argv[1:]]),
+        )
+    except KeyboardInterrupt:
+        print("interrupted; run the same command again to continue", file=sys.stderr)
+        raise typer.Exit(130) from None
     _print_results(results, tables)
     if results.failed:
         raise typer.Exit(1)
@@ -203,9 +207,6 @@ def main() -> None:
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
-    except KeyboardInterrupt:
-        print("interrupted; run the same command again to continue", file=sys.stderr)
-        sys.exit(130)
 
 
 def _show_warning(

@@ -2,6 +2,8 @@
 
 import json
 import os
+import pty
+import re
 import signal
 import subprocess
 import sys
@@ -211,6 +213,65 @@ def test_killed_half_way_and_run_again(tmp_path, runner):
     assert len(after) == 16
     assert {name: after[name] for name in before} == before
     assert records(tmp_path / "killed").equals(records(tmp_path / "whole"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("runner", [["--local"], ["--cpus", "2"]], ids=["local", "ray"])
+def test_interrupted_and_run_again(tmp_path, runner):
+    """Ctrl-C keeps what is finished, says how to go on, and exits with 130."""
+    study = {**SMALL, "seeds": 6}
+    study["space"] = {**SMALL["space"], "max_iterations": 400, "patience": 10_000}
+    (tmp_path / "study.yaml").write_text(dump_yaml(study))
+    process = subprocess.Popen(
+        [*MODICUM, "run", "study.yaml", *runner, "--out", "run"],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    deadline = time.monotonic() + 180
+    while len(finished(tmp_path / "run")) < 3:
+        assert time.monotonic() < deadline
+        assert process.poll() is None
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    _, error = process.communicate(timeout=120)
+    assert process.returncode == 130, error
+    assert error.strip().endswith("interrupted; run the same command again to continue")
+    assert "Traceback" not in error
+    before = len(finished(tmp_path / "run"))
+    assert 3 <= before < 24
+    again = call("run", "study.yaml", *runner, "--out", "run", cwd=tmp_path)
+    assert f"({before} earlier)" in again.stderr
+    assert len(finished(tmp_path / "run")) == 24
+
+
+def test_progress_moves_on_a_terminal(small, tmp_path):
+    """In-process trials redirect stderr while they run; the display must not go with it."""
+    folder, _ = small
+    main, terminal = pty.openpty()
+    process = subprocess.Popen(
+        [*MODICUM, "run", "small.yaml", "--local", "--out", str(tmp_path / "run")],
+        cwd=folder,
+        stdout=subprocess.DEVNULL,
+        stderr=terminal,
+        env={**os.environ, "TERM": "xterm", "COLUMNS": "150"},
+    )
+    os.close(terminal)
+    shown = b""
+    while True:
+        try:
+            part = os.read(main, 4096)
+        except OSError:
+            break
+        if not part:
+            break
+        shown += part
+    os.close(main)
+    assert process.wait(timeout=120) == 0
+    counts = {int(n) for n in re.findall(rb"(\d)/8 trials done", shown)}
+    assert len(counts) >= 4, shown
+    assert b"left" in shown
 
 
 def test_an_unreachable_cluster_is_said_at_once(small):

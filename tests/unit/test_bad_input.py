@@ -293,3 +293,13 @@ def test_validate_reports_every_wrong_file(modicum, tmp_path):
     code, error = modicum("validate", "bad.yaml", "good.yaml", "worse.yaml")
     assert code == 2
     assert [line.split(":")[0] for line in error.splitlines()] == ["bad.yaml", "worse.yaml"]
+
+
+def test_a_broken_third_party_command_leaves_the_others_alone(modicum, monkeypatch):
+    from importlib.metadata import EntryPoint
+
+    broken = EntryPoint("broken", "no_such_module_anywhere:app", "modicum.commands")
+    monkeypatch.setattr(cli, "command_groups", lambda: {"broken": broken})
+    code, error = modicum("list")
+    assert code == 0
+    assert error.startswith("warning: the command 'broken' cannot be loaded")
