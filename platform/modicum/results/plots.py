@@ -35,6 +35,7 @@ def curves_figure(
 ) -> Figure:
     """A line with markers and a shaded 95% interval for each curve.
 
+    Intervals that reach far beyond all means are cut off at the edge.
     The budget axis is logarithmic where budgets span more than a factor of 20.
     """
     figure, axes = _axes()
@@ -55,6 +56,7 @@ def curves_figure(
         low = [p.summary.mean if p.summary.low is None else p.summary.low for p in points]
         high = [p.summary.mean if p.summary.high is None else p.summary.high for p in points]
         axes.fill_between(x, low, high, color=colour, alpha=0.15, linewidth=0)
+    _limit(axes, [point.summary.mean for points in curves.values() for point in points])
     positive = [budget for budget in budgets if budget > 0]
     if positive and max(budgets) > 20 * min(positive):
         if min(budgets) > 0:
@@ -66,6 +68,15 @@ def curves_figure(
     if curves:
         axes.legend(frameon=False, fontsize="small")
     return figure
+
+
+def _limit(axes: Axes, means: Sequence[float]) -> None:
+    """Keep wide intervals of few seeds from flattening the curves themselves."""
+    if not means or min(means) == max(means):
+        return
+    span = max(means) - min(means)
+    low, high = axes.get_ylim()
+    axes.set_ylim(max(low, min(means) - span), min(high, max(means) + span))
 
 
 def boxes_figure(
