@@ -86,23 +86,34 @@ def connected(address: str | None = None, cpus: int | None = None) -> Iterator[N
         ray.shutdown()
 
 
-def _probe(address: str) -> None:
-    """Find out quickly whether anything listens; Ray itself would try for minutes.
+def check_address(address: str) -> tuple[str, int] | None:
+    """Host and port of a cluster's address; None for `auto`, which Ray finds by itself.
 
     Raises:
-        ConnectionError: Nothing listens there.
-        InputError: The address is not `host:port`.
+        InputError: It is not `host:port`.
     """
     place = address.removeprefix("ray://")
     if place == "auto":
-        return
+        return None
     host, colon, port = place.rpartition(":")
     if not colon or not port.isdigit() or "//" in place:
         raise InputError(
             f"address: expected host:port of the cluster's head (often port 6379), got {address!r}"
         )
+    return host, int(port)
+
+
+def _probe(address: str) -> None:
+    """Find out quickly whether anything listens; Ray itself would try for minutes.
+
+    Raises:
+        ConnectionError: Nothing listens there.
+    """
+    place = check_address(address)
+    if place is None:
+        return
     try:
-        socket.create_connection((host, int(port)), timeout=_PROBE_SECONDS).close()
+        socket.create_connection(place, timeout=_PROBE_SECONDS).close()
     except OSError as error:
         raise ConnectionError(str(error)) from error
 

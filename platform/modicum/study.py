@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import ValidationError
 
 from modicum import provenance
+from modicum.cluster import check_address
 from modicum.errors import InputError, from_validation, unknown_name
 from modicum.experiment import Config, Experiment, flatten, settings_of, unflatten
 from modicum.folder import RunFolder
@@ -451,6 +452,8 @@ class Study:
             raise InputError(f"runner: expected 'ray' or 'local', got {runner!r}")
         if runner == "local":
             self._check_local(address)
+        elif address is not None:
+            check_address(address)
         plans = self.trials
         folder = RunFolder(out if out is not None else Path("runs") / self.spec.name)
         folder.check_writable()

@@ -259,7 +259,7 @@ def test_wrong_command_lines(modicum, tmp_path, arguments, message):
     code, error = modicum(*arguments)
     assert (code, len(error.splitlines())) == (2, 1), error
     assert message in error
-    assert not list((tmp_path / "runs").glob("*/trials"))
+    assert not (tmp_path / "runs").exists()
 
 
 def test_a_study_that_needs_ray_is_refused_locally(tmp_path):

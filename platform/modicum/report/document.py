@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 _LOG_LINES = 40
 _WIDE = 8.0  # inches
+# Pictures of more things than this are not readable; their tables are.
+_MOST_ROWS, _MOST_COLUMNS = 16, 24
 
 
 def report_document(results: Results) -> dict[str, Any]:
@@ -102,7 +104,11 @@ def _section(results: Results, where: Mapping[str, Any]) -> dict[str, Any]:
         if table.cells:
             section["tables"].append(_table(table))
     section["evaluation"] = _evaluation(results, rows, where)
-    for metric in results.shown_metrics[:1]:
+    drawable = all(
+        len(t["rows"]) <= _MOST_ROWS and len(t["header"]) - t["keys"] <= _MOST_COLUMNS
+        for t in section["tables"]
+    )
+    for metric in results.shown_metrics[:1] if drawable else []:
         for group in results.budget_groups(columns, where):
             curves = results.curves(metric, rows, group)
             if not any(len(points) > 1 for points in curves.values()):
