@@ -228,6 +228,8 @@ def test_interrupted_and_run_again(tmp_path, runner):
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        # A suite that runs in the background of a shell ignores SIGINT, and so would its child.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     deadline = time.monotonic() + 180
     while len(finished(tmp_path / "run")) < 3:
