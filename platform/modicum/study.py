@@ -100,8 +100,10 @@ class Study:
             "description": description,
             "experiment": self.experiment.name,
             "space": {},
-            "exclude": exclude if isinstance(exclude, Mapping) else list(exclude),
-            "seeds": list(seeds) if isinstance(seeds, range | tuple | set) else seeds,
+            "exclude": list(exclude) if isinstance(exclude, tuple) else exclude,
+            "seeds": seeds
+            if isinstance(seeds, str) or not isinstance(seeds, Iterable)
+            else [*seeds],
             "draws": draws,
             "seed": seed,
             "search": search,

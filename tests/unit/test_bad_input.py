@@ -90,6 +90,8 @@ STUDIES = {
     "space is a number": (study(space=5), "space: expected settings by name"),
     "empty space": ("experiment: weak\nspace:\n", "space: expected settings by name"),
     "exclude is a mapping": (study(exclude={"method": "iwl"}), "exclude: .*list"),
+    "exclude is a number": (study(exclude=5), "exclude: .*list"),
+    "empty exclude": ("experiment: weak\nspace: {method: iwl}\nexclude:\n", "exclude: .*None"),
     "a list as a key": ("? [a, b]\n: 1\n", "a key must be a name"),
     "search as a name": (study(search="optuna"), "search: .*'optuna'"),
     "a pattern as a metric": (study(report={"metrics": "test/*"}), "name one metric"),
@@ -276,6 +278,14 @@ def test_a_study_that_needs_ray_is_refused_locally(tmp_path):
     with pytest.raises(md.InputError, match="search: the local runner"):
         searched.run(tmp_path / "out", runner="local")
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("seeds", [range(2, 4), (2, 3), iter([2, 3]), np.array([2, 3])])
+def test_seeds_from_any_iterable(seeds):
+    import modicum as md
+
+    study = md.Study("weak", {"method": "iwl"}, seeds=seeds)
+    assert study.spec.seed_list == [2, 3]
 
 
 def test_ignored_settings_warn(modicum, tmp_path):
