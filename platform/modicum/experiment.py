@@ -213,6 +213,13 @@ class Experiment(ABC, Generic[C]):
         """
         return find_metric(self.metrics, name)
 
+    def selection_score(self, metrics: Mapping[str, Value]) -> float | None:
+        """A record's selection metric, signed so that larger is better; None if it has none."""
+        value = None if self.selection_metric is None else metrics.get(self.selection_metric)
+        if self.selection_metric is None or not isinstance(value, int | float):
+            return None
+        return -value if self.metric(self.selection_metric).goal == "min" else value
+
 
 M = TypeVar("M")
 

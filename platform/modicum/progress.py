@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
+from modicum.matching import varying
 from modicum.recorder import Recorder, TrialState
 from modicum.results.tables import show, show_number
 
@@ -116,17 +117,9 @@ class Progress:
             return None
         pick = max if self._goal == "max" else min
         value, state = pick(values, key=lambda pair: pair[0])
-        varied = self._varied(states)
+        varied = varying(state.plan.columns for state in states)
         settings = ", ".join(show(state.plan.columns.get(name)) for name in varied)
         return f"best {self._metric} {show_number(value)} ({settings})"
-
-    @staticmethod
-    def _varied(states: list[TrialState]) -> list[str]:
-        seen: dict[str, set[str]] = {}
-        for state in states:
-            for name, value in state.plan.columns.items():
-                seen.setdefault(name, set()).add(repr(value))
-        return [name for name, values in seen.items() if len(values) > 1]
 
 
 def _duration(seconds: float) -> str:

@@ -137,17 +137,10 @@ class Recorder:
         """A checkpoint after the last record is safe at this place in the run folder."""
         state = self.trials[trial_id]
         state.checkpoint = where
-        score = self._score(state)
+        score = self.experiment.selection_score(state.rows[-1]) if state.rows else None
         if score is not None and (state.best_score is None or score > state.best_score):
             state.best_checkpoint, state.best_score = where, score
         self._write(state)
-
-    def _score(self, state: TrialState) -> float | None:
-        name = self.experiment.selection_metric
-        value = None if name is None or not state.rows else state.rows[-1].get(name)
-        if name is None or not isinstance(value, int | float):
-            return None
-        return -value if self.experiment.metric(name).goal == "min" else value
 
     def prune_checkpoints(self, trial_id: str) -> None:
         """Delete all of a trial's checkpoints but the best and the last."""

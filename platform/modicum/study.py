@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import ValidationError
 
 from modicum import provenance
-from modicum.cluster import check_address
+from modicum.cluster import check_address, connected
 from modicum.errors import InputError, from_validation, unknown_name
-from modicum.experiment import Config, Experiment, flatten, settings_of, unflatten
+from modicum.experiment import Config, Experiment, Metric, flatten, settings_of, unflatten
 from modicum.folder import RunFolder
 from modicum.identity import TrialPlan, plan_trial
+from modicum.matching import find_baseline, find_cell, require_settings
 from modicum.recorder import Recorder
 from modicum.registry import as_experiment
 from modicum.space import (
@@ -39,13 +40,16 @@ if TYPE_CHECKING:
     from ray.tune.search import Searcher
 
     from modicum.results import Results
+    from modicum.results.reference import Reference
     from modicum.runners.search import SeededSearch
 
 Runner = Literal["ray", "local"]
 
+# The run folder's copy of the study's reference table.
+REFERENCE = "reference.yaml"
+
 # Schedulers that change a running trial's settings: its identity would no longer hold.
 _CHANGING = {"pbt", "pbt_replay", "pb2", "resource_changing"}
-REFERENCE = "reference.yaml"
 _ALIASES = {"asha": "async_hyperband"}
 
 
@@ -172,13 +176,9 @@ class Study:
     def _check_names(self) -> None:
         known = settings_of(self.experiment.Config)
         for space in self.spaces:
-            for name in space:
-                if name not in known:
-                    raise InputError(f"space: {unknown_name('setting', name, known)}")
+            require_settings(space, known, "space")
         for entry in self.spec.exclude:
-            for name in entry:
-                if name not in known:
-                    raise InputError(f"exclude: {unknown_name('setting', name, known)}")
+            require_settings(entry, known, "exclude")
 
     def _check_search(self) -> None:
         spec = self.spec
@@ -207,10 +207,7 @@ class Study:
         self.make_searcher()
 
     def _goal(self, metric: str, goal: str | None, field: str) -> str:
-        try:
-            declared = self.experiment.metric(metric).goal
-        except InputError as error:
-            raise InputError(f"{field}: {error}") from None
+        declared = self._metric(metric, field).goal
         if goal is None and declared is None:
             raise InputError(f"{field}: say whether {metric!r} is to be large or small (goal)")
         return goal or declared or "max"
@@ -219,30 +216,33 @@ class Study:
         report = self.spec.report
         known = {*settings_of(self.experiment.Config), "seed"}
         for role in ("rows", "columns", "by"):
-            for name in getattr(report, role) or []:
-                if name not in known:
-                    raise InputError(f"report.{role}: {unknown_name('setting', name, known)}")
+            require_settings(getattr(report, role) or [], known, f"report.{role}")
+        require_settings(report.baseline or {}, known, "report.baseline")
         for name in report.baseline or {}:
-            if name not in known:
-                raise InputError(f"report.baseline: {unknown_name('setting', name, known)}")
             if report.rows is not None and name not in report.rows:
                 raise InputError(
                     f"report.baseline: {name!r} is not among the rows ({', '.join(report.rows)})"
                 )
         for metric in report.metrics or []:
-            self._known_metric(metric, "report.metrics")
+            self._metric(metric, "report.metrics")
         for target in report.targets:
-            self._known_metric(target.metric, "report.targets")
-        if report.reference is not None:
-            from modicum.results.reference import Reference
+            self._metric(target.metric, "report.targets")
+        # Read now, so that a missing or broken table is said at once.
+        self._reference = self._read_reference()
 
-            Reference.load(self._directory / report.reference, self.experiment)
+    def _read_reference(self) -> Reference | None:
+        if self.spec.report.reference is None:
+            return None
+        from modicum.results.reference import Reference
 
-    def _known_metric(self, metric: str, field: str) -> None:
+        return Reference.load(self._directory / self.spec.report.reference, self.experiment)
+
+    def _metric(self, metric: str, field: str) -> Metric:
+        """The declaration of a metric that a field of the study names."""
         if "*" in metric:
             raise InputError(f"{field}: name one metric, not the pattern {metric!r}")
         try:
-            self.experiment.metric(metric)
+            return self.experiment.metric(metric)
         except InputError as error:
             raise InputError(f"{field}: {error}") from None
 
@@ -301,31 +301,15 @@ class Study:
         report = self.spec.report
         if report.baseline is None or self.spec.search is not None:
             return
-        from modicum.results.reference import agrees
-
         names = report.rows or list(report.baseline)
-        rows = {repr(row): row for p in trials for row in [{n: p.columns.get(n) for n in names}]}
-        count = sum(agrees(row, report.baseline) for row in rows.values())
-        if count != 1:
-            raise InputError(
-                f"report.baseline: {report.baseline} names {count} of the table's rows; "
-                "it must name one"
-            )
+        rows = [{name: plan.columns.get(name) for name in names} for plan in trials]
+        find_baseline(_distinct(rows), report.baseline)
 
     def _check_reference(self, trials: Sequence[TrialPlan]) -> None:
         """A reference that cannot tell our cells apart would only fail after the work."""
-        if self.spec.report.reference is None:
-            return
-        from modicum.results.reference import Reference, agrees
-
-        path = self._directory / self.spec.report.reference
-        cells = {repr(plan.columns): plan.columns for plan in trials}.values()
-        for cell in Reference.load(path).cells:
-            if sum(agrees(columns, cell.where) for columns in cells) > 1:
-                raise InputError(
-                    f"report.reference: more than one cell of the study agrees with {cell.where}; "
-                    "the reference must name the settings that tell them apart"
-                )
+        cells = _distinct([plan.columns for plan in trials])
+        for cell in self._reference.cells if self._reference is not None else []:
+            find_cell(cells, cell.where)
 
     @property
     def size(self) -> int:
@@ -413,7 +397,7 @@ class Study:
 
     @property
     def main_metric(self) -> str | None:
-        """The metric that progress and checkpoints go by."""
+        """The metric of "best so far": the report's first, else the first with a goal."""
         if self.spec.report.metrics:
             return self.spec.report.metrics[0]
         return next(
@@ -446,7 +430,6 @@ class Study:
         Raises:
             InputError: Something is wrong with the study; nothing was started.
         """
-        from modicum.progress import Progress
         from modicum.results import Results
         from modicum.results.frame import RESULTS
 
@@ -473,55 +456,50 @@ class Study:
             if self.spec.report.reference is not None:
                 source = self._directory / self.spec.report.reference
                 folder.write_text(source.read_text(encoding="utf-8"), REFERENCE)
-            with contextlib.ExitStack() as stack:
-                try:
-                    self._run_on(runner, recorder, plans, stack, address, cpus, quiet, Progress)
-                finally:
-                    results = Results.consolidate(folder)
+            try:
+                self._run_trials(recorder, plans, runner, address, cpus, quiet)
+            finally:
+                results = Results.consolidate(folder)
             results.write_summary()
             results.report(folder.display("report.html"))
             return results
 
-    def _run_on(
+    def _run_trials(
         self,
-        runner: Runner,
         recorder: Recorder,
         plans: Sequence[TrialPlan],
-        stack: contextlib.ExitStack,
+        runner: Runner,
         address: str | None,
         cpus: int | None,
         quiet: bool,
-        progress_type: Any,
     ) -> None:
-        total = None
-        if self.spec.search is None:
-            recorder.add(plans)
-        else:
-            total = self.spec.search.samples * len(self.spec.seed_list)
-            recorder.add([])
-        progress = progress_type(recorder, self.main_metric, quiet=quiet, total=total)
+        from modicum.progress import Progress
+
+        search = self.spec.search
+        # A search's trials are known only as it goes; its plans are an example.
+        recorder.add(plans if search is None else [])
+        total = None if search is None else search.samples * len(self.spec.seed_list)
+        progress = Progress(recorder, self.main_metric, quiet=quiet, total=total)
         if runner == "local":
             from modicum.runners.local import run_local
 
             with progress:
                 run_local(self.experiment, recorder)
             return
-        if self.spec.search is None and not recorder.unfinished():
+        if search is None and not recorder.unfinished():
             return
-        from modicum.cluster import connected
+        with connected(address, cpus):
+            from modicum.runners.tune import run_on_tune
 
-        stack.enter_context(connected(address, cpus))
-        from modicum.runners.tune import run_on_tune
-
-        search = self._seeded_search(recorder, plans)
-        with progress:
-            run_on_tune(
-                self.experiment,
-                recorder,
-                search=search,
-                scheduler=self.make_scheduler(),
-                max_concurrent=self.spec.search.max_concurrent if self.spec.search else None,
-            )
+            seeded = self._seeded_search(recorder, plans)
+            with progress:
+                run_on_tune(
+                    self.experiment,
+                    recorder,
+                    search=seeded,
+                    scheduler=self.make_scheduler(),
+                    max_concurrent=None if search is None else search.max_concurrent,
+                )
 
     def _seeded_search(
         self, recorder: Recorder, examples: Sequence[TrialPlan]
@@ -582,6 +560,10 @@ class Study:
         if self.spec.report.reference is not None:
             data["report"]["reference"] = REFERENCE
         return data
+
+
+def _distinct(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    return list({repr(row): row for row in rows}.values())
 
 
 def _split_search(

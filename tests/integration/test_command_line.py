@@ -184,13 +184,26 @@ def finished(folder):
     return {s["id"]: s["attempt"] for s in states if s["status"] == "finished"}
 
 
+def wait_for(process, folder, count):
+    """Until so many trials are finished, the process still going."""
+    deadline = time.monotonic() + 180
+    while len(finished(folder)) < count:
+        assert time.monotonic() < deadline
+        assert process.poll() is None
+        time.sleep(0.02)
+
+
+def long_study(seeds):
+    """The small study with trials long enough to be hit in the middle."""
+    space = {**SMALL["space"], "max_iterations": 400, "patience": 10_000}
+    return dump_yaml({**SMALL, "seeds": seeds, "space": space})
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("runner", [["--local"], ["--cpus", "2"]], ids=["local", "ray"])
 def test_killed_half_way_and_run_again(tmp_path, runner):
     """A real kill -9: finished trials stay, half-finished ones restart, results are equal."""
-    study = {**SMALL, "seeds": 4}
-    study["space"] = {**SMALL["space"], "max_iterations": 400, "patience": 10_000}
-    (tmp_path / "study.yaml").write_text(dump_yaml(study))
+    (tmp_path / "study.yaml").write_text(long_study(seeds=4))
     command = ["run", "study.yaml", *runner]
     call(*command, "--out", "whole", cwd=tmp_path)
     process = subprocess.Popen(
@@ -199,10 +212,7 @@ def test_killed_half_way_and_run_again(tmp_path, runner):
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
-    deadline = time.monotonic() + 180
-    while len(finished(tmp_path / "killed")) < 5 and process.poll() is None:
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+    wait_for(process, tmp_path / "killed", 5)
     os.kill(process.pid, signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL
     before = finished(tmp_path / "killed")
@@ -219,9 +229,7 @@ def test_killed_half_way_and_run_again(tmp_path, runner):
 @pytest.mark.parametrize("runner", [["--local"], ["--cpus", "2"]], ids=["local", "ray"])
 def test_interrupted_and_run_again(tmp_path, runner):
     """Ctrl-C keeps what is finished, says how to go on, and exits with 130."""
-    study = {**SMALL, "seeds": 6}
-    study["space"] = {**SMALL["space"], "max_iterations": 400, "patience": 10_000}
-    (tmp_path / "study.yaml").write_text(dump_yaml(study))
+    (tmp_path / "study.yaml").write_text(long_study(seeds=6))
     process = subprocess.Popen(
         [*MODICUM, "run", "study.yaml", *runner, "--out", "run"],
         cwd=tmp_path,
@@ -231,11 +239,7 @@ def test_interrupted_and_run_again(tmp_path, runner):
         # A suite that runs in the background of a shell ignores SIGINT, and so would its child.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
-    deadline = time.monotonic() + 180
-    while len(finished(tmp_path / "run")) < 3:
-        assert time.monotonic() < deadline
-        assert process.poll() is None
-        time.sleep(0.02)
+    wait_for(process, tmp_path / "run", 3)
     process.send_signal(signal.SIGINT)
     _, error = process.communicate(timeout=120)
     assert process.returncode == 130, error

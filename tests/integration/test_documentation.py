@@ -33,9 +33,20 @@ def workplace(tmp_path_factory):
     return folder
 
 
-def environment():
+def type_in(folder, command):
+    """Run one command line in a folder, with the project's own programs on the path."""
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    return {**os.environ, "PATH": path}
+    done = subprocess.run(
+        command,
+        shell=True,
+        cwd=folder,
+        env={**os.environ, "PATH": path},
+        capture_output=True,
+        text=True,
+        timeout=280,
+    )
+    assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
+    return done.stdout
 
 
 def test_the_readme_has_the_commands_that_are_tested():
@@ -51,16 +62,7 @@ def test_shell_commands_of_the_readme(workplace):
     for command in shell_commands():
         if "sms_trec" in command:
             continue
-        done = subprocess.run(
-            command,
-            shell=True,
-            cwd=workplace,
-            env=environment(),
-            capture_output=True,
-            text=True,
-            timeout=300,
-        )
-        assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
+        type_in(workplace, command)
     assert (workplace / "runs" / "first" / "report.html").exists()
 
 
@@ -68,16 +70,7 @@ def test_shell_commands_of_the_readme(workplace):
 @pytest.mark.parametrize("index", range(len(blocks("python"))))
 def test_python_blocks_of_the_readme(workplace, index):
     (workplace / "block.py").write_text(blocks("python")[index])
-    done = subprocess.run(
-        [sys.executable, "block.py"],
-        cwd=workplace,
-        env=environment(),
-        capture_output=True,
-        text=True,
-        timeout=280,
-    )
-    assert done.returncode == 0, done.stderr
-    assert "±" in done.stdout
+    assert "±" in type_in(workplace, "python block.py")
 
 
 @pytest.mark.slow
@@ -85,19 +78,11 @@ def test_a_slice_of_the_study_on_real_data(wrench, workplace):
     """SMS with one seed: published accuracies lie between 0.95 and 0.99 at these fractions."""
     import modicum as md
 
-    arguments = [
-        *("--set", "dataset=sms", "--seeds", "1"),
-        *("--set", "strong_fraction={grid: [0.1, 1.0]}", "--out", "runs/slice"),
-    ]
-    done = subprocess.run(
-        ["modicum", "run", "tune_configs/weak/sms_trec.yaml", *arguments],
-        cwd=workplace,
-        env=environment(),
-        capture_output=True,
-        text=True,
-        timeout=280,
+    type_in(
+        workplace,
+        "modicum run tune_configs/weak/sms_trec.yaml --seeds 1 --set dataset=sms "
+        "--set 'strong_fraction={grid: [0.1, 1.0]}' --out runs/slice",
     )
-    assert done.returncode == 0, done.stderr
     results = md.load_results(workplace / "runs" / "slice")
     assert len(results.trials) == 12
     assert all(0.95 < value < 1 for _, value in results.values("test/accuracy"))

@@ -76,7 +76,9 @@ def _notes(results: Results) -> list[str]:
     notes = []
     commits = sorted({t.commit for t in results.trials if t.commit and t.status == "finished"})
     if len(commits) > 1:
-        notes.append(f"Trials were computed by different versions of the code: {_list(commits)}.")
+        notes.append(
+            f"Trials were computed by different versions of the code: {', '.join(commits)}."
+        )
     if any("+" in commit for commit in commits):
         notes.append("Some trials ran with uncommitted changes (the part after + is their hash).")
     stopped = sum(trial.status == "stopped" for trial in results.trials)
@@ -88,10 +90,6 @@ def _notes(results: Results) -> list[str]:
             "data; they are not shown."
         )
     return notes
-
-
-def _list(texts: list[str]) -> str:
-    return ", ".join(texts)
 
 
 def _section(results: Results, where: Mapping[str, Any]) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from modicum.errors import InputError, from_validation, unknown_name
 from modicum.experiment import find_metric
 from modicum.folder import RunFolder
+from modicum.matching import agrees, find_baseline, varying
 from modicum.results.budget import (
     BudgetNeeded,
     CurvePoint,
@@ -23,7 +24,7 @@ from modicum.results.budget import (
     curve,
 )
 from modicum.results.frame import Collected, TrialInfo, collect, read_parquet, write_parquet
-from modicum.results.reference import JudgedCell, Reference, agrees, judge
+from modicum.results.reference import JudgedCell, Reference, judge
 from modicum.results.statistics import Difference, Summary, paired_difference, summarise
 from modicum.results.tables import Cell, Key, Table, rank_cells, show
 from modicum.spec import ReportSpec
@@ -132,11 +133,7 @@ class Results:
 
         A setting that has no effect in some trials does not vary for that.
         """
-        seen: dict[str, set[str]] = {}
-        for trial in self.trials:
-            for name, value in trial.columns.items():
-                seen.setdefault(name, set()).add(repr(value))
-        names = [name for name, values in seen.items() if len(values) > 1]
+        names = varying(trial.columns for trial in self.trials)
         spaces = self.spec.get("space", {})
         order = [
             name for space in (spaces if isinstance(spaces, list) else [spaces]) for name in space
@@ -228,18 +225,16 @@ class Results:
             InputError: No such metric or setting.
         """
         self.metric_info(metric)
-        where = where or {}
-        self._check_settings(where)
+        self._check_settings(where or {})
         if metric not in self.frame:
             return []
         done = self.frame[(self.frame["status"] == "finished") & self.frame[metric].notna()]
         last = done.groupby("trial_id", sort=False)[metric].last()
-        found = []
-        for trial in self.trials:
-            settings = self._settings[trial.id]
-            if trial.id in last.index and all(settings.get(k) == v for k, v in where.items()):
-                found.append((settings, float(last[trial.id])))
-        return found
+        return [
+            (self._settings[trial.id], float(last[trial.id]))
+            for trial in self._selected(where)
+            if trial.id in last.index
+        ]
 
     def _by_seed(
         self, metric: str, names: Sequence[str], where: Mapping[str, Any] | None
@@ -377,13 +372,8 @@ class Results:
         """
         rows = self.layout[0]
         keys = [dict(zip(rows, key, strict=True)) for key in self._order(rows)]
-        chosen = [key for key in keys if agrees(key, baseline)]
-        if len(chosen) != 1:
-            raise InputError(
-                f"report.baseline: {dict(baseline)} names {len(chosen)} rows of the table; "
-                "it must name one"
-            )
-        return chosen[0], [key for key in keys if key != chosen[0]]
+        base = keys.pop(find_baseline(keys, baseline))
+        return base, keys
 
     # Budget.
 
@@ -437,20 +427,12 @@ class Results:
         ]
 
     def _selected(self, where: Mapping[str, Any] | None) -> list[TrialInfo]:
-        return [
-            trial
-            for trial in self.trials
-            if all(self._settings[trial.id].get(n) == v for n, v in (where or {}).items())
-        ]
+        return [t for t in self.trials if agrees(self._settings[t.id], where or {})]
 
     def _loose(self, where: Mapping[str, Any] | None) -> list[str]:
         """Settings that differ among the chosen trials though they do not set the budget."""
-        seen: dict[str, set[str]] = {}
-        for trial in self._selected(where):
-            for name, value in trial.columns.items():
-                if name not in self.experiment["budget_settings"]:
-                    seen.setdefault(name, set()).add(repr(value))
-        return [name for name, values in seen.items() if len(values) > 1]
+        names = varying(trial.columns for trial in self._selected(where))
+        return [name for name in names if name not in self.experiment["budget_settings"]]
 
     def _joins_trials(self, where: Mapping[str, Any] | None) -> bool:
         """Whether a series is made of several trials rather than of one trial's records."""

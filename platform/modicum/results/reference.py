@@ -9,8 +9,9 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from modicum.errors import InputError, from_validation, unknown_name
+from modicum.errors import from_validation
 from modicum.experiment import Experiment, settings_of
+from modicum.matching import agrees, find_cell, require_settings
 from modicum.results.statistics import Summary, welch_interval
 from modicum.yaml_io import read_yaml
 
@@ -94,9 +95,7 @@ class Reference(_Part):
             parts = [c.where for c in reference.cells]
             parts += [c.where for c in reference.not_comparable]
             for where in (*parts, reference.baseline):
-                for name in where:
-                    if name not in known:
-                        raise InputError(f"{path}: {unknown_name('setting', name, known)}")
+                require_settings(where, known, str(path))
         return reference
 
 
@@ -202,15 +201,5 @@ def _is_baseline(
 def _find(
     ours: Sequence[tuple[Mapping[str, Any], Summary]], where: Mapping[str, Any]
 ) -> Summary | None:
-    found = [(settings, s) for settings, s in ours if agrees(settings, where)]
-    if len(found) > 1:
-        raise InputError(
-            f"report.reference: {len(found)} cells of the study agree with {dict(where)}; "
-            "the reference must name the settings that tell them apart"
-        )
-    return found[0][1] if found else None
-
-
-def agrees(settings: Mapping[str, Any], where: Mapping[str, Any]) -> bool:
-    """Whether settings have all the values that are asked for."""
-    return all(settings.get(name) == value for name, value in where.items())
+    index = find_cell([settings for settings, _ in ours], where)
+    return None if index is None else ours[index][1]

@@ -7,7 +7,7 @@ import logging
 import os
 import socket
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -61,12 +61,13 @@ def run_on_tune(
     plans = recorder.unfinished()
     if not plans and search is None:
         return
-    fit = _fit(experiment, plans if search is None else search.examples)
-    saves = any(
-        experiment.saves_checkpoints(experiment.Config.model_validate(plan.config))
+    configs = [
+        experiment.Config.model_validate(plan.config)
         for plan in (plans if search is None else search.examples)
-    )
-    selection = experiment.selection_metric
+    ]
+    nodes = node_resources()
+    fit = min(require_fit(nodes, need) for need in set(map(experiment.resources, configs)))
+    saves = any(map(experiment.saves_checkpoints, configs))
     with _tune_storage(recorder, saves) as (storage, name), _quiet_tune():
         tuner = tune.Tuner(
             tune.with_resources(_trainable(experiment, recorder), _resources_of(experiment)),
@@ -93,7 +94,7 @@ def run_on_tune(
                 checkpoint_config=tune.CheckpointConfig(
                     # The one before stays until the recorder knows of the new one.
                     num_to_keep=2,
-                    checkpoint_score_attribute=SCORE if selection else None,
+                    checkpoint_score_attribute=SCORE if experiment.selection_metric else None,
                     checkpoint_score_order="max",
                 ),
             ),
@@ -103,15 +104,11 @@ def run_on_tune(
         raise KeyboardInterrupt
 
 
-def _fit(experiment: Experiment[Any], plans: Sequence[TrialPlan]) -> int:
-    needs = {experiment.resources(experiment.Config.model_validate(plan.config)) for plan in plans}
-    nodes = node_resources()
-    return min(require_fit(nodes, need) for need in needs)
-
-
 def _resources_of(experiment: Experiment[Any]) -> Callable[[dict[str, Any]], Any]:
     def of(config: dict[str, Any]) -> PlacementGroupFactory:
-        needs = _needs(experiment, config["plan"]) if "plan" in config else Resources()
+        needs = Resources()
+        if "plan" in config:
+            needs = _needs(experiment, config["plan"]["config"])
         return PlacementGroupFactory(
             [needs.trial.as_ray(), *(actor.as_ray() for actor in needs.actors)]
         )
@@ -119,8 +116,8 @@ def _resources_of(experiment: Experiment[Any]) -> Callable[[dict[str, Any]], Any
     return of
 
 
-def _needs(experiment: Experiment[Any], plan: Mapping[str, Any]) -> Resources:
-    return experiment.resources(experiment.Config.model_validate(plan["config"]))
+def _needs(experiment: Experiment[Any], config: Mapping[str, Any]) -> Resources:
+    return experiment.resources(experiment.Config.model_validate(config))
 
 
 def _trainable(experiment: Experiment[Any], recorder: Recorder) -> Callable[[dict[str, Any]], None]:
@@ -148,17 +145,16 @@ def _trainable(experiment: Experiment[Any], recorder: Recorder) -> Callable[[dic
 
 def _report_all(experiment: Experiment[Any], plan: TrialPlan, folder: Path | None) -> None:
     metrics: dict[str, Any] = {}
-    needs = experiment.resources(experiment.Config.model_validate(plan.config))
+    needs = _needs(experiment, plan.config)
     for message in execute(experiment, plan, needs, folder, echo=True):
         if isinstance(message, EndMessage):
             # Schedulers and searchers look for their metric in every report.
             tune.report({**metrics, MESSAGE: message, "host": socket.gethostname()})
             continue
         metrics = {**message.metrics, "budget": message.budget}
-        score = message.metrics.get(experiment.selection_metric or "")
-        if experiment.selection_metric and isinstance(score, int | float):
-            sign = -1 if experiment.metric(experiment.selection_metric).goal == "min" else 1
-            metrics[SCORE] = sign * score
+        score = experiment.selection_score(message.metrics)
+        if score is not None:
+            metrics[SCORE] = score
         tune.report(
             {**metrics, MESSAGE: message, "host": socket.gethostname()},
             checkpoint=None
