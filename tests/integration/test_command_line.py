@@ -252,13 +252,16 @@ def test_interrupted_and_run_again(tmp_path, runner):
     assert len(finished(tmp_path / "run")) == 24
 
 
-def test_progress_moves_on_a_terminal(small, tmp_path):
-    """In-process trials redirect stderr while they run; the display must not go with it."""
-    folder, _ = small
+def test_progress_moves_on_a_terminal(tmp_path):
+    """In-process trials redirect stderr while they run; the display must not go with it.
+
+    The trials last longer than the quarter of a second between two looks at the display.
+    """
+    (tmp_path / "study.yaml").write_text(long_study(seeds=2))
     main, terminal = pty.openpty()
     process = subprocess.Popen(
-        [*MODICUM, "run", "small.yaml", "--local", "--out", str(tmp_path / "run")],
-        cwd=folder,
+        [*MODICUM, "run", "study.yaml", "--local", "--out", "run"],
+        cwd=tmp_path,
         stdout=subprocess.DEVNULL,
         stderr=terminal,
         env={**os.environ, "TERM": "xterm", "COLUMNS": "150"},
