@@ -68,18 +68,28 @@ class Schedule:
 
 @dataclass(frozen=True)
 class Objective:
-    """What a method minimises.
+    """What a method minimises, and how it explains the votes once it is trained.
 
     Attributes:
         pools: Row numbers of the training split for each set that a step draws from. An empty
             pool is drawn from never.
         loss: From one mini-batch of row numbers per pool (None for an empty pool) to a scalar.
         groups: Parameters in Adam's form, with learning rates.
+        denoised: The method's soft labels of all training rows, (N, C); uniform where it has
+            nothing to say.
+        transitions: The method's p(ỹ_k = v | y = c), (C + 1, K, C) with abstain as the last
+            outcome; None for a method that has none.
+        label_model: What is trained beside the end model, to be saved with it.
+        refresh: Called before every look at the validation split.
     """
 
     pools: Sequence[np.ndarray]
     loss: Callable[[Sequence[Tensor | None]], Tensor]
     groups: list[dict[str, object]]
+    denoised: Callable[[], np.ndarray] | None = None
+    transitions: Callable[[], np.ndarray] | None = None
+    label_model: nn.Module | None = None
+    refresh: Callable[[], None] = lambda: None
 
 
 @dataclass(frozen=True)
@@ -135,6 +145,7 @@ def fit(
             loss.backward()
             optimiser.step()
             iteration += 1
+        objective.refresh()
         scores = _evaluate(model, features_valid_ND, labels_valid_N, classes)
         if getattr(scores, schedule.metric) > getattr(best, schedule.metric):
             best, best_iteration = scores, iteration
