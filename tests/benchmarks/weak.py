@@ -30,14 +30,16 @@ from modicum_algorithms.weak.snorkel import SnorkelSettings, fit_snorkel
 STEPS = 20  # training steps in one timing
 
 
-def seconds(work: Callable[[], object], repeats: int) -> float:
-    """Median time of several runs, after one that warms up."""
-    times = []
+def seconds(repeats: int, *works: Callable[[], object]) -> list[float]:
+    """Median time of each work, taken in turns so that a busy moment meets them all."""
+    times: list[list[float]] = [[] for _ in works]
     for _ in range(repeats + 1):
-        started = time.perf_counter()
-        work()
-        times.append(time.perf_counter() - started)
-    return statistics.median(times[1:])
+        for work, values in zip(works, times, strict=True):
+            started = time.perf_counter()
+            work()
+            values.append(time.perf_counter() - started)
+    # The first turn warms up.
+    return [statistics.median(values[1:]) for values in times]
 
 
 def synthetic_votes(
@@ -66,18 +68,22 @@ def majority_votes(repeats: int) -> None:
     """96,000 rows of 9 functions, as many as AGNews has."""
     votes_NK, classes = synthetic_votes(96_000, 9, 4, coverage=0.2), 4
     difference = abs(majority_vote(votes_NK, classes) - majority_vote_by_loop(votes_NK, classes))
-    ours = seconds(lambda: majority_vote(votes_NK, classes), repeats)
-    loop = seconds(lambda: majority_vote_by_loop(votes_NK, classes), repeats)
-    print(f"majority vote, 96,000 x 9: {ours * 1e3:.1f} ms, largest difference {difference.max()}")
-    print(f"  loop over rows: {loop * 1e3:.0f} ms, loop / ours: {loop / ours:.0f}")
+    works: dict[str, Callable[[], object]] = {
+        "ours": lambda: majority_vote(votes_NK, classes),
+        "loop over rows": lambda: majority_vote_by_loop(votes_NK, classes),
+    }
     try:
         from snorkel.labeling.model import MajorityLabelVoter
+
+        voter = MajorityLabelVoter(cardinality=classes)
+        works["snorkel's voter"] = lambda: voter.predict_proba(votes_NK)
     except ImportError:
-        print("  snorkel is not installed")
-        return
-    voter = MajorityLabelVoter(cardinality=classes)
-    theirs = seconds(lambda: voter.predict_proba(votes_NK), repeats)
-    print(f"  snorkel's: {theirs * 1e3:.0f} ms, snorkel's / ours: {theirs / ours:.0f}")
+        print("snorkel is not installed")
+    ours, *others = seconds(repeats, *works.values())
+    print(f"majority vote, 96,000 x 9: {ours * 1e3:.1f} ms")
+    print(f"  largest difference from the loop: {difference.max()}")
+    for name, other in zip(list(works)[1:], others, strict=True):
+        print(f"  {name}: {other * 1e3:.0f} ms, {name} / ours: {other / ours:.0f}")
 
 
 def snorkel_models(repeats: int) -> None:
@@ -98,11 +104,12 @@ def snorkel_models(repeats: int) -> None:
             return fit_snorkel(votes_NK, classes, SnorkelSettings())
 
         ours = fit_ours()
-        times = [seconds(fit, repeats) for fit in (fit_ours, fit_theirs)]
-        soft_times = [
-            seconds(lambda model=ours, v=votes_NK: model.predict(v), repeats),
-            seconds(lambda model=theirs, v=votes_NK: model.predict_proba(v), repeats),
-        ]
+        times = seconds(repeats, fit_ours, fit_theirs)
+        soft_times = seconds(
+            repeats,
+            lambda model=ours, v=votes_NK: model.predict(v),
+            lambda model=theirs, v=votes_NK: model.predict_proba(v),
+        )
         estimates = abs(ours.conditionals_KVC - theirs.get_conditional_probs()[:, 1:]).max()
         soft = abs(ours.predict(votes_NK) - theirs.predict_proba(votes_NK)).max()
         print(f"Snorkel's label model, {rows:,} x {functions}, {classes} classes")
@@ -181,9 +188,10 @@ def integrated_steps(repeats: int) -> None:
         return steps, loss
 
     for name, pointwise in (("iWL", False), ("iWLD", True)):
-        (ours, our_loss), (loop, loop_loss) = (trained(pointwise, by_loop) for by_loop in (0, 1))
+        ours, our_loss = trained(pointwise, loop=False)
+        loop, loop_loss = trained(pointwise, loop=True)
         difference = abs(our_loss().item() - loop_loss().item())
-        mine, theirs = (seconds(steps, repeats) / STEPS for steps in (ours, loop))
+        mine, theirs = (value / STEPS for value in seconds(repeats, ours, loop))
         after = abs(our_loss().item() - loop_loss().item())
         print(
             f"{name}'s step: {mine * 1e3:.2f} ms, loop over functions {theirs * 1e3:.2f} ms,"
