@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import pickle
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from modicum.errors import InputError
@@ -61,14 +63,29 @@ def _through_ray(
         results = [_dump(function(int(start), pickle.loads(rows))) for start, rows in pairs]
         return {"start": batch["start"], "result": results}
 
-    context = ray.data.DataContext.get_current().copy()
-    context.enable_progress_bars = False
-    context.print_on_execution_start = False
-    with connected(cpus=workers), ray.data.DataContext.current(context):
+    tasks = ray.data.TaskPoolStrategy(size=workers)
+    with connected(cpus=workers), _quiet():
         dataset = ray.data.from_items(chunks, override_num_blocks=len(chunks))
-        mapped = dataset.map_batches(apply, batch_format="numpy", concurrency=workers)
+        mapped = dataset.map_batches(apply, batch_format="numpy", compute=tasks)
         rows: list[dict[str, Any]] = mapped.take_all()
         return rows
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Ray Data without progress bars and without a log of its start and end."""
+    import ray.data
+
+    context = ray.data.DataContext.get_current().copy()
+    context.enable_progress_bars = False
+    log = logging.getLogger("ray.data")
+    level = log.level
+    log.setLevel(logging.ERROR)
+    try:
+        with ray.data.DataContext.current(context):
+            yield
+    finally:
+        log.setLevel(level)
 
 
 def _dump(value: Any) -> bytes:
