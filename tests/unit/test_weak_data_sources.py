@@ -272,10 +272,19 @@ def test_names_of_tables_under_the_data_folder(tmp_path, monkeypatch):
         datasets.load("yours.csv", "auto")
 
 
-def test_names_of_the_embedded_labeling_functions():
-    names = datasets.load("breast_cancer", "auto").labeling_functions
-    assert len(names) == 10
-    assert names[0] == "mean texture"
+def test_the_embedded_set_is_read_like_the_others():
+    data = datasets.load("breast_cancer", "auto")
+    assert data.labeling_functions[0] == "mean texture"
+    rows = datasets.read_rows("breast_cancer")
+    assert (rows.classes, rows.labeling_functions) == (data.classes, data.labeling_functions)
+    assert len(rows.labeling_functions) == rows.splits["test"].votes_NK.shape[1]
+    np.testing.assert_array_equal(rows.splits["valid"].features_ND, data.valid.features_ND)
+
+
+def test_rows_are_read_without_making_features(tmp_path):
+    rows = datasets.read_rows(write_tables(tmp_path / "set", ".csv", frames()))
+    assert rows.splits["train"].texts == [row[0] for row in ROWS["train"]]
+    assert rows.splits["train"].features_ND is None
 
 
 def changed(split, column, row, value):
@@ -539,7 +548,7 @@ def test_wrong_hugging_face_names(tmp_path, monkeypatch):
     loaded = hugging_face.load_from_disk(name.removeprefix("hf:"))
     other = hugging_face.ClassLabel(names=["spam", "ham"])
     loaded.cast_column("vote_free", other).save_to_disk(tmp_path / "votes")
-    with pytest.raises(md.InputError, match="vote_free numbers the classes .* same ClassLabel"):
+    with pytest.raises(md.InputError, match=r"vote_free numbers the classes .* same ClassLabel"):
         datasets.load(f"hf:{tmp_path / 'votes'}", "auto")
 
 

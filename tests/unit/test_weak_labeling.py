@@ -1,12 +1,15 @@
 """Labeling functions in this process, and the table of how they behave."""
 
 import functools
+import re
 
 import numpy as np
 import pandas as pd
 import pytest
 
 import modicum as md
+from conftest import ROOT
+from modicum_algorithms.weak import datasets
 from modicum_algorithms.weak.labeling import (
     apply_labeling_functions,
     labeling_function_names,
@@ -89,7 +92,7 @@ def test_what_is_not_a_class_number_is_refused_by_function_and_row(vote, shown):
 
 def test_without_classes_any_number_from_minus_one_will_do():
     assert apply_labeling_functions([len], ["", "a" * 7]).tolist() == [[0], [7]]
-    with pytest.raises(md.InputError, match="row 0: returned -2; .*0 and up"):
+    with pytest.raises(md.InputError, match=r"row 0: returned -2; .*0 and up"):
         apply_labeling_functions([lambda text: -2], ["a"])
 
 
@@ -218,3 +221,17 @@ VOTES = np.array([[0, 1], [-1, 1]])
 def test_wrong_arguments_of_the_table(arguments, message):
     with pytest.raises(md.InputError, match=message):
         labeling_function_table(**arguments)
+
+
+def test_the_example_of_the_documentation(tmp_path, monkeypatch, capsys):
+    """Row 0 of messages.csv has 'FREE' in capitals only, so the first function abstains."""
+    page = (ROOT / "docs" / "weak.md").read_text()
+    blocks = re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL)
+    [block] = [block for block in blocks if "apply_labeling_functions(" in block]
+    monkeypatch.chdir(tmp_path)
+    exec(block, {})
+    assert "mentions_a_prize" in capsys.readouterr().out
+    data = datasets.load("./messages.csv", "auto")
+    assert data.labeling_functions == ("mentions_a_prize", "asks_back", "shouts")
+    assert data.train.votes_NK[:4].tolist() == [[-1, -1, 1], [1, -1, -1], [1, 0, -1], [-1, -1, -1]]
+    assert data.train.labels_N.tolist() == [1, -1, -1, 0, -1, -1]

@@ -155,12 +155,36 @@ def load(dataset: str, features: str) -> WeakData:
     return _load(tuple(sorted(data_digests(dataset, features).items())), dataset, features)
 
 
+def read_rows(dataset: str) -> md.data.WeakRows:
+    """A data set's votes, labels and texts or given features, without computing any features.
+
+    Args:
+        dataset: As in `load`.
+
+    Raises:
+        InputError: It cannot be found or read.
+    """
+    if dataset != EMBEDDED:
+        return _find(dataset).read()
+    arrays = breast_cancer.load_arrays()
+    splits = {
+        s: md.data.WeakSplit(
+            arrays[f"{s}_labels"], arrays[f"{s}_votes"], None, arrays[f"{s}_features"]
+        )
+        for s in SPLITS
+    }
+    return md.data.WeakRows(breast_cancer.CLASSES, _embedded_names(), splits)
+
+
+def _embedded_names() -> tuple[str, ...]:
+    return tuple(rule.measurement for rule in breast_cancer.RULES)
+
+
 @lru_cache(maxsize=8)
 def _load(digests: tuple[tuple[str, str], ...], dataset: str, features: str) -> WeakData:
     """Loaded once per process; computed once per machine."""
     if dataset == EMBEDDED:
-        names = tuple(rule.measurement for rule in breast_cancer.RULES)
-        return _assemble(breast_cancer.CLASSES, names, breast_cancer.load_arrays())
+        return _assemble(breast_cancer.CLASSES, _embedded_names(), breast_cancer.load_arrays())
     key = f"weak-{_LAYOUT}-" + "-".join(f"{name}-{value}" for name, value in digests)
     safe = "".join(c if c.isalnum() or c in "-_." else "_" for c in key)
     arrays = md.data.cached_arrays(safe, lambda: _compute(_find(dataset), features))
