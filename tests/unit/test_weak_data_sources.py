@@ -132,7 +132,7 @@ def test_hugging_face_folders_say_what_wrench_folders_say(tmp_path, kind):
     named = datasets.load(write_hugging_face(tmp_path / "named", frames(kind)), "auto")
     assert_same(named, wrench)
     assert named.labeling_functions == FUNCTIONS
-    import datasets as hugging_face
+    hugging_face = pytest.importorskip("datasets")
 
     label = hugging_face.ClassLabel(names=list(CLASSES))
     numbered = write_hugging_face(tmp_path / "numbered", frames(kind, named=False), label)
@@ -141,7 +141,7 @@ def test_hugging_face_folders_say_what_wrench_folders_say(tmp_path, kind):
 
 def test_a_class_label_orders_the_classes(tmp_path):
     """By name alone, ham would come before spam."""
-    import datasets as hugging_face
+    hugging_face = pytest.importorskip("datasets")
 
     label = hugging_face.ClassLabel(names=["spam", "ham", "other"])
     name = write_hugging_face(tmp_path / "set", frames(named=False), label)
