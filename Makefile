@@ -53,6 +53,7 @@ format: $(VENV)/.full
 ## Benchmarks: ratios and figures, not tests.
 bench: $(VENV)/.full
 	$(BIN)/python tests/benchmarks/overhead.py
+	$(BIN)/python tests/benchmarks/weak.py
 
 clean:
 	rm -rf $(VENV) runs .mypy_cache .ruff_cache .pytest_cache

@@ -119,7 +119,7 @@ def fit_snorkel(
     if class_balance_C is None:
         class_balance_C = np.full(classes, 1 / classes)
     if len(class_balance_C) != classes or not (np.asarray(class_balance_C) > 0).all():
-        raise md.InputError(f"class_balance: needs {classes} numbers above 0")
+        raise md.InputError(f"class_balance: must be {classes} numbers above 0")
     rows, functions = votes_NK.shape
     indicators_NL = _indicators(votes_NK, classes)
     # Counts are whole numbers: exact in float32 up to 2^24 rows.
@@ -145,7 +145,7 @@ def fit_snorkel(
     fitted_LC = conditionals_LC.detach()
     if not fitted_LC.isfinite().all():
         raise md.InputError(
-            f"learning_rate: the label model diverged at {settings.learning_rate}; take a smaller one"
+            f"learning_rate: Snorkel diverges at {settings.learning_rate} (allowed: smaller rates)"
         )
     least = min(0.01, 10.0 ** -np.ceil(np.log10(rows)))
     fitted_KVC = fitted_LC.clamp(least, 1 - least).reshape(functions, classes, classes).numpy()
@@ -159,7 +159,7 @@ def fit_snorkel(
 def matching_loss(
     conditionals_LC: Tensor, agreement_LL: Tensor, balance_C: Tensor, between_LL: Tensor
 ) -> Tensor:
-    """‖O − μPμᵀ‖² between functions + ‖diag(O) − μp‖² (Ratner et al. 2019, section 4).
+    """‖O − μPμᵀ‖² between functions + ‖diag(O) − μp‖² (Ratner et al. 2019).
 
     Given the class, two functions vote independently, so the expected O of two different functions
     is μPμᵀ; that of one function with itself is known only on its diagonal, the rate of each vote.
