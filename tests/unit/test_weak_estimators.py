@@ -1,6 +1,5 @@
 """The estimators against scikit-learn's own checks."""
 
-import pytest
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from modicum_algorithms.weak.estimators import (

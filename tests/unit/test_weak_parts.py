@@ -11,9 +11,11 @@ from modicum_algorithms.weak import breast_cancer, datasets
 from modicum_algorithms.weak.end_model import Objective, Schedule, fit, mlp
 from modicum_algorithms.weak.experiment import WeakLearningConfig
 from modicum_algorithms.weak.label_model import Votes, majority_vote_transitions
-from modicum_algorithms.weak.majority_vote import covered, majority_vote, soft_labels
+from modicum_algorithms.weak.majority_vote import majority_vote
 from modicum_algorithms.weak.metrics import score
+from modicum_algorithms.weak.supervision import Supervision
 from modicum_algorithms.weak.training import choose_strong, train
+from modicum_algorithms.weak.two_stage import informed_rows, soft_labels
 
 VOTES = np.array([[0, 1, 1], [-1, -1, 2], [-1, -1, -1], [2, 0, -1]])
 
@@ -35,15 +37,26 @@ def test_majority_vote_against_a_loop():
 
 def test_strong_labels_vote_or_replace():
     """Row 0 has votes 0, 1, 1 and the strong label 0: as one more vote a tie, else certain."""
-    labels = np.array([0, 2, 1, 0])
-    strong = np.array([0, 2])
-    voted = soft_labels(VOTES, 3, strong, labels, "vote")
+    supervision = Supervision(torch.zeros(4, 1), VOTES, np.array([0, -1, 1, -1]), 3)
+
+    def denoise(votes):
+        return majority_vote(votes, 3)
+
+    voted = soft_labels(supervision, denoise, "vote")
     assert voted[0] == pytest.approx([0.5, 0.5, 0])
     assert voted[2] == pytest.approx([0, 1, 0])
-    replaced = soft_labels(VOTES, 3, strong, labels, "replace")
+    replaced = soft_labels(supervision, denoise, "replace")
     assert replaced[0] == pytest.approx([1, 0, 0])
     assert replaced[3] == pytest.approx([0.5, 0, 0.5])
-    assert covered(VOTES).tolist() == [True, True, False, True]
+
+
+def test_rows_without_vote_and_label_are_dropped_or_kept():
+    """Row 2 has no vote; it counts only where its label is known."""
+    for label, informed in ((-1, [0, 1, 3]), (1, [0, 1, 2, 3])):
+        labels = np.array([0, -1, label, -1])
+        supervision = Supervision(torch.zeros(4, 1), VOTES, labels, 3)
+        assert informed_rows(supervision, "drop").tolist() == informed
+        assert informed_rows(supervision, "uniform").tolist() == [0, 1, 2, 3]
 
 
 @pytest.mark.parametrize("abstain", ["emission", "missing"])
@@ -163,8 +176,11 @@ def trial(tmp_path):
     return md.Trial(id="t", seed=0, scratch=tmp_path)
 
 
-@pytest.mark.parametrize("method", ["majority_vote", "labels_only", "iwl", "iwld"])
-@pytest.mark.parametrize("abstain", ["emission", "missing"])
+METHODS = ("majority_vote", "snorkel", "weasel", "denoise", "labels_only", "iwl", "iwld")
+CASES = [(method, "emission") for method in METHODS] + [("iwl", "missing"), ("iwld", "missing")]
+
+
+@pytest.mark.parametrize(("method", "abstain"), CASES)
 def test_every_method_learns_the_embedded_set(trial, method, abstain):
     data = datasets.load("breast_cancer", "auto")
     config = WeakLearningConfig(
@@ -175,7 +191,8 @@ def test_every_method_learns_the_embedded_set(trial, method, abstain):
     assert result.test.accuracy > 0.85
     again = train(config, data, trial)
     assert again.test == result.test
-    assert again.fitted == result.fitted
+    assert again.estimator.n_iter_ == result.estimator.n_iter_
+    assert again.estimator.validation_scores_ == result.estimator.validation_scores_
 
 
 def test_one_labeling_function_and_one_strong_label(trial):
@@ -186,21 +203,7 @@ def test_one_labeling_function_and_one_strong_label(trial):
         rng.integers(0, 2, size=40),
     )
     data = datasets.WeakData(("a", "b"), split, split, split)
-    for method in ("majority_vote", "iwl", "iwld", "labels_only"):
+    for method in METHODS:
         config = WeakLearningConfig(method=method, strong_fraction=0.01, max_iterations=20)
         result = train(config, data, trial)
         assert np.isfinite([result.test.accuracy, result.test.f1]).all()
-
-
-def test_a_saved_model_predicts_the_same(tmp_path, trial):
-    from safetensors.torch import load_file
-
-    data = datasets.load("breast_cancer", "auto")
-    config = WeakLearningConfig(method="iwl", strong_fraction=0.1, max_iterations=50)
-    result = train(config, data, trial)
-    result.save(tmp_path / "model", config, data.classes)
-    model = mlp(30, 2, [100, 100], torch.Generator())
-    model.load_state_dict(load_file(tmp_path / "model" / "end_model.safetensors"))
-    features = torch.from_numpy(data.test.features_ND)
-    assert model(features).equal(result.end_model(features))
-    assert (tmp_path / "model" / "label_model.safetensors").exists()

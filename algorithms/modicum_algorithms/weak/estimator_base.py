@@ -180,7 +180,9 @@ class WeakClassifier(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[misc]
         Raises:
             ValueError: An argument or a parameter does not fit; the message names it.
         """
-        X, y = validate_data(self, X, y, dtype=np.float32, order="C")
+        # Without y, scikit-learn's function returns X alone.
+        checked = validate_data(self, X, y, dtype=np.float32, order="C")
+        X, y = (checked, None) if y is None else checked
         supervision, names = self._supervision(X, y, weak_labels)
         validation = self._validation(X_valid, y_valid)
         settings = self._settings(validation)
@@ -269,11 +271,7 @@ class WeakClassifier(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[misc]
         try:
             config = WeakLearningConfig(method=self.method, **given_values)
         except ValidationError as error:
-            first = error.errors(include_url=False)[0]
-            field = str(first["loc"][0])
-            name = next((n for n, setting in fields.items() if setting == field), field)
-            message = first["msg"].removeprefix("Value error, ")
-            raise md.InputError(f"{name}: {message} (got {first['input']!r})") from error
+            raise _as_input_error(error, fields) from error
         settings = parameters | {n: getattr(config, setting) for n, setting in fields.items()}
         settings["hidden"] = [settings["hidden_units"]] * settings["hidden_layers"]
         settings["class_balance_C"] = None
@@ -353,6 +351,17 @@ class WeakClassifier(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[misc]
         self.best_iteration_ = fitted.best_iteration
         self.validation_scores_ = fitted.validation
         self.validation_score_ = None if fitted.validation is None else best.score(metric)
+
+
+def _as_input_error(error: ValidationError, fields: Mapping[str, str]) -> md.InputError:
+    """The first problem with the experiment's settings, under the parameter's name."""
+    first = error.errors(include_url=False)[0]
+    message = first["msg"].removeprefix("Value error, ")
+    if not first["loc"]:  # about several settings; the message names them
+        return md.InputError(message)
+    field = str(first["loc"][0])
+    name = next(n for n, setting in fields.items() if setting == field)
+    return md.InputError(f"{name}: {message[:1].lower()}{message[1:]} (got {first['input']!r})")
 
 
 def _votes(weak_labels: Any, rows: int) -> tuple[np.ndarray, list[str | int]]:

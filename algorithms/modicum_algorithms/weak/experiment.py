@@ -190,7 +190,9 @@ class WeakLearningConfig(md.Config):
         return value
 
     @model_validator(mode="after")
-    def _weights_of_one_sum(self) -> Self:
+    def _fit_together(self) -> Self:
+        if self.method == "weasel" and self.batch_size == 1:
+            raise ValueError("batch_size: weasel normalises over a mini-batch and needs 2 or more")
         if self.denoise_c1 + self.denoise_c2 > 1:
             raise ValueError("denoise_c1 and denoise_c2 must add up to 1 at most")
         return self

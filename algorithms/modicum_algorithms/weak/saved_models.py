@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from modicum_algorithms.weak import estimators
 from modicum_algorithms.weak.end_model import mlp
 from modicum_algorithms.weak.estimator_base import WeakClassifier
 from modicum_algorithms.weak.labeling_functions import LabelModel
+from modicum_algorithms.weak.metrics import Scores
 
 _ARRAYS = ("transitions", "class_balance", "coverage", "conflict")
 
@@ -52,6 +54,7 @@ def save_trained(
     parameters = estimator.get_params(deep=False) | {"classes": None}
     if isinstance(parameters["random_state"], np.random.RandomState):
         parameters["random_state"] = None
+    scores = estimator.validation_scores_
     described = {
         "estimator": type(estimator).__name__,
         "parameters": parameters,
@@ -63,13 +66,16 @@ def save_trained(
         "iterations": estimator.n_iter_,
         "best_iteration": estimator.best_iteration_,
         "validation_score": estimator.validation_score_,
+        "validation_scores": None if scores is None else asdict(scores),
         **more,
     }
     (folder / "model.json").write_text(json.dumps(described, indent=1, default=_plain))
 
 
 def load_model(folder: str | Path) -> WeakClassifier:
-    """A saved estimator, ready to predict; to train on, fit it anew.
+    """A saved estimator, ready to predict.
+
+    `label_network_` is not rebuilt: what it says of the labeling functions is in `label_model_`.
 
     Raises:
         InputError: The folder holds no saved model.
@@ -94,7 +100,9 @@ def load_model(folder: str | Path) -> WeakClassifier:
     estimator.chosen_ = described["chosen"]
     estimator.n_iter_ = described["iterations"]
     estimator.best_iteration_ = described["best_iteration"]
+    scores = described["validation_scores"]
     estimator.validation_score_ = described["validation_score"]
+    estimator.validation_scores_ = None if scores is None else Scores(**scores)
     return estimator
 
 
