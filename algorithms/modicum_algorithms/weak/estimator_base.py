@@ -227,20 +227,19 @@ class WeakClassifier(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[misc]
         """What to learn from, and the names of the labeling functions; sets `classes_`."""
         rows = len(X)
         labels = np.full(rows, UNKNOWN) if y is None else y
-        if given(labels).any():
-            check_classification_targets(labels[given(labels)])
         votes, names = _votes(weak_labels, rows)
-        if not given(labels).any() and (not given(votes).any() or self.method == "labels_only"):
+        in_labels, in_votes = distinct(labels, "y"), distinct(votes, "weak_labels")
+        if len(in_labels):
+            check_classification_targets(labels[given(labels)])
+        if not len(in_labels) and (not len(in_votes) or self.method == "labels_only"):
             missing = "y" if self.method == "labels_only" else "y or votes in weak_labels"
             raise md.InputError(
                 f"y: {type(self).__name__} needs class labels in {missing}, got none"
             )
         if self.classes is not None:
             self.classes_ = distinct(np.asarray(self.classes), "classes")
-        elif given(labels).any():
-            self.classes_ = distinct(labels, "y")
         else:
-            self.classes_ = distinct(votes, "weak_labels")
+            self.classes_ = in_labels if len(in_labels) else in_votes
         labels_N = class_numbers(labels, self.classes_, "y")
         votes_NK = class_numbers(votes, self.classes_, "weak_labels")
         return Supervision(_tensor(X), votes_NK, labels_N, len(self.classes_)), names
