@@ -21,6 +21,7 @@ from modicum_algorithms.weak.losses import (
     votes_log_likelihood,
     weak_log_likelihood,
 )
+from modicum_algorithms.weak.supervision import Supervision
 from modicum_algorithms.weak.training import train
 
 B, K, C = 5, 3, 3
@@ -115,14 +116,17 @@ def test_gradients_of_the_objective_by_finite_differences(depends_on_x, abstain)
     rng = np.random.default_rng(0)
     rows, inputs = 12, 3
     features = torch.from_numpy(rng.normal(size=(rows, inputs)))
-    votes, labels = rng.integers(-1, C, size=(rows, K)), rng.integers(0, C, size=rows)
+    votes, truth = rng.integers(-1, C, size=(rows, K)), rng.integers(0, C, size=rows)
+    labels = np.where(np.isin(np.arange(rows), [0, 5, 7]), truth, -1)
     generator = torch.Generator().manual_seed(0)
     model = mlp(inputs, C, [4], generator).double()
-    settings = IntegratedSettings(depends_on_x, abstain, 0.7, 1.3, 1.0, 1e-3, 1e-3, [4])
-    objective, label_model = integrated_objective(
-        model, features, votes, labels, np.array([0, 5, 7]), C, settings, generator
+    settings = IntegratedSettings(
+        depends_on_x=depends_on_x, abstain=abstain, lambda_strong=0.7, lambda_weak=1.3, hidden=[4]
     )
-    label_model.double()
+    objective = integrated_objective(
+        model, Supervision(features, votes, labels, C), settings, generator
+    )
+    label_model = objective.label_model.double()
     batches = [torch.from_numpy(pool) for pool in objective.pools]
     assert not set(objective.pools[0]) & set(objective.pools[1])
     objective.loss(batches).backward()
@@ -143,15 +147,15 @@ def test_gradients_of_the_objective_by_finite_differences(depends_on_x, abstain)
 def test_an_empty_set_drops_its_term():
     rng = np.random.default_rng(0)
     features = torch.from_numpy(rng.normal(size=(6, 2)).astype(np.float32))
-    votes, labels = rng.integers(0, C, size=(6, K)), rng.integers(0, C, size=6)
-    settings = IntegratedSettings(False, "missing", 1.0, 1.0, 1.0, 1e-3, 1e-3, [4])
-    for strong in (np.arange(0), np.arange(6)):
+    votes = rng.integers(0, C, size=(6, K))
+    settings = IntegratedSettings(abstain="missing", hidden=[4])
+    for labels in (np.full(6, -1), rng.integers(0, C, size=6)):
         generator = torch.Generator().manual_seed(0)
-        objective, _ = integrated_objective(
-            mlp(2, C, [4], generator), features, votes, labels, strong, C, settings, generator
+        objective = integrated_objective(
+            mlp(2, C, [4], generator), Supervision(features, votes, labels, C), settings, generator
         )
         batches = [torch.from_numpy(p) if len(p) else None for p in objective.pools]
-        assert [batch is None for batch in batches] == [len(strong) == 0, len(strong) == 6]
+        assert [batch is None for batch in batches] == [labels[0] < 0, labels[0] >= 0]
         assert torch.isfinite(objective.loss(batches))
 
 
@@ -191,12 +195,11 @@ def test_iwl_recovers_known_transitions_and_the_bayes_classifier(tmp_path, absta
         transition_learning_rate=1e-2,
     )
     result = train(config, data, md.Trial(id="t", seed=0, scratch=tmp_path))
-    learned = result.label_model.log_transitions().exp().detach().numpy()
-    speaks = learned[:2].sum(0) if abstain == "emission" else np.ones((4, 2))
-    accuracy = np.stack([learned[c, :, c] / speaks[:, c] for c in range(2)])
+    learned = result.estimator.label_model_.transitions
+    accuracy = np.stack([learned[:, c, c] / learned[:, :2, c].sum(1) for c in range(2)])
     assert accuracy == pytest.approx(np.stack([truth, truth]), abs=0.04)
-    if abstain == "emission":
-        assert learned[2] == pytest.approx(np.full((4, 2), 0.3), abs=0.04)
+    assert learned[:, 2] == pytest.approx(np.full((4, 2), 0.3), abs=0.04)
+    assert result.estimator.label_model_.accuracy == pytest.approx(truth, abs=0.04)
     assert result.test.accuracy > 0.905
 
 
@@ -214,7 +217,7 @@ def test_estimates_improve_as_labels_grow(tmp_path):
             transition_learning_rate=1e-2,
         )
         result = train(config, data, md.Trial(id="t", seed=0, scratch=tmp_path))
-        learned = result.label_model.log_transitions().exp().detach().numpy()
-        found = np.stack([learned[c, :, c] for c in range(2)])
+        learned = result.estimator.label_model_.transitions
+        found = np.stack([learned[:, c, c] / learned[:, :2, c].sum(1) for c in range(2)])
         errors.append(np.abs(found - truth).mean())
     assert errors[1] < errors[0] / 2

@@ -87,8 +87,8 @@ def test_equals_the_package_with_a_class_balance(package, balance):
 
 
 def test_equals_the_package_on_real_votes(package, wrench):
-    classes, splits = md.data.read_wrench(wrench / "sms")
-    assert_like_the_package(package, splits["train"].votes_NK, len(classes))
+    rows = md.data.read_wrench(wrench / "sms")
+    assert_like_the_package(package, rows.splits["train"].votes_NK, len(rows.classes))
 
 
 def test_most_voted_classes_equal_the_packages_voter(package):

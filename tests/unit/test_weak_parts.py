@@ -1,19 +1,29 @@
 """Parts of the weak-supervision family against loops, hand counts and scikit-learn."""
 
+import json
+
 import numpy as np
+import pandas as pd
 import pytest
 import torch
+from safetensors.torch import load_file
 from sklearn.datasets import load_breast_cancer
 from sklearn.metrics import accuracy_score, f1_score
 
 import modicum as md
 from modicum_algorithms.weak import breast_cancer, datasets
 from modicum_algorithms.weak.end_model import Objective, Schedule, fit, mlp
-from modicum_algorithms.weak.experiment import WeakLearningConfig
+from modicum_algorithms.weak.estimators import SnorkelClassifier
+from modicum_algorithms.weak.experiment import WeakLearning, WeakLearningConfig
 from modicum_algorithms.weak.label_model import Votes, majority_vote_transitions
-from modicum_algorithms.weak.majority_vote import covered, majority_vote, soft_labels
+from modicum_algorithms.weak.labeling_functions import describe_votes
+from modicum_algorithms.weak.majority_vote import majority_vote
+from modicum_algorithms.weak.memory import available_bytes, step_bytes
 from modicum_algorithms.weak.metrics import score
+from modicum_algorithms.weak.saved_models import load_model, save_trained
+from modicum_algorithms.weak.supervision import Supervision
 from modicum_algorithms.weak.training import choose_strong, train
+from modicum_algorithms.weak.two_stage import informed_rows, soft_labels
 
 VOTES = np.array([[0, 1, 1], [-1, -1, 2], [-1, -1, -1], [2, 0, -1]])
 
@@ -35,15 +45,26 @@ def test_majority_vote_against_a_loop():
 
 def test_strong_labels_vote_or_replace():
     """Row 0 has votes 0, 1, 1 and the strong label 0: as one more vote a tie, else certain."""
-    labels = np.array([0, 2, 1, 0])
-    strong = np.array([0, 2])
-    voted = soft_labels(VOTES, 3, strong, labels, "vote")
+    supervision = Supervision(torch.zeros(4, 1), VOTES, np.array([0, -1, 1, -1]), 3)
+
+    def denoise(votes):
+        return majority_vote(votes, 3)
+
+    voted = soft_labels(supervision, denoise, "vote")
     assert voted[0] == pytest.approx([0.5, 0.5, 0])
     assert voted[2] == pytest.approx([0, 1, 0])
-    replaced = soft_labels(VOTES, 3, strong, labels, "replace")
+    replaced = soft_labels(supervision, denoise, "replace")
     assert replaced[0] == pytest.approx([1, 0, 0])
     assert replaced[3] == pytest.approx([0.5, 0, 0.5])
-    assert covered(VOTES).tolist() == [True, True, False, True]
+
+
+def test_rows_without_vote_and_label_are_dropped_or_kept():
+    """Row 2 has no vote; it counts only where its label is known."""
+    for label, informed in ((-1, [0, 1, 3]), (1, [0, 1, 2, 3])):
+        labels = np.array([0, -1, label, -1])
+        supervision = Supervision(torch.zeros(4, 1), VOTES, labels, 3)
+        assert informed_rows(supervision, "drop").tolist() == informed
+        assert informed_rows(supervision, "uniform").tolist() == [0, 1, 2, 3]
 
 
 @pytest.mark.parametrize("abstain", ["emission", "missing"])
@@ -163,8 +184,11 @@ def trial(tmp_path):
     return md.Trial(id="t", seed=0, scratch=tmp_path)
 
 
-@pytest.mark.parametrize("method", ["majority_vote", "labels_only", "iwl", "iwld"])
-@pytest.mark.parametrize("abstain", ["emission", "missing"])
+METHODS = ("majority_vote", "snorkel", "weasel", "denoise", "labels_only", "iwl", "iwld")
+CASES = [(method, "emission") for method in METHODS] + [("iwl", "missing"), ("iwld", "missing")]
+
+
+@pytest.mark.parametrize(("method", "abstain"), CASES)
 def test_every_method_learns_the_embedded_set(trial, method, abstain):
     data = datasets.load("breast_cancer", "auto")
     config = WeakLearningConfig(
@@ -175,7 +199,8 @@ def test_every_method_learns_the_embedded_set(trial, method, abstain):
     assert result.test.accuracy > 0.85
     again = train(config, data, trial)
     assert again.test == result.test
-    assert again.fitted == result.fitted
+    assert again.estimator.n_iter_ == result.estimator.n_iter_
+    assert again.estimator.validation_scores_ == result.estimator.validation_scores_
 
 
 def test_one_labeling_function_and_one_strong_label(trial):
@@ -186,21 +211,120 @@ def test_one_labeling_function_and_one_strong_label(trial):
         rng.integers(0, 2, size=40),
     )
     data = datasets.WeakData(("a", "b"), split, split, split)
-    for method in ("majority_vote", "iwl", "iwld", "labels_only"):
+    for method in METHODS:
         config = WeakLearningConfig(method=method, strong_fraction=0.01, max_iterations=20)
         result = train(config, data, trial)
         assert np.isfinite([result.test.accuracy, result.test.f1]).all()
 
 
 def test_a_saved_model_predicts_the_same(tmp_path, trial):
-    from safetensors.torch import load_file
-
+    """Class numbers become names; what it says of the labeling functions comes back too."""
     data = datasets.load("breast_cancer", "auto")
     config = WeakLearningConfig(method="iwl", strong_fraction=0.1, max_iterations=50)
-    result = train(config, data, trial)
-    result.save(tmp_path / "model", config, data.classes)
-    model = mlp(30, 2, [100, 100], torch.Generator())
-    model.load_state_dict(load_file(tmp_path / "model" / "end_model.safetensors"))
-    features = torch.from_numpy(data.test.features_ND)
-    assert model(features).equal(result.end_model(features))
-    assert (tmp_path / "model" / "label_model.safetensors").exists()
+    estimator = train(config, data, trial).estimator
+    save_trained(estimator, tmp_path / "model", data.classes, config=config.model_dump())
+    loaded = load_model(tmp_path / "model")
+    features = data.test.features_ND
+    assert np.array_equal(loaded.predict_proba(features), estimator.predict_proba(features))
+    names = np.array(data.classes)
+    assert loaded.predict(features).tolist() == names[estimator.predict(features)].tolist()
+    assert loaded.label_model_.table.equals(estimator.label_model_.table)
+    assert loaded.validation_scores_ == estimator.validation_scores_
+    assert loaded.get_params() == {**estimator.get_params(), "classes": None}
+    tensors = load_file(tmp_path / "model" / "label_model.safetensors")
+    matrices = torch.cat([value.flatten() for value in tensors.values()])
+    trained = torch.cat([p.detach().flatten() for p in estimator.label_network_.parameters()])
+    assert matrices.equal(trained)
+    described = json.loads((tmp_path / "model" / "model.json").read_text())
+    assert described["config"]["method"] == "iwl"
+
+
+@pytest.mark.parametrize("named", [False, True])
+def test_a_model_of_ones_own_data_is_saved_with_its_names(tmp_path, named):
+    rng = np.random.default_rng(0)
+    features = pd.DataFrame(rng.normal(size=(30, 2)), columns=["height", "weight"])
+    votes = pd.DataFrame({"tall": rng.integers(-1, 2, 30), "heavy": rng.integers(-1, 2, 30)})
+    if named:
+        votes = votes.replace({-1: "-1", 0: "no", 1: "yes"})
+    estimator = SnorkelClassifier(max_iterations=20, random_state=np.random.RandomState(0))
+    estimator.fit(features, weak_labels=votes)
+    save_trained(estimator, tmp_path / "model")
+    loaded = load_model(tmp_path / "model")
+    assert loaded.predict(features).tolist() == estimator.predict(features).tolist()
+    assert loaded.feature_names_in_.tolist() == ["height", "weight"]
+    assert loaded.label_model_.table.index.tolist() == ["tall", "heavy"]
+    with pytest.raises(ValueError, match="feature names"):
+        loaded.predict(features.rename(columns={"height": "length"}))
+
+
+def test_a_folder_without_a_model_is_refused(tmp_path):
+    with pytest.raises(md.InputError, match="holds no model"):
+        load_model(tmp_path)
+
+
+def test_what_is_said_of_labeling_functions_by_hand():
+    """Four rows, two functions; soft labels for class 0 are 1, 0.5, 0, 0.5 (in all 2 of 4).
+
+    The first votes 0, 0, 1 and abstains: for class 0 the votes 0, 1, abstain weigh 1.5, 0, 0.5
+    of 2, for class 1 they weigh 0.5, 1, 0.5. Right are 1.5 + 1 of its 3 votes. The second votes
+    in the first row alone, 1 against the other's 0 where class 0 is certain: never right.
+    """
+    votes = np.array([[0, 1], [0, -1], [1, -1], [-1, -1]])
+    soft = np.array([[1, 0], [0.5, 0.5], [0, 1], [0.5, 0.5]])
+    found = describe_votes(votes, soft, None, ["a", "b"])
+    assert found.transitions[0].T.tolist() == [[0.75, 0, 0.25], [0.25, 0.5, 0.25]]
+    assert found.class_balance.tolist() == [0.5, 0.5]
+    assert found.accuracy == pytest.approx([2.5 / 3, 0])
+    assert found.coverage.tolist() == [0.75, 0.25]
+    assert found.conflict.tolist() == [0.25, 0.25]
+    assert found.table.columns.tolist() == ["accuracy", "coverage", "conflict"]
+
+
+def test_conflicts_and_counts_against_loops():
+    rng = np.random.default_rng(0)
+    votes = rng.integers(-1, 3, size=(50, 4))
+    soft = rng.dirichlet(np.ones(3), size=50)
+    found = describe_votes(votes, soft, None, range(4))
+    for k in range(4):
+        disputed = [
+            any(votes[n, k] >= 0 <= votes[n, j] != votes[n, k] for j in range(4)) for n in range(50)
+        ]
+        assert found.conflict[k] == pytest.approx(np.mean(disputed))
+        for place, outcome in enumerate([0, 1, 2, -1]):
+            for c in range(3):
+                weight = sum(soft[n, c] for n in range(50) if votes[n, k] == outcome)
+                wanted = weight / soft[:, c].sum()
+                assert found.transitions[k, place, c] == pytest.approx(wanted)
+
+
+def test_learned_transitions_decide_over_counted_ones():
+    """p(ỹ = y | y) is 0.6 and 0.3 with abstains 0.2 and 0.4; p(y) is 0.75 and 0.25.
+
+    Right: 0.75·0.6 + 0.25·0.3 = 0.525; votes: 0.75·0.8 + 0.25·0.6 = 0.75; accuracy 0.7.
+    """
+    learned = np.array([[[0.6, 0.3]], [[0.2, 0.3]], [[0.2, 0.4]]])
+    soft = np.array([[1, 0], [1, 0], [1, 0], [0, 1.0]])
+    found = describe_votes(np.array([[0], [0], [1], [-1]]), soft, learned, range(1))
+    assert found.transitions[0].tolist() == learned[:, 0].tolist()
+    assert found.accuracy == pytest.approx([0.7])
+
+
+def test_memory_of_a_step_by_hand():
+    """2 rows, 3 features, 4 hidden units, 2 classes, 5 labeling functions.
+
+    End model: (3 + 1)·4 + (4 + 1)·2 = 26 weights five times, and 4 + 2 + 2 outputs of 2 rows
+    twice: 130 + 32 = 162 numbers. The label network has 3·5·2 = 30 outputs: 16 + 150 weights five
+    times, 4 + 30 + 30 outputs of 2 rows twice: 830 + 256 = 1086.
+    """
+    size = {"rows": 2, "features": 3, "classes": 2, "labeling_functions": 5}
+    network = {"hidden_units": 4, "hidden_layers": 1}
+    assert step_bytes(**size, **network, pointwise=False) == 4 * 162
+    assert step_bytes(**size, **network, pointwise=True) == 4 * (162 + 1086)
+
+
+def test_a_step_that_does_not_fit_into_memory_is_refused_before_it_starts():
+    """100,000 units in each of 20 layers are 19·10^10 weights, 3,800 GB with their moments."""
+    assert 2**20 < available_bytes() < 2**60
+    config = WeakLearningConfig(method="iwl", hidden_units=100_000, hidden_layers=20)
+    with pytest.raises(md.InputError, match=r"batch_size: one step of iwl at 128 rows .* GiB"):
+        WeakLearning().check(config)

@@ -97,12 +97,12 @@ class Fitted:
     """What training found.
 
     Attributes:
-        validation: Scores of the restored weights on the validation split.
+        validation: Scores of the kept weights on the validation split; None without one.
         iterations: Gradient steps made.
-        best_iteration: The step whose weights were restored.
+        best_iteration: The step whose weights were kept.
     """
 
-    validation: Scores
+    validation: Scores | None
     iterations: int
     best_iteration: int
 
@@ -110,18 +110,20 @@ class Fitted:
 def fit(
     model: nn.Module,
     objective: Objective,
-    features_valid_ND: Tensor,
-    labels_valid_N: np.ndarray,
+    features_valid_ND: Tensor | None,
+    labels_valid_N: np.ndarray | None,
     classes: int,
     schedule: Schedule,
     seed: int,
 ) -> Fitted:
     """Minimise an objective by Adam and restore the weights that were best on validation.
 
+    Without a validation split all iterations are made and the last weights stay.
+
     Args:
         model: The end model, trained in place.
-        objective: What to minimise; may hold further parameters (a label model).
-        features_valid_ND: Features of the validation split.
+        objective: What to minimise; its label model is trained and restored with the end model.
+        features_valid_ND: Features of the validation split, or None if there is none.
         labels_valid_N: Its labels.
         classes: Number of classes.
         schedule: How long.
@@ -132,13 +134,17 @@ def fit(
         _batches(rows, schedule.batch_size, np.random.default_rng([seed, index]))
         for index, rows in enumerate(objective.pools)
     ]
-    best, best_iteration, iteration = (
-        _evaluate(model, features_valid_ND, labels_valid_N, classes),
-        0,
-        0,
-    )
-    weights = copy.deepcopy(model.state_dict())
-    while iteration < schedule.max_iterations and not schedule.exhausted(iteration, best_iteration):
+    trained = nn.ModuleList([model])
+    if objective.label_model is not None:
+        trained.append(objective.label_model)
+    best, best_iteration, iteration = None, 0, 0
+    if features_valid_ND is not None:
+        assert labels_valid_N is not None
+        best = _evaluate(model, features_valid_ND, labels_valid_N, classes)
+        weights = copy.deepcopy(trained.state_dict())
+    while iteration < schedule.max_iterations:
+        if best is not None and schedule.exhausted(iteration, best_iteration):
+            break
         for _ in range(min(schedule.evaluate_every, schedule.max_iterations - iteration)):
             loss = objective.loss([next(batch) for batch in batches])
             optimiser.zero_grad(set_to_none=True)
@@ -146,11 +152,17 @@ def fit(
             optimiser.step()
             iteration += 1
         objective.refresh()
+        if best is None:
+            continue
+        assert features_valid_ND is not None
+        assert labels_valid_N is not None
         scores = _evaluate(model, features_valid_ND, labels_valid_N, classes)
         if getattr(scores, schedule.metric) > getattr(best, schedule.metric):
             best, best_iteration = scores, iteration
-            weights = copy.deepcopy(model.state_dict())
-    model.load_state_dict(weights)
+            weights = copy.deepcopy(trained.state_dict())
+    if best is None:
+        return Fitted(None, iteration, iteration)
+    trained.load_state_dict(weights)
     return Fitted(best, iteration, best_iteration)
 
 

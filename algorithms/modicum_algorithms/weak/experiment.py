@@ -4,12 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
+
+from pydantic import field_validator, model_validator
 
 import modicum as md
 from modicum_algorithms.weak import datasets
+from modicum_algorithms.weak.memory import available_bytes, step_bytes
 
 _JOINT = {"method": ("iwl", "iwld")}
+_TWO_STAGE = {"method": ("majority_vote", "snorkel")}
+_SNORKEL = {"method": ("snorkel",)}
+_WEASEL = {"method": ("weasel",)}
+_DENOISE = {"method": ("denoise",)}
 
 
 class WeakLearningConfig(md.Config):
@@ -29,9 +36,9 @@ class WeakLearningConfig(md.Config):
         "with arrays train, valid and test, or a Hugging Face encoder for mean pooling.",
         identity=False,
     )
-    method: Literal["majority_vote", "labels_only", "iwl", "iwld"] = md.setting(
-        description="How the end model learns from votes and strong labels."
-    )
+    method: Literal[
+        "majority_vote", "snorkel", "weasel", "denoise", "labels_only", "iwl", "iwld"
+    ] = md.setting(description="How the end model learns from votes and strong labels.")
     strong_fraction: float = md.setting(
         0.0,
         description="Fraction of the training split whose true labels are given.",
@@ -68,13 +75,79 @@ class WeakLearningConfig(md.Config):
         "vote",
         description="How strong labels join: as one more labeling function (-V, as in table "
         "3.2), or replacing the denoised label (-S, appendix A.1).",
-        used_by={"method": ("majority_vote",)},
+        used_by=_TWO_STAGE,
     )
     uncovered: Literal["drop", "uniform"] = md.setting(
         "drop",
         description="Rows without any vote: left out (as WRENCH does), or trained towards the "
         "uniform distribution.",
-        used_by={"method": ("majority_vote",)},
+        used_by=_TWO_STAGE,
+    )
+    class_balance: Literal["uniform", "validation"] = md.setting(
+        "uniform",
+        description="p(y) of the label model: uniform, or counted on the validation split.",
+        used_by={"method": ("snorkel", "weasel")},
+    )
+    snorkel_epochs: int = md.setting(
+        100,
+        description="Steps of gradient descent of the label model, each over all rows.",
+        unit="iterations",
+        ge=1,
+        used_by=_SNORKEL,
+    )
+    snorkel_learning_rate: float = md.setting(
+        0.01, description="Learning rate of that descent.", gt=0.0, used_by=_SNORKEL
+    )
+    snorkel_momentum: float = md.setting(
+        0.9, description="Momentum of that descent.", ge=0.0, lt=1.0, used_by=_SNORKEL
+    )
+    snorkel_l2: float = md.setting(
+        0.0, description="Regularisation of the label model.", ge=0.0, used_by=_SNORKEL
+    )
+    snorkel_precision_init: float = md.setting(
+        0.7,
+        description="Precision that every labeling function starts from.",
+        gt=0.0,
+        le=1.0,
+        used_by=_SNORKEL,
+    )
+    weasel_temperature: float | Literal["validated"] = md.setting(
+        1.0,
+        description="Divides the encoder's scores; validated tries 1, 0.5, 3 and 5, as the thesis "
+        "does, and keeps the best on the validation split.",
+        used_by=_WEASEL,
+    )
+    weasel_dropout: float = md.setting(
+        0.3,
+        description="Fraction of the encoder's hidden units left out in a step.",
+        ge=0.0,
+        lt=1.0,
+        used_by=_WEASEL,
+    )
+    denoise_alpha: float = md.setting(
+        0.6,
+        description="How much of a row's ensemble stays when a prediction joins it.",
+        ge=0.0,
+        lt=1.0,
+        used_by=_DENOISE,
+    )
+    denoise_c1: float = md.setting(
+        0.2, description="Weight of the attention's loss.", ge=0.0, le=1.0, used_by=_DENOISE
+    )
+    denoise_c2: float = md.setting(
+        0.7,
+        description="Weight of the end model's loss; what is left of 1 weighs the "
+        "self-supervision.",
+        ge=0.0,
+        le=1.0,
+        used_by=_DENOISE,
+    )
+    denoise_ramp_step: int = md.setting(
+        100,
+        description="The step after which self-supervision starts.",
+        unit="iterations",
+        ge=0,
+        used_by=_DENOISE,
     )
     abstain: Literal["emission", "missing"] = md.setting(
         "emission",
@@ -111,12 +184,27 @@ class WeakLearningConfig(md.Config):
         False, description="Keep the trained model as a checkpoint.", identity=False
     )
 
+    @field_validator("weasel_temperature")
+    @classmethod
+    def _positive(cls, value: float | str) -> float | str:
+        if not isinstance(value, str) and value <= 0:
+            raise ValueError("must be above 0, or validated")
+        return value
+
+    @model_validator(mode="after")
+    def _fit_together(self) -> Self:
+        if self.method == "weasel" and self.batch_size == 1:
+            raise ValueError("batch_size: weasel normalises over a mini-batch and needs 2 or more")
+        if self.denoise_c1 + self.denoise_c2 > 1:
+            raise ValueError("denoise_c1 and denoise_c2 must add up to 1 at most")
+        return self
+
 
 class WeakLearning(md.Experiment[WeakLearningConfig]):
     """Weak supervision: labeling functions and a few strong labels (chapter 3)."""
 
     name = "weak"
-    version = "1"
+    version = "2"
     budget_unit = "labels"
     Config = WeakLearningConfig
     uses_torch = True
@@ -134,9 +222,13 @@ class WeakLearning(md.Experiment[WeakLearningConfig]):
             evaluation_cost=True,
         ),
         "train/coverage": md.Metric("Share of training rows with at least one vote."),
+        "train/labeling_functions": md.Metric("Number of labeling functions."),
+        "train/chosen": md.Metric(
+            "Settings that won on the validation split, where a method tries several."
+        ),
         "train/iterations": md.Metric("Gradient steps made.", unit="iterations"),
         "train/best_iteration": md.Metric("Step whose weights were restored.", unit="iterations"),
-        "train/seconds": md.Metric("Time of the training loop.", unit="s", timing=True),
+        "train/seconds": md.Metric("Time of training.", unit="s", timing=True),
     }
 
     def check(self, config: WeakLearningConfig) -> None:
@@ -158,6 +250,7 @@ class WeakLearning(md.Experiment[WeakLearningConfig]):
                 f"method: {config.method} needs votes, but every labeling function of "
                 f"{config.dataset!r} abstains on all {rows} training rows"
             )
+        _require_memory(config, data)
 
     def data_digests(self, config: WeakLearningConfig) -> Mapping[str, str]:
         """Digests of the data set and its features."""
@@ -175,25 +268,53 @@ class WeakLearning(md.Experiment[WeakLearningConfig]):
 
         data = datasets.load(config.dataset, config.features)
         result = train(config, data, trial)
+        estimator = result.estimator
+        validation = estimator.validation_scores_
+        assert validation is not None
         trial.log.info(
             "%d strong labels, %d iterations, best at %d",
             result.strong_labels,
-            result.fitted.iterations,
-            result.fitted.best_iteration,
+            estimator.n_iter_,
+            estimator.best_iteration_,
         )
         metrics: dict[str, Any] = {
             "test/accuracy": result.test.accuracy,
             "test/f1": result.test.f1,
-            "validation/accuracy": result.fitted.validation.accuracy,
-            "validation/f1": result.fitted.validation.f1,
+            "validation/accuracy": validation.accuracy,
+            "validation/f1": validation.f1,
             "evaluation/labels": len(data.valid),
             "train/coverage": float((data.train.votes_NK >= 0).any(1).mean()),
-            "train/iterations": result.fitted.iterations,
-            "train/best_iteration": result.fitted.best_iteration,
+            "train/labeling_functions": data.train.votes_NK.shape[1],
+            "train/iterations": estimator.n_iter_,
+            "train/best_iteration": estimator.best_iteration_,
             "train/seconds": result.seconds,
         }
+        if estimator.chosen_:
+            metrics["train/chosen"] = ", ".join(f"{n}={v}" for n, v in estimator.chosen_.items())
         checkpoint: Path | None = None
         if config.save_model:
+            from modicum_algorithms.weak.saved_models import save_trained
+
             checkpoint = trial.scratch / "model"
-            result.save(checkpoint, config, data.classes)
+            save_trained(estimator, checkpoint, data.classes, config=config.model_dump(mode="json"))
         yield md.Record(budget=result.strong_labels, metrics=metrics, checkpoint=checkpoint)
+
+
+def _require_memory(config: WeakLearningConfig, data: datasets.WeakData) -> None:
+    needed = step_bytes(
+        # A step draws from the strong and from the weak rows.
+        rows=min(2 * config.batch_size, len(data.train)),
+        features=data.train.features_ND.shape[1],
+        classes=len(data.classes),
+        labeling_functions=data.train.votes_NK.shape[1],
+        hidden_units=config.hidden_units,
+        hidden_layers=config.hidden_layers,
+        pointwise=config.method == "iwld",
+    )
+    available = available_bytes()
+    if needed > available:
+        raise md.InputError(
+            f"batch_size: one step of {config.method} at {config.batch_size} rows with "
+            f"{config.hidden_units} hidden units needs about {needed / 2**30:.1f} GiB, this "
+            f"machine has {available / 2**30:.1f} GiB free; take a smaller batch or network"
+        )

@@ -1,6 +1,6 @@
 """Integrated weak learning: end model and label model trained as one (iWL and iWLD).
 
-Shapes: N rows, D features, B mini-batch, C classes, V outcomes of a vote.
+Shapes: N rows, D features, B mini-batch, K labeling functions, C classes, V outcomes of a vote.
 """
 
 from __future__ import annotations
@@ -20,63 +20,61 @@ from modicum_algorithms.weak.label_model import (
     majority_vote_transitions,
 )
 from modicum_algorithms.weak.losses import strong_log_likelihood, weak_log_likelihood
-from modicum_algorithms.weak.majority_vote import covered
+from modicum_algorithms.weak.supervision import ABSTAIN, Supervision
+from modicum_algorithms.weak.two_stage import with_strong_labels
+
+_ROWS_AT_ONCE = 1024  # in passes over the training split, to bound the memory of iWLD's matrices
 
 
 @dataclass(frozen=True)
 class IntegratedSettings:
     """Settings of the joint objective; see `WeakLearningConfig` for what they mean."""
 
-    depends_on_x: bool
-    abstain: str
-    lambda_strong: float
-    lambda_weak: float
-    smoothing: float
-    end_model_rate: float
-    label_model_rate: float
-    hidden: Sequence[int]
+    depends_on_x: bool = False
+    abstain: str = "emission"
+    lambda_strong: float = 1.0
+    lambda_weak: float = 1.0
+    transition_smoothing: float = 1.0
+    transition_learning_rate: float = 1e-3
+    label_network_learning_rate: float = 1e-3
+    learning_rate: float = 1e-3
+    hidden: Sequence[int] = (100, 100)
 
 
 def integrated_objective(
     model: nn.Module,
-    features_ND: Tensor,
-    votes_NK: np.ndarray,
-    labels_N: np.ndarray,
-    strong: np.ndarray,
-    classes: int,
+    supervision: Supervision,
     settings: IntegratedSettings,
     generator: torch.Generator,
-) -> tuple[Objective, nn.Module]:
+) -> Objective:
     """The objective of equation 3.7 over the strong set S and the weak set W.
 
     W holds the rows without a strong label; with `missing` only those that have a vote.
 
     Args:
         model: End model, from features to logits.
-        features_ND: Features of the training split.
-        votes_NK: Votes, -1 is an abstain.
-        labels_N: Labels, read at the strong rows only.
-        strong: Row numbers of S.
-        classes: Number of classes.
+        supervision: Features, votes and strong labels.
         settings: How.
         generator: Initialises the label network of iWLD.
-
-    Returns:
-        The objective and the label model.
     """
-    initial_VKC = majority_vote_transitions(votes_NK, classes, settings.abstain, settings.smoothing)
-    label_model: nn.Module
+    features_ND, strong = supervision.features_ND, supervision.strong
+    initial_VKC = majority_vote_transitions(
+        supervision.votes_NK, supervision.classes, settings.abstain, settings.transition_smoothing
+    )
+    label_model: SharedTransitions | PointwiseTransitions
     if settings.depends_on_x:
         label_model = PointwiseTransitions(
             features_ND.shape[1], initial_VKC, settings.hidden, generator
         )
+        label_model_rate = settings.label_network_learning_rate
     else:
         label_model = SharedTransitions(initial_VKC)
-    votes = Votes.of(votes_NK, classes, settings.abstain)
-    targets_N = torch.tensor(labels_N)
-    usable = np.ones(len(votes_NK), dtype=bool)
+        label_model_rate = settings.transition_learning_rate
+    votes = Votes.of(supervision.votes_NK, supervision.classes, settings.abstain)
+    targets_N = torch.tensor(supervision.labels_N)
+    usable = np.ones(len(supervision), dtype=bool)
     if settings.abstain == "missing":
-        usable = covered(votes_NK)
+        usable = supervision.covered.copy()
     usable[strong] = False
 
     def loss(batches: Sequence[Tensor | None]) -> Tensor:
@@ -99,7 +97,52 @@ def integrated_objective(
         return total  # the negative of equation 3.7
 
     groups: list[dict[str, object]] = [
-        {"params": list(model.parameters()), "lr": settings.end_model_rate},
-        {"params": list(label_model.parameters()), "lr": settings.label_model_rate},
+        {"params": list(model.parameters()), "lr": settings.learning_rate},
+        {"params": list(label_model.parameters()), "lr": label_model_rate},
     ]
-    return Objective([strong, np.flatnonzero(usable)], loss, groups), label_model
+    return Objective(
+        [strong, np.flatnonzero(usable)],
+        loss,
+        groups,
+        denoised=lambda: _denoised(model, label_model, supervision, votes),
+        transitions=lambda: _transitions(label_model, supervision, settings.abstain),
+        label_model=label_model,
+    )
+
+
+@torch.inference_mode()
+def _denoised(
+    model: nn.Module,
+    label_model: SharedTransitions | PointwiseTransitions,
+    supervision: Supervision,
+    votes: Votes,
+) -> np.ndarray:
+    """p(y | x, votes) ∝ p_θ(y|x) Π_k p(ỹ_k|y), and the strong label where there is one."""
+    soft = []
+    for rows_B in torch.arange(len(supervision)).split(_ROWS_AT_ONCE):
+        features_BD = supervision.features_ND[rows_B]
+        log_votes_BC = label_model(features_BD, votes.rows(rows_B))
+        soft.append((model(features_BD).log_softmax(-1) + log_votes_BC).softmax(-1))
+    return with_strong_labels(supervision, torch.cat(soft).numpy())
+
+
+@torch.inference_mode()
+def _transitions(
+    label_model: SharedTransitions | PointwiseTransitions, supervision: Supervision, abstain: str
+) -> np.ndarray:
+    """p(ỹ_k = v | y = c), (C + 1, K, C); those of iWLD averaged over the training rows.
+
+    Where abstains are missing, a function votes as often as it did, whatever the class.
+    """
+    if isinstance(label_model, SharedTransitions):
+        mean_VKC = label_model.log_transitions().exp().numpy()
+    else:
+        total_VKC = torch.zeros(label_model.shape_VKC)
+        for features_BD in supervision.features_ND.split(_ROWS_AT_ONCE):
+            total_VKC += label_model.log_transitions(features_BD).exp().sum(0)
+        mean_VKC = (total_VKC / len(supervision)).numpy()
+    if abstain == "emission":
+        return mean_VKC
+    coverage_K1 = (supervision.votes_NK != ABSTAIN).mean(0)[:, None]
+    abstain_1KC = np.broadcast_to(1 - coverage_K1, mean_VKC.shape[1:])[None]
+    return np.concatenate([mean_VKC * coverage_K1, abstain_1KC])

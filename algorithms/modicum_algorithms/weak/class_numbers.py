@@ -1,0 +1,63 @@
+"""Class labels as people write them, to class numbers and back.
+
+A label that is not given, and a vote that is not cast, is -1 (or "-1" among strings).
+
+Shapes: N rows, K labeling functions, C classes.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+import modicum as md
+from modicum_algorithms.weak.supervision import UNKNOWN
+
+
+def given(labels: np.ndarray) -> np.ndarray:
+    """Which labels or votes are not -1, bool of the same shape."""
+    if labels.dtype.kind in "US":
+        return np.asarray(labels != labels.dtype.type(str(UNKNOWN)))
+    if labels.dtype.kind == "O":
+        return np.asarray((labels != UNKNOWN) & (labels != str(UNKNOWN)), dtype=bool)
+    return np.asarray(labels != UNKNOWN)
+
+
+def distinct(labels: np.ndarray, name: str) -> np.ndarray:
+    """The classes that occur, sorted, -1 left out.
+
+    Raises:
+        InputError: The labels are of types that do not sort; names the argument.
+    """
+    try:
+        return np.unique(labels[given(labels)])
+    except TypeError as error:
+        raise md.InputError(f"{name}: class labels must be all strings or all numbers") from error
+
+
+def class_numbers(labels: np.ndarray, classes_C: np.ndarray, name: str) -> np.ndarray:
+    """Positions of labels among the classes, int64 of the same shape; -1 stays -1.
+
+    Args:
+        labels: Labels (N,) or votes (N, K).
+        classes_C: The classes, sorted.
+        name: The argument, for the message.
+
+    Raises:
+        InputError: A label is not one of the classes.
+    """
+    known = given(labels)
+    found = distinct(labels, name)
+    numbers: dict[Any, int] = {label: number for number, label in enumerate(classes_C.tolist())}
+    for label in found.tolist():
+        if label not in numbers:
+            raise md.InputError(
+                f"{name}: {label!r} is not one of the classes {classes_C.tolist()}; -1 marks a "
+                "missing one, and the parameter classes names classes that y lacks"
+            )
+    result = np.full(labels.shape, UNKNOWN, dtype=np.int64)
+    if len(found):
+        lookup = np.array([numbers[label] for label in found.tolist()])
+        result[known] = lookup[np.searchsorted(found, labels[known])]
+    return result

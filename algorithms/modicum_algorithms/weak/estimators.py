@@ -1,0 +1,257 @@
+"""Weak supervision as scikit-learn estimators: one class for each method of chapter 3.
+
+    model = IntegratedWeakLearner(depends_on_x=True, random_state=0)
+    model.fit(X, y, weak_labels=votes, X_valid=X_valid, y_valid=y_valid)
+    model.predict_proba(X_new)
+    model.label_model_.table
+
+In a pipeline or a search, votes travel as metadata: `set_fit_request(weak_labels=True)` with
+scikit-learn's `enable_metadata_routing`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch import nn
+
+from modicum_algorithms.weak.denoise import DenoiseSettings, denoise_objective
+from modicum_algorithms.weak.end_model import Objective
+from modicum_algorithms.weak.estimator_base import WeakClassifier, pick
+from modicum_algorithms.weak.integrated import IntegratedSettings, integrated_objective
+from modicum_algorithms.weak.majority_vote import majority_vote
+from modicum_algorithms.weak.snorkel import SnorkelLabelModel, SnorkelSettings, fit_snorkel
+from modicum_algorithms.weak.supervision import Supervision
+from modicum_algorithms.weak.two_stage import (
+    informed_rows,
+    labels_only_objective,
+    soft_label_objective,
+    soft_labels,
+)
+from modicum_algorithms.weak.weasel import WeaselSettings, weasel_objective
+
+
+@dataclass(kw_only=True, eq=False, repr=False)
+class LabelsOnlyClassifier(WeakClassifier):
+    """Learns from the class labels alone; what every other method must beat.
+
+    Attributes are those of `WeakClassifier`.
+    """
+
+    _method: ClassVar[str] = "labels_only"
+
+    def objective(
+        self,
+        model: nn.Module,
+        supervision: Supervision,
+        settings: Mapping[str, Any],
+        generator: torch.Generator,
+    ) -> Objective:
+        """Cross-entropy to the class labels."""
+        return labels_only_objective(model, supervision, settings["learning_rate"])
+
+
+@dataclass(kw_only=True, eq=False, repr=False)
+class MajorityVoteClassifier(WeakClassifier):
+    """Learns normalised vote counts.
+
+    Attributes:
+        strong_labels: How class labels join: `vote`, as one more labeling function, or
+            `replace`, in the place of the denoised label (appendix A.1).
+        uncovered: Rows with neither a vote nor a label: `drop`, or train them towards `uniform`.
+    """
+
+    _method: ClassVar[str] = "majority_vote"
+
+    strong_labels: str = "vote"
+    uncovered: str = "drop"
+
+    def objective(
+        self,
+        model: nn.Module,
+        supervision: Supervision,
+        settings: Mapping[str, Any],
+        generator: torch.Generator,
+    ) -> Objective:
+        """Cross-entropy to the vote counts."""
+
+        def denoise(votes_NK: np.ndarray) -> np.ndarray:
+            return majority_vote(votes_NK, supervision.classes)
+
+        return soft_label_objective(
+            model,
+            supervision.features_ND,
+            soft_labels(supervision, denoise, settings["strong_labels"]),
+            informed_rows(supervision, settings["uncovered"]),
+            settings["learning_rate"],
+        )
+
+
+@dataclass(kw_only=True, eq=False, repr=False)
+class SnorkelClassifier(WeakClassifier):
+    """Learns the soft labels of Snorkel's label model (Ratner et al. 2019).
+
+    Attributes:
+        strong_labels: As in `MajorityVoteClassifier`.
+        uncovered: As in `MajorityVoteClassifier`.
+        class_balance: p(y = c): `uniform`, or counted on the `validation` set.
+        epochs: Steps of gradient descent of the label model.
+        snorkel_learning_rate: Of that descent.
+        momentum: Of that descent.
+        l2: Regularisation of the label model.
+        precision_init: Precision that every labeling function starts from.
+    """
+
+    _method: ClassVar[str] = "snorkel"
+
+    strong_labels: str = "vote"
+    uncovered: str = "drop"
+    class_balance: str = "uniform"
+    epochs: int = 100
+    snorkel_learning_rate: float = 0.01
+    momentum: float = 0.9
+    l2: float = 0.0
+    precision_init: float = 0.7
+
+    def objective(
+        self,
+        model: nn.Module,
+        supervision: Supervision,
+        settings: Mapping[str, Any],
+        generator: torch.Generator,
+    ) -> Objective:
+        """Cross-entropy to the label model's posteriors."""
+        fitted: list[SnorkelLabelModel] = []
+
+        def denoise(votes_NK: np.ndarray) -> np.ndarray:
+            label_model = fit_snorkel(
+                votes_NK,
+                supervision.classes,
+                pick(SnorkelSettings, settings, learning_rate=settings["snorkel_learning_rate"]),
+                settings["class_balance_C"],
+                generator.initial_seed(),
+            )
+            fitted.append(label_model)
+            return label_model.predict(votes_NK)
+
+        objective = soft_label_objective(
+            model,
+            supervision.features_ND,
+            soft_labels(supervision, denoise, settings["strong_labels"]),
+            informed_rows(supervision, settings["uncovered"]),
+            settings["learning_rate"],
+        )
+        # The strong labels' own function, if there is one, comes last.
+        functions = supervision.votes_NK.shape[1]
+        return replace(objective, transitions=lambda: fitted[0].transitions()[:, :functions])
+
+
+@dataclass(kw_only=True, eq=False, repr=False)
+class WeaselClassifier(WeakClassifier):
+    """End model and an encoder of the votes learn to agree (Rühling Cachay et al. 2021).
+
+    Attributes:
+        temperature: Divides the encoder's scores; `validated` tries 1, 0.5, 3 and 5, as the thesis
+            does.
+        dropout: Fraction of the encoder's hidden units left out in a step.
+        class_balance: p(y = c): `uniform`, or counted on the `validation` set.
+    """
+
+    _method: ClassVar[str] = "weasel"
+    tries: ClassVar[Mapping[str, tuple[Any, ...]]] = {"temperature": (1.0, 0.5, 3.0, 5.0)}
+
+    temperature: float | str = 1.0
+    dropout: float = 0.3
+    class_balance: str = "uniform"
+
+    def objective(
+        self,
+        model: nn.Module,
+        supervision: Supervision,
+        settings: Mapping[str, Any],
+        generator: torch.Generator,
+    ) -> Objective:
+        """Symmetric cross-entropy between end model and encoder."""
+        balance_C = settings["class_balance_C"]
+        chosen = pick(
+            WeaselSettings,
+            settings,
+            class_balance=None if balance_C is None else balance_C.tolist(),
+        )
+        return weasel_objective(model, supervision, chosen, generator)
+
+
+@dataclass(kw_only=True, eq=False, repr=False)
+class DenoiseClassifier(WeakClassifier):
+    """Attention over labeling functions, with self-supervision (Ren et al. 2020).
+
+    Attributes:
+        alpha: How much of a row's ensemble stays when a prediction joins it.
+        c1: Weight of the attention's loss.
+        c2: Weight of the end model's loss; what is left of 1 weighs the self-supervision.
+        ramp_step: The step after which self-supervision starts.
+    """
+
+    _method: ClassVar[str] = "denoise"
+
+    alpha: float = 0.6
+    c1: float = 0.2
+    c2: float = 0.7
+    ramp_step: int = 100
+
+    def objective(
+        self,
+        model: nn.Module,
+        supervision: Supervision,
+        settings: Mapping[str, Any],
+        generator: torch.Generator,
+    ) -> Objective:
+        """The weighted sum of attention's, end model's and self-supervision's losses."""
+        chosen = pick(DenoiseSettings, settings, hidden=(settings["hidden_units"],))
+        return denoise_objective(model, supervision, chosen, generator)
+
+
+@dataclass(kw_only=True, eq=False, repr=False)
+class IntegratedWeakLearner(WeakClassifier):
+    """End model and label model trained as one: iWL, and iWLD (thesis chapter 3).
+
+    Attributes:
+        depends_on_x: False for one transition matrix per labeling function (iWL), True for a
+            network that makes the matrices of each point (iWLD).
+        abstain: `emission`, an abstain is an outcome with a probability, or `missing`, it is left
+            out of the product.
+        lambda_strong: Weight of the strong term, equation 3.7.
+        lambda_weak: Weight of the weak term.
+        transition_smoothing: Added to the majority-vote counts that the transitions start from.
+        transition_learning_rate: Adam's, of the matrices of iWL.
+        label_network_learning_rate: Adam's, of the network of iWLD.
+    """
+
+    depends_on_x: bool = False
+    abstain: str = "emission"
+    lambda_strong: float = 1.0
+    lambda_weak: float = 1.0
+    transition_smoothing: float = 1.0
+    transition_learning_rate: float = 1e-3
+    label_network_learning_rate: float = 1e-3
+
+    @property
+    def method(self) -> str:
+        """`iwl` or `iwld`."""
+        return "iwld" if self.depends_on_x else "iwl"
+
+    def objective(
+        self,
+        model: nn.Module,
+        supervision: Supervision,
+        settings: Mapping[str, Any],
+        generator: torch.Generator,
+    ) -> Objective:
+        """The negative of equation 3.7."""
+        return integrated_objective(
+            model, supervision, pick(IntegratedSettings, settings), generator
+        )

@@ -1,0 +1,109 @@
+"""What a trained method says of the labeling functions.
+
+Shapes: N rows, K labeling functions, C classes, V = C + 1 outcomes of a vote, abstain last.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from modicum_algorithms.weak.supervision import ABSTAIN
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True, eq=False)
+class LabelModel:
+    """How the labeling functions vote, as a trained method has it.
+
+    Attributes:
+        names: Names of the labeling functions, or their numbers.
+        transitions: p(ỹ_k = v | y = c), (K, V, C): learned by the method, else counted against
+            its denoised labels.
+        class_balance: p(y = c), (C,): the mean of the denoised labels of the training rows.
+        coverage: Fraction of rows that each function votes on, (K,).
+        conflict: Fraction of rows on which it votes and another function votes otherwise, (K,).
+    """
+
+    names: Sequence[str | int]
+    transitions: np.ndarray
+    class_balance: np.ndarray
+    coverage: np.ndarray
+    conflict: np.ndarray
+
+    @property
+    def accuracy(self) -> np.ndarray:
+        """Probability that a function's vote is right given that it votes, (K,).
+
+        Σ_c p(y = c) p(ỹ_k = c | c) / Σ_c p(y = c) p(ỹ_k ≠ abstain | c); NaN for a function
+        that never votes, of which nothing is known.
+        """
+        joint_KVC = self.transitions[:, :-1] * self.class_balance
+        right_K = np.einsum("kcc->k", joint_KVC)
+        votes_K = joint_KVC.sum((1, 2))
+        known_K = (self.coverage > 0) & (votes_K > 0)
+        return np.divide(right_K, votes_K, out=np.full(len(right_K), np.nan), where=known_K)
+
+    @property
+    def table(self) -> pd.DataFrame:
+        """One row per labeling function: accuracy, coverage, conflict."""
+        import pandas as pd
+
+        return pd.DataFrame(
+            {"accuracy": self.accuracy, "coverage": self.coverage, "conflict": self.conflict},
+            index=pd.Index(list(self.names), name="labeling_function"),
+        )
+
+
+def describe_votes(
+    votes_NK: np.ndarray,
+    denoised_NC: np.ndarray,
+    transitions_VKC: np.ndarray | None,
+    names: Sequence[str | int],
+) -> LabelModel:
+    """What a method says of the labeling functions.
+
+    Args:
+        votes_NK: Votes of the training rows, -1 is an abstain.
+        denoised_NC: The method's soft labels of the same rows.
+        transitions_VKC: The method's own p(ỹ_k = v | y = c), None to count them.
+        names: Names of the labeling functions.
+    """
+    if transitions_VKC is None:
+        transitions_VKC = counted_transitions(votes_NK, denoised_NC)
+    voted_NK = votes_NK != ABSTAIN
+    # Someone disagrees with every voter of a row as soon as its votes are not all alike.
+    least_N1 = votes_NK.min(1, keepdims=True, where=voted_NK, initial=denoised_NC.shape[1])
+    disputed_N1 = votes_NK.max(1, keepdims=True, initial=ABSTAIN) > least_N1
+    return LabelModel(
+        names=names,
+        transitions=np.ascontiguousarray(transitions_VKC.transpose(1, 0, 2)),
+        class_balance=denoised_NC.mean(0),
+        coverage=voted_NK.mean(0),
+        conflict=(voted_NK & disputed_N1).mean(0),
+    )
+
+
+def counted_transitions(votes_NK: np.ndarray, soft_NC: np.ndarray) -> np.ndarray:
+    """p(ỹ_k = v | y = c) = Σ_n q_n(c) 1[ỹ_nk = v] / Σ_n q_n(c), with abstain as the last outcome.
+
+    A class that no row has any weight on gets the uniform distribution.
+
+    Args:
+        votes_NK: Votes, -1 is an abstain.
+        soft_NC: Soft labels q.
+
+    Returns:
+        Shape (C + 1, K, C).
+    """
+    classes = soft_NC.shape[1]
+    weights_NC = soft_NC.astype(np.float64)
+    counts_VKC = np.stack([(votes_NK == v).T @ weights_NC for v in [*range(classes), ABSTAIN]])
+    uniform_VKC = np.full(counts_VKC.shape, 1 / (classes + 1))
+    totals_C = weights_NC.sum(0)
+    return np.divide(counts_VKC, totals_C, out=uniform_VKC, where=totals_C > 0)
