@@ -146,7 +146,7 @@ def describe(
         limits = "".join(f", {name} {value}" for name, value in info.limits.items())
         print(f"  {info.name}: {info.kind} ({default}{unit}{limits})\n      {info.description}")
         for other, values in (info.used_by or {}).items():
-            print(f"      only with {other}: {', '.join(values)}")
+            print(f"      only with {other}: {', '.join(map(str, values))}")
     print("\nmetrics")
     for name, metric in found.metrics.items():
         goal = {"max": "more is better", "min": "less is better", None: ""}[metric.goal]

@@ -37,7 +37,7 @@ def setting(
     unit: str | None = None,
     identity: bool = True,
     sets_budget: bool = False,
-    used_by: Mapping[str, Sequence[str]] | None = None,
+    used_by: Mapping[str, Sequence[Any]] | None = None,
     **constraints: Any,
 ) -> Any:
     """A field of a `Config`, with what `modicum describe` says about it.
@@ -250,7 +250,7 @@ class SettingInfo:
     unit: str | None
     identity: bool
     sets_budget: bool = False
-    used_by: Mapping[str, Sequence[str]] | None = None
+    used_by: Mapping[str, Sequence[Any]] | None = None
     limits: Mapping[str, Any] = field(default_factory=dict)
 
     def active(self, values: Mapping[str, Any]) -> bool:

@@ -224,20 +224,53 @@ class IntegratedWeakLearner(WeakClassifier):
             network that makes the matrices of each point (iWLD).
         abstain: `emission`, an abstain is an outcome with a probability, or `missing`, it is left
             out of the product.
+        strong_term: `complete`, the likelihood of features, label and votes together, or
+            `marginal`, equation 3.5 as printed.
         lambda_strong: Weight of the strong term, equation 3.7.
         lambda_weak: Weight of the weak term.
-        transition_smoothing: Added to the majority-vote counts that the transitions start from.
+        lambda_balance: Weight of a term that holds predictions to the class balance.
+        class_balance: p(y = c) of that term: `uniform`, or counted on the `validation` set.
+        vote_weight: Power of a vote as evidence of y; 1 in the thesis.
+        abstain_weight: Power of an abstain as evidence of y; 1 in the thesis.
+        end_model_weight: Power of the end model's prediction as evidence of y; 1 in the thesis.
+            `validated` tries 1 and 0.5.
+        coverage_vote: Whether "some function votes here" is one more labeling function.
+        self_supervision: Whether the end model's sure predictions are one more labeling function.
+        self_confidence: How sure it has to be to vote.
+        latent_states: States of a latent that makes functions depend on each other (A.4); 1 for
+            none.
+        transition_smoothing: Pseudo-count, per outcome, of the matrices' start.
+        transition_prior: What it smooths towards: `base_rate` or `uniform`.
+        transition_updates: Of iWL's matrices: `gradient`, or expectation-maximisation (`em`).
         transition_learning_rate: Adam's, of the matrices of iWL.
         label_network_learning_rate: Adam's, of the network of iWLD.
+        label_network_hidden_units: Units in each of that network's hidden layers.
+        label_network_hidden_layers: Number of them.
     """
+
+    tries: ClassVar[Mapping[str, tuple[Any, ...]]] = {"end_model_weight": (1.0, 0.5)}
 
     depends_on_x: bool = False
     abstain: str = "emission"
+    strong_term: str = "complete"
     lambda_strong: float = 1.0
     lambda_weak: float = 1.0
+    lambda_balance: float = 0.0
+    class_balance: str = "uniform"
+    vote_weight: float = 0.5
+    abstain_weight: float = 0.0
+    end_model_weight: float | str = "validated"
+    coverage_vote: bool = True
+    self_supervision: bool = True
+    self_confidence: float = 0.8
+    latent_states: int = 1
     transition_smoothing: float = 1.0
+    transition_prior: str = "base_rate"
+    transition_updates: str = "gradient"
     transition_learning_rate: float = 1e-3
-    label_network_learning_rate: float = 1e-3
+    label_network_learning_rate: float = 1e-4
+    label_network_hidden_units: int = 100
+    label_network_hidden_layers: int = 2
 
     @property
     def method(self) -> str:

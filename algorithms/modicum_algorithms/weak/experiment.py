@@ -85,8 +85,9 @@ class WeakLearningConfig(md.Config):
     )
     class_balance: Literal["uniform", "validation"] = md.setting(
         "uniform",
-        description="p(y) of the label model: uniform, or counted on the validation split.",
-        used_by={"method": ("snorkel", "weasel")},
+        description="p(y) of the label model, or that lambda_balance holds to: uniform, or counted "
+        "on the validation split.",
+        used_by={"method": ("snorkel", "weasel", "iwl", "iwld")},
     )
     snorkel_epochs: int = md.setting(
         100,
@@ -155,36 +156,121 @@ class WeakLearningConfig(md.Config):
         "out of the product.",
         used_by=_JOINT,
     )
+    strong_term: Literal["complete", "marginal"] = md.setting(
+        "complete",
+        description="L_S: the likelihood of features, label and votes together, or equation 3.5 as "
+        "printed, whose second part sums over the labels again.",
+        used_by=_JOINT,
+    )
     lambda_strong: float = md.setting(
         1.0, description="Weight of the strong term, equation 3.7.", ge=0.0, used_by=_JOINT
     )
     lambda_weak: float = md.setting(
         1.0, description="Weight of the weak term, equation 3.7.", ge=0.0, used_by=_JOINT
     )
+    lambda_balance: float = md.setting(
+        0.0,
+        description="Weight of a term that holds the mean prediction to class_balance.",
+        ge=0.0,
+        used_by=_JOINT,
+    )
+    vote_weight: float = md.setting(
+        0.5,
+        description="Power of a vote as evidence of the label (thesis: 1); less where labeling "
+        "functions repeat each other.",
+        ge=0.0,
+        used_by=_JOINT,
+    )
+    abstain_weight: float = md.setting(
+        0.0,
+        description="Power of an abstain as evidence of the label (thesis: 1).",
+        ge=0.0,
+        used_by=_JOINT | {"abstain": ("emission",)},
+    )
+    end_model_weight: float | Literal["validated"] = md.setting(
+        "validated",
+        description="Power of the end model's prediction as evidence of the label (thesis: 1); "
+        "validated tries 1 and 0.5 and keeps the better on the validation split.",
+        used_by=_JOINT,
+    )
+    coverage_vote: bool = md.setting(
+        True,
+        description="Whether 'some labeling function votes on this row' is one more labeling "
+        "function (thesis: no).",
+        used_by=_JOINT,
+    )
+    self_supervision: bool = md.setting(
+        True,
+        description="Whether the end model's sure predictions are one more labeling function "
+        "(named in section 3.4.2 as an extension).",
+        used_by=_JOINT,
+    )
+    self_confidence: float = md.setting(
+        0.8,
+        description="Probability above which the end model's prediction counts as its vote.",
+        ge=0.0,
+        le=1.0,
+        used_by=_JOINT | {"self_supervision": (True,)},
+    )
+    latent_states: int = md.setting(
+        1,
+        description="States of a latent h on which all votes depend (appendix A.4); 1 for "
+        "labeling functions that are independent given the label.",
+        ge=1,
+        le=64,
+        used_by=_JOINT,
+    )
     transition_smoothing: float = md.setting(
         1.0,
-        description="Added to the majority-vote counts that the transitions start from.",
+        description="Pseudo-count, per outcome, of the majority-vote counts that the transitions "
+        "start from.",
         gt=0.0,
         used_by=_JOINT,
+    )
+    transition_prior: Literal["base_rate", "uniform"] = md.setting(
+        "base_rate",
+        description="What the pseudo-counts follow: how often a labeling function shows each "
+        "outcome, or all outcomes alike.",
+        used_by=_JOINT,
+    )
+    transition_updates: Literal["gradient", "em"] = md.setting(
+        "gradient",
+        description="How the transition matrices learn: by Adam with the end model, or by a step "
+        "of expectation-maximisation before every look at the validation split.",
+        used_by={"method": ("iwl",)},
     )
     transition_learning_rate: float = md.setting(
         1e-3,
         description="Adam's learning rate of the transition matrices.",
         gt=0.0,
-        used_by={"method": ("iwl",)},
+        used_by={"method": ("iwl",), "transition_updates": ("gradient",)},
     )
     label_network_learning_rate: float = md.setting(
-        1e-3,
-        description="Adam's learning rate of the network that makes the transition matrices; "
-        "1e-4 does better with abstain missing (docs/results/weak.md).",
+        1e-4,
+        description="Adam's learning rate of the network that makes the transition matrices "
+        "(thesis: 1e-3, as the end model's).",
         gt=0.0,
+        used_by={"method": ("iwld",)},
+    )
+    label_network_hidden_units: int = md.setting(
+        100,
+        description="Units in each hidden layer of that network.",
+        ge=1,
+        le=100_000,
+        used_by={"method": ("iwld",)},
+    )
+    label_network_hidden_layers: int = md.setting(
+        2,
+        description="Hidden layers of that network.",
+        ge=0,
+        le=20,
         used_by={"method": ("iwld",)},
     )
     save_model: bool = md.setting(
         False, description="Keep the trained model as a checkpoint.", identity=False
     )
 
-    @field_validator("weasel_temperature")
+    @field_validator("weasel_temperature", "end_model_weight")
     @classmethod
     def _positive(cls, value: float | str) -> float | str:
         if not isinstance(value, str) and value <= 0:

@@ -1,6 +1,13 @@
 """Integrated weak learning: end model and label model trained as one (iWL and iWLD).
 
-Shapes: N rows, D features, B mini-batch, K labeling functions, C classes, V outcomes of a vote.
+The thesis's objective (equation 3.7) is here with every exponent at 1 and the strong term
+`marginal`. What the defaults add, each of them a setting: the likelihood of complete data on the
+strong set, votes raised to a power below 1 and silence left out of the posterior over y, and two
+more labeling functions, one that says whether any other votes and one that votes what the end
+model is sure of.
+
+Shapes: N rows, D features, B mini-batch, K labeling functions, C classes, V outcomes of a vote,
+H states of a latent h.
 """
 
 from __future__ import annotations
@@ -13,17 +20,31 @@ import torch
 from torch import Tensor, nn
 
 from modicum_algorithms.weak.end_model import Objective
+from modicum_algorithms.weak.expectation_maximisation import (
+    maximise_expectation,
+    responsibilities,
+)
 from modicum_algorithms.weak.label_model import (
+    LabelModel,
     PointwiseTransitions,
     SharedTransitions,
     Votes,
+    coverage_transitions,
     majority_vote_transitions,
+    self_transitions,
 )
-from modicum_algorithms.weak.losses import strong_log_likelihood, weak_log_likelihood
+from modicum_algorithms.weak.losses import (
+    balance_divergence,
+    complete_strong_log_likelihood,
+    marginal_strong_log_likelihood,
+    tempered_posterior,
+    weak_lower_bound,
+)
 from modicum_algorithms.weak.supervision import ABSTAIN, Supervision
 from modicum_algorithms.weak.two_stage import with_strong_labels
 
 _ROWS_AT_ONCE = 1024  # in passes over the training split, to bound the memory of iWLD's matrices
+_SELF_ACCURACY = 0.7  # that the end model's own votes start from
 
 
 @dataclass(frozen=True)
@@ -32,13 +53,171 @@ class IntegratedSettings:
 
     depends_on_x: bool = False
     abstain: str = "emission"
+    strong_term: str = "complete"
     lambda_strong: float = 1.0
     lambda_weak: float = 1.0
+    lambda_balance: float = 0.0
+    class_balance_C: np.ndarray | None = None
+    vote_weight: float = 0.5
+    abstain_weight: float = 0.0
+    end_model_weight: float = 1.0
+    coverage_vote: bool = True
+    self_supervision: bool = True
+    self_confidence: float = 0.8
+    latent_states: int = 1
     transition_smoothing: float = 1.0
+    transition_prior: str = "base_rate"
+    transition_updates: str = "gradient"
     transition_learning_rate: float = 1e-3
-    label_network_learning_rate: float = 1e-3
+    label_network_learning_rate: float = 1e-4
+    label_network_hidden_units: int = 100
+    label_network_hidden_layers: int = 2
     learning_rate: float = 1e-3
-    hidden: Sequence[int] = (100, 100)
+
+
+class JointModel:
+    """The joint model log p_θ(y|x) + log p(ỹ|y, x) of a training split's rows.
+
+    Attributes:
+        model: The end model, from features to logits.
+        label_model: The label model.
+        votes: Votes of the training split, the coverage vote included.
+        settings: How.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        supervision: Supervision,
+        settings: IntegratedSettings,
+        generator: torch.Generator,
+    ) -> None:
+        classes, votes_NK = supervision.classes, supervision.votes_NK
+        self.model, self.settings, self._supervision = model, settings, supervision
+        self.votes = Votes.of(
+            votes_NK, classes, settings.abstain, settings.vote_weight, settings.abstain_weight
+        )
+        initial = [
+            majority_vote_transitions(
+                votes_NK,
+                classes,
+                settings.abstain,
+                settings.transition_smoothing,
+                settings.transition_prior,
+            )
+        ]
+        outcomes, covered = self.votes.size, supervision.covered
+        self.says_coverage = settings.coverage_vote and 0 < covered.mean() < 1
+        if self.says_coverage:
+            ones_N = torch.ones(len(supervision))
+            self.votes = self.votes.joined_by(torch.from_numpy(~covered), ones_N, ones_N)
+            initial.append(coverage_transitions(float(covered.mean()), outcomes, classes))
+        if settings.self_supervision:
+            initial.append(self_transitions(_SELF_ACCURACY, outcomes, classes))
+        self.label_model = _label_model(torch.cat(initial, 1), supervision, settings, generator)
+        # A prior worth a few rows, around the transitions that the majority vote starts from.
+        self._pseudo_counts_VKCH = (
+            settings.transition_smoothing * outcomes * torch.cat(initial, 1).exp().unsqueeze(-1)
+        )
+
+    def __call__(self, rows_B: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Log p_θ(y|x), log p_θ(y|x) + log p(ỹ|y, x) and the evidence of the votes, (B, C) each."""
+        features_BD = self._supervision.features_ND[rows_B]
+        log_classes_BC = self.model(features_BD).log_softmax(-1)
+        votes = self._all_votes(rows_B, log_classes_BC)
+        log_votes_BC, evidence_BC = self.label_model(features_BD, votes)
+        return log_classes_BC, log_classes_BC + log_votes_BC, evidence_BC
+
+    def _all_votes(self, rows_B: Tensor, log_classes_BC: Tensor) -> Votes:
+        """Votes of some rows, those of the end model included (section 3.4.2)."""
+        votes = self.votes.rows(rows_B)
+        if not self.settings.self_supervision:
+            return votes
+        confidence_B, predicted_B = log_classes_BC.detach().max(-1)
+        sure_B = confidence_B.exp() > self.settings.self_confidence
+        return votes.joined_by(predicted_B, sure_B, self.settings.vote_weight * sure_B)
+
+    def posterior(self, log_classes_BC: Tensor, evidence_BC: Tensor) -> Tensor:
+        """q(y), what the model makes of features and votes together, shape (B, C)."""
+        return tempered_posterior(log_classes_BC, evidence_BC, self.settings.end_model_weight)
+
+    def weak_rows(self) -> np.ndarray:
+        """Row numbers of W: those without a strong label whose posterior can teach something.
+
+        A row without any vote teaches only if silence is evidence; where the end model's own power
+        is below 1 its posterior would be no more than a flatter prediction.
+        """
+        settings, supervision = self.settings, self._supervision
+        silence = settings.abstain == "emission" and settings.abstain_weight > 0
+        everywhere = silence or self.says_coverage or settings.self_supervision
+        usable = np.ones(len(supervision), dtype=bool)
+        if not everywhere or settings.end_model_weight < 1:
+            usable = supervision.covered.copy()
+        usable[supervision.strong] = False
+        return np.flatnonzero(usable)
+
+    @torch.no_grad()
+    def maximise(self) -> None:
+        """One step of expectation-maximisation of the label model over S and W."""
+        assert isinstance(self.label_model, SharedTransitions)
+        rows_B = torch.from_numpy(np.concatenate([self._supervision.strong, self.weak_rows()]))
+        log_classes_BC = self.model(self._supervision.features_ND[rows_B]).log_softmax(-1)
+        votes = self._all_votes(rows_B, log_classes_BC)
+        expected_BCH, _ = responsibilities(
+            self.label_model,
+            votes.outcomes_NK,
+            votes.evidence_NK,
+            self.settings.end_model_weight * log_classes_BC,
+            torch.from_numpy(self._supervision.labels_N)[rows_B],
+        )
+        maximise_expectation(self.label_model, votes, expected_BCH, self._pseudo_counts_VKCH)
+
+    @torch.inference_mode()
+    def denoised(self) -> np.ndarray:
+        """q(y) of every training row, the strong label where there is one, shape (N, C)."""
+        soft = []
+        for rows_B in torch.arange(len(self._supervision)).split(_ROWS_AT_ONCE):
+            log_classes_BC, _, evidence_BC = self(rows_B)
+            soft.append(self.posterior(log_classes_BC, evidence_BC))
+        return with_strong_labels(self._supervision, torch.cat(soft).numpy())
+
+    @torch.inference_mode()
+    def transitions(self) -> np.ndarray:
+        """p(ỹ_k = v | y = c) of the labeling functions, averaged over rows and states of h.
+
+        Shape (C + 1, K, C). Where abstains are missing, a function votes as often as it did,
+        whatever the class.
+        """
+        functions = self._supervision.votes_NK.shape[1]
+        outcomes, _, classes, _ = self.label_model.shape_VKCH
+        total_VKC = torch.zeros(outcomes, functions, classes)
+        for features_BD in self._supervision.features_ND.split(_ROWS_AT_ONCE):
+            transitions_BVKCH = self.label_model.log_transitions(features_BD).exp()[
+                :, :, :functions
+            ]
+            states_BH = self.label_model.log_states(features_BD).exp()
+            total_VKC += torch.einsum("bvkch,bh->vkc", transitions_BVKCH, states_BH)
+        mean_VKC = (total_VKC / len(self._supervision)).numpy()
+        if self.settings.abstain == "emission":
+            return mean_VKC
+        coverage_K1 = (self._supervision.votes_NK != ABSTAIN).mean(0)[:, None]
+        abstain_1KC = np.broadcast_to(1 - coverage_K1, mean_VKC.shape[1:])[None]
+        return np.concatenate([mean_VKC * coverage_K1, abstain_1KC])
+
+
+def _label_model(
+    initial_VKC: Tensor,
+    supervision: Supervision,
+    settings: IntegratedSettings,
+    generator: torch.Generator,
+) -> LabelModel:
+    if not settings.depends_on_x:
+        return SharedTransitions(initial_VKC, settings.latent_states, generator)
+    hidden: Sequence[int] = [
+        settings.label_network_hidden_units
+    ] * settings.label_network_hidden_layers
+    inputs = supervision.features_ND.shape[1]
+    return PointwiseTransitions(inputs, initial_VKC, hidden, settings.latent_states, generator)
 
 
 def integrated_objective(
@@ -49,100 +228,65 @@ def integrated_objective(
 ) -> Objective:
     """The objective of equation 3.7 over the strong set S and the weak set W.
 
-    W holds the rows without a strong label; with `missing` only those that have a vote.
-
     Args:
         model: End model, from features to logits.
         supervision: Features, votes and strong labels.
         settings: How.
-        generator: Initialises the label network of iWLD.
+        generator: Initialises the label model.
     """
-    features_ND, strong = supervision.features_ND, supervision.strong
-    initial_VKC = majority_vote_transitions(
-        supervision.votes_NK, supervision.classes, settings.abstain, settings.transition_smoothing
-    )
-    label_model: SharedTransitions | PointwiseTransitions
-    if settings.depends_on_x:
-        label_model = PointwiseTransitions(
-            features_ND.shape[1], initial_VKC, settings.hidden, generator
-        )
-        label_model_rate = settings.label_network_learning_rate
-    else:
-        label_model = SharedTransitions(initial_VKC)
-        label_model_rate = settings.transition_learning_rate
-    votes = Votes.of(supervision.votes_NK, supervision.classes, settings.abstain)
+    joint = JointModel(model, supervision, settings, generator)
+    label_model = joint.label_model
     targets_N = torch.tensor(supervision.labels_N)
-    usable = np.ones(len(supervision), dtype=bool)
-    if settings.abstain == "missing":
-        usable = supervision.covered.copy()
-    usable[strong] = False
+    balance_C = None
+    if settings.lambda_balance > 0:
+        uniform_C = np.full(supervision.classes, 1 / supervision.classes)
+        given_C = settings.class_balance_C
+        balance_C = torch.tensor(uniform_C if given_C is None else given_C).float()
 
     def loss(batches: Sequence[Tensor | None]) -> Tensor:
         strong_B, weak_B = batches
         # Both sets go through the networks together, then part.
-        rows_B = torch.cat([rows for rows in batches if rows is not None])
+        log_classes_BC, log_joint_BC, evidence_BC = joint(
+            torch.cat([rows for rows in batches if rows is not None])
+        )
         size = 0 if strong_B is None else len(strong_B)
-        features_BD = features_ND[rows_B]
-        log_classes_BC = model(features_BD).log_softmax(-1)
-        log_votes_BC = label_model(features_BD, votes.rows(rows_B))
-        total = torch.zeros(())
-        if strong_B is not None:  # λ_S L_S, equation 3.5
-            total = total - settings.lambda_strong * strong_log_likelihood(
-                log_classes_BC[:size], log_votes_BC[:size], targets_N[strong_B]
+        objective = torch.zeros(())
+        if strong_B is not None:  # λ_S L_S
+            labels_B = targets_N[strong_B]
+            strong = (
+                complete_strong_log_likelihood(log_joint_BC[:size], labels_B)
+                if settings.strong_term == "complete"
+                else marginal_strong_log_likelihood(  # equation 3.5
+                    log_classes_BC[:size], log_joint_BC[:size], labels_B
+                )
             )
+            objective = objective + settings.lambda_strong * strong
         if weak_B is not None:  # λ_W L_W, equation 3.6
-            total = total - settings.lambda_weak * weak_log_likelihood(
-                log_classes_BC[size:], log_votes_BC[size:]
-            )
-        return total  # the negative of equation 3.7
+            posterior_BC = joint.posterior(log_classes_BC[size:], evidence_BC[size:])
+            weak = weak_lower_bound(posterior_BC, log_joint_BC[size:])
+            objective = objective + settings.lambda_weak * weak
+            if balance_C is not None:
+                divergence = balance_divergence(log_classes_BC[size:], balance_C)
+                objective = objective - settings.lambda_balance * divergence
+        return -objective  # the negative of equation 3.7
 
     groups: list[dict[str, object]] = [
-        {"params": list(model.parameters()), "lr": settings.learning_rate},
-        {"params": list(label_model.parameters()), "lr": label_model_rate},
+        {"params": list(model.parameters()), "lr": settings.learning_rate}
     ]
+    by_gradient = settings.transition_updates == "gradient"
+    if by_gradient:
+        rate = (
+            settings.label_network_learning_rate
+            if settings.depends_on_x
+            else settings.transition_learning_rate
+        )
+        groups.append({"params": list(label_model.parameters()), "lr": rate})
     return Objective(
-        [strong, np.flatnonzero(usable)],
-        loss,
-        groups,
-        denoised=lambda: _denoised(model, label_model, supervision, votes),
-        transitions=lambda: _transitions(label_model, supervision, settings.abstain),
+        pools=[supervision.strong, joint.weak_rows()],
+        loss=loss,
+        groups=groups,
+        denoised=joint.denoised,
+        transitions=joint.transitions,
         label_model=label_model,
+        refresh=(lambda: None) if by_gradient else joint.maximise,
     )
-
-
-@torch.inference_mode()
-def _denoised(
-    model: nn.Module,
-    label_model: SharedTransitions | PointwiseTransitions,
-    supervision: Supervision,
-    votes: Votes,
-) -> np.ndarray:
-    """p(y | x, votes) ∝ p_θ(y|x) Π_k p(ỹ_k|y), and the strong label where there is one."""
-    soft = []
-    for rows_B in torch.arange(len(supervision)).split(_ROWS_AT_ONCE):
-        features_BD = supervision.features_ND[rows_B]
-        log_votes_BC = label_model(features_BD, votes.rows(rows_B))
-        soft.append((model(features_BD).log_softmax(-1) + log_votes_BC).softmax(-1))
-    return with_strong_labels(supervision, torch.cat(soft).numpy())
-
-
-@torch.inference_mode()
-def _transitions(
-    label_model: SharedTransitions | PointwiseTransitions, supervision: Supervision, abstain: str
-) -> np.ndarray:
-    """p(ỹ_k = v | y = c), (C + 1, K, C); those of iWLD averaged over the training rows.
-
-    Where abstains are missing, a function votes as often as it did, whatever the class.
-    """
-    if isinstance(label_model, SharedTransitions):
-        mean_VKC = label_model.log_transitions().exp().numpy()
-    else:
-        total_VKC = torch.zeros(label_model.shape_VKC)
-        for features_BD in supervision.features_ND.split(_ROWS_AT_ONCE):
-            total_VKC += label_model.log_transitions(features_BD).exp().sum(0)
-        mean_VKC = (total_VKC / len(supervision)).numpy()
-    if abstain == "emission":
-        return mean_VKC
-    coverage_K1 = (supervision.votes_NK != ABSTAIN).mean(0)[:, None]
-    abstain_1KC = np.broadcast_to(1 - coverage_K1, mean_VKC.shape[1:])[None]
-    return np.concatenate([mean_VKC * coverage_K1, abstain_1KC])
