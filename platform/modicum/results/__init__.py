@@ -502,13 +502,14 @@ class Results:
             InputError: There is no reference, or it does not tell our cells apart.
         """
         table = reference if isinstance(reference, Reference) else self.reference(reference)
-        self.metric_info(table.metric)
         names = list(dict.fromkeys(name for trial in self.trials for name in trial.columns))
-        cells = self._by_seed(table.metric, names, None)
-        ours = [
-            (dict(zip(names, key, strict=True)), summarise(list(seeds.values())))
-            for key, seeds in cells.items()
-        ]
+        ours = {
+            metric: [
+                (dict(zip(names, key, strict=True)), summarise(list(seeds.values())))
+                for key, seeds in self._by_seed(metric, names, None).items()
+            ]
+            for metric in table.metrics
+        }
         return judge(table, ours)
 
     # Pictures and pages.
