@@ -52,7 +52,7 @@ def test_rows_that_both_tables_have_are_equal(table_3_2, table_a_1):
 
 
 def test_table_3_2_is_what_the_text_says_of_it(table_3_2):
-    """iWL or iWLD alone is best in 19 of 30 cells and best or second in 28 (section 3.4.2).
+    """Either iWL or iWLD alone is best in 19 of 30 cells and best or second in 28 (section 3.4.2).
 
     At 1% they lead the weak-learning baselines by 2 to 5 points in all sets but one (SMS).
     WeaSEL sits at the majority class on Census, SMS and TREC.
