@@ -214,8 +214,11 @@ def _table(table: Table) -> dict[str, Any]:
 
 def _counts(table: Table) -> bool:
     """Whether a table holds whole numbers that are neither good nor bad, such as sizes."""
-    summaries = [cell.summary for cell in table.cells.values()]
-    return table.goal is None and all(s.mean.is_integer() and not s.sd for s in summaries)
+    return table.goal is None and all(_whole(cell.summary) for cell in table.cells.values())
+
+
+def _whole(summary: Summary) -> bool:
+    return summary.mean.is_integer() and not summary.sd
 
 
 def _show_count(summary: Summary) -> str:
@@ -321,10 +324,12 @@ def _verdicts(results: Results) -> dict[str, Any] | None:
 
 def _judged(cell: JudgedCell, with_metric: bool) -> dict[str, Any]:
     direction = {True: "agrees", False: "disagrees", None: "–"}[cell.direction]
+    pair = [s for s in (cell.published, cell.ours) if s is not None]
+    shown = _show_count if all(s.n == 1 and _whole(s) for s in pair) else show_summary
     return {
         "where": _settings(cell.where) + (f", {cell.metric}" if with_metric else ""),
-        "published": show_summary(cell.published),
-        "ours": "–" if cell.ours is None else show_summary(cell.ours),
+        "published": shown(cell.published),
+        "ours": "–" if cell.ours is None else shown(cell.ours),
         "interval": ""
         if cell.interval is None
         else f"{cell.interval[0]:+.4f} to {cell.interval[1]:+.4f}",

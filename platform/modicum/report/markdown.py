@@ -118,7 +118,8 @@ def _verdicts(verdicts: dict[str, Any] | None) -> Iterable[str]:
     rows = [[row[name] for name in names] for row in verdicts["rows"]]
     yield _table(header, rows, 1, numbers=3)
     legend = (
-        f"{verdicts['metric']}. matches: the 95% Welch interval of ours minus published contains 0"
+        f"{verdicts['metric']}. matches: the 95% Welch interval of ours minus published contains "
+        "0, or both are single numbers and equal"
     )
     if verdicts["baseline"]:
         legend += (
