@@ -74,7 +74,7 @@ def _picture(model: str, functions: int, points: int) -> Figure:
         transitions_MVKC[:, :, shown],
         classes=saved.classes,
         functions=[f"LF {k}" for k in shown],
-        points=[f"row {row} ({saved.classes[data.test.labels_N[row]]})" for row in rows],
+        points=[f"row {row}\n{saved.classes[data.test.labels_N[row]]}" for row in rows],
         votes_MK=data.test.votes_NK[rows][:, shown],
         title=f"{config['method']} on {config['dataset']}, "
         f"{config['strong_fraction']:.0%} strong labels",
