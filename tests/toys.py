@@ -89,6 +89,27 @@ class NeedsRay(Descent):
         return md.Resources(trial=md.Bundle(cpus=0.5), nested=(md.Bundle(cpus=1.0),))
 
 
+class BallastConfig(md.Config):
+    megabytes: int = md.setting(description="Size of the array.", unit="MB", ge=0)
+
+
+class Ballast(md.Experiment[BallastConfig]):
+    """Holds an array for longer than the interval between two looks at memory."""
+
+    name = "ballast"
+    version = "1"
+    budget_unit = "samples"
+    Config = BallastConfig
+    metrics = {"sum": md.Metric("Sum of the array.", goal="max")}  # noqa: RUF012
+
+    def run(self, config: BallastConfig, trial: md.Trial) -> Iterator[md.Record]:
+        import numpy as np
+
+        array = np.ones(config.megabytes * 1_000_000, dtype=np.uint8)
+        time.sleep(2.5)
+        yield md.Record(budget=0, metrics={"sum": int(array.sum())})
+
+
 class Rising(Descent):
     """The loss grows, and the process fails at step 3 until the marker is there."""
 

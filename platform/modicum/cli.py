@@ -103,19 +103,25 @@ def report(
     out: Annotated[
         str | None, typer.Option(help="File to write; FOLDER/report.html if left out.")
     ] = None,
+    markdown: Annotated[
+        str | None, typer.Option(help="Also write it as Markdown to this file (.md).")
+    ] = None,
     tables: Annotated[str, typer.Option(help="text, markdown or latex.")] = "text",
 ) -> None:
     """Write the report of a run folder as it stands, and print its tables."""
     if tables not in {"text", "markdown", "latex"}:
         raise InputError(f"--tables: expected text, markdown or latex, got {tables!r}")
+    if markdown is not None and not markdown.endswith(".md"):
+        raise InputError(f"--markdown: expected a file that ends in .md, got {markdown!r}")
     from modicum.results import load_results
 
     results = load_results(folder)
     where = results.report(out or results.folder.display("report.html"))
+    also = None if markdown is None else results.report(markdown)
     for table in results.tables():
         text = {"markdown": table.to_markdown, "latex": table.to_latex}.get(tables)
         print(table.to_text(styled=sys.stdout.isatty()) if text is None else text())
-    print(f"report: {where}")
+    print(f"report: {where}" + (f", {also}" if also else ""))
 
 
 @app.command(name="list")

@@ -13,7 +13,7 @@ from rich.text import Text
 
 from modicum.matching import varying
 from modicum.recorder import Recorder, TrialState
-from modicum.results.tables import show, show_number
+from modicum.results.tables import show, show_duration, show_number
 
 # Without a terminal, a line at most this often.
 _LINE_SECONDS = 15.0
@@ -96,9 +96,9 @@ class Progress:
         elapsed = time.monotonic() - self._started
         fresh = len(done) - reused
         if len(done) == total:
-            parts.append(f"took {_duration(elapsed)}")
+            parts.append(f"took {show_duration(elapsed)}")
         elif fresh:
-            parts.append(f"{_duration(elapsed / fresh * (total - len(done)))} left")
+            parts.append(f"{show_duration(elapsed / fresh * (total - len(done)))} left")
         best = self._best(states)
         if best is not None:
             parts.append(best)
@@ -120,11 +120,3 @@ class Progress:
         varied = varying(state.plan.columns for state in states)
         settings = ", ".join(show(state.plan.columns.get(name)) for name in varied)
         return f"best {self._metric} {show_number(value)} ({settings})"
-
-
-def _duration(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    if hours:
-        return f"{hours} h {minutes:02d} min"
-    return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"

@@ -1,4 +1,4 @@
-"""Where numbers come from: code version, packages, hardware, command."""
+"""Where numbers come from: code version, packages, hardware, command, time and memory."""
 
 from __future__ import annotations
 
@@ -12,9 +12,12 @@ from datetime import UTC, datetime
 from functools import cache
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from modicum.folder import RunFolder
+
+if TYPE_CHECKING:
+    from modicum.usage import Usage
 
 _PACKAGES = (
     "modicum",
@@ -94,6 +97,18 @@ def write(folder: RunFolder, command: str | None) -> None:
     if folder.exists("provenance.json"):
         before = folder.read_json("provenance.json")
         current["earlier"] = [*before.pop("earlier", []), before]
+    folder.write_json(current, "provenance.json")
+
+
+def write_usage(folder: RunFolder, usage: Usage) -> None:
+    """Add to `provenance.json` what the run in hand has cost so far.
+
+    `seconds` is wall-clock time; `peak_memory_gib` the most memory that this process and its
+    descendants held at once.
+    """
+    current = folder.read_json("provenance.json")
+    current["seconds"] = round(usage.seconds, 3)
+    current["peak_memory_gib"] = round(usage.peak_memory / 2**30, 3)
     folder.write_json(current, "provenance.json")
 
 

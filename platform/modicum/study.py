@@ -432,6 +432,7 @@ class Study:
         """
         from modicum.results import Results
         from modicum.results.frame import RESULTS
+        from modicum.usage import Usage
 
         if runner not in ("ray", "local"):
             raise InputError(f"runner: expected 'ray' or 'local', got {runner!r}")
@@ -439,10 +440,11 @@ class Study:
             self._check_local(address)
         elif address is not None:
             check_address(address)
+        usage = Usage()
         plans = self.trials
         folder = RunFolder(out if out is not None else Path("runs") / self.spec.name)
         folder.check_writable()
-        with _locked(folder):
+        with usage, _locked(folder):
             recorder = Recorder(
                 folder,
                 self.experiment,
@@ -460,6 +462,7 @@ class Study:
                 self._run_trials(recorder, plans, runner, address, cpus, quiet)
             finally:
                 results = Results.consolidate(folder)
+                provenance.write_usage(folder, usage)
             results.write_summary()
             results.report(folder.display("report.html"))
             return results

@@ -218,7 +218,30 @@ def test_a_reference_that_fits_two_cells_is_refused():
     summary = summarise([1.0, 2.0])
     ours = [({"method": "slow", "rate": 0.1, "steps": s}, summary) for s in (1, 2)]
     with pytest.raises(md.InputError, match="tell them apart"):
-        judge(reference, ours)
+        judge(reference, {"test/loss": ours})
+
+
+def test_a_reference_of_several_metrics():
+    """Counts have no spread: equal single numbers match, others differ, and without a baseline
+    nothing has a direction.
+    """
+    cells = [
+        {"where": {"method": "slow"}, "metric": "start", "mean": 12, "sd": 0, "n": 1},
+        {"where": {"method": "fast"}, "metric": "start", "mean": 13, "sd": 0, "n": 1},
+        {"where": {"method": "slow"}, "mean": 0.5, "sd": 0.1, "n": 3},
+    ]
+    reference = Reference.parse({"source": "a", "metric": "test/loss", "cells": cells}, "a")
+    assert reference.metrics == ["start", "test/loss"]
+    ours = {
+        "start": [({"method": m}, summarise([12.0])) for m in ("slow", "fast")],
+        "test/loss": [({"method": "slow"}, summarise([0.4, 0.5, 0.7]))],
+    }
+    judged = judge(reference, ours)
+    assert [cell.verdict for cell in judged] == ["matches", "differs", "matches"]
+    assert [cell.metric for cell in judged] == ["start", "start", "test/loss"]
+    assert all(cell.direction is None for cell in judged)
+    with pytest.raises(md.InputError, match="name one here or in every cell"):
+        Reference.parse({"source": "a", "cells": cells}, "a")
 
 
 def test_report_shows_what_was_found(tmp_path):

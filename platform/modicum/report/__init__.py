@@ -1,4 +1,4 @@
-"""The report: one JSON document from results, one template that shows it."""
+"""The report: one JSON document from results, shown as a page or as Markdown."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 from modicum.errors import InputError
 from modicum.report.document import report_document
+from modicum.report.markdown import render_markdown
 
 if TYPE_CHECKING:
     from modicum.results import Results
 
-__all__ = ["render_report", "report_document", "write_report"]
+__all__ = ["render_markdown", "render_report", "report_document", "write_report"]
 
 
 def render_report(document: dict[str, Any]) -> str:
@@ -29,7 +30,11 @@ def render_report(document: dict[str, Any]) -> str:
 
 
 def write_report(results: Results, path: str | Path) -> str:
-    """Write the page; a place inside the run folder may be on any filesystem.
+    """Write the report; a place inside the run folder may be on any filesystem.
+
+    Args:
+        results: What to report.
+        path: Markdown if it ends in `.md`, else HTML.
 
     Returns:
         Where it lies.
@@ -37,8 +42,9 @@ def write_report(results: Results, path: str | Path) -> str:
     Raises:
         InputError: The file cannot be written.
     """
-    page = render_report(report_document(results))
     text = str(path)
+    render = render_markdown if text.endswith(".md") else render_report
+    page = render(report_document(results))
     try:
         if text.startswith(results.folder.uri + "/"):
             results.folder.write_text(page, text.removeprefix(results.folder.uri + "/"))

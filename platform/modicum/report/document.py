@@ -1,7 +1,7 @@
 """Everything that a report shows, as plain JSON data.
 
-The page is written once as a file or served while a study runs; both show this document, so
-neither plots or computes anything of its own.
+The page is written once as a file or served while a study runs, and the same report may be
+written as Markdown; all show this document, so none plots or computes anything of its own.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from modicum.errors import InputError
 from modicum.results.reference import JudgedCell
-from modicum.results.tables import Table, show, show_number, show_summary
+from modicum.results.statistics import Summary
+from modicum.results.tables import Table, show, show_duration, show_number, show_summary
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from modicum.results import Results
 
 _LOG_LINES = 40
+_EMPTY = {"text": "–", "rank": None, "interval": ""}
 _WIDE = 8.0  # inches
 # Pictures of more things than this are not readable; their tables are.
 _MOST_ROWS, _MOST_COLUMNS = 16, 24
@@ -29,15 +31,10 @@ def report_document(results: Results) -> dict[str, Any]:
     """The report of a run folder as it stands.
 
     Returns:
-        Plain data: title, counts, notes, tables, pictures (SVG text), budgets to target,
+        Plain data: title, counts, notes, tables, pictures (SVG text), budgets to target, wins,
         comparisons, verdicts, failures and provenance.
     """
     spec = results.spec
-    provenance = (
-        results.folder.read_json("provenance.json")
-        if results.folder.exists("provenance.json")
-        else {}
-    )
     counts = {
         status: sum(trial.status == status for trial in results.trials)
         for status in ("finished", "running", "pending", "failed", "stopped")
@@ -54,10 +51,11 @@ def report_document(results: Results) -> dict[str, Any]:
         "total": len(results.trials),
         "notes": notes,
         "sections": [_section(results, where) for where in results.groups()],
+        "wins": _wins(results),
         "comparisons": comparisons,
         "verdicts": verdicts,
         "failures": _failures(results),
-        "provenance": provenance,
+        "provenance": _provenance(results),
     }
 
 
@@ -97,10 +95,10 @@ def _section(results: Results, where: Mapping[str, Any]) -> dict[str, Any]:
     rows, columns, _ = results.layout
     title = ", ".join(f"{name} = {show(value)}" for name, value in where.items())
     section: dict[str, Any] = {"title": title, "tables": [], "pictures": [], "budgets": []}
-    for metric in results.shown_metrics:
-        table = results.table(rows, columns, metric, where)
-        if table.cells:
-            section["tables"].append(_table(table))
+    tables = [results.table(rows, columns, metric, where) for metric in results.shown_metrics]
+    section["tables"] = [_table(table) for table in tables if table.cells]
+    if not columns and len(section["tables"]) > 1:
+        section["tables"] = [_side_by_side(section["tables"])]
     section["evaluation"] = _evaluation(results, rows, where)
     drawable = all(
         len(t["rows"]) <= _MOST_ROWS and len(t["header"]) - t["keys"] <= _MOST_COLUMNS
@@ -119,7 +117,7 @@ def _section(results: Results, where: Mapping[str, Any]) -> dict[str, Any]:
                     **_picture(results.plot_curves(metric, rows, group)),
                 }
             )
-        if section["tables"]:
+        if any(cell.summary.n > 1 for cell in tables[0].cells.values()):
             section["pictures"].append(
                 {
                     "title": f"{metric} over seeds",
@@ -188,12 +186,13 @@ def _sign(results: Results, metric: str) -> str:
 
 def _table(table: Table) -> dict[str, Any]:
     lines = []
+    shown = _show_count if _counts(table) else show_summary
     for row in table.rows:
         cells: list[dict[str, Any]] = []
         for column in table.columns:
             cell = table.cells.get((row, column))
             if cell is None:
-                cells.append({"text": "–", "rank": None, "interval": ""})
+                cells.append(_EMPTY)
                 continue
             s = cell.summary
             interval = (
@@ -201,14 +200,73 @@ def _table(table: Table) -> dict[str, Any]:
                 if s.low is None
                 else f"95% interval {show_number(s.low)} to {show_number(s.high)}"
             )
-            cells.append({"text": show_summary(s), "rank": cell.rank, "interval": interval})
+            cells.append({"text": shown(s), "rank": cell.rank, "interval": interval})
         lines.append({"key": [show(v) for v in row], "cells": cells})
     return {
         "title": table.metric,
         "header": table.header,
         "keys": len(table.row_names),
-        "legend": table.legend + "; hover a cell for its 95% interval",
+        "legend": table.legend,
+        "marked": table.goal is not None,
         "rows": lines,
+    }
+
+
+def _counts(table: Table) -> bool:
+    """Whether a table holds whole numbers that are neither good nor bad, such as sizes."""
+    return table.goal is None and all(_whole(cell.summary) for cell in table.cells.values())
+
+
+def _whole(summary: Summary) -> bool:
+    return summary.mean.is_integer() and not summary.sd
+
+
+def _show_count(summary: Summary) -> str:
+    return f"{summary.mean:.0f} ({summary.n})"
+
+
+def _side_by_side(tables: list[dict[str, Any]]) -> dict[str, Any]:
+    """Tables of one column each as one table, a column for each metric."""
+    lines: dict[tuple[str, ...], list[dict[str, Any]]] = {}
+    for table in tables:
+        for row in table["rows"]:
+            lines.setdefault(tuple(row["key"]), [])
+    for table in tables:
+        cells = {tuple(row["key"]): row["cells"] for row in table["rows"]}
+        for key, line in lines.items():
+            line += cells.get(key, [_EMPTY])
+    keys = tables[0]["keys"]
+    return {
+        "title": "Metrics",
+        "header": tables[0]["header"][:keys]
+        + [name for t in tables for name in t["header"][keys:]],
+        "keys": keys,
+        "legend": tables[0]["legend"],
+        "marked": any(table["marked"] for table in tables),
+        "rows": [{"key": list(key), "cells": line} for key, line in lines.items()],
+    }
+
+
+def _wins(results: Results) -> dict[str, Any] | None:
+    """How often each row leads, where there is more than one group to count over."""
+    rows, _, _ = results.layout
+    metrics = results.shown_metrics[:1]
+    if len(results.groups()) < 2 or not metrics or not results.metric_info(metrics[0])["goal"]:
+        return None
+    wins = results.wins(metrics[0])
+    if not any(count.cells for count in wins.values()):
+        return None
+    return {
+        "metric": metrics[0],
+        "names": rows,
+        "header": ["best", "second", "best or second", "of cells"],
+        "rows": [
+            {
+                "key": [show(value) for value in key],
+                "counts": [count.best, count.second, count.best_or_second, count.cells],
+            }
+            for key, count in wins.items()
+        ],
     }
 
 
@@ -253,19 +311,25 @@ def _verdicts(results: Results) -> dict[str, Any] | None:
         counts[cell.verdict] = counts.get(cell.verdict, 0) + 1
     return {
         "source": reference.source,
-        "metric": reference.metric,
+        "metric": ", ".join(reference.metrics),
         "baseline": _settings(reference.baseline),
         "counts": counts,
-        "rows": [_judged(cell) for cell in judged],
+        "rows": [_judged(cell, with_metric=len(reference.metrics) > 1) for cell in judged],
+        "reasons": [
+            {"where": _settings(entry.where), "reason": entry.reason}
+            for entry in reference.not_comparable
+        ],
     }
 
 
-def _judged(cell: JudgedCell) -> dict[str, Any]:
+def _judged(cell: JudgedCell, with_metric: bool) -> dict[str, Any]:
     direction = {True: "agrees", False: "disagrees", None: "–"}[cell.direction]
+    pair = [s for s in (cell.published, cell.ours) if s is not None]
+    shown = _show_count if all(s.n == 1 and _whole(s) for s in pair) else show_summary
     return {
-        "where": _settings(cell.where),
-        "published": show_summary(cell.published),
-        "ours": "–" if cell.ours is None else show_summary(cell.ours),
+        "where": _settings(cell.where) + (f", {cell.metric}" if with_metric else ""),
+        "published": shown(cell.published),
+        "ours": "–" if cell.ours is None else shown(cell.ours),
         "interval": ""
         if cell.interval is None
         else f"{cell.interval[0]:+.4f} to {cell.interval[1]:+.4f}",
@@ -290,6 +354,53 @@ def _failures(results: Results) -> list[dict[str, Any]]:
             }
         )
     return failures
+
+
+def _provenance(results: Results) -> list[dict[str, str]]:
+    """Where the numbers come from, as names and texts; nothing where the run says nothing."""
+    if not results.folder.exists("provenance.json"):
+        return []
+    last = results.folder.read_json("provenance.json")
+    runs = [*last.get("earlier", []), last]
+    hardware = last["hardware"]
+    packages = [f"{name} {version}" for name, version in last["packages"].items()]
+    facts = {
+        "command": last["command"],
+        "started": last["started"],
+        "wall time": _wall_time(runs),
+        "peak memory": _peak_memory(runs),
+        "seeds": _seeds(results),
+        "commit": last["commit"] or "unknown",
+        "hardware": f"{hardware['processor']}, {hardware['cores']} cores, "
+        f"{hardware['memory_gib']} GiB",
+        "packages": ", ".join([f"Python {last['python']}", *packages]),
+    }
+    return [{"name": name, "text": text} for name, text in facts.items()]
+
+
+def _wall_time(runs: list[Mapping[str, Any]]) -> str:
+    """The time of all runs in the folder; one that was killed, or still runs, says none."""
+    spent = [run["seconds"] for run in runs if "seconds" in run]
+    if not spent:
+        return "unknown"
+    total = show_duration(sum(spent))
+    if len(spent) < len(runs):
+        return f"{total} in {len(spent)} of {len(runs)} runs; the others did not come to an end"
+    return total if len(runs) == 1 else f"{total} in {len(runs)} runs"
+
+
+def _peak_memory(runs: list[Mapping[str, Any]]) -> str:
+    peaks = [run["peak_memory_gib"] for run in runs if "peak_memory_gib" in run]
+    if not peaks:
+        return "unknown"
+    return f"{max(peaks):.2f} GiB (the driver and all processes started by it)"
+
+
+def _seeds(results: Results) -> str:
+    seeds = sorted({trial.seed for trial in results.trials})
+    if len(seeds) > 2 and seeds == list(range(seeds[0], seeds[-1] + 1)):
+        return f"{seeds[0]} to {seeds[-1]}"
+    return ", ".join(map(str, seeds))
 
 
 def _settings(settings: Mapping[str, Any]) -> str:

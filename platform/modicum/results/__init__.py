@@ -26,7 +26,7 @@ from modicum.results.budget import (
 from modicum.results.frame import Collected, TrialInfo, collect, read_parquet, write_parquet
 from modicum.results.reference import JudgedCell, Reference, judge
 from modicum.results.statistics import Difference, Summary, paired_difference, summarise
-from modicum.results.tables import Cell, Key, Table, rank_cells, show
+from modicum.results.tables import Cell, Key, Table, Wins, count_wins, rank_cells, show
 from modicum.spec import ReportSpec
 from modicum.yaml_io import parse_yaml
 
@@ -43,6 +43,7 @@ __all__ = [
     "Results",
     "Summary",
     "Table",
+    "Wins",
     "load_results",
 ]
 
@@ -326,6 +327,23 @@ class Results:
         ]
         return [table for table in made if table.cells]
 
+    def wins(self, metric: str | None = None) -> dict[Key, Wins]:
+        """In how many cells of the report's layout each row is best or second best.
+
+        Cells are the columns of all groups together (`by`).
+
+        Args:
+            metric: The metric; the study's first one if left out.
+
+        Raises:
+            InputError: Unknown metric, or one without a goal.
+        """
+        metric = metric or self._first_metric()
+        self._goal(metric, "a count of wins")
+        rows, columns, _ = self.layout
+        wins = count_wins([self.table(rows, columns, metric, where) for where in self.groups()])
+        return {key: wins[key] for key in self._order(rows) if key in wins}
+
     def compare(
         self,
         first: Mapping[str, Any],
@@ -502,13 +520,14 @@ class Results:
             InputError: There is no reference, or it does not tell our cells apart.
         """
         table = reference if isinstance(reference, Reference) else self.reference(reference)
-        self.metric_info(table.metric)
         names = list(dict.fromkeys(name for trial in self.trials for name in trial.columns))
-        cells = self._by_seed(table.metric, names, None)
-        ours = [
-            (dict(zip(names, key, strict=True)), summarise(list(seeds.values())))
-            for key, seeds in cells.items()
-        ]
+        ours = {
+            metric: [
+                (dict(zip(names, key, strict=True)), summarise(list(seeds.values())))
+                for key, seeds in self._by_seed(metric, names, None).items()
+            ]
+            for metric in table.metrics
+        }
         return judge(table, ours)
 
     # Pictures and pages.
@@ -554,7 +573,14 @@ class Results:
         )
 
     def report(self, path: str | Path) -> str:
-        """Write the report as one self-contained HTML file; returns where it lies."""
+        """Write the report; returns where it lies.
+
+        Args:
+            path: Markdown if it ends in `.md`, else one self-contained HTML file.
+
+        Raises:
+            InputError: The file cannot be written.
+        """
         from modicum.report import write_report
 
         return write_report(self, path)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from modicum.errors import from_validation
 from modicum.experiment import Experiment, settings_of
@@ -27,12 +27,14 @@ class ReferenceCell(_Part):
 
     Attributes:
         where: Settings of the cell.
+        metric: The metric; the reference's if left out.
         mean: Published mean, on the reference's scale.
         sd: Published standard deviation.
         n: Number of runs behind it.
     """
 
     where: dict[str, Any]
+    metric: str | None = None
     mean: float
     sd: float = Field(ge=0)
     n: int = Field(ge=1)
@@ -55,19 +57,37 @@ class Reference(_Part):
 
     Attributes:
         source: Where the numbers stand.
-        metric: The metric that they are compared on.
+        metric: The metric that they are compared on, where a cell names no other.
         scale: What a published number is divided by (100 for percentages).
-        baseline: Settings of the row against which directions are judged.
+        baseline: Settings of the row against which directions are judged; without one no
+            direction is.
         not_comparable: Cells that cannot match, with the reason.
         cells: The numbers.
     """
 
     source: str
-    metric: str
+    metric: str | None = None
     scale: float = Field(default=1.0, gt=0)
-    baseline: dict[str, Any]
+    baseline: dict[str, Any] = Field(default_factory=dict)
     not_comparable: list[NotComparable] = Field(default_factory=list)
     cells: list[ReferenceCell]
+
+    @model_validator(mode="after")
+    def _every_cell_has_a_metric(self) -> Reference:
+        if self.metric is None and any(cell.metric is None for cell in self.cells):
+            raise ValueError("metric: name one here or in every cell")
+        return self
+
+    def metric_of(self, cell: ReferenceCell) -> str:
+        """The metric of a cell."""
+        name = cell.metric or self.metric
+        assert name is not None
+        return name
+
+    @property
+    def metrics(self) -> list[str]:
+        """Every metric that a cell has, in order."""
+        return list(dict.fromkeys(map(self.metric_of, self.cells)))
 
     @classmethod
     def parse(cls, raw: Any, where: str) -> Reference:
@@ -90,7 +110,8 @@ class Reference(_Part):
         """
         reference = cls.parse(read_yaml(path), str(path))
         if experiment is not None:
-            experiment.metric(reference.metric)
+            for metric in reference.metrics:
+                experiment.metric(metric)
             known = settings_of(experiment.Config)
             parts = [c.where for c in reference.cells]
             parts += [c.where for c in reference.not_comparable]
@@ -105,18 +126,21 @@ class JudgedCell:
 
     Attributes:
         where: Settings of the cell.
+        metric: The metric.
         published: The published number on our scale.
         ours: Our summary; None if the cell was not run.
         interval: 95% Welch interval of ours minus published; None where it is undefined.
-        verdict: `matches` when that interval contains 0; else `direction only` when the sign
-            against the baseline agrees; else `differs`. `not comparable` where the reference
-            says that data or features differ.
+        verdict: `matches` when that interval contains 0, or when two single numbers without a
+            spread are equal; else `direction only` when the sign against the baseline agrees;
+            else `differs`. `not comparable` where the reference says that data or features
+            differ.
         direction: Whether the sign against the baseline agrees; None for the baseline itself
             or where it was not run. Judged for cells that are not comparable, too.
         reason: Why a cell is not comparable.
     """
 
     where: Mapping[str, Any]
+    metric: str
     published: Summary
     ours: Summary | None
     interval: tuple[float, float] | None
@@ -125,40 +149,44 @@ class JudgedCell:
     reason: str = ""
 
 
-def judge(
-    reference: Reference, ours: Sequence[tuple[Mapping[str, Any], Summary]]
-) -> list[JudgedCell]:
+Cells = Sequence[tuple[Mapping[str, Any], Summary]]
+
+
+def judge(reference: Reference, ours: Mapping[str, Cells]) -> list[JudgedCell]:
     """Compare every published number with ours.
 
     Args:
         reference: The published table.
-        ours: Our cells: settings and summary. A published cell is compared with the one cell
-            of ours that agrees in all the settings that it names.
+        ours: Our cells by metric: settings and summary. A published cell is compared with the
+            one cell of ours that agrees in all the settings that it names.
 
     Raises:
         InputError: More than one of our cells agrees.
     """
     judged = []
     for cell in reference.cells:
+        metric = reference.metric_of(cell)
+        cells = ours.get(metric, [])
         published = _on_our_scale(cell, reference.scale)
-        mine = _find(ours, cell.where)
+        mine = _find(cells, cell.where)
         reason = next(
             (entry.reason for entry in reference.not_comparable if agrees(cell.where, entry.where)),
             "",
         )
-        if mine is None:
-            judged.append(JudgedCell(cell.where, published, None, None, "not run", None, reason))
-            continue
-        interval = _interval(mine, published)
-        direction = _direction(reference, cell, mine, ours)
-        verdict: Verdict
-        if reason:
-            verdict = "not comparable"
-        elif interval is not None and interval[0] <= 0 <= interval[1]:
-            verdict = "matches"
-        else:
-            verdict = "direction only" if direction else "differs"
-        judged.append(JudgedCell(cell.where, published, mine, interval, verdict, direction, reason))
+        interval = direction = None
+        verdict: Verdict = "not run"
+        if mine is not None:
+            interval = _interval(mine, published)
+            direction = _direction(reference, cell, mine, cells)
+            if reason:
+                verdict = "not comparable"
+            elif _matches(mine, published, interval):
+                verdict = "matches"
+            else:
+                verdict = "direction only" if direction else "differs"
+        judged.append(
+            JudgedCell(cell.where, metric, published, mine, interval, verdict, direction, reason)
+        )
     return judged
 
 
@@ -173,13 +201,20 @@ def _interval(mine: Summary, published: Summary) -> tuple[float, float] | None:
     return welch_interval(mine.mean, mine.sd, mine.n, published.mean, published.sd, published.n)
 
 
+def _matches(mine: Summary, published: Summary, interval: tuple[float, float] | None) -> bool:
+    if interval is not None:
+        return interval[0] <= 0 <= interval[1]
+    return mine.n == published.n == 1 and not published.sd and mine.mean == published.mean
+
+
 def _direction(
-    reference: Reference,
-    cell: ReferenceCell,
-    mine: Summary,
-    ours: Sequence[tuple[Mapping[str, Any], Summary]],
+    reference: Reference, cell: ReferenceCell, mine: Summary, ours: Cells
 ) -> bool | None:
-    base = next((c for c in reference.cells if _is_baseline(c, cell, reference.baseline)), None)
+    if not reference.baseline:
+        return None
+    metric = reference.metric_of(cell)
+    same = [c for c in reference.cells if reference.metric_of(c) == metric]
+    base = next((c for c in same if _is_baseline(c, cell, reference.baseline)), None)
     own = None if base is None else _find(ours, base.where)
     if base is None or base is cell or own is None:
         return None
@@ -198,8 +233,6 @@ def _is_baseline(
     )
 
 
-def _find(
-    ours: Sequence[tuple[Mapping[str, Any], Summary]], where: Mapping[str, Any]
-) -> Summary | None:
+def _find(ours: Cells, where: Mapping[str, Any]) -> Summary | None:
     index = find_cell([settings for settings, _ in ours], where)
     return None if index is None else ours[index][1]

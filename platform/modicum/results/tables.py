@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -62,10 +63,9 @@ class Table:
 
     @property
     def legend(self) -> str:
-        """How to read the cells."""
-        marks = "; best in bold, second best underlined" if self.goal else ""
+        """What columns and cells are; how the best are marked is for who shows them."""
         across = f"columns: {', '.join(self.column_names)}; " if self.column_names else ""
-        return f"{across}mean ± sd (number of seeds){marks}"
+        return f"{across}mean ± sd (number of seeds)"
 
     def _lines(self, decorate: dict[int | None, str]) -> list[list[str]]:
         lines = []
@@ -150,7 +150,8 @@ class Table:
         )
 
     def _repr_markdown_(self) -> str:
-        return f"**{self.title}**, {self.legend}\n\n{self.to_markdown()}"
+        marks = "; best bold, second best in italics" if self.goal else ""
+        return f"**{self.title}**, {self.legend}{marks}\n\n{self.to_markdown()}"
 
     def __str__(self) -> str:
         return self.to_text()
@@ -176,6 +177,45 @@ def rank_cells(
     return cells
 
 
+@dataclass(frozen=True)
+class Wins:
+    """In how many cells of several tables a row leads.
+
+    Attributes:
+        best: Cells in which its mean is the best of the column.
+        second: Cells in which it is the second best.
+        cells: Cells that it has in columns with something to compare.
+    """
+
+    best: int = 0
+    second: int = 0
+    cells: int = 0
+
+    @property
+    def best_or_second(self) -> int:
+        """Cells in which it is the best or the second best."""
+        return self.best + self.second
+
+
+def count_wins(tables: Sequence[Table]) -> dict[Key, Wins]:
+    """How often each row is best and second best, over all columns of all tables.
+
+    Rows with equal means share a rank, and columns with a single cell are left out, as in
+    `rank_cells`.
+    """
+    wins: dict[Key, Wins] = {}
+    for table in tables:
+        filled = Counter(column for _, column in table.cells)
+        for (row, column), cell in table.cells.items():
+            before = wins.get(row, Wins())
+            wins[row] = Wins(
+                best=before.best + (cell.rank == 1),
+                second=before.second + (cell.rank == 2),
+                cells=before.cells + (filled[column] > 1),
+            )
+    return wins
+
+
 def show(value: Any) -> str:
     """A setting's value as a person would write it; `–` where it has no effect."""
     if value is None or value != value:
@@ -192,6 +232,17 @@ def show_number(value: float | None, digits: int = 4) -> str:
     size = abs(value)
     decimals = digits if size < 10 else 2 if size < 1000 else 1
     return f"{value:.{decimals}f}"
+
+
+def show_duration(seconds: float) -> str:
+    """Hours and minutes, minutes and seconds, or seconds (with a decimal if they are few)."""
+    if seconds < 9.95:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes:02d} min"
+    return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
 
 
 def show_summary(summary: Summary) -> str:

@@ -1,0 +1,120 @@
+"""The experiment `weak_data`: attributes of a data set and of its weak labels (table 3.1).
+
+Shapes: N rows, K labeling functions, C classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import modicum as md
+from modicum_algorithms.weak import datasets
+
+if TYPE_CHECKING:
+    import numpy as np
+
+
+class WeakDataConfig(md.Config):
+    """Settings of the experiment."""
+
+    dataset: str = md.setting(
+        datasets.EMBEDDED,
+        description="breast_cancer (embedded), a name under MODICUM_DATA/wrench, or a path to "
+        "a folder in WRENCH's format.",
+        identity=False,
+    )
+
+
+class WeakDataAttributes(md.Experiment[WeakDataConfig]):
+    """Sizes, coverage and conflict of a weakly labeled data set; spends no labels."""
+
+    name = "weak_data"
+    version = "1"
+    budget_unit = "labels"
+    Config = WeakDataConfig
+    metrics: ClassVar[Mapping[str, md.Metric]] = {
+        "classes": md.Metric("Number of classes."),
+        "labeling_functions": md.Metric("Number of labeling functions."),
+        "train/rows": md.Metric("Rows of the training split.", unit="rows"),
+        "valid/rows": md.Metric("Rows of the validation split.", unit="rows"),
+        "test/rows": md.Metric("Rows of the test split.", unit="rows"),
+        "train/coverage": md.Metric("Share of training rows with at least one vote."),
+        "train/votes_per_covered_row": md.Metric(
+            "Mean number of votes of the training rows that have any.", unit="votes"
+        ),
+        "train/conflict": md.Metric("Share of training rows whose votes disagree."),
+        "train/majority_vote_accuracy": md.Metric(
+            "Accuracy of the majority vote on training rows with a vote and a label; a tie "
+            "counts as a fair draw among its classes. Absent where no such row has a label."
+        ),
+    }
+
+    def data_digests(self, config: WeakDataConfig) -> Mapping[str, str]:
+        """Digest of the data set."""
+        return {"dataset": datasets.data_digests(config.dataset, "auto")["dataset"]}
+
+    def run(self, config: WeakDataConfig, trial: md.Trial) -> Iterator[md.Record]:
+        """Count; the one record's budget is 0."""
+        rows = datasets.read_rows(config.dataset)
+        train, classes = rows.splits["train"], len(rows.classes)
+        measured = weak_label_attributes(train.votes_NK, train.labels_N, classes)
+        metrics: dict[str, Any] = {
+            "classes": classes,
+            "labeling_functions": train.votes_NK.shape[1],
+            **{f"{name}/rows": len(split.labels_N) for name, split in rows.splits.items()},
+            "train/coverage": measured.coverage,
+            "train/votes_per_covered_row": measured.votes_per_covered_row,
+            "train/conflict": measured.conflict,
+        }
+        if measured.majority_vote_accuracy is not None:
+            metrics["train/majority_vote_accuracy"] = measured.majority_vote_accuracy
+        yield md.Record(budget=0, metrics=metrics)
+
+
+@dataclass(frozen=True)
+class WeakLabelAttributes:
+    """What describes weak labels.
+
+    Attributes:
+        coverage: Share of rows with at least one vote.
+        votes_per_covered_row: Mean number of votes of those rows; 0 if there is none.
+        conflict: Share of rows whose votes name more than one class.
+        majority_vote_accuracy: Of the majority vote on rows with a vote and a label; a tie
+            counts as a fair draw. None where there is no such row.
+    """
+
+    coverage: float
+    votes_per_covered_row: float
+    conflict: float
+    majority_vote_accuracy: float | None
+
+
+def weak_label_attributes(
+    votes_NK: np.ndarray, labels_N: np.ndarray, classes: int
+) -> WeakLabelAttributes:
+    """Coverage, votes, conflict and majority-vote accuracy of weak labels.
+
+    Args:
+        votes_NK: Votes, -1 is an abstain.
+        labels_N: True classes, -1 where unknown.
+        classes: Number of classes.
+    """
+    import numpy as np
+
+    counts_NC = np.stack([(votes_NK == c).sum(1) for c in range(classes)], axis=1)
+    votes_N = counts_NC.sum(1)
+    covered_N = votes_N > 0
+    scored = np.flatnonzero(covered_N & (labels_N >= 0))
+    accuracy = None
+    if len(scored):
+        winners_NC = counts_NC[scored] == counts_NC[scored].max(1, keepdims=True)
+        won_N = winners_NC[np.arange(len(scored)), labels_N[scored]]
+        accuracy = float((won_N / winners_NC.sum(1)).mean())
+    return WeakLabelAttributes(
+        coverage=float(covered_N.mean()),
+        votes_per_covered_row=float(votes_N[covered_N].mean()) if covered_N.any() else 0.0,
+        conflict=float(((counts_NC > 0).sum(1) > 1).mean()),
+        majority_vote_accuracy=accuracy,
+    )

@@ -1,0 +1,170 @@
+"""Pictures of transition matrices, from a trained and saved model to a file."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_model
+from typer.testing import CliRunner
+
+import modicum as md
+from modicum_algorithms.weak import datasets
+from modicum_algorithms.weak.commands import app, most_voting, of_every_class
+from modicum_algorithms.weak.label_model import PointwiseTransitions, SharedTransitions
+from modicum_algorithms.weak.pictures import transitions_figure
+from modicum_algorithms.weak.saved_transitions import find_model, read_transitions
+
+
+def save(folder, model, method):
+    folder.mkdir()
+    save_model(model, str(folder / "label_model.safetensors"))
+    described = {"config": {"method": method}, "classes": ["no", "yes"]}
+    (folder / "model.json").write_text(json.dumps(described))
+    return read_transitions(folder)
+
+
+@pytest.fixture
+def pointwise():
+    generator = torch.Generator().manual_seed(0)
+    start = torch.rand((3, 4, 2), generator=generator)
+    model = PointwiseTransitions(5, start, [7, 6], generator)
+    with torch.no_grad():  # so that x matters, as after training
+        list(model.network.children())[-1].weight.normal_(generator=generator)
+    return model
+
+
+def test_a_saved_label_network_gives_the_matrices_that_it_gave(tmp_path, pointwise):
+    saved = save(tmp_path / "model", pointwise, "iwld")
+    features = np.random.default_rng(0).normal(size=(6, 5)).astype(np.float32)
+    got = saved.at(features, labeling_functions=4)
+    assert saved.depends_on_x
+    assert got.shape == (6, 3, 4, 2)
+    with torch.no_grad():
+        wanted = pointwise.log_transitions(torch.from_numpy(features)).exp().numpy()
+    assert got == pytest.approx(wanted)
+    assert got.sum(1) == pytest.approx(np.ones((6, 4, 2)))
+    assert np.ptp(got, axis=0).max() > 0.1
+
+
+def test_saved_shared_matrices_are_the_same_at_every_point(tmp_path):
+    """Logits ln 1, ln 3 over two outcomes are 1/4 and 3/4."""
+    logits = torch.tensor([1.0, 3.0]).log()[:, None, None].expand(2, 4, 2)
+    saved = save(tmp_path / "model", SharedTransitions(logits), "iwl")
+    got = saved.at(np.zeros((3, 5), dtype=np.float32), labeling_functions=4)
+    assert not saved.depends_on_x
+    assert got == pytest.approx(np.broadcast_to([[[0.25]], [[0.75]]], (3, 2, 4, 2)))
+
+
+@pytest.mark.parametrize(("width", "functions"), [(4, 4), (5, 5)])
+def test_a_model_of_other_data_is_refused(tmp_path, pointwise, width, functions):
+    """Five features and four functions fit; 24 outputs are no multiple of 5 functions by 2."""
+    saved = save(tmp_path / "model", pointwise, "iwld")
+    with pytest.raises(md.InputError, match="other features or labeling functions"):
+        saved.at(np.zeros((1, width), dtype=np.float32), functions)
+
+
+def test_every_heat_map_shows_its_own_matrix():
+    transitions = np.random.default_rng(0).dirichlet([1, 1, 1], size=(2, 4, 2))
+    transitions = transitions.transpose(0, 3, 1, 2)  # (M, V, K, C)
+    votes = np.array([[0, 1, -1, 0], [-1, -1, 1, 0]])
+    figure = transitions_figure(
+        transitions,
+        classes=["no", "yes"],
+        functions=["a", "b", "c", "d"],
+        points=["first", "second"],
+        votes_MK=votes,
+    )
+    *grid, bar = figure.axes
+    assert bar.get_ylabel() == "p(vote | true class)"
+    for index, axes in enumerate(grid):
+        m, k = divmod(index, 4)
+        (image,) = axes.images
+        assert image.get_array().data == pytest.approx(transitions[m, :, k])
+        assert (image.norm.vmin, image.norm.vmax) == (0, 1)
+        # The outline lies around the row of the outcome: abstain is the third.
+        (outline,) = axes.patches
+        outcome = votes[m, k] if votes[m, k] >= 0 else 2
+        assert outline.get_y() == outcome - 0.5
+    assert [axes.get_title() for axes in grid[:4]] == ["a", "b", "c", "d"]
+    assert [grid[0].get_ylabel(), grid[4].get_ylabel()] == ["first", "second"]
+    assert [text.get_text() for text in grid[0].get_yticklabels()] == ["no", "yes", "abstain"]
+    assert [text.get_text() for text in grid[4].get_xticklabels()] == ["no", "yes"]
+
+
+def test_an_abstain_that_is_no_outcome_is_not_outlined():
+    transitions = np.full((1, 2, 2, 2), 0.5)
+    figure = transitions_figure(
+        transitions, ["no", "yes"], ["a", "b"], ["only"], votes_MK=np.array([[-1, 1]])
+    )
+    assert [len(axes.patches) for axes in figure.axes[:2]] == [0, 1]
+
+
+def test_functions_of_every_class_in_turn():
+    """Function 0 votes class 1 three times, 1 never, 2 class 0 twice, 3 class 1 twice, 4 class 0
+    once: the best of class 0, of class 1, the second of each, and the silent one last.
+    """
+    votes = np.array([[1, -1, 0, 1, -1], [1, -1, 0, 1, -1], [1, -1, -1, -1, 0]])
+    assert most_voting(votes, 5) == [2, 0, 4, 3, 1]
+    assert most_voting(votes, 2) == [2, 0]
+
+
+def test_points_of_every_class_in_turn():
+    """Classes of rows 0 to 4: 1, 1, 0, 1, 0."""
+    split = datasets.Split(np.zeros((5, 1)), np.zeros((5, 1)), np.array([1, 1, 0, 1, 0]))
+    assert of_every_class(split, 9) == [2, 0, 4, 1, 3]
+    assert of_every_class(split, 3) == [2, 0, 4]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A run of which only the second method has transition matrices at every point."""
+    folder = tmp_path_factory.mktemp("pictures") / "run"
+    space = {
+        "method": md.grid("majority_vote", "iwld"),
+        "strong_fraction": 0.1,
+        "hidden_units": 8,
+        "max_iterations": 40,
+        "save_model": True,
+    }
+    study = md.Study("weak", space, seeds=1)
+    study.run(folder, runner="local", quiet=True)
+    return folder
+
+
+def test_the_command_finds_the_models_of_a_run(run, tmp_path):
+    from matplotlib.image import imread
+
+    out = tmp_path / "deep" / "a.png"
+    arguments = ["transitions", str(run), "--out", str(out), "--functions", "3", "--points", "2"]
+    done = CliRunner().invoke(app, arguments, catch_exceptions=False)
+    assert done.exit_code == 0
+    pixels = imread(out)
+    assert min(pixels.shape[:2]) > 300
+    assert np.ptp(pixels[..., :3]) > 0.9
+    # The model of a run is also a model by itself.
+    vector = tmp_path / "a.svg"
+    model = str(find_model(str(run)))
+    CliRunner().invoke(app, ["transitions", model, "--out", str(vector)], catch_exceptions=False)
+    assert vector.read_text().startswith("<?xml")
+
+
+def test_mistakes_are_told_in_one_sentence(run, tmp_path):
+    def call(*arguments):
+        return CliRunner().invoke(app, ["transitions", *arguments], catch_exceptions=False)
+
+    with pytest.raises(md.InputError, match=r"neither a saved model .* nor a run"):
+        call(str(tmp_path))
+    with pytest.raises(md.InputError, match=r"\.png or \.svg"):
+        call(str(run), "--out", "a.pdf")
+    majority = next(
+        path
+        for path in sorted((run / "checkpoints").glob("*/*"))
+        if json.loads((path / "model.json").read_text())["config"]["method"] == "majority_vote"
+    )
+    with pytest.raises(md.InputError, match="majority_vote has no transition matrices"):
+        call(str(majority))
+    study = md.Study("weak", {"method": "iwld", "max_iterations": 10}, seeds=1)
+    study.run(tmp_path / "unsaved", runner="local", quiet=True)
+    with pytest.raises(md.InputError, match="save_model"):
+        call(str(tmp_path / "unsaved"))
