@@ -23,7 +23,7 @@ from modicum_algorithms.weak.losses import strong_log_likelihood, weak_log_likel
 from modicum_algorithms.weak.supervision import ABSTAIN, Supervision
 from modicum_algorithms.weak.two_stage import with_strong_labels
 
-_ROWS_AT_ONCE = 1024  # in passes over the training split, to bound the memory of iWLD's matrices
+_NUMBERS_AT_ONCE = 2**24  # of transitions, in passes over the training split
 
 
 @dataclass(frozen=True)
@@ -110,6 +110,13 @@ def integrated_objective(
     )
 
 
+def _rows_at_once(label_model: SharedTransitions | PointwiseTransitions) -> int:
+    """Rows of a pass over the training split, few where each has large matrices of its own."""
+    if isinstance(label_model, SharedTransitions):
+        return 2**16
+    return max(1, _NUMBERS_AT_ONCE // label_model.shape_VKC.numel())
+
+
 @torch.inference_mode()
 def _denoised(
     model: nn.Module,
@@ -119,7 +126,7 @@ def _denoised(
 ) -> np.ndarray:
     """p(y | x, votes) ∝ p_θ(y|x) Π_k p(ỹ_k|y), and the strong label where there is one."""
     soft = []
-    for rows_B in torch.arange(len(supervision)).split(_ROWS_AT_ONCE):
+    for rows_B in torch.arange(len(supervision)).split(_rows_at_once(label_model)):
         features_BD = supervision.features_ND[rows_B]
         log_votes_BC = label_model(features_BD, votes.rows(rows_B))
         soft.append((model(features_BD).log_softmax(-1) + log_votes_BC).softmax(-1))
@@ -138,7 +145,7 @@ def _transitions(
         mean_VKC = label_model.log_transitions().exp().numpy()
     else:
         total_VKC = torch.zeros(label_model.shape_VKC)
-        for features_BD in supervision.features_ND.split(_ROWS_AT_ONCE):
+        for features_BD in supervision.features_ND.split(_rows_at_once(label_model)):
             total_VKC += label_model.log_transitions(features_BD).exp().sum(0)
         mean_VKC = (total_VKC / len(supervision)).numpy()
     if abstain == "emission":
