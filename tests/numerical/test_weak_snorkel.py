@@ -14,6 +14,7 @@ from modicum_algorithms.weak.snorkel import (
     SnorkelSettings,
     fit_snorkel,
     matching_loss,
+    most_trusting,
 )
 
 
@@ -84,6 +85,14 @@ def test_equals_the_package_with_a_class_balance(package, balance):
     """With all balances different no class may change places, with two equal those two may."""
     votes = synthetic(3, balance=balance)[2]
     assert_like_the_package(package, votes, 3, balance, epochs=300)
+
+
+def test_equals_the_package_where_estimates_are_clamped(package):
+    """Of 60 rows estimates are kept within [0.01, 0.99], of 2,000 within [0.0001, 0.9999]."""
+    votes = synthetic(3, rows=60)[2]
+    votes[:, 2] = np.where(votes[:, 2] == 1, -1, votes[:, 2])
+    assert_like_the_package(package, votes, 3)
+    assert fit_snorkel(votes, 3, SnorkelSettings()).conditionals_KVC.min() == np.float32(0.01)
 
 
 def test_equals_the_package_on_real_votes(package, wrench):
@@ -168,6 +177,25 @@ def test_loss_against_loops_and_finite_differences():
     assert torch.autograd.gradcheck(
         lambda mu: matching_loss(mu, agreement, balance, between), guess
     )
+
+
+@pytest.mark.parametrize("balance", [[0.25] * 4, [0.3, 0.2, 0.3, 0.2], [0.1, 0.2, 0.3, 0.4]])
+def test_most_trusting_order_against_all_orders(balance):
+    """Only classes of equal balance change places: 24, 4 and 1 orders."""
+    balance = np.array(balance, dtype=np.float32)
+    for seed in range(20):
+        conditionals = np.random.default_rng(seed).random((5, 4, 4)).astype(np.float32)
+        orders = [
+            list(order)
+            for order in itertools.permutations(range(4))
+            if (balance[list(order)] == balance).all()
+        ]
+        trust = [
+            sum(conditionals[:, y, column].sum() * balance[y] for y, column in enumerate(order))
+            for order in orders
+        ]
+        wanted = conditionals[:, :, orders[int(np.argmax(trust))]]
+        assert (most_trusting(conditionals, balance) == wanted).all()
 
 
 def test_predictions_against_bayes_rule_by_loops():

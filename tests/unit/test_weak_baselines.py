@@ -221,6 +221,29 @@ def test_denoises_loss_written_out():
         assert loss == pytest.approx(float(written_out(labels)) + 0.2 * distance, rel=1e-5)
 
 
+def test_denoises_labels_follow_the_reliable_function():
+    """Two functions tie on 30 rows; on 10 more only the second votes, so its weight is larger.
+
+    The first labels of the tied rows are drawn, those after a step are the second function's.
+    """
+    votes = np.tile([0, 1], (40, 1))
+    votes[30:, 0] = -1
+    supervision = Supervision(torch.zeros(40, D), votes, np.full(40, -1), 2)
+    settings = DenoiseSettings(c1=0.0, c2=1.0)
+    model, objective = build("denoise", supervision, settings=settings)
+    with torch.no_grad():
+        for parameter in objective.label_model.parameters():
+            parameter.zero_()  # every function has the attention 1/2
+        model[-1].bias += torch.tensor([0.0, 1.0])
+        tied = torch.arange(30)
+        # Features are all alike, so the first loss tells how many of the labels are 0.
+        nought, one = -model(supervision.features_ND[0]).log_softmax(-1)
+        first = objective.loss([torch.arange(40), tied]).item()
+        share = (first - float(one)) / float(nought - one)
+        assert 5 / 40 < share < 25 / 40
+        assert objective.loss([tied, tied]).item() == pytest.approx(float(one))
+
+
 def test_denoises_gradients_stop():
     """The attention learns from its own loss alone, the end model from the other two."""
     supervision = toy()
@@ -293,6 +316,12 @@ def test_soft_labels_of_all_rows(method):
     assert soft[:2] == pytest.approx(1 / C)
     assert (abs(soft[2:] - 1 / C) > 0.01).any(1).mean() > 0.5
     assert objective.transitions is None
+
+
+def test_weasels_class_balance_says_nothing_of_a_row_without_votes():
+    settings = WeaselSettings(class_balance=(0.5, 0.3, 0.2))
+    _, objective = build("weasel", toy(), settings=settings)
+    assert objective.denoised()[:2] == pytest.approx(1 / C)
 
 
 def test_denoises_soft_labels_are_the_weighted_votes():

@@ -150,7 +150,7 @@ def fit_snorkel(
     least = min(0.01, 10.0 ** -np.ceil(np.log10(rows)))
     fitted_KVC = fitted_LC.clamp(least, 1 - least).reshape(functions, classes, classes).numpy()
     return SnorkelLabelModel(
-        conditionals_KVC=_most_trusting(fitted_KVC, balance_C.numpy()),
+        conditionals_KVC=most_trusting(fitted_KVC, balance_C.numpy()),
         class_balance_C=np.asarray(class_balance_C),
         coverage_K=(votes_NK != ABSTAIN).mean(0),
     )
@@ -186,11 +186,18 @@ def _start(rates_L: Tensor, balance_C: Tensor, precision: float) -> Tensor:
     return torch.diag_embed(correct_KC).reshape(-1, classes)
 
 
-def _most_trusting(conditionals_KVC: np.ndarray, balance_C: np.ndarray) -> np.ndarray:
+def most_trusting(conditionals_KVC: np.ndarray, balance_C: np.ndarray) -> np.ndarray:
     """The permutation of the classes under which the functions are most often right.
 
     Classes with the same balance (to three decimals) can change places without a change of the
-    loss.
+    loss. Fits that start as `fit_snorkel` does rarely need it.
+
+    Args:
+        conditionals_KVC: p(ỹ_k = v | y = c).
+        balance_C: p(y = c).
+
+    Returns:
+        The conditionals with their classes in that order.
     """
     joint_VC = conditionals_KVC.sum(0) * balance_C
     permuted_KVC = conditionals_KVC.copy()
