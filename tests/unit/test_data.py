@@ -44,8 +44,10 @@ def write(folder, packed):
 
 @pytest.mark.parametrize("packed", [False, True])
 def test_wrench_folders_plain_and_packed(tmp_path, packed):
-    classes, splits = md.data.read_wrench(write(tmp_path / "set", packed))
-    assert classes == ["good", "bad"]
+    rows = md.data.read_wrench(write(tmp_path / "set", packed))
+    splits = rows.splits
+    assert rows.classes == ("good", "bad")
+    assert rows.labeling_functions == ("0", "1", "2")
     assert splits["train"].votes_NK.tolist() == [[0, -1, 1]] * 6
     assert splits["test"].labels_N.tolist() == [0, 0, 0, 1, 1, 1]
     assert splits["valid"].texts[5] == "poor"
@@ -173,8 +175,8 @@ def test_features_of_a_real_encoder(wrench):
         for path in resources.files(model.__name__).rglob("config.json")
         if (path.parent / "tokenizer.json").exists()
     )
-    _, splits = md.data.read_wrench(wrench / "trec")
-    ours = md.data.encode_texts(splits["test"].texts[:40], str(folder))
+    rows = md.data.read_wrench(wrench / "trec")
+    ours = md.data.encode_texts(rows.splits["test"].texts[:40], str(folder))
     theirs = np.load(wrench / "trec" / "features_minilm.npz")["test"][:40].astype(np.float32)
     cosines = (ours * theirs).sum(1) / np.linalg.norm(ours, axis=1) / np.linalg.norm(theirs, axis=1)
     assert cosines.min() > 0.99

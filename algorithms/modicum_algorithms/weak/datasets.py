@@ -5,19 +5,22 @@ Shapes: N rows, D features, K labeling functions, C classes.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from pathlib import Path
-from zipfile import BadZipFile
 
 import numpy as np
 
 import modicum as md
 from modicum_algorithms.weak import breast_cancer
+from modicum_algorithms.weak.features import SPLITS, features_digest, load_features
 
 EMBEDDED = "breast_cancer"
+HUGGING_FACE = "hf:"
 ABSTAIN = -1
-SPLITS = ("train", "valid", "test")
+
+_LAYOUT = 2  # of the cached arrays: more when their names or meaning change
 
 
 @dataclass(frozen=True)
@@ -43,16 +46,73 @@ class WeakData:
     """A data set.
 
     Attributes:
-        classes: Names of the classes.
+        classes: Names of the C classes.
         train: Its labels are used only where an experiment declares them strong.
         valid: For early stopping.
         test: For the reported numbers.
+        labeling_functions: Names of the K labeling functions; "0", "1", ... if not given.
     """
 
     classes: tuple[str, ...]
     train: Split
     valid: Split
     test: Split
+    labeling_functions: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.labeling_functions:
+            numbered = tuple(str(k) for k in range(self.train.votes_NK.shape[1]))
+            object.__setattr__(self, "labeling_functions", numbered)
+
+
+@dataclass(frozen=True)
+class _Source:
+    """Where a data set comes from.
+
+    Attributes:
+        digest: Digest of its contents.
+        read: Reads and checks it.
+        folder: Where files named beside it lie.
+    """
+
+    digest: Callable[[], str]
+    read: Callable[[], md.data.WeakRows]
+    folder: Path
+
+
+def _find(dataset: str) -> _Source:
+    """The source that a name means.
+
+    Raises:
+        InputError: There is nothing of that name, or nothing that can be read.
+    """
+    if dataset.startswith(HUGGING_FACE):
+        name = dataset.removeprefix(HUGGING_FACE)
+        return _Source(
+            lambda: md.data.huggingface_digest(name),
+            lambda: md.data.read_huggingface(name),
+            md.data.huggingface_folder(name) or Path.cwd(),
+        )
+    if dataset.endswith(md.data.TABLE_SUFFIXES):
+        place = md.data.find_data(dataset, file=True)
+    else:
+        place = md.data.find_data(dataset, under="wrench")
+        if md.data.is_wrench_folder(place):
+            return _Source(
+                lambda: md.data.digest_files(md.data.wrench_files(place)),
+                lambda: md.data.read_wrench(place),
+                place,
+            )
+    files = md.data.table_files(place)
+    if not files:
+        raise md.InputError(
+            f"dataset: {place} has neither label.json (WRENCH's format) nor train, valid and test "
+            f"with one of {', '.join(md.data.TABLE_SUFFIXES)}; what save_to_disk wrote is named "
+            f"{HUGGING_FACE}{place}"
+        )
+    return _Source(
+        lambda: md.data.digest_files(files), lambda: md.data.read_table(place), files[0].parent
+    )
 
 
 def data_digests(dataset: str, features: str) -> dict[str, str]:
@@ -64,16 +124,11 @@ def data_digests(dataset: str, features: str) -> dict[str, str]:
     if dataset == EMBEDDED:
         _require_given(features)
         return {"dataset": _embedded_digest()}
-    folder = md.data.find_data(dataset, under="wrench")
-    digests = {"dataset": md.data.digest_files(md.data.wrench_files(folder))}
-    kind = _feature_kind(folder, features)
-    if kind == "file":
-        digests["features"] = md.data.digest_files([_feature_file(folder, features)])
-    elif kind == "encoder":
-        digests["features"] = md.data.encoder_digest(features)
-    else:
-        digests["features"] = kind
-    return digests
+    source = _find(dataset)
+    return {
+        "dataset": source.digest(),
+        "features": features_digest(features, source.folder),
+    }
 
 
 @cache
@@ -85,8 +140,11 @@ def load(dataset: str, features: str) -> WeakData:
     """A data set with its features.
 
     Args:
-        dataset: `breast_cancer`, a name under `MODICUM_DATA/wrench`, or a path to a folder in
-            WRENCH's format.
+        dataset: `breast_cancer`; a name under `MODICUM_DATA/wrench` or a path to a folder, in
+            WRENCH's format or with a table file for each split; a path to a `.csv`, `.parquet`
+            or `.jsonl` file with a column `split`; or `hf:` and a data set of Hugging Face, by
+            its name on the hub or a folder that `save_to_disk` wrote. The columns of tables
+            are those of `modicum.data.columns`.
         features: `auto` (given features if the rows carry them, else `tfidf`), `tfidf`, a
             `.npz` file with arrays `train`, `valid` and `test` (relative to the folder or
             absolute), or a Hugging Face encoder (name or folder) for mean pooling.
@@ -97,93 +155,64 @@ def load(dataset: str, features: str) -> WeakData:
     return _load(tuple(sorted(data_digests(dataset, features).items())), dataset, features)
 
 
+def read_rows(dataset: str) -> md.data.WeakRows:
+    """A data set's votes, labels and texts or given features, without computing any features.
+
+    Args:
+        dataset: As in `load`.
+
+    Raises:
+        InputError: It cannot be found or read.
+    """
+    if dataset != EMBEDDED:
+        return _find(dataset).read()
+    arrays = breast_cancer.load_arrays()
+    splits = {
+        s: md.data.WeakSplit(
+            arrays[f"{s}_labels"], arrays[f"{s}_votes"], None, arrays[f"{s}_features"]
+        )
+        for s in SPLITS
+    }
+    return md.data.WeakRows(breast_cancer.CLASSES, _embedded_names(), splits)
+
+
+def _embedded_names() -> tuple[str, ...]:
+    return tuple(rule.measurement for rule in breast_cancer.RULES)
+
+
 @lru_cache(maxsize=8)
 def _load(digests: tuple[tuple[str, str], ...], dataset: str, features: str) -> WeakData:
     """Loaded once per process; computed once per machine."""
     if dataset == EMBEDDED:
-        return _assemble(breast_cancer.CLASSES, breast_cancer.load_arrays())
-    folder = md.data.find_data(dataset, under="wrench")
-    key = "weak-" + "-".join(f"{name}-{value}" for name, value in digests)
+        return _assemble(breast_cancer.CLASSES, _embedded_names(), breast_cancer.load_arrays())
+    key = f"weak-{_LAYOUT}-" + "-".join(f"{name}-{value}" for name, value in digests)
     safe = "".join(c if c.isalnum() or c in "-_." else "_" for c in key)
-    arrays = md.data.cached_arrays(safe, lambda: _compute(folder, features))
-    classes = tuple(str(name) for name in arrays["classes"])
-    return _assemble(classes, arrays)
+    arrays = md.data.cached_arrays(safe, lambda: _compute(_find(dataset), features))
+    names = tuple(str(name) for name in arrays["labeling_functions"])
+    return _assemble(tuple(str(name) for name in arrays["classes"]), names, arrays)
 
 
-def _assemble(classes: tuple[str, ...], arrays: dict[str, np.ndarray]) -> WeakData:
-    splits = [
+def _assemble(
+    classes: tuple[str, ...], names: tuple[str, ...], arrays: dict[str, np.ndarray]
+) -> WeakData:
+    train, valid, test = (
         Split(arrays[f"{s}_features"], arrays[f"{s}_votes"], arrays[f"{s}_labels"]) for s in SPLITS
-    ]
-    return WeakData(classes, *splits)
+    )
+    return WeakData(classes, train, valid, test, names)
 
 
-def _compute(folder: Path, features: str) -> dict[str, np.ndarray]:
-    classes, splits = md.data.read_wrench(folder)
-    vectors = _vectors(folder, features, [splits[s].texts for s in SPLITS])
-    arrays = {"classes": np.array(classes)}
-    for index, name in enumerate(SPLITS):
-        split = splits[name]
-        given = split.features_ND if vectors is None else vectors[index]
-        if given is None or len(given) != len(split.labels_N):
-            have = 0 if given is None else len(given)
-            raise md.InputError(
-                f"features: {features!r} has {have} rows for {name}, the data {len(split.labels_N)}"
-            )
-        if not np.isfinite(given).all():
-            raise md.InputError(f"features: {features!r} has values for {name} that are not finite")
-        if name != "train" and (split.labels_N < 0).any():
-            raise md.InputError(f"dataset: {folder}: every row of {name} needs a label")
-        arrays[f"{name}_features"] = np.ascontiguousarray(given, dtype=np.float32)
-        arrays[f"{name}_votes"] = split.votes_NK
-        arrays[f"{name}_labels"] = split.labels_N
+def _compute(source: _Source, features: str) -> dict[str, np.ndarray]:
+    rows = source.read()
+    vectors = load_features(rows, features, source.folder)
+    arrays = {
+        "classes": np.array(rows.classes),
+        "labeling_functions": np.array(rows.labeling_functions),
+    }
+    for name in SPLITS:
+        arrays[f"{name}_features"] = vectors[name]
+        arrays[f"{name}_votes"] = rows.splits[name].votes_NK
+        arrays[f"{name}_labels"] = rows.splits[name].labels_N
     return arrays
-
-
-def _vectors(folder: Path, features: str, texts: list[list[str] | None]) -> list[np.ndarray] | None:
-    """Feature arrays of the three splits; None to take those that the rows carry."""
-    kind = _feature_kind(folder, features)
-    if kind == "file":
-        return _read_features(_feature_file(folder, features))
-    carried = [t for t in texts if t is not None]
-    if features == "auto" and len(carried) < len(SPLITS):
-        return None
-    if len(carried) < len(SPLITS):
-        raise md.InputError(
-            f"features: {features!r} needs texts, but the rows of {folder} carry features; use auto"
-        )
-    if kind == "encoder":
-        return [md.data.encode_texts(group, features) for group in carried]
-    return md.data.tfidf_features(carried[0], carried[1], carried[2])
-
-
-def _feature_kind(folder: Path, features: str) -> str:
-    if features in {"auto", "tfidf"}:
-        return features
-    if features.endswith(".npz"):
-        _feature_file(folder, features)
-        return "file"
-    return "encoder"
-
-
-def _feature_file(folder: Path, features: str) -> Path:
-    path = Path(features).expanduser()
-    path = path if path.is_absolute() else folder / path
-    if not path.is_file():
-        raise md.InputError(f"features: no file {path}")
-    return path
-
-
-def _read_features(path: Path) -> list[np.ndarray]:
-    try:
-        with np.load(path, allow_pickle=False) as arrays:
-            found = [arrays[split].astype(np.float32) for split in SPLITS]
-    except (KeyError, ValueError, TypeError, EOFError, OSError, BadZipFile) as error:
-        raise md.InputError(
-            f"features: {path} must hold arrays train, valid and test ({error})"
-        ) from error
-    if any(array.ndim != 2 or array.shape[1] != found[0].shape[1] for array in found):
-        raise md.InputError(f"features: {path}: arrays must be two-dimensional and equally wide")
-    return found
 
 
 def _require_given(features: str) -> None:

@@ -24,8 +24,10 @@ class WeakLearningConfig(md.Config):
 
     dataset: str = md.setting(
         datasets.EMBEDDED,
-        description="breast_cancer (embedded), a name under MODICUM_DATA/wrench, or a path to "
-        "a folder in WRENCH's format.",
+        description="breast_cancer (embedded); a name under MODICUM_DATA/wrench or a path to a "
+        "folder, in WRENCH's format or with a table for each split; a path to a .csv, .parquet "
+        "or .jsonl file with a column split; or hf: and a Hugging Face data set, by its name on "
+        "the hub or a folder that save_to_disk wrote.",
         identity=False,
     )
     features: str = md.setting(

@@ -1,13 +1,20 @@
-"""Finding, reading and caching data; text features."""
+"""Finding, reading and caching data; text features; one function over many rows."""
 
 from modicum.data.cache import cached_arrays
+from modicum.data.columns import read_columns
 from modicum.data.digest import digest_arrays, digest_files, digest_folder
+from modicum.data.huggingface import huggingface_digest, huggingface_folder, read_huggingface
 from modicum.data.location import cache_folder, data_folder, find_data
+from modicum.data.parallel import map_chunks
+from modicum.data.table import TABLE_SUFFIXES, read_table, table_files
 from modicum.data.text import encode_texts, encoder_digest, tfidf_features
-from modicum.data.wrench import WrenchSplit, read_wrench, wrench_files
+from modicum.data.weak_rows import WeakRows, WeakSplit
+from modicum.data.wrench import is_wrench_folder, read_wrench, wrench_files
 
 __all__ = [
-    "WrenchSplit",
+    "TABLE_SUFFIXES",
+    "WeakRows",
+    "WeakSplit",
     "cache_folder",
     "cached_arrays",
     "data_folder",
@@ -17,7 +24,15 @@ __all__ = [
     "encode_texts",
     "encoder_digest",
     "find_data",
+    "huggingface_digest",
+    "huggingface_folder",
+    "is_wrench_folder",
+    "map_chunks",
+    "read_columns",
+    "read_huggingface",
+    "read_table",
     "read_wrench",
+    "table_files",
     "tfidf_features",
     "wrench_files",
 ]

@@ -26,21 +26,23 @@ def data_folder() -> Path | None:
     return folder
 
 
-def find_data(name: str, under: str = "", field: str = "dataset") -> Path:
-    """A data set's folder: a path as given, or a name under `MODICUM_DATA`.
+def find_data(name: str, under: str = "", field: str = "dataset", *, file: bool = False) -> Path:
+    """A data set's folder or file: a path as given, or a name under `MODICUM_DATA`.
 
     Args:
         name: `./folder`, an absolute path, or a name.
         under: Subfolder of `MODICUM_DATA` in which names are looked up.
         field: Setting to name in an error.
+        file: Look for a file and not a folder.
 
     Raises:
-        InputError: There is no such folder.
+        InputError: There is no such folder or file.
     """
+    what, exists = ("file", Path.is_file) if file else ("folder", Path.is_dir)
     path = Path(name).expanduser()
     if path.is_absolute() or name.startswith("."):
-        if not path.is_dir():
-            raise InputError(f"{field}: no folder at {name!r}")
+        if not exists(path):
+            raise InputError(f"{field}: no {what} at {name!r}")
         return path.absolute()
     root = data_folder()
     if root is None:
@@ -49,8 +51,8 @@ def find_data(name: str, under: str = "", field: str = "dataset") -> Path:
             "set it, or give a path that starts with '/' or './'"
         )
     place = root / under / name
-    if not place.is_dir():
-        available = sorted(p.name for p in (root / under).glob("*") if p.is_dir())
+    if not exists(place):
+        available = sorted(p.name for p in (root / under).glob("*") if exists(p))
         raise InputError(
             f"{field}: no {name!r} under {root / under} (there: {', '.join(available) or 'none'})"
         )

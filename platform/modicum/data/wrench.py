@@ -9,32 +9,15 @@ from __future__ import annotations
 
 import json
 import lzma
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from modicum.data.weak_rows import SPLITS, WeakRows, WeakSplit, check_weak_rows
 from modicum.errors import InputError
 
-SPLITS = ("train", "valid", "test")
-
-
-@dataclass(frozen=True)
-class WrenchSplit:
-    """One split. N rows, K labeling functions.
-
-    Attributes:
-        labels_N: True classes, int64; -1 where the file has none.
-        votes_NK: Votes of the labeling functions, int64; -1 is an abstain.
-        texts: The texts, or None if the rows carry features.
-        features_ND: Given features, float32, or None if the rows carry texts.
-    """
-
-    labels_N: np.ndarray
-    votes_NK: np.ndarray
-    texts: list[str] | None
-    features_ND: np.ndarray | None
+_PACKED = ("", ".xz")
 
 
 def wrench_files(folder: Path) -> list[Path]:
@@ -47,33 +30,35 @@ def wrench_files(folder: Path) -> list[Path]:
 
 
 def _file(folder: Path, stem: str) -> Path:
-    for suffix in (".json", ".json.xz"):
-        if (folder / (stem + suffix)).is_file():
-            return folder / (stem + suffix)
+    for packed in _PACKED:
+        if (folder / f"{stem}.json{packed}").is_file():
+            return folder / f"{stem}.json{packed}"
     raise InputError(f"dataset: {folder} has no {stem}.json or {stem}.json.xz")
 
 
-def read_wrench(folder: Path) -> tuple[list[str], dict[str, WrenchSplit]]:
-    """Read and check a WRENCH folder.
+def is_wrench_folder(folder: Path) -> bool:
+    """Whether a folder has any file of this format."""
+    stems = ("label", *SPLITS)
+    return any((folder / f"{stem}.json{packed}").is_file() for stem in stems for packed in _PACKED)
 
-    Returns:
-        Names of the classes, and the splits `train`, `valid` and `test`.
+
+def read_wrench(folder: Path) -> WeakRows:
+    """Read and check a WRENCH folder.
 
     Raises:
         InputError: A file is missing or broken, a split is empty, votes are ragged or outside
-            the classes, rows carry neither text nor features, or features are not finite.
+            the classes, a label is missing outside the training split, rows carry neither text
+            nor features, or features are not finite.
     """
     names = _load(_file(folder, "label"))
     if not isinstance(names, dict) or sorted(names) != sorted(str(i) for i in range(len(names))):
         raise InputError(f"dataset: {folder}/label.json must map 0, 1, ... to class names")
-    classes = [str(names[str(index)]) for index in range(len(names))]
+    classes = tuple(str(names[str(index)]) for index in range(len(names)))
     if len(classes) < 2:
         raise InputError(f"dataset: {folder}/label.json names {len(classes)} class; two are needed")
     splits = {split: _read_split(_file(folder, split), len(classes)) for split in SPLITS}
-    widths = {split: data.votes_NK.shape[1] for split, data in splits.items()}
-    if len(set(widths.values())) > 1:
-        raise InputError(f"dataset: {folder}: splits differ in labeling functions: {widths}")
-    return classes, splits
+    functions = tuple(str(k) for k in range(splits["train"].votes_NK.shape[1]))
+    return check_weak_rows(WeakRows(classes, functions, splits), str(folder))
 
 
 def _load(path: Path) -> Any:
@@ -84,7 +69,7 @@ def _load(path: Path) -> Any:
         raise InputError(f"dataset: {path} is not readable JSON ({error})") from error
 
 
-def _read_split(path: Path, classes: int) -> WrenchSplit:
+def _read_split(path: Path, classes: int) -> WeakSplit:
     rows = _load(path)
     if not isinstance(rows, dict) or not rows:
         raise InputError(f"dataset: {path} holds no rows")
@@ -96,10 +81,10 @@ def _read_split(path: Path, classes: int) -> WrenchSplit:
     labels = np.array([_label(path, key, row, classes) for key, row in rows.items()])
     carried = [row["data"] for row in listed]
     if all(isinstance(data, dict) and isinstance(data.get("text"), str) for data in carried):
-        return WrenchSplit(labels, votes, [data["text"] for data in carried], None)
+        return WeakSplit(labels, votes, [data["text"] for data in carried], None)
     if all(isinstance(data, dict) and "feature" in data for data in carried):
         features = _features(path, [data["feature"] for data in carried])
-        return WrenchSplit(labels, votes, None, features)
+        return WeakSplit(labels, votes, None, features)
     raise InputError(f"dataset: {path}: every row's data needs a text, or every one a feature")
 
 

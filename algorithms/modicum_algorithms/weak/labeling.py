@@ -1,0 +1,233 @@
+"""Labeling functions: plain Python functions that vote on rows, and how they behave.
+
+Shapes: N rows, K labeling functions, C classes.
+"""
+
+from __future__ import annotations
+
+import numbers
+import pickle
+import traceback
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+import modicum as md
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+ABSTAIN = -1
+UNKNOWN = -1
+
+_NEVER = np.iinfo(np.int64).max  # more than any class number
+
+LabelingFunction = Callable[[Any], int | None]
+
+
+def labeling_function_names(functions: Sequence[LabelingFunction]) -> tuple[str, ...]:
+    """What the functions are called (`__name__`); a name that stands twice is numbered."""
+    seen: Counter[str] = Counter()
+    names = []
+    for function in functions:
+        name = getattr(function, "__name__", type(function).__name__)
+        seen[name] += 1
+        names.append(name if seen[name] == 1 else f"{name} ({seen[name]})")
+    return tuple(names)
+
+
+@dataclass(frozen=True)
+class _Failure:
+    """Why a vote is missing: a sentence for the user, and the exception if there was one."""
+
+    message: str
+    cause: Exception | None = None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _Failure, (self.message, self.cause and _portable(self.cause))
+
+
+def apply_labeling_functions(
+    functions: Sequence[LabelingFunction],
+    rows: Iterable[Any] | pd.DataFrame,
+    *,
+    classes: int | Sequence[str] | None = None,
+    workers: int = 0,
+) -> np.ndarray:
+    """Votes of labeling functions on rows.
+
+    Args:
+        functions: Each takes one row and returns a class number, or -1 or None to abstain.
+            Lambdas and closures are fine.
+        rows: Texts, dicts, or any values that the functions understand; the rows of a pandas
+            DataFrame are given to them as dicts by column name.
+        classes: Number of classes or their names, to check the votes against.
+        workers: Ray tasks at a time (through Ray Data); 0 works in this process, which is
+            faster for small input. The votes are the same.
+
+    Returns:
+        votes_NK, int64, -1 is an abstain; rows and columns in the order given.
+
+    Raises:
+        InputError: There is no function, a function failed (chained from its exception), or a
+            vote is not a class number; the message names the function and the row.
+    """
+    names = labeling_function_names(functions)
+    if not names:
+        raise md.InputError("functions: at least one labeling function is needed")
+    if isinstance(rows, str | bytes):
+        raise md.InputError("rows: expected a list of rows, got a single text")
+    listed = _listed(rows)
+    count = classes if classes is None or isinstance(classes, int) else len(classes)
+
+    def vote(start: int, chunk: list[Any]) -> np.ndarray | _Failure:
+        return _votes(functions, names, start, chunk, count)
+
+    parts: list[np.ndarray] = []
+    for part in md.data.map_chunks(vote, listed, workers):
+        if isinstance(part, _Failure):
+            raise md.InputError(part.message) from part.cause
+        parts.append(part)
+    return np.concatenate(parts)
+
+
+def _listed(rows: Iterable[Any] | pd.DataFrame) -> list[Any]:
+    import pandas as pd
+
+    # Not as Series: those would turn whole numbers beside fractions into fractions.
+    return rows.to_dict("records") if isinstance(rows, pd.DataFrame) else list(rows)
+
+
+def _votes(
+    functions: Sequence[LabelingFunction],
+    names: Sequence[str],
+    start: int,
+    rows: list[Any],
+    classes: int | None,
+) -> np.ndarray | _Failure:
+    """Votes on one chunk; a failure is returned, as Ray would wrap what is raised."""
+    votes_NK = np.full((len(rows), len(functions)), ABSTAIN, dtype=np.int64)
+    for n, row in enumerate(rows):
+        for k, function in enumerate(functions):
+            place = f"functions: {names[k]!r}, row {start + n}"
+            try:
+                vote = function(row)
+            except Exception as error:
+                return _Failure(f"{place}: raised {type(error).__name__}: {error}", error)
+            if vote is None:
+                continue
+            if not _is_vote(vote, classes):
+                top = "0 and up" if classes is None else f"0 to {classes - 1}"
+                return _Failure(
+                    f"{place}: returned {vote!r}; a vote is a class number ({top}), or -1 or "
+                    "None to abstain"
+                )
+            votes_NK[n, k] = vote
+    return votes_NK
+
+
+def _is_vote(vote: Any, classes: int | None) -> bool:
+    """Whole numbers only: a boolean is a condition whose author forgot to say for what."""
+    whole = isinstance(vote, numbers.Integral) and not isinstance(vote, bool)
+    return whole and bool(ABSTAIN <= vote < (_NEVER if classes is None else classes))
+
+
+def _portable(error: Exception) -> Exception:
+    """The exception as it can travel between processes, with its traceback as a note."""
+    portable: Exception = RuntimeError(f"{type(error).__name__}: {error}")
+    # Exceptions with arguments of their own often fail to unpickle.
+    with suppress(Exception):
+        portable = pickle.loads(pickle.dumps(error))
+    portable.add_note("".join(traceback.format_exception(error)))
+    return portable
+
+
+def labeling_function_table(
+    votes_NK: np.ndarray,
+    labels_N: np.ndarray | None = None,
+    names: Sequence[str] | None = None,
+    classes: int | Sequence[str] | None = None,
+) -> pd.DataFrame:
+    """How labeling functions behave, as Snorkel's `LFAnalysis` defines it (Ratner et al. 2017).
+
+    Args:
+        votes_NK: Class numbers, -1 is an abstain.
+        labels_N: True classes, -1 where unknown; those rows are left out of the accuracy.
+        names: Names of the functions; 0, 1, ... if None.
+        classes: Number of classes or their names, to check against; with names, polarity is
+            given by name.
+
+    Returns:
+        One row per labeling function: `polarity` (the classes it ever votes for), `coverage`
+        (share of rows that it votes on), `overlap` (share of rows that it and another function
+        vote on), `conflict` (share of rows on which another function votes otherwise), and with
+        labels `correct`, `incorrect` (votes) and `empirical_accuracy` (of its votes on labelled
+        rows; NaN if there are none).
+
+    Raises:
+        InputError: The arguments do not fit together.
+    """
+    import pandas as pd
+
+    votes_NK = _checked(votes_NK, "votes_NK", 2, classes)
+    rows, functions = votes_NK.shape
+    index = [str(k) for k in range(functions)] if names is None else list(names)
+    if len(index) != functions:
+        raise md.InputError(
+            f"names: {len(index)} names for votes of {functions} labeling functions"
+        )
+    if rows == 0:
+        raise md.InputError("votes_NK: at least one row is needed")
+    voted_NK = votes_NK != ABSTAIN
+    several_N = voted_NK.sum(axis=1) > 1
+    # Where the voters do not all agree, each of them has another one against it.
+    lowest_N = np.where(voted_NK, votes_NK, _NEVER).min(axis=1, initial=_NEVER)
+    highest_N = votes_NK.max(axis=1, initial=ABSTAIN)
+    disagree_N = several_N & (lowest_N != highest_N)
+    columns: dict[str, Any] = {
+        "polarity": [_polarity(votes_N, classes) for votes_N in votes_NK.T],
+        "coverage": voted_NK.mean(axis=0),
+        "overlap": (voted_NK & several_N[:, None]).mean(axis=0),
+        "conflict": (voted_NK & disagree_N[:, None]).mean(axis=0),
+    }
+    if labels_N is not None:
+        labels_N = _checked(labels_N, "labels_N", 1, classes)
+        if len(labels_N) != rows:
+            raise md.InputError(f"labels_N: {len(labels_N)} labels for {rows} rows of votes")
+        judged_NK = voted_NK & (labels_N != UNKNOWN)[:, None]
+        correct_K = (judged_NK & (votes_NK == labels_N[:, None])).sum(axis=0)
+        judged_K = judged_NK.sum(axis=0)
+        columns["correct"] = correct_K
+        columns["incorrect"] = judged_K - correct_K
+        columns["empirical_accuracy"] = np.where(
+            judged_K > 0, correct_K / np.maximum(judged_K, 1), np.nan
+        )
+    return pd.DataFrame(columns, index=pd.Index(index, name="labeling_function"))
+
+
+def _checked(
+    values: np.ndarray, field: str, dimensions: int, classes: int | Sequence[str] | None
+) -> np.ndarray:
+    array = np.asarray(values)
+    if array.ndim != dimensions or array.dtype.kind not in "iu":
+        raise md.InputError(
+            f"{field}: expected whole numbers in {dimensions} dimension(s), got {array.dtype} "
+            f"of shape {array.shape}"
+        )
+    count = classes if classes is None or isinstance(classes, int) else len(classes)
+    wrong = (array < ABSTAIN) | (array >= count if count is not None else False)
+    if wrong.any():
+        top = "0 and up" if count is None else f"0 to {count - 1}"
+        raise md.InputError(f"{field}: {array[wrong][0]} is not a class number ({top}) or -1")
+    return array.astype(np.int64)
+
+
+def _polarity(votes_N: np.ndarray, classes: int | Sequence[str] | None) -> list[Any]:
+    found = [int(vote) for vote in np.unique(votes_N) if vote != ABSTAIN]
+    if classes is None or isinstance(classes, int):
+        return found
+    return [classes[vote] for vote in found]

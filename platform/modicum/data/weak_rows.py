@@ -1,0 +1,89 @@
+"""Rows with votes of labeling functions, as every reader returns them.
+
+Shapes: N rows, D features, K labeling functions, C classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from modicum.errors import InputError
+
+SPLITS = ("train", "valid", "test")
+ABSTAIN = -1
+UNKNOWN = -1
+
+
+@dataclass(frozen=True)
+class WeakSplit:
+    """One split.
+
+    Attributes:
+        labels_N: True classes, int64; -1 where there is none.
+        votes_NK: Votes of the labeling functions, int64; -1 is an abstain.
+        texts: The texts, or None if the rows carry none.
+        features_ND: Given features, float32, or None if the rows carry none.
+    """
+
+    labels_N: np.ndarray
+    votes_NK: np.ndarray
+    texts: list[str] | None
+    features_ND: np.ndarray | None
+
+
+@dataclass(frozen=True)
+class WeakRows:
+    """A data set as it was read, before any features are computed.
+
+    Attributes:
+        classes: Names of the C classes.
+        labeling_functions: Names of the K labeling functions; "0", "1", ... where the format
+            has none.
+        splits: `train`, `valid` and `test`.
+    """
+
+    classes: tuple[str, ...]
+    labeling_functions: tuple[str, ...]
+    splits: Mapping[str, WeakSplit]
+
+
+def check_weak_rows(rows: WeakRows, where: str) -> WeakRows:
+    """What holds for every format.
+
+    Args:
+        rows: What was read; votes and labels lie inside the classes.
+        where: The file or folder, for the message.
+
+    Returns:
+        The same.
+
+    Raises:
+        InputError: Fewer than two classes, an empty split, a label missing outside the
+            training split, splits that differ in their width, or features that are not finite.
+    """
+    if len(rows.classes) < 2:
+        raise InputError(f"dataset: {where} names {len(rows.classes)} class; two are needed")
+    for name, split in rows.splits.items():
+        if len(split.labels_N) == 0:
+            raise InputError(f"dataset: {where}: the split {name} holds no rows")
+        if name != "train" and (split.labels_N == UNKNOWN).any():
+            row = int(np.argmax(split.labels_N == UNKNOWN))
+            raise InputError(
+                f"dataset: {where}: every row of {name} needs a label, row {row} has none"
+            )
+        if split.features_ND is not None and not np.isfinite(split.features_ND).all():
+            raise InputError(f"dataset: {where}: features of {name} must be finite numbers")
+    votes = {name: split.votes_NK.shape[1] for name, split in rows.splits.items()}
+    if len(set(votes.values())) > 1:
+        raise InputError(f"dataset: {where}: splits differ in labeling functions: {votes}")
+    widths = {
+        name: split.features_ND.shape[1]
+        for name, split in rows.splits.items()
+        if split.features_ND is not None
+    }
+    if len(set(widths.values())) > 1:
+        raise InputError(f"dataset: {where}: splits differ in the number of features: {widths}")
+    return rows
