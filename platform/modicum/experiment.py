@@ -11,7 +11,18 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypeVar
+from types import NoneType, UnionType
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    ClassVar,
+    Generic,
+    Literal,
+    TypeVar,
+    Union,
+    get_args,
+    get_origin,
+)
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -292,6 +303,10 @@ def settings_of(model: type[BaseModel], prefix: str = "") -> dict[str, SettingIn
 
 
 def _kind(annotation: Any) -> str:
+    if get_origin(annotation) in {Union, UnionType}:
+        return " | ".join(_kind(choice) for choice in get_args(annotation))
+    if annotation is NoneType:
+        return "None"
     if getattr(annotation, "__origin__", None) is Literal:
         return " | ".join(str(choice) for choice in annotation.__args__)
     if isinstance(annotation, type) and not getattr(annotation, "__args__", ()):

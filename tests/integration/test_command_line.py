@@ -110,6 +110,7 @@ def test_report_list_describe_and_doctor(small):
     described = call("describe", "weak").stdout
     assert "strong_fraction: float (default 0.0, ge 0.0, le 1.0)" in described
     assert "only with method: iwl, iwld" in described
+    assert "weasel_temperature: float | validated (default 1.0)" in described
     assert "test/accuracy: Accuracy on the test split. (more is better)" in described
     doctor = call("doctor", env={"OPENAI_API_KEY": "sk-secret"}).stdout
     assert "sk-secret" not in doctor

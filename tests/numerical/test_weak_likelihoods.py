@@ -159,6 +159,53 @@ def test_an_empty_set_drops_its_term():
         assert torch.isfinite(objective.loss(batches))
 
 
+@pytest.mark.parametrize("depends_on_x", [False, True])
+@pytest.mark.parametrize("abstain", ["emission", "missing"])
+def test_denoised_labels_and_transitions_are_those_of_the_model(depends_on_x, abstain):
+    """The posterior of each row written out; matrices of iWLD averaged over the rows.
+
+    Where abstains are missing, function k votes v with its coverage times the matrix's entry.
+    """
+    rng = np.random.default_rng(0)
+    features = torch.from_numpy(rng.normal(size=(20, 2)).astype(np.float32))
+    votes, labels = rng.integers(-1, C, size=(20, K)), np.full(20, -1)
+    labels[3] = 2
+    model = mlp(2, C, [4], torch.Generator().manual_seed(0))
+    objective = integrated_objective(
+        model,
+        Supervision(features, votes, labels, C),
+        IntegratedSettings(depends_on_x=depends_on_x, abstain=abstain, hidden=[4]),
+        torch.Generator().manual_seed(1),
+    )
+    with torch.no_grad():
+        for parameter in objective.label_model.parameters():
+            parameter += torch.randn(parameter.shape, generator=torch.Generator().manual_seed(2))
+        matrices = (
+            objective.label_model.log_transitions(features)
+            if depends_on_x
+            else objective.label_model.log_transitions().expand(20, -1, -1, -1)
+        ).exp()
+        classes = model(features).softmax(-1)
+    denoised = objective.denoised()
+    for n in range(20):
+        weights = [
+            likelihood_by_loops(
+                classes[n] * torch.eye(C)[c],
+                lambda v, k, y, m=matrices[n]: m[v, k, y],
+                votes[n],
+                abstain,
+            )
+            for c in range(C)
+        ]
+        wanted = np.eye(C)[2] if n == 3 else np.array(weights) / sum(weights)
+        assert denoised[n] == pytest.approx(wanted, abs=1e-5)
+    transitions, mean = objective.transitions(), matrices.mean(0).numpy()
+    assert transitions.shape == (C + 1, K, C)
+    assert transitions.sum(0) == pytest.approx(np.ones((K, C)), abs=1e-5)
+    coverage = 1 if abstain == "emission" else (votes >= 0).mean(0)[:, None]
+    assert transitions[:C] == pytest.approx(mean[:C] * coverage, abs=1e-5)
+
+
 def synthetic(rows, seed=0):
     """Two Gaussian classes and four labeling functions with a known transition matrix.
 

@@ -29,7 +29,10 @@ def test_no_package_file_directly_in_the_source_roots():
     [
         ("import modicum", {"ray", "torch", "pandas", "scipy", "sklearn", "matplotlib", "numpy"}),
         ("import modicum.cli", {"ray", "torch", "pandas", "scipy", "sklearn", "matplotlib"}),
-        ("import modicum_algorithms.weak.experiment", {"ray", "torch", "transformers"}),
+        (
+            "import modicum_algorithms.weak.experiment",
+            {"ray", "torch", "transformers", "sklearn", "pandas"},
+        ),
     ],
 )
 def test_heavy_packages_are_imported_where_they_are_used(statement, heavy):

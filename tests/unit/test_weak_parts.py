@@ -16,7 +16,7 @@ from modicum_algorithms.weak.end_model import Objective, Schedule, fit, mlp
 from modicum_algorithms.weak.estimators import SnorkelClassifier
 from modicum_algorithms.weak.experiment import WeakLearning, WeakLearningConfig
 from modicum_algorithms.weak.label_model import Votes, majority_vote_transitions
-from modicum_algorithms.weak.labeling_functions import describe_votes
+from modicum_algorithms.weak.label_summary import describe_votes
 from modicum_algorithms.weak.majority_vote import majority_vote
 from modicum_algorithms.weak.memory import available_bytes, step_bytes
 from modicum_algorithms.weak.metrics import score

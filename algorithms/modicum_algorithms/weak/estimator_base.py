@@ -28,7 +28,7 @@ import modicum as md
 from modicum_algorithms.weak.class_numbers import class_numbers, distinct, given
 from modicum_algorithms.weak.end_model import Fitted, Objective, Schedule, fit, mlp, predict
 from modicum_algorithms.weak.experiment import WeakLearningConfig
-from modicum_algorithms.weak.labeling_functions import describe_votes
+from modicum_algorithms.weak.label_summary import describe_votes
 from modicum_algorithms.weak.supervision import UNKNOWN, Supervision
 from modicum_algorithms.weak.two_stage import labels_only_objective
 

@@ -24,7 +24,7 @@ import modicum as md
 from modicum_algorithms.weak import estimators
 from modicum_algorithms.weak.end_model import mlp
 from modicum_algorithms.weak.estimator_base import WeakClassifier
-from modicum_algorithms.weak.labeling_functions import LabelModel
+from modicum_algorithms.weak.label_summary import LabelModel
 from modicum_algorithms.weak.metrics import Scores
 
 _ARRAYS = ("transitions", "class_balance", "coverage", "conflict")
