@@ -12,6 +12,7 @@ H states of a latent h.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -31,6 +32,7 @@ from modicum_algorithms.weak.label_model import (
     Votes,
     coverage_transitions,
     majority_vote_transitions,
+    mean_transitions,
     self_transitions,
 )
 from modicum_algorithms.weak.losses import (
@@ -43,7 +45,7 @@ from modicum_algorithms.weak.losses import (
 from modicum_algorithms.weak.supervision import ABSTAIN, Supervision
 from modicum_algorithms.weak.two_stage import with_strong_labels
 
-_ROWS_AT_ONCE = 1024  # in passes over the training split, to bound the memory of iWLD's matrices
+_NUMBERS_AT_ONCE = 2**24  # of transitions, in passes over the training split
 _SELF_ACCURACY = 0.7  # that the end model's own votes start from
 
 
@@ -156,6 +158,10 @@ class JointModel:
         usable[supervision.strong] = False
         return np.flatnonzero(usable)
 
+    def _rows_at_once(self) -> int:
+        """Rows of a pass over the training split, few where each has large matrices."""
+        return max(1, _NUMBERS_AT_ONCE // math.prod(self.label_model.shape_VKCH))
+
     @torch.no_grad()
     def maximise(self) -> None:
         """One step of expectation-maximisation of the label model over S and W."""
@@ -176,7 +182,7 @@ class JointModel:
     def denoised(self) -> np.ndarray:
         """q(y) of every training row, the strong label where there is one, shape (N, C)."""
         soft = []
-        for rows_B in torch.arange(len(self._supervision)).split(_ROWS_AT_ONCE):
+        for rows_B in torch.arange(len(self._supervision)).split(self._rows_at_once()):
             log_classes_BC, _, evidence_BC = self(rows_B)
             soft.append(self.posterior(log_classes_BC, evidence_BC))
         return with_strong_labels(self._supervision, torch.cat(soft).numpy())
@@ -191,12 +197,8 @@ class JointModel:
         functions = self._supervision.votes_NK.shape[1]
         outcomes, _, classes, _ = self.label_model.shape_VKCH
         total_VKC = torch.zeros(outcomes, functions, classes)
-        for features_BD in self._supervision.features_ND.split(_ROWS_AT_ONCE):
-            transitions_BVKCH = self.label_model.log_transitions(features_BD).exp()[
-                :, :, :functions
-            ]
-            states_BH = self.label_model.log_states(features_BD).exp()
-            total_VKC += torch.einsum("bvkch,bh->vkc", transitions_BVKCH, states_BH)
+        for features_BD in self._supervision.features_ND.split(self._rows_at_once()):
+            total_VKC += mean_transitions(self.label_model, features_BD)[:, :, :functions].sum(0)
         mean_VKC = (total_VKC / len(self._supervision)).numpy()
         if self.settings.abstain == "emission":
             return mean_VKC

@@ -258,6 +258,8 @@ class PointwiseTransitions(LabelModel):
         initial_VKCH = _with_states(initial_VKC, states, generator)
         outcomes, functions, classes = initial_VKC.shape
         self.shape_VKCH = (outcomes, functions, classes, states)
+        # Kept with the weights, whose own shapes do not tell.
+        self.register_buffer("sizes_VKCH", torch.tensor(self.shape_VKCH))
         # With one state there is nothing to say of h.
         self._state_outputs = states if states > 1 else 0
         outputs = initial_VKCH.numel() + self._state_outputs
@@ -303,3 +305,10 @@ class PointwiseTransitions(LabelModel):
         if not self._state_outputs:
             return log_transitions_BVKCH, outputs_BO.new_zeros(len(features_BD), 1)
         return log_transitions_BVKCH, outputs_BO[:, matrices:].log_softmax(-1)
+
+
+def mean_transitions(label_model: LabelModel, features_BD: Tensor) -> Tensor:
+    """p(ỹ_k = v | y = c, x) = Σ_h p(h|x) φ_k(v|c, h) at each point, shape (B, V, K, C)."""
+    transitions_BVKCH = label_model.log_transitions(features_BD).exp()
+    states_BH = label_model.log_states(features_BD).exp()
+    return torch.einsum("bvkch,bh->bvkc", transitions_BVKCH, states_BH)

@@ -16,7 +16,12 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 import modicum as md
-from modicum_algorithms.weak.label_model import PointwiseTransitions, SharedTransitions
+from modicum_algorithms.weak.label_model import (
+    LabelModel,
+    PointwiseTransitions,
+    SharedTransitions,
+    mean_transitions,
+)
 
 _METHODS = ("iwl", "iwld")
 
@@ -35,17 +40,12 @@ class SavedTransitions:
     config: dict[str, Any]
     weights: dict[str, Tensor]
 
-    @property
-    def depends_on_x(self) -> bool:
-        """Whether every point has matrices of its own (iWLD)."""
-        return "logits_VKC" not in self.weights
-
     def at(self, features_MD: np.ndarray, labeling_functions: int) -> np.ndarray:
-        """φ_k(v|c) at each point.
+        """φ_k(v|c) at each point, averaged over the states of a latent h.
 
         Args:
             features_MD: Features of the points.
-            labeling_functions: Their number K.
+            labeling_functions: Their number K; votes that the method adds of its own are left out.
 
         Returns:
             Probabilities, shape (M, V, K, C); V is C, or C + 1 with abstain as the last outcome.
@@ -54,32 +54,41 @@ class SavedTransitions:
         Raises:
             InputError: The model was trained on other features or labeling functions.
         """
+        label_model = self._label_model(features_MD.shape[1])
+        _, functions, classes, _ = label_model.shape_VKCH
+        if functions < labeling_functions or classes != len(self.classes):
+            raise self._other_data()
         with torch.inference_mode():
-            if not self.depends_on_x:
-                shared_VKC = SharedTransitions(self.weights["logits_VKC"]).log_transitions().exp()
-                self._require(shared_VKC.shape[1] == labeling_functions)
-                return shared_VKC.expand(len(features_MD), *shared_VKC.shape).numpy()
-            network = self._network(features_MD.shape[1], labeling_functions)
-            return network.log_transitions(torch.from_numpy(features_MD)).exp().numpy()
+            transitions_MVKC = mean_transitions(label_model, torch.from_numpy(features_MD))
+            return transitions_MVKC[:, :, :labeling_functions].numpy()
 
-    def _network(self, inputs: int, labeling_functions: int) -> PointwiseTransitions:
-        # Layers stand in the order of their numbers: network.0.weight, network.2.weight, ...
-        names = [name for name in self.weights if name.endswith(".weight")]
-        names.sort(key=lambda name: int(name.split(".")[1]))
-        *hidden, outputs = [self.weights[name].shape[0] for name in names]
-        columns = labeling_functions * len(self.classes)
-        self._require(self.weights[names[0]].shape[1] == inputs and outputs % columns == 0)
-        shape_VKC = (outputs // columns, labeling_functions, len(self.classes))
-        network = PointwiseTransitions(inputs, torch.zeros(shape_VKC), hidden, torch.Generator())
-        network.load_state_dict(self.weights)
-        return network
-
-    def _require(self, fits: bool) -> None:
-        if not fits:
-            raise md.InputError(
-                "model: it was trained on other features or labeling functions than those of "
-                "the data set at hand"
+    def _label_model(self, inputs: int) -> LabelModel:
+        """The label model as it was trained; its sizes are those of its tensors."""
+        generator = torch.Generator()
+        label_model: LabelModel
+        if "logits_VKCH" in self.weights:
+            *shape_VKC, states = self.weights["logits_VKCH"].shape
+            label_model = SharedTransitions(torch.zeros(shape_VKC), states, generator)
+        else:
+            # Layers stand in the order of their numbers: network.0.weight, network.2.weight, ...
+            names = [name for name in self.weights if name.endswith(".weight")]
+            names.sort(key=lambda name: int(name.split(".")[1]))
+            if self.weights[names[0]].shape[1] != inputs:
+                raise self._other_data()
+            hidden = [self.weights[name].shape[0] for name in names[:-1]]
+            *shape_VKC, states = self.weights["sizes_VKCH"].tolist()
+            label_model = PointwiseTransitions(
+                inputs, torch.zeros(shape_VKC), hidden, states, generator
             )
+        label_model.load_state_dict(self.weights)
+        return label_model
+
+    @staticmethod
+    def _other_data() -> md.InputError:
+        return md.InputError(
+            "model: it was trained on other features or labeling functions than those of the data "
+            "set at hand"
+        )
 
 
 def read_transitions(folder: Path) -> SavedTransitions:
