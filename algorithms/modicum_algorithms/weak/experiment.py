@@ -270,11 +270,18 @@ class WeakLearningConfig(md.Config):
         False, description="Keep the trained model as a checkpoint.", identity=False
     )
 
-    @field_validator("weasel_temperature", "end_model_weight")
+    @field_validator("weasel_temperature")
     @classmethod
     def _positive(cls, value: float | str) -> float | str:
         if not isinstance(value, str) and value <= 0:
             raise ValueError("must be above 0, or validated")
+        return value
+
+    @field_validator("end_model_weight")
+    @classmethod
+    def _not_negative(cls, value: float | str) -> float | str:
+        if not isinstance(value, str) and value < 0:
+            raise ValueError("must be 0 or more, or validated")
         return value
 
     @model_validator(mode="after")
