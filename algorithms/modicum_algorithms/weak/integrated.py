@@ -13,8 +13,10 @@ H states of a latent h.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 import torch
@@ -47,6 +49,22 @@ from modicum_algorithms.weak.two_stage import with_strong_labels
 
 _NUMBERS_AT_ONCE = 2**24  # of transitions, in passes over the training split
 _SELF_ACCURACY = 0.7  # that the end model's own votes start from
+
+
+THESIS: Mapping[str, Any] = MappingProxyType(
+    {
+        "abstain": "emission",
+        "strong_term": "marginal",
+        "vote_weight": 1.0,
+        "abstain_weight": 1.0,
+        "end_model_weight": 1.0,
+        "coverage_vote": False,
+        "self_supervision": False,
+        "transition_prior": "uniform",
+        "label_network_learning_rate": 1e-3,
+    }
+)
+"""Settings of the objective as the thesis has it, for the estimator and the experiment alike."""
 
 
 @dataclass(frozen=True)
@@ -275,7 +293,9 @@ def integrated_objective(
     groups: list[dict[str, object]] = [
         {"params": list(model.parameters()), "lr": settings.learning_rate}
     ]
-    by_gradient = settings.transition_updates == "gradient"
+    # A label network has no closed form to step to.
+    by_gradient = settings.depends_on_x or settings.transition_updates == "gradient"
+    label_model.requires_grad_(by_gradient)
     if by_gradient:
         rate = (
             settings.label_network_learning_rate
