@@ -47,7 +47,7 @@ from modicum_algorithms.weak.losses import (
 from modicum_algorithms.weak.supervision import ABSTAIN, Supervision
 from modicum_algorithms.weak.two_stage import with_strong_labels
 
-_NUMBERS_AT_ONCE = 2**24  # of transitions, in passes over the training split
+_NUMBERS_AT_ONCE = 2**22  # of transitions, in passes over the training split
 _SELF_ACCURACY = 0.7  # that the end model's own votes start from
 
 
@@ -144,11 +144,11 @@ class JointModel:
         """Log p_θ(y|x), log p_θ(y|x) + log p(ỹ|y, x) and the evidence of the votes, (B, C) each."""
         features_BD = self._supervision.features_ND[rows_B]
         log_classes_BC = self.model(features_BD).log_softmax(-1)
-        votes = self._all_votes(rows_B, log_classes_BC)
+        votes = self.all_votes(rows_B, log_classes_BC)
         log_votes_BC, evidence_BC = self.label_model(features_BD, votes)
         return log_classes_BC, log_classes_BC + log_votes_BC, evidence_BC
 
-    def _all_votes(self, rows_B: Tensor, log_classes_BC: Tensor) -> Votes:
+    def all_votes(self, rows_B: Tensor, log_classes_BC: Tensor) -> Votes:
         """Votes of some rows, those of the end model included (section 3.4.2)."""
         votes = self.votes.rows(rows_B)
         if not self.settings.self_supervision:
@@ -186,7 +186,7 @@ class JointModel:
         assert isinstance(self.label_model, SharedTransitions)
         rows_B = torch.from_numpy(np.concatenate([self._supervision.strong, self.weak_rows()]))
         log_classes_BC = self.model(self._supervision.features_ND[rows_B]).log_softmax(-1)
-        votes = self._all_votes(rows_B, log_classes_BC)
+        votes = self.all_votes(rows_B, log_classes_BC)
         expected_BCH, _ = responsibilities(
             self.label_model,
             votes.outcomes_NK,
