@@ -86,6 +86,15 @@ EXTREMES = {
 }
 
 
+def fit_or_refusal(estimator, data):
+    """What a refusal says; nothing of a fit that went well."""
+    try:
+        estimator.fit(data["X"], data["y"], weak_labels=data["votes"])
+    except md.InputError as error:
+        return str(error)
+    return ""
+
+
 @pytest.mark.parametrize("extreme", EXTREMES)
 @pytest.mark.parametrize("method", METHODS)
 def test_every_method_survives_every_extreme(method, extreme):
@@ -100,11 +109,10 @@ def test_every_method_survives_every_extreme(method, extreme):
         with pytest.raises(md.InputError, match="y: LabelsOnlyClassifier needs class labels"):
             estimator.fit(data["X"], data["y"], weak_labels=data["votes"])
         return
-    try:
-        estimator.fit(data["X"], data["y"], weak_labels=data["votes"])
-    except md.InputError as error:
-        assert extreme == "largest features"  # sums of them overflow in some networks
-        assert "or scale X" in str(error)
+    refused = fit_or_refusal(estimator, data)
+    if refused:  # sums of such numbers overflow in some networks
+        assert extreme == "largest features"
+        assert "or scale X" in refused
         return
     probabilities = estimator.predict_proba(data["X"])
     assert probabilities.shape == (len(data["X"]), data["classes"])
