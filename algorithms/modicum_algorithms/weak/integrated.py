@@ -102,6 +102,7 @@ class JointModel:
         model: The end model, from features to logits.
         label_model: The label model.
         votes: Votes of the training split, the coverage vote included.
+        balance_C: The class balance π.
         settings: How.
     """
 
@@ -114,6 +115,10 @@ class JointModel:
     ) -> None:
         classes, votes_NK = supervision.classes, supervision.votes_NK
         self.model, self.settings, self._supervision = model, settings, supervision
+        balance_C = settings.class_balance_C
+        if balance_C is None:
+            balance_C = np.full(classes, 1 / classes)
+        self.balance_C = torch.tensor(balance_C, dtype=torch.float32)
         self.votes = Votes.of(
             votes_NK, classes, settings.abstain, settings.vote_weight, settings.abstain_weight
         )
@@ -159,7 +164,9 @@ class JointModel:
 
     def posterior(self, log_classes_BC: Tensor, evidence_BC: Tensor) -> Tensor:
         """q(y), what the model makes of features and votes together, shape (B, C)."""
-        return tempered_posterior(log_classes_BC, evidence_BC, self.settings.end_model_weight)
+        return tempered_posterior(
+            log_classes_BC, evidence_BC, self.settings.end_model_weight, self.balance_C.log()
+        )
 
     def weak_rows(self) -> np.ndarray:
         """Row numbers of W: those without a strong label whose posterior can teach something.
@@ -191,7 +198,8 @@ class JointModel:
             self.label_model,
             votes.outcomes_NK,
             votes.evidence_NK,
-            self.settings.end_model_weight * log_classes_BC,
+            self.settings.end_model_weight * log_classes_BC
+            + (1 - self.settings.end_model_weight) * self.balance_C.log(),
             torch.from_numpy(self._supervision.labels_N)[rows_B],
         )
         maximise_expectation(self.label_model, votes, expected_BCH, self._pseudo_counts_VKCH)
@@ -257,11 +265,6 @@ def integrated_objective(
     joint = JointModel(model, supervision, settings, generator)
     label_model = joint.label_model
     targets_N = torch.tensor(supervision.labels_N)
-    balance_C = None
-    if settings.lambda_balance > 0:
-        uniform_C = np.full(supervision.classes, 1 / supervision.classes)
-        given_C = settings.class_balance_C
-        balance_C = torch.tensor(uniform_C if given_C is None else given_C).float()
 
     def loss(batches: Sequence[Tensor | None]) -> Tensor:
         strong_B, weak_B = batches
@@ -285,8 +288,8 @@ def integrated_objective(
             posterior_BC = joint.posterior(log_classes_BC[size:], evidence_BC[size:])
             weak = weak_lower_bound(posterior_BC, log_joint_BC[size:])
             objective = objective + settings.lambda_weak * weak
-            if balance_C is not None:
-                divergence = balance_divergence(log_classes_BC[size:], balance_C)
+            if settings.lambda_balance > 0:
+                divergence = balance_divergence(log_classes_BC[size:], joint.balance_C)
                 objective = objective - settings.lambda_balance * divergence
         return -objective  # the negative of equation 3.7
 

@@ -67,20 +67,23 @@ def _at(values_BC: Tensor, labels_B: Tensor) -> Tensor:
 
 
 def tempered_posterior(
-    log_classes_BC: Tensor, evidence_BC: Tensor, end_model_weight: float
+    log_classes_BC: Tensor, evidence_BC: Tensor, end_model_weight: float, log_balance_C: Tensor
 ) -> Tensor:
-    """q(y) ∝ p_θ(y|x)^w Π_k p(ỹ_k|y, x)^{w_k}, without gradient.
+    """q(y) ∝ p_θ(y|x)^w π(y)^{1 − w} Π_k p(ỹ_k|y, x)^{w_k}, without gradient.
 
-    With all powers 1 it is the posterior p(y|x, ỹ). Powers below 1 are the remedy of Miller and
-    Dunson (2019, "Robust Bayesian Inference via Coarsening") where a likelihood is known to be
-    wrong: labeling functions are not independent given y, so their product is too sure of itself.
+    With all powers 1 it is the posterior p(y|x, ỹ); with w = 0 it is what a two-stage method makes
+    of the votes alone. Powers below 1 are the remedy of Miller and Dunson (2019, "Robust Bayesian
+    Inference via Coarsening") where a likelihood is known to be wrong: labeling functions are not
+    independent given y, so their product is too sure of itself.
 
     Args:
         log_classes_BC: log p_θ(y|x).
         evidence_BC: Σ_k w_k log p(ỹ_k|y, x).
         end_model_weight: w.
+        log_balance_C: log π(y).
     """
-    return (end_model_weight * log_classes_BC.detach() + evidence_BC.detach()).softmax(-1)
+    prior_BC = end_model_weight * log_classes_BC.detach() + (1 - end_model_weight) * log_balance_C
+    return (prior_BC + evidence_BC.detach()).softmax(-1)
 
 
 def weak_lower_bound(posterior_BC: Tensor, log_joint_BC: Tensor) -> Tensor:
