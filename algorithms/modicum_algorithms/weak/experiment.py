@@ -10,7 +10,7 @@ from pydantic import field_validator, model_validator
 
 import modicum as md
 from modicum_algorithms.weak import datasets
-from modicum_algorithms.weak.memory import available_bytes, step_bytes
+from modicum_algorithms.weak.memory import require_memory
 
 _JOINT = {"method": ("iwl", "iwld")}
 _TWO_STAGE = {"method": ("majority_vote", "snorkel")}
@@ -343,7 +343,13 @@ class WeakLearning(md.Experiment[WeakLearningConfig]):
                 f"method: {config.method} needs votes, but every labeling function of "
                 f"{config.dataset!r} abstains on all {rows} training rows"
             )
-        _require_memory(config, data)
+        require_memory(
+            config,
+            rows=rows,
+            features=data.train.features_ND.shape[1],
+            classes=len(data.classes),
+            labeling_functions=data.train.votes_NK.shape[1],
+        )
 
     def data_digests(self, config: WeakLearningConfig) -> Mapping[str, str]:
         """Digests of the data set and its features."""
@@ -391,23 +397,3 @@ class WeakLearning(md.Experiment[WeakLearningConfig]):
             checkpoint = trial.scratch / "model"
             save_trained(estimator, checkpoint, data.classes, config=config.model_dump(mode="json"))
         yield md.Record(budget=result.strong_labels, metrics=metrics, checkpoint=checkpoint)
-
-
-def _require_memory(config: WeakLearningConfig, data: datasets.WeakData) -> None:
-    needed = step_bytes(
-        # A step draws from the strong and from the weak rows.
-        rows=min(2 * config.batch_size, len(data.train)),
-        features=data.train.features_ND.shape[1],
-        classes=len(data.classes),
-        labeling_functions=data.train.votes_NK.shape[1],
-        hidden_units=config.hidden_units,
-        hidden_layers=config.hidden_layers,
-        pointwise=config.method == "iwld",
-    )
-    available = available_bytes()
-    if needed > available:
-        raise md.InputError(
-            f"batch_size: one step of {config.method} at {config.batch_size} rows with "
-            f"{config.hidden_units} hidden units needs about {needed / 2**30:.1f} GiB, this "
-            f"machine has {available / 2**30:.1f} GiB free; take a smaller batch or network"
-        )
