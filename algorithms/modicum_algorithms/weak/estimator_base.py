@@ -150,11 +150,23 @@ class WeakClassifier(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[misc]
             generator: Of everything random.
         """
 
-    def candidates(self) -> list[dict[str, Any]]:
-        """Settings to try against each other: all combinations of what `validated` stands for."""
+    def candidates(self, supervision: Supervision) -> list[dict[str, Any]]:
+        """Settings to try against each other: all combinations of what `validated` stands for.
+
+        Where a setting has no effect on what there is to learn from, its first value stands alone.
+        """
         asked = [name for name in self.tries if getattr(self, name) == VALIDATED]
-        values = itertools.product(*(self.tries[name] for name in asked))
+        values = itertools.product(
+            *(
+                self.tries[name] if self.matters(name, supervision) else self.tries[name][:1]
+                for name in asked
+            )
+        )
         return [dict(zip(asked, combination, strict=True)) for combination in values]
+
+    def matters(self, parameter: str, supervision: Supervision) -> bool:
+        """Whether a parameter in `tries` has an effect on what there is to learn from."""
+        return True
 
     def fit(
         self,
@@ -191,7 +203,7 @@ class WeakClassifier(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[misc]
         if supervision.classes == 1:
             schedule = dataclasses.replace(schedule, max_iterations=0)
         seed = self._seed()
-        candidates = self.candidates() if validation is not None else self.candidates()[:1]
+        candidates = self.candidates(supervision)[: None if validation is not None else 1]
         best: _Candidate | None = None
         for chosen in candidates:
             tried = self._train(
@@ -285,9 +297,7 @@ class WeakClassifier(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[misc]
         settings = parameters | {n: getattr(config, setting) for n, setting in fields.items()}
         settings["hidden"] = [settings["hidden_units"]] * settings["hidden_layers"]
         settings["class_balance_C"] = None
-        if settings.get("class_balance") == "validation":
-            if validation is None:
-                raise md.InputError("class_balance: validation needs X_valid and y_valid")
+        if settings.get("class_balance") == "validation" and validation is not None:
             # Methods need every class possible, also one that the validation set lacks.
             counts_C = np.bincount(validation[1], minlength=len(self.classes_)).clip(min=1)
             settings["class_balance_C"] = counts_C / counts_C.sum()

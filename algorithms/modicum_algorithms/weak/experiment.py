@@ -84,9 +84,9 @@ class WeakLearningConfig(md.Config):
         used_by=_TWO_STAGE,
     )
     class_balance: Literal["uniform", "validation"] = md.setting(
-        "uniform",
-        description="p(y) of the label model, or that lambda_balance holds to: uniform, or counted "
-        "on the validation split.",
+        "validation",
+        description="p(y) of the label model: uniform, or counted on the validation split (as "
+        "WRENCH does).",
         used_by={"method": ("snorkel", "weasel", "iwl", "iwld")},
     )
     snorkel_epochs: int = md.setting(
@@ -162,8 +162,11 @@ class WeakLearningConfig(md.Config):
         "printed, whose second part sums over the labels again.",
         used_by=_JOINT,
     )
-    lambda_strong: float = md.setting(
-        1.0, description="Weight of the strong term, equation 3.7.", ge=0.0, used_by=_JOINT
+    lambda_strong: float | Literal["validated"] = md.setting(
+        "validated",
+        description="Weight of the strong term, equation 3.7 (thesis: 1); validated tries 1 and "
+        "0.3 and keeps the better on the validation split.",
+        used_by=_JOINT,
     )
     lambda_weak: float = md.setting(
         1.0, description="Weight of the weak term, equation 3.7.", ge=0.0, used_by=_JOINT
@@ -189,8 +192,9 @@ class WeakLearningConfig(md.Config):
     )
     end_model_weight: float | Literal["validated"] = md.setting(
         "validated",
-        description="Power of the end model's prediction as evidence of the label (thesis: 1); "
-        "validated tries 1 and 0.5 and keeps the better on the validation split.",
+        description="Power w of the end model's prediction as evidence of the label, beside "
+        "class_balance with power 1 - w (thesis: 1); validated tries 1 and 0.5 and keeps the "
+        "better on the validation split.",
         used_by=_JOINT,
     )
     coverage_vote: bool = md.setting(
@@ -277,7 +281,7 @@ class WeakLearningConfig(md.Config):
             raise ValueError("must be above 0, or validated")
         return value
 
-    @field_validator("end_model_weight")
+    @field_validator("end_model_weight", "lambda_strong")
     @classmethod
     def _not_negative(cls, value: float | str) -> float | str:
         if not isinstance(value, str) and value < 0:
