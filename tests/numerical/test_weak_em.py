@@ -167,32 +167,42 @@ def test_pseudo_counts_make_it_maximum_a_posteriori(states):
     model = random_start(votes.size, states)
     values = []
     for _ in range(30):
-        prior = float((counts * model.logits_VKCH.log_softmax(0)).sum())
+        prior = (counts * model.logits_VKCH.log_softmax(0)).sum().item()
         values.append(prior + step(model, votes, log_classes, labels, counts))
     assert np.diff(values).min() > -1e-9
 
 
-def test_a_step_of_the_joint_model_is_one_over_its_rows_with_its_prior():
-    """All rows, labels held to; a prior of `smoothing` counts an outcome, around the start."""
+@pytest.mark.parametrize("power", [1.0, 0.5])
+def test_a_step_of_the_joint_model_is_one_over_its_rows_with_its_prior(power):
+    """All rows, labels held to; a prior of `smoothing` counts an outcome, around the start.
+
+    With powers below 1 responsibilities are those of p(y|x)^w π(y)^(1 − w) Π p(ỹ_k|y)^w.
+    """
     rng = np.random.default_rng(0)
-    votes, truth = rng.integers(-1, C, size=(N, K)), rng.integers(0, C, N)
+    numbers, truth = rng.integers(0, C, size=(N, K)), rng.integers(0, C, N)
+    numbers[:, 1:][rng.random((N, K - 1)) < 0.3] = -1
     labels = np.where(np.arange(N) < 20, truth, -1)
-    data = Supervision(
-        torch.randn(N, 2, generator=torch.Generator().manual_seed(0)), votes, labels, C
-    )
+    features = torch.randn(N, 2, generator=torch.Generator().manual_seed(0))
+    data = Supervision(features, numbers, labels, C)
     model = mlp(2, C, [4], torch.Generator().manual_seed(1))
-    settings = IntegratedSettings(
-        **dict(THESIS) | {"transition_updates": "em", "transition_smoothing": 2.0}
-    )
-    joint = JointModel(model, data, settings, torch.Generator().manual_seed(2))
-    twin = JointModel(model, data, settings, torch.Generator().manual_seed(2)).label_model
+    balance = np.array([0.5, 0.3, 0.2])
+    changes = {"transition_updates": "em", "transition_smoothing": 2.0, "class_balance_C": balance}
+    powers = {"vote_weight": power, "abstain_weight": power, "end_model_weight": power}
+    settings = IntegratedSettings(**dict(THESIS) | changes | powers)
+    joint = JointModel(model, data, settings, torch.Generator())
+    twin = JointModel(model, data, settings, torch.Generator()).label_model
     counts = 2.0 * (C + 1) * twin.logits_VKCH.detach().exp()
+    votes = Votes.of(numbers, C, "emission")
     with torch.no_grad():
-        log_classes = model(data.features_ND).log_softmax(-1)
-    for _ in range(3):
-        joint.maximise()
-        step(twin, Votes.of(votes, C, "emission"), log_classes, torch.from_numpy(labels), counts)
-        assert torch.allclose(joint.label_model.logits_VKCH, twin.logits_VKCH, atol=1e-5)
+        classes = model(features).softmax(-1)
+        log_prior = (classes**power * torch.from_numpy(balance).float() ** (1 - power)).log()
+        for _ in range(3):
+            joint.maximise()
+            expected, _ = responsibilities(
+                twin, votes.outcomes_NK, power * votes.counted_NK, log_prior, torch.tensor(labels)
+            )
+            maximise_expectation(twin, votes, expected, counts)
+            assert torch.allclose(joint.label_model.logits_VKCH, twin.logits_VKCH, atol=1e-5)
     objective = integrated_objective(model, data, settings, torch.Generator())
     assert not any(parameter.requires_grad for parameter in objective.label_model.parameters())
     assert len(objective.groups) == 1

@@ -43,7 +43,9 @@ TEMPERED = SMALL | {
     "coverage_vote": True,
     "self_supervision": True,
     "self_confidence": 0.5,
+    "class_balance_C": np.array([0.5, 0.3, 0.2]),
 }
+UNIFORM = torch.tensor([0.5, 0.5]).log()
 
 
 def generator(seed=0):
@@ -199,7 +201,7 @@ def test_strong_and_weak_terms_by_hand():
     classes = torch.tensor([[0.8, 0.2]], dtype=torch.float64).log()
     evidence = torch.tensor([[0.5, 0.1]], dtype=torch.float64).log()
     joint, label = classes + evidence, torch.tensor([1])
-    posterior = tempered_posterior(classes, evidence, 1.0)
+    posterior = tempered_posterior(classes, evidence, 1.0, UNIFORM)
     assert posterior[0].tolist() == pytest.approx([0.4 / 0.42, 0.02 / 0.42])
     assert float(weak_lower_bound(posterior, joint)) == pytest.approx(math.log(0.42))
     half = torch.full((1, 2), 0.5, dtype=torch.float64)
@@ -211,14 +213,22 @@ def test_strong_and_weak_terms_by_hand():
 
 
 def test_tempered_posterior_by_hand():
-    """p(y|x) = (0.64, 0.36) to the power 1/2 is (0.8, 0.6); times (0.3, 0.4) a tie."""
+    """p(y|x) = (0.64, 0.36) to the power 1/2 is (0.8, 0.6); times (0.3, 0.4) a tie.
+
+    With a class balance of (0.36, 0.64), to the power 1/2, it is (0.6, 0.8) to 1.
+    """
     classes = torch.tensor([[0.64, 0.36]]).log()
     evidence = torch.tensor([[0.3, 0.4]]).log()
-    assert tempered_posterior(classes, evidence, 0.5)[0].tolist() == pytest.approx([0.5, 0.5])
-    # A certain end model has no say at power 0.
+    found = tempered_posterior(classes, evidence, 0.5, UNIFORM)[0].tolist()
+    assert found == pytest.approx([0.5, 0.5])
+    balance = torch.tensor([0.36, 0.64]).log()
+    found = tempered_posterior(classes, evidence, 0.5, balance)[0].tolist()
+    assert found == pytest.approx([0.6 / 1.4, 0.8 / 1.4])
+    # A certain end model has no say at power 0, and the class balance none at power 1.
     certain = torch.tensor([[0.0, -1e30]])
-    found = tempered_posterior(certain, evidence, 0.0)[0].tolist()
+    found = tempered_posterior(certain, evidence, 0.0, UNIFORM)[0].tolist()
     assert found == pytest.approx([3 / 7, 4 / 7])
+    assert tempered_posterior(certain, evidence, 1.0, balance)[0].tolist() == [1, 0]
 
 
 def test_the_exact_posterior_makes_the_bound_tight_in_value_and_gradient():
@@ -369,7 +379,8 @@ def test_tempered_gradients_are_those_of_a_loss_with_its_posterior_held_fixed(de
             total = total - log_joint[data.labels_N[n]] / len(strong)
         elif n in weak:
             evidence = sum(w * term for w, term in zip(powers, terms, strict=True))
-            q = (0.7 * log_classes[n] + evidence).softmax(-1).detach()
+            prior = 0.7 * log_classes[n] + 0.3 * torch.tensor([0.5, 0.3, 0.2]).log()
+            q = (prior + evidence).softmax(-1).detach()
             total = total - (q * (log_joint - q.log())).sum() / len(weak)
     assert 0 < sure < 12
     # With a power below 1 the end model teaches itself nothing where no function votes.

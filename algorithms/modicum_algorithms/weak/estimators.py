@@ -219,6 +219,8 @@ class DenoiseClassifier(WeakClassifier):
 class IntegratedWeakLearner(WeakClassifier):
     """End model and label model trained as one: iWL, and iWLD (thesis chapter 3).
 
+    `IntegratedWeakLearner(**THESIS)`, with `THESIS` from `integrated`, is the thesis's own form.
+
     Attributes:
         depends_on_x: False for one transition matrix per labeling function (iWL), True for a
             network that makes the matrices of each point (iWLD).

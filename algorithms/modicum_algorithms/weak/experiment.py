@@ -20,7 +20,7 @@ _DENOISE = {"method": ("denoise",)}
 
 
 class WeakLearningConfig(md.Config):
-    """Settings of the experiment; defaults are the thesis's (section 3.4.1) where it has one."""
+    """Settings of the experiment; a default that is not the thesis's (section 3.4.1) says so."""
 
     dataset: str = md.setting(
         datasets.EMBEDDED,

@@ -42,6 +42,7 @@ from modicum_algorithms.weak.losses import (
     complete_strong_log_likelihood,
     marginal_strong_log_likelihood,
     tempered_posterior,
+    tempered_prior,
     weak_lower_bound,
 )
 from modicum_algorithms.weak.supervision import ABSTAIN, Supervision
@@ -139,10 +140,11 @@ class JointModel:
             initial.append(coverage_transitions(float(covered.mean()), outcomes, classes))
         if settings.self_supervision:
             initial.append(self_transitions(_SELF_ACCURACY, outcomes, classes))
-        self.label_model = _label_model(torch.cat(initial, 1), supervision, settings, generator)
+        initial_VKC = torch.cat(initial, 1)
+        self.label_model = _label_model(initial_VKC, supervision, settings, generator)
         # A prior worth a few rows, around the transitions that the majority vote starts from.
         self._pseudo_counts_VKCH = (
-            settings.transition_smoothing * outcomes * torch.cat(initial, 1).exp().unsqueeze(-1)
+            settings.transition_smoothing * outcomes * initial_VKC.exp().unsqueeze(-1)
         )
 
     def __call__(self, rows_B: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -198,8 +200,7 @@ class JointModel:
             self.label_model,
             votes.outcomes_NK,
             votes.evidence_NK,
-            self.settings.end_model_weight * log_classes_BC
-            + (1 - self.settings.end_model_weight) * self.balance_C.log(),
+            tempered_prior(log_classes_BC, self.settings.end_model_weight, self.balance_C.log()),
             torch.from_numpy(self._supervision.labels_N)[rows_B],
         )
         maximise_expectation(self.label_model, votes, expected_BCH, self._pseudo_counts_VKCH)
