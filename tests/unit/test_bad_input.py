@@ -183,6 +183,10 @@ DATA = {
         {"valid": rows(data={"feature": [float("nan"), 1.0]})},
         "features must be finite",
     ),
+    "features too large": (
+        {"train": rows(data={"feature": [1e300, 1.0]})},
+        "features must be finite",
+    ),
     "ragged features": (
         {"train": {**rows(1), "9": rows(1, data={"feature": [1.0]})["0"]}},
         "features must be lists of equal length",
@@ -213,16 +217,18 @@ def test_wrong_data(modicum, tmp_path, files, message):
         ({"train": (3, 2), "valid": (3, 2)}, "must hold arrays train, valid and test"),
         ({"train": (3, 2), "valid": (3, 2), "test": (4, 2)}, "has 4 rows for test"),
         ({"train": (3, 2), "valid": (3, 1), "test": (3, 2)}, "equally wide"),
+        ({"train": (3, 2), "valid": (3, 2), "test": np.full((3, 2), 1e300)}, "not finite"),
         (None, "features: no file"),
     ],
 )
 def test_wrong_feature_files(modicum, tmp_path, arrays, message):
     wrench(tmp_path / "set")
     if arrays is not None:
-        np.savez(tmp_path / "set" / "f.npz", **{k: np.zeros(shape) for k, shape in arrays.items()})
+        filled = {k: v if isinstance(v, np.ndarray) else np.zeros(v) for k, v in arrays.items()}
+        np.savez(tmp_path / "set" / "f.npz", **filled)
     (tmp_path / "study.yaml").write_text(space(dataset="./set", features="f.npz"))
     code, error = modicum("run", "study.yaml", "--out", "out")
-    assert code == 2
+    assert (code, len(error.splitlines())) == (2, 1), error
     assert message in error
 
 

@@ -1,6 +1,8 @@
 """Parts of the weak-supervision family against loops, hand counts and scikit-learn."""
 
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pandas as pd
@@ -13,12 +15,17 @@ from sklearn.metrics import accuracy_score, f1_score
 import modicum as md
 from modicum_algorithms.weak import breast_cancer, datasets
 from modicum_algorithms.weak.end_model import Objective, Schedule, fit, mlp
-from modicum_algorithms.weak.estimators import SnorkelClassifier
+from modicum_algorithms.weak.estimators import IntegratedWeakLearner, SnorkelClassifier
 from modicum_algorithms.weak.experiment import WeakLearning, WeakLearningConfig
-from modicum_algorithms.weak.label_model import Votes, majority_vote_transitions
+from modicum_algorithms.weak.label_model import (
+    Votes,
+    coverage_transitions,
+    majority_vote_transitions,
+    self_transitions,
+)
 from modicum_algorithms.weak.label_summary import describe_votes
 from modicum_algorithms.weak.majority_vote import majority_vote
-from modicum_algorithms.weak.memory import available_bytes, step_bytes
+from modicum_algorithms.weak.memory import available_bytes, require_memory, step_bytes
 from modicum_algorithms.weak.metrics import score
 from modicum_algorithms.weak.saved_models import load_model, save_trained
 from modicum_algorithms.weak.supervision import Supervision
@@ -75,10 +82,51 @@ def test_initial_transitions_are_smoothed_counts(abstain):
     0 is 1/3, of vote 2 is 1/2, of an abstain 0; with smoothing 1 the three votes weigh 4/3, 1,
     3/2 and the abstain 1.
     """
-    got = majority_vote_transitions(VOTES, 3, abstain, 1.0).exp()
+    got = majority_vote_transitions(VOTES, 3, abstain, 1.0, "uniform").exp()
     weights = [4 / 3, 1, 3 / 2] + ([1] if abstain == "emission" else [])
     assert got[:, 0, 0].tolist() == pytest.approx([w / sum(weights) for w in weights])
     assert got.sum(0).allclose(torch.ones(3, 3))
+
+
+def test_smoothing_towards_base_rates_is_no_evidence_for_a_class_without_rows():
+    """Ten rows: function 0 votes class 0 in the first, function 1 votes class 0 in all.
+
+    So the majority is class 0 throughout, and function 0 votes 0 once and abstains nine times.
+    Uniform pseudo-counts make that (2, 1, 10)/13 for class 0 and (1, 1, 1)/3 for class 1: the one
+    vote *for* class 0 would be 13/6 to 1 for class 1. Base rates (0.1, 0, 0.9), three counts of
+    them, give (1.3, 0, 11.7)/13 and (0.3, 0, 2.7)/3: alike, so the vote says nothing.
+    """
+    votes = np.array([[0, 0]] + [[-1, 0]] * 9)
+    uniform, base_rate = (
+        majority_vote_transitions(votes, 2, "emission", 1.0, towards).exp()[:, 0]
+        for towards in ("uniform", "base_rate")
+    )
+    assert uniform[:, 0].tolist() == pytest.approx([2 / 13, 1 / 13, 10 / 13])
+    assert uniform[:, 1].tolist() == pytest.approx([1 / 3] * 3)
+    assert float(uniform[0, 1] / uniform[0, 0]) == pytest.approx(13 / 6)
+    for c in range(2):
+        assert base_rate[:, c].tolist() == pytest.approx([0.1, 0, 0.9], abs=1e-4)
+    assert (base_rate > 0).all()
+
+
+def test_a_start_from_no_vote_at_all_knows_nothing():
+    for towards in ("uniform", "base_rate"):
+        start = majority_vote_transitions(np.full((3, 2), -1), 2, "emission", 1.0, towards)
+        assert start.exp().numpy() == pytest.approx(np.full((3, 2, 2), 1 / 3))
+
+
+def test_starts_of_the_added_functions_by_hand():
+    """Coverage 0.8 of three outcomes, whatever the class; a prediction right in 70% of cases."""
+    coverage = coverage_transitions(0.8, 3, 2).exp()
+    assert coverage.shape == (3, 1, 2)
+    for c in range(2):
+        assert coverage[:, 0, c].tolist() == pytest.approx([0.8, 0.2, 0], abs=2e-4)
+    own = self_transitions(0.7, 4, 3).exp()
+    assert own.shape == (4, 1, 3)
+    assert own[:, 0, 1].tolist() == pytest.approx([0.15, 0.7, 0.15, 0], abs=2e-4)
+    for start in (coverage, own):
+        assert start.sum(0).flatten().tolist() == pytest.approx([1.0] * start.shape[2])
+        assert (start > 0).all()
 
 
 def test_votes_as_outcomes():
@@ -309,22 +357,75 @@ def test_learned_transitions_decide_over_counted_ones():
     assert found.accuracy == pytest.approx([0.7])
 
 
+def memory(method, **settings):
+    """Bytes of a step of 2 rows, 3 features, 2 classes and 5 labeling functions."""
+    settings = {"hidden_units": 4, "hidden_layers": 1, "coverage_vote": False} | settings
+    config = WeakLearningConfig(method=method, self_supervision=False, **settings)
+    return step_bytes(config, rows=2, features=3, classes=2, labeling_functions=5)
+
+
 def test_memory_of_a_step_by_hand():
     """2 rows, 3 features, 4 hidden units, 2 classes, 5 labeling functions.
 
-    End model: (3 + 1)·4 + (4 + 1)·2 = 26 weights five times, and 4 + 2 + 2 outputs of 2 rows
-    twice: 130 + 32 = 162 numbers. The label network has 3·5·2 = 30 outputs: 16 + 150 weights five
-    times, 4 + 30 + 30 outputs of 2 rows twice: 830 + 256 = 1086.
+    End model: (3 + 1)·4 + (4 + 1)·2 = 26 weights six times, and 4 + 2 + 2 outputs of 2 rows
+    twice: 156 + 32 = 188 numbers. iWLD with 6 hidden units: 3·5·2 = 30 outputs, 24 + 210 weights
+    six times, 6 + 30 + 30 outputs of 2 rows twice: 1404 + 264 = 1668. With the coverage vote and
+    three states of h there are 3·6·2·3 + 3 = 111 outputs: 24 + 777 weights, 6 + 111 + 111 outputs,
+    4806 + 912 = 5718. Where abstains are missing, 2·5·2 = 20: 24 + 140, 6 + 20 + 20, 984 + 184.
+
+    iWL: 30 entries eight times, and 2 rows of 15 indicators and 3·2 sums twice: 240 + 84 = 324.
+    With three states 90 entries and 3·2·3 sums: 720 + 132 = 852.
     """
-    size = {"rows": 2, "features": 3, "classes": 2, "labeling_functions": 5}
-    network = {"hidden_units": 4, "hidden_layers": 1}
-    assert step_bytes(**size, **network, pointwise=False) == 4 * 162
-    assert step_bytes(**size, **network, pointwise=True) == 4 * (162 + 1086)
+    small = {"label_network_hidden_units": 6, "label_network_hidden_layers": 1}
+    more = {"coverage_vote": True, "latent_states": 3}
+    assert memory("majority_vote") == 4 * 188
+    assert memory("iwld", **small) == 4 * (188 + 1668)
+    assert memory("iwld", **small, **more) == 4 * (188 + 5718)
+    assert memory("iwld", **small, abstain="missing") == 4 * (188 + 984 + 184)
+    assert memory("iwl") == 4 * (188 + 324)
+    assert memory("iwl", latent_states=3) == 4 * (188 + 852)
+
+
+PEAK = """
+import resource, sys
+import numpy as np, psutil
+from modicum_algorithms.weak.estimators import IntegratedWeakLearner
+rng = np.random.default_rng(0)
+X, votes = rng.normal(size=(800, 10)), rng.integers(-1, 6, size=(800, 40))
+small = {"depends_on_x": True, "classes": range(6), "max_iterations": 2, "random_state": 0}
+IntegratedWeakLearner(**small).fit(X[:20], weak_labels=votes[:20, :2])
+before = psutil.Process().memory_info().rss
+IntegratedWeakLearner(
+    **small, batch_size=400, coverage_vote=False, latent_states=8, label_network_hidden_units=4
+).fit(X, weak_labels=votes)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - before)
+"""
+
+
+@pytest.mark.slow
+def test_memory_of_a_step_is_what_a_process_takes():
+    """Of iWLD with 41 functions and 8 states of h, and nothing else large; a third of leeway."""
+    pytest.importorskip("psutil")
+    config = WeakLearningConfig(
+        method="iwld", coverage_vote=False, latent_states=8, label_network_hidden_units=4
+    )
+    wanted = step_bytes(config, rows=400, features=10, classes=6, labeling_functions=40)
+    assert wanted > 80 * 2**20
+    done = subprocess.run([sys.executable, "-c", PEAK], check=True, capture_output=True, text=True)
+    assert int(done.stdout) == pytest.approx(wanted, rel=1 / 3)
 
 
 def test_a_step_that_does_not_fit_into_memory_is_refused_before_it_starts():
     """100,000 units in each of 20 layers are 19·10^10 weights, 3,800 GB with their moments."""
     assert 2**20 < available_bytes() < 2**60
-    config = WeakLearningConfig(method="iwl", hidden_units=100_000, hidden_layers=20)
-    with pytest.raises(md.InputError, match=r"batch_size: one step of iwl at 128 rows .* GiB"):
-        WeakLearning().check(config)
+    large = {"hidden_units": 100_000, "hidden_layers": 20}
+    refusal = r"batch_size: one step of iwl at 128 rows .* GiB"
+    with pytest.raises(md.InputError, match=refusal):
+        WeakLearning().check(WeakLearningConfig(method="iwl", **large))
+    with pytest.raises(md.InputError, match=refusal):
+        IntegratedWeakLearner(**large).fit(np.eye(2), [0, 1], weak_labels=[[0], [-1]])
+    # Nor do 2 million labeling functions of 1,000 classes.
+    config = WeakLearningConfig(method="iwld", latent_states=64)
+    size = {"rows": 256, "features": 10, "classes": 1000, "labeling_functions": 2_000_000}
+    with pytest.raises(md.InputError, match="with 2000000 labeling functions"):
+        require_memory(config, **size)

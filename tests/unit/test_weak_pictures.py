@@ -28,7 +28,7 @@ def save(folder, model, method):
 def pointwise():
     generator = torch.Generator().manual_seed(0)
     start = torch.rand((3, 4, 2), generator=generator)
-    model = PointwiseTransitions(5, start, [7, 6], generator)
+    model = PointwiseTransitions(5, start, [7, 6], 2, generator)
     with torch.no_grad():  # so that x matters, as after training
         list(model.network.children())[-1].weight.normal_(generator=generator)
     return model
@@ -38,11 +38,13 @@ def test_a_saved_label_network_gives_the_matrices_that_it_gave(tmp_path, pointwi
     saved = save(tmp_path / "model", pointwise, "iwld")
     features = np.random.default_rng(0).normal(size=(6, 5)).astype(np.float32)
     got = saved.at(features, labeling_functions=4)
-    assert saved.depends_on_x
     assert got.shape == (6, 3, 4, 2)
     with torch.no_grad():
-        wanted = pointwise.log_transitions(torch.from_numpy(features)).exp().numpy()
-    assert got == pytest.approx(wanted)
+        points = torch.from_numpy(features)
+        matrices = pointwise.log_transitions(points).exp().numpy()
+        states = pointwise.log_states(points).exp().numpy()
+    wanted = sum(matrices[..., h] * states[:, h, None, None, None] for h in range(2))
+    assert got == pytest.approx(wanted, abs=1e-6)
     assert got.sum(1) == pytest.approx(np.ones((6, 4, 2)))
     assert np.ptp(got, axis=0).max() > 0.1
 
@@ -50,15 +52,14 @@ def test_a_saved_label_network_gives_the_matrices_that_it_gave(tmp_path, pointwi
 def test_saved_shared_matrices_are_the_same_at_every_point(tmp_path):
     """Logits ln 1, ln 3 over two outcomes are 1/4 and 3/4."""
     logits = torch.tensor([1.0, 3.0]).log()[:, None, None].expand(2, 4, 2)
-    saved = save(tmp_path / "model", SharedTransitions(logits), "iwl")
+    saved = save(tmp_path / "model", SharedTransitions(logits, 1, torch.Generator()), "iwl")
     got = saved.at(np.zeros((3, 5), dtype=np.float32), labeling_functions=4)
-    assert not saved.depends_on_x
     assert got == pytest.approx(np.broadcast_to([[[0.25]], [[0.75]]], (3, 2, 4, 2)))
 
 
 @pytest.mark.parametrize(("width", "functions"), [(4, 4), (5, 5)])
 def test_a_model_of_other_data_is_refused(tmp_path, pointwise, width, functions):
-    """Five features and four functions fit; 24 outputs are no multiple of 5 functions by 2."""
+    """Five features and four functions fit."""
     saved = save(tmp_path / "model", pointwise, "iwld")
     with pytest.raises(md.InputError, match="other features or labeling functions"):
         saved.at(np.zeros((1, width), dtype=np.float32), functions)

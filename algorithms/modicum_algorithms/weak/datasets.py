@@ -18,7 +18,6 @@ from modicum_algorithms.weak.features import SPLITS, features_digest, load_featu
 
 EMBEDDED = "breast_cancer"
 HUGGING_FACE = "hf:"
-ABSTAIN = -1
 
 _LAYOUT = 2  # of the cached arrays: more when their names or meaning change
 

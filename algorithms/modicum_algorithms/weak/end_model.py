@@ -160,6 +160,7 @@ def fit(
         if getattr(scores, schedule.metric) > getattr(best, schedule.metric):
             best, best_iteration = scores, iteration
             weights = copy.deepcopy(trained.state_dict())
+    trained.zero_grad(set_to_none=True)  # nothing to keep with a trained model
     if best is None:
         return Fitted(None, iteration, iteration)
     trained.load_state_dict(weights)

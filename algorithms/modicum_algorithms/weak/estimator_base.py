@@ -29,6 +29,7 @@ from modicum_algorithms.weak.class_numbers import class_numbers, distinct, given
 from modicum_algorithms.weak.end_model import Fitted, Objective, Schedule, fit, mlp, predict
 from modicum_algorithms.weak.experiment import WeakLearningConfig
 from modicum_algorithms.weak.label_summary import describe_votes
+from modicum_algorithms.weak.memory import require_memory
 from modicum_algorithms.weak.supervision import UNKNOWN, Supervision
 from modicum_algorithms.weak.two_stage import labels_only_objective
 
@@ -149,11 +150,23 @@ class WeakClassifier(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[misc]
             generator: Of everything random.
         """
 
-    def candidates(self) -> list[dict[str, Any]]:
-        """Settings to try against each other: all combinations of what `validated` stands for."""
+    def candidates(self, supervision: Supervision) -> list[dict[str, Any]]:
+        """Settings to try against each other: all combinations of what `validated` stands for.
+
+        Where a setting has no effect on what there is to learn from, its first value stands alone.
+        """
         asked = [name for name in self.tries if getattr(self, name) == VALIDATED]
-        values = itertools.product(*(self.tries[name] for name in asked))
+        values = itertools.product(
+            *(
+                self.tries[name] if self.matters(name, supervision) else self.tries[name][:1]
+                for name in asked
+            )
+        )
         return [dict(zip(asked, combination, strict=True)) for combination in values]
+
+    def matters(self, parameter: str, supervision: Supervision) -> bool:
+        """Whether a parameter in `tries` has an effect on what there is to learn from."""
+        return True
 
     def fit(
         self,
@@ -185,12 +198,12 @@ class WeakClassifier(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[misc]
         X, y = (checked, None) if y is None else checked
         supervision, names = self._supervision(X, y, weak_labels)
         validation = self._validation(X_valid, y_valid)
-        settings = self._settings(validation)
+        settings = self._settings(supervision, validation)
         schedule = pick(Schedule, settings, metric=settings["early_stopping_metric"])
         if supervision.classes == 1:
             schedule = dataclasses.replace(schedule, max_iterations=0)
         seed = self._seed()
-        candidates = self.candidates() if validation is not None else self.candidates()[:1]
+        candidates = self.candidates(supervision)[: None if validation is not None else 1]
         best: _Candidate | None = None
         for chosen in candidates:
             tried = self._train(
@@ -256,7 +269,9 @@ class WeakClassifier(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[misc]
             raise md.InputError("y_valid: every row of the validation set needs a label, got -1")
         return _tensor(X), labels_N
 
-    def _settings(self, validation: tuple[Tensor, np.ndarray] | None) -> dict[str, Any]:
+    def _settings(
+        self, supervision: Supervision, validation: tuple[Tensor, np.ndarray] | None
+    ) -> dict[str, Any]:
         """The parameters, checked by the experiment's limits, and what methods derive from them."""
         parameters = self.get_params(deep=False)
         if parameters["max_iterations"] is None:
@@ -271,12 +286,18 @@ class WeakClassifier(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[misc]
             config = WeakLearningConfig(method=self.method, **given_values)
         except ValidationError as error:
             raise _as_input_error(error, fields) from error
+        rows, features = supervision.features_ND.shape
+        require_memory(
+            config,
+            rows=rows,
+            features=features,
+            classes=supervision.classes,
+            labeling_functions=supervision.votes_NK.shape[1],
+        )
         settings = parameters | {n: getattr(config, setting) for n, setting in fields.items()}
         settings["hidden"] = [settings["hidden_units"]] * settings["hidden_layers"]
         settings["class_balance_C"] = None
-        if settings.get("class_balance") == "validation":
-            if validation is None:
-                raise md.InputError("class_balance: validation needs X_valid and y_valid")
+        if settings.get("class_balance") == "validation" and validation is not None:
             # Methods need every class possible, also one that the validation set lacks.
             counts_C = np.bincount(validation[1], minlength=len(self.classes_)).clip(min=1)
             settings["class_balance_C"] = counts_C / counts_C.sum()

@@ -12,6 +12,8 @@ from modicum_algorithms.weak.label_model import SharedTransitions, Votes
 from modicum_algorithms.weak.losses import shared_log_votes
 from modicum_algorithms.weak.supervision import UNKNOWN
 
+_LEAST_COUNT = 1e-30
+
 
 def responsibilities(
     label_model: SharedTransitions,
@@ -75,6 +77,7 @@ def maximise_expectation(
         ]
     )
     counts_VKCH = counts_VKL.unflatten(2, sizes_CH) + pseudo_counts_VKCH
-    # An outcome without any count keeps a probability that its logarithm can hold.
-    label_model.logits_VKCH.copy_(counts_VKCH.clamp(min=1e-30).log().log_softmax(0))
-    label_model.state_logits_H.copy_(responsibilities_NCH.sum((0, 1)).log().log_softmax(0))
+    counts_H = responsibilities_NCH.sum((0, 1))
+    # What has no count at all keeps a probability that its logarithm can hold.
+    label_model.logits_VKCH.copy_(counts_VKCH.clamp(min=_LEAST_COUNT).log().log_softmax(0))
+    label_model.state_logits_H.copy_(counts_H.clamp(min=_LEAST_COUNT).log().log_softmax(0))

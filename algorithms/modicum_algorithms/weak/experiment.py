@@ -10,7 +10,7 @@ from pydantic import field_validator, model_validator
 
 import modicum as md
 from modicum_algorithms.weak import datasets
-from modicum_algorithms.weak.memory import available_bytes, step_bytes
+from modicum_algorithms.weak.memory import require_memory
 
 _JOINT = {"method": ("iwl", "iwld")}
 _TWO_STAGE = {"method": ("majority_vote", "snorkel")}
@@ -20,7 +20,7 @@ _DENOISE = {"method": ("denoise",)}
 
 
 class WeakLearningConfig(md.Config):
-    """Settings of the experiment; defaults are the thesis's (section 3.4.1) where it has one."""
+    """Settings of the experiment; a default that is not the thesis's (section 3.4.1) says so."""
 
     dataset: str = md.setting(
         datasets.EMBEDDED,
@@ -84,9 +84,9 @@ class WeakLearningConfig(md.Config):
         used_by=_TWO_STAGE,
     )
     class_balance: Literal["uniform", "validation"] = md.setting(
-        "uniform",
-        description="p(y) of the label model, or that lambda_balance holds to: uniform, or counted "
-        "on the validation split.",
+        "validation",
+        description="p(y) of the label model: uniform, or counted on the validation split (as "
+        "WRENCH does).",
         used_by={"method": ("snorkel", "weasel", "iwl", "iwld")},
     )
     snorkel_epochs: int = md.setting(
@@ -162,8 +162,11 @@ class WeakLearningConfig(md.Config):
         "printed, whose second part sums over the labels again.",
         used_by=_JOINT,
     )
-    lambda_strong: float = md.setting(
-        1.0, description="Weight of the strong term, equation 3.7.", ge=0.0, used_by=_JOINT
+    lambda_strong: float | Literal["validated"] = md.setting(
+        "validated",
+        description="Weight of the strong term, equation 3.7 (thesis: 1); validated tries 1 and "
+        "0.3 and keeps the better on the validation split.",
+        used_by=_JOINT,
     )
     lambda_weak: float = md.setting(
         1.0, description="Weight of the weak term, equation 3.7.", ge=0.0, used_by=_JOINT
@@ -189,8 +192,9 @@ class WeakLearningConfig(md.Config):
     )
     end_model_weight: float | Literal["validated"] = md.setting(
         "validated",
-        description="Power of the end model's prediction as evidence of the label (thesis: 1); "
-        "validated tries 1 and 0.5 and keeps the better on the validation split.",
+        description="Power w of the end model's prediction as evidence of the label, beside "
+        "class_balance with power 1 - w (thesis: 1); validated tries 1 and 0.5 and keeps the "
+        "better on the validation split.",
         used_by=_JOINT,
     )
     coverage_vote: bool = md.setting(
@@ -270,11 +274,18 @@ class WeakLearningConfig(md.Config):
         False, description="Keep the trained model as a checkpoint.", identity=False
     )
 
-    @field_validator("weasel_temperature", "end_model_weight")
+    @field_validator("weasel_temperature")
     @classmethod
     def _positive(cls, value: float | str) -> float | str:
         if not isinstance(value, str) and value <= 0:
             raise ValueError("must be above 0, or validated")
+        return value
+
+    @field_validator("end_model_weight", "lambda_strong")
+    @classmethod
+    def _not_negative(cls, value: float | str) -> float | str:
+        if not isinstance(value, str) and value < 0:
+            raise ValueError("must be 0 or more, or validated")
         return value
 
     @model_validator(mode="after")
@@ -336,7 +347,13 @@ class WeakLearning(md.Experiment[WeakLearningConfig]):
                 f"method: {config.method} needs votes, but every labeling function of "
                 f"{config.dataset!r} abstains on all {rows} training rows"
             )
-        _require_memory(config, data)
+        require_memory(
+            config,
+            rows=rows,
+            features=data.train.features_ND.shape[1],
+            classes=len(data.classes),
+            labeling_functions=data.train.votes_NK.shape[1],
+        )
 
     def data_digests(self, config: WeakLearningConfig) -> Mapping[str, str]:
         """Digests of the data set and its features."""
@@ -384,23 +401,3 @@ class WeakLearning(md.Experiment[WeakLearningConfig]):
             checkpoint = trial.scratch / "model"
             save_trained(estimator, checkpoint, data.classes, config=config.model_dump(mode="json"))
         yield md.Record(budget=result.strong_labels, metrics=metrics, checkpoint=checkpoint)
-
-
-def _require_memory(config: WeakLearningConfig, data: datasets.WeakData) -> None:
-    needed = step_bytes(
-        # A step draws from the strong and from the weak rows.
-        rows=min(2 * config.batch_size, len(data.train)),
-        features=data.train.features_ND.shape[1],
-        classes=len(data.classes),
-        labeling_functions=data.train.votes_NK.shape[1],
-        hidden_units=config.hidden_units,
-        hidden_layers=config.hidden_layers,
-        pointwise=config.method == "iwld",
-    )
-    available = available_bytes()
-    if needed > available:
-        raise md.InputError(
-            f"batch_size: one step of {config.method} at {config.batch_size} rows with "
-            f"{config.hidden_units} hidden units needs about {needed / 2**30:.1f} GiB, this "
-            f"machine has {available / 2**30:.1f} GiB free; take a smaller batch or network"
-        )

@@ -88,7 +88,8 @@ def _file(features: str, folder: Path) -> Path:
 
 def _read(path: Path) -> list[np.ndarray]:
     try:
-        with np.load(path, allow_pickle=False) as arrays:
+        # Values too large for float32 become infinite, and are refused as such.
+        with np.load(path, allow_pickle=False) as arrays, np.errstate(over="ignore"):
             found = [arrays[split].astype(np.float32) for split in SPLITS]
     except (KeyError, ValueError, TypeError, EOFError, OSError, BadZipFile) as error:
         raise md.InputError(

@@ -13,8 +13,10 @@ H states of a latent h.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 import torch
@@ -40,13 +42,30 @@ from modicum_algorithms.weak.losses import (
     complete_strong_log_likelihood,
     marginal_strong_log_likelihood,
     tempered_posterior,
+    tempered_prior,
     weak_lower_bound,
 )
 from modicum_algorithms.weak.supervision import ABSTAIN, Supervision
 from modicum_algorithms.weak.two_stage import with_strong_labels
 
-_NUMBERS_AT_ONCE = 2**24  # of transitions, in passes over the training split
+_NUMBERS_AT_ONCE = 2**22  # of transitions, in passes over the training split
 _SELF_ACCURACY = 0.7  # that the end model's own votes start from
+
+
+THESIS: Mapping[str, Any] = MappingProxyType(
+    {
+        "abstain": "emission",
+        "strong_term": "marginal",
+        "vote_weight": 1.0,
+        "abstain_weight": 1.0,
+        "end_model_weight": 1.0,
+        "coverage_vote": False,
+        "self_supervision": False,
+        "transition_prior": "uniform",
+        "label_network_learning_rate": 1e-3,
+    }
+)
+"""Settings of the objective as the thesis has it, for the estimator and the experiment alike."""
 
 
 @dataclass(frozen=True)
@@ -121,21 +140,22 @@ class JointModel:
             initial.append(coverage_transitions(float(covered.mean()), outcomes, classes))
         if settings.self_supervision:
             initial.append(self_transitions(_SELF_ACCURACY, outcomes, classes))
-        self.label_model = _label_model(torch.cat(initial, 1), supervision, settings, generator)
+        initial_VKC = torch.cat(initial, 1)
+        self.label_model = _label_model(initial_VKC, supervision, settings, generator)
         # A prior worth a few rows, around the transitions that the majority vote starts from.
         self._pseudo_counts_VKCH = (
-            settings.transition_smoothing * outcomes * torch.cat(initial, 1).exp().unsqueeze(-1)
+            settings.transition_smoothing * outcomes * initial_VKC.exp().unsqueeze(-1)
         )
 
     def __call__(self, rows_B: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Log p_θ(y|x), log p_θ(y|x) + log p(ỹ|y, x) and the evidence of the votes, (B, C) each."""
         features_BD = self._supervision.features_ND[rows_B]
         log_classes_BC = self.model(features_BD).log_softmax(-1)
-        votes = self._all_votes(rows_B, log_classes_BC)
+        votes = self.all_votes(rows_B, log_classes_BC)
         log_votes_BC, evidence_BC = self.label_model(features_BD, votes)
         return log_classes_BC, log_classes_BC + log_votes_BC, evidence_BC
 
-    def _all_votes(self, rows_B: Tensor, log_classes_BC: Tensor) -> Votes:
+    def all_votes(self, rows_B: Tensor, log_classes_BC: Tensor) -> Votes:
         """Votes of some rows, those of the end model included (section 3.4.2)."""
         votes = self.votes.rows(rows_B)
         if not self.settings.self_supervision:
@@ -175,13 +195,12 @@ class JointModel:
         assert isinstance(self.label_model, SharedTransitions)
         rows_B = torch.from_numpy(np.concatenate([self._supervision.strong, self.weak_rows()]))
         log_classes_BC = self.model(self._supervision.features_ND[rows_B]).log_softmax(-1)
-        votes = self._all_votes(rows_B, log_classes_BC)
+        votes = self.all_votes(rows_B, log_classes_BC)
         expected_BCH, _ = responsibilities(
             self.label_model,
             votes.outcomes_NK,
             votes.evidence_NK,
-            self.settings.end_model_weight * log_classes_BC
-            + (1 - self.settings.end_model_weight) * self.balance_C.log(),
+            tempered_prior(log_classes_BC, self.settings.end_model_weight, self.balance_C.log()),
             torch.from_numpy(self._supervision.labels_N)[rows_B],
         )
         maximise_expectation(self.label_model, votes, expected_BCH, self._pseudo_counts_VKCH)
@@ -278,7 +297,9 @@ def integrated_objective(
     groups: list[dict[str, object]] = [
         {"params": list(model.parameters()), "lr": settings.learning_rate}
     ]
-    by_gradient = settings.transition_updates == "gradient"
+    # A label network has no closed form to step to.
+    by_gradient = settings.depends_on_x or settings.transition_updates == "gradient"
+    label_model.requires_grad_(by_gradient)
     if by_gradient:
         rate = (
             settings.label_network_learning_rate

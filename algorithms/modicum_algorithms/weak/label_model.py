@@ -115,10 +115,10 @@ def majority_vote_transitions(
     covered_NK = votes_NK[(votes_NK != ABSTAIN).any(1)]
     soft_NC = majority_vote(covered_NK, classes)
     outcomes = [*range(classes)] if abstain == "missing" else [*range(classes), ABSTAIN]
-    shown_VNK = np.stack([(covered_NK == v).astype(np.float32) for v in outcomes])
-    counts_VKC = shown_VNK.transpose(0, 2, 1) @ soft_NC
+    counts_VKC = np.stack([(covered_NK == v).T.astype(np.float32) @ soft_NC for v in outcomes])
     if towards == "base_rate":
-        rates_VK = shown_VNK.sum(1) + _LEAST_RATE
+        shown_VK = np.stack([(covered_NK == v).sum(0) for v in outcomes])
+        rates_VK = shown_VK.astype(np.float32) + _LEAST_RATE
         rates_VK /= rates_VK.sum(0)
         counts_VKC += smoothing * len(outcomes) * rates_VK[:, :, None]
     else:

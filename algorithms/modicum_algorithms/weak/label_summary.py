@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from modicum_algorithms.weak.labeling import conflicts
 from modicum_algorithms.weak.supervision import ABSTAIN
 
 if TYPE_CHECKING:
@@ -76,16 +77,12 @@ def describe_votes(
     """
     if transitions_VKC is None:
         transitions_VKC = counted_transitions(votes_NK, denoised_NC)
-    voted_NK = votes_NK != ABSTAIN
-    # Someone disagrees with every voter of a row as soon as its votes are not all alike.
-    least_N1 = votes_NK.min(1, keepdims=True, where=voted_NK, initial=denoised_NC.shape[1])
-    disputed_N1 = votes_NK.max(1, keepdims=True, initial=ABSTAIN) > least_N1
     return LabelModel(
         names=names,
         transitions=np.ascontiguousarray(transitions_VKC.transpose(1, 0, 2)),
         class_balance=denoised_NC.mean(0),
-        coverage=voted_NK.mean(0),
-        conflict=(voted_NK & disputed_N1).mean(0),
+        coverage=(votes_NK != ABSTAIN).mean(0),
+        conflict=conflicts(votes_NK),
     )
 
 

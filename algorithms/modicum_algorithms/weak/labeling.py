@@ -17,12 +17,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 import modicum as md
+from modicum_algorithms.weak.supervision import ABSTAIN, UNKNOWN
 
 if TYPE_CHECKING:
     import pandas as pd
-
-ABSTAIN = -1
-UNKNOWN = -1
 
 _NEVER = np.iinfo(np.int64).max  # more than any class number
 
@@ -146,6 +144,15 @@ def _portable(error: Exception) -> Exception:
     return portable
 
 
+def conflicts(votes_NK: np.ndarray) -> np.ndarray:
+    """Share of rows on which a labeling function votes and another one votes otherwise, (K,)."""
+    voted_NK = votes_NK != ABSTAIN
+    # Where a row's votes are not all alike, each voter has another one against it.
+    lowest_N1 = votes_NK.min(1, keepdims=True, where=voted_NK, initial=_NEVER)
+    highest_N1 = votes_NK.max(1, keepdims=True, initial=ABSTAIN)
+    return np.asarray((voted_NK & (highest_N1 > lowest_N1)).mean(0))
+
+
 def labeling_function_table(
     votes_NK: np.ndarray,
     labels_N: np.ndarray | None = None,
@@ -184,15 +191,11 @@ def labeling_function_table(
         raise md.InputError("votes_NK: at least one row is needed")
     voted_NK = votes_NK != ABSTAIN
     several_N = voted_NK.sum(axis=1) > 1
-    # Where the voters do not all agree, each of them has another one against it.
-    lowest_N = np.where(voted_NK, votes_NK, _NEVER).min(axis=1, initial=_NEVER)
-    highest_N = votes_NK.max(axis=1, initial=ABSTAIN)
-    disagree_N = several_N & (lowest_N != highest_N)
     columns: dict[str, Any] = {
         "polarity": [_polarity(votes_N, classes) for votes_N in votes_NK.T],
         "coverage": voted_NK.mean(axis=0),
         "overlap": (voted_NK & several_N[:, None]).mean(axis=0),
-        "conflict": (voted_NK & disagree_N[:, None]).mean(axis=0),
+        "conflict": conflicts(votes_NK),
     }
     if labels_N is not None:
         labels_N = _checked(labels_N, "labels_N", 1, classes)

@@ -66,6 +66,22 @@ def _at(values_BC: Tensor, labels_B: Tensor) -> Tensor:
     return values_BC.gather(-1, labels_B.unsqueeze(-1)).squeeze(-1)
 
 
+def tempered_prior(
+    log_classes_BC: Tensor, end_model_weight: float, log_balance_C: Tensor
+) -> Tensor:
+    """What is known of y before the votes, w log p_θ(y|x) + (1 − w) log π(y), without gradient.
+
+    Args:
+        log_classes_BC: log p_θ(y|x).
+        end_model_weight: w.
+        log_balance_C: log π(y).
+
+    Returns:
+        Shape (B, C); not normalised.
+    """
+    return end_model_weight * log_classes_BC.detach() + (1 - end_model_weight) * log_balance_C
+
+
 def tempered_posterior(
     log_classes_BC: Tensor, evidence_BC: Tensor, end_model_weight: float, log_balance_C: Tensor
 ) -> Tensor:
@@ -82,7 +98,7 @@ def tempered_posterior(
         end_model_weight: w.
         log_balance_C: log π(y).
     """
-    prior_BC = end_model_weight * log_classes_BC.detach() + (1 - end_model_weight) * log_balance_C
+    prior_BC = tempered_prior(log_classes_BC, end_model_weight, log_balance_C)
     return (prior_BC + evidence_BC.detach()).softmax(-1)
 
 

@@ -121,7 +121,8 @@ def _votes(path: Path, keys: list[str], votes: list[Any], classes: int) -> np.nd
 
 def _features(path: Path, rows: list[Any]) -> np.ndarray:
     try:
-        array = np.array(rows, dtype=np.float32)
+        with np.errstate(over="ignore"):  # too large for float32: infinite, so refused below
+            array = np.array(rows, dtype=np.float32)
     except (TypeError, ValueError) as error:
         raise InputError(f"dataset: {path}: features must be lists of equal length") from error
     if array.ndim != 2 or not np.isfinite(array).all():
