@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 from conftest import ROOT
 
@@ -103,6 +104,16 @@ def test_a_study_file_in_the_documentation_is_valid(tmp_path):
     (tmp_path / "my_study.yaml").write_text(example.group(1))
     # Four draws of iwl at two fractions, and of majority_vote at one, with five seeds.
     assert len(Study.from_yaml(tmp_path / "my_study.yaml").trials) == 4 * 3 * 5
+
+
+def test_the_thesis_form_in_the_documentation_is_that_of_the_code():
+    from modicum_algorithms.weak.experiment import WeakLearningConfig
+    from modicum_algorithms.weak.integrated import THESIS
+
+    text = (ROOT / "docs" / "weak.md").read_text()
+    form = yaml.safe_load(re.search(r"```yaml\n(.*?)```", text, flags=re.DOTALL).group(1))
+    assert THESIS.items() <= form.items()
+    WeakLearningConfig(method="iwld", **form)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

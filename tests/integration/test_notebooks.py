@@ -47,6 +47,7 @@ def test_there_are_notebooks_and_all_are_executed_here():
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_weak_learning_shows_what_it_claims(executed):
     """Integrated weak learning beats both rivals by more than the noise of 600 test texts, and
     trusts the rule that is mostly wrong least of all.
