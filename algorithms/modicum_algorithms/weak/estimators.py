@@ -17,11 +17,20 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
+from sklearn.utils.validation import validate_data
 from torch import nn
 
+import modicum as md
+from modicum_algorithms.weak.class_numbers import class_numbers
 from modicum_algorithms.weak.denoise import DenoiseSettings, denoise_objective
 from modicum_algorithms.weak.end_model import Objective
-from modicum_algorithms.weak.estimator_base import VALIDATED, WeakClassifier, pick
+from modicum_algorithms.weak.estimator_base import (
+    VALIDATED,
+    WeakClassifier,
+    as_tensor,
+    pick,
+    read_votes,
+)
 from modicum_algorithms.weak.integrated import IntegratedSettings, integrated_objective
 from modicum_algorithms.weak.majority_vote import majority_vote
 from modicum_algorithms.weak.snorkel import SnorkelLabelModel, SnorkelSettings, fit_snorkel
@@ -303,3 +312,40 @@ class IntegratedWeakLearner(WeakClassifier):
         return integrated_objective(
             model, supervision, pick(IntegratedSettings, settings), generator
         )
+
+    def predict_proba_with_votes(self, X: Any, weak_labels: Any) -> np.ndarray:
+        """Class probabilities from features and votes together: the joint model's posterior.
+
+        For rows that have votes, those of the training set included, to denoise them; a row on
+        which no function votes has at most the end model's word. Where training had no vote,
+        there is no label model, and these are the probabilities of `predict_proba`.
+
+        Args:
+            X: Features, (N, D).
+            weak_labels: Votes of the same labeling functions as in `fit`, (N, K), class labels
+                and -1 for an abstain.
+
+        Returns:
+            q(y) ∝ p_θ(y|x)^w Π_k p(ỹ_k|y, x)^{w_k}, (N, C), float32, in the order of `classes_`;
+            with all powers 1 the posterior of equation 3.4's model.
+
+        Raises:
+            ValueError: An argument does not fit; the message names it.
+        """
+        probabilities_NC = self.predict_proba(X)
+        X = validate_data(self, X, reset=False, dtype=np.float32, order="C")
+        votes, names = read_votes(weak_labels, len(X))
+        known = self.label_model_.names
+        both_named = hasattr(weak_labels, "columns") and any(isinstance(n, str) for n in known)
+        if len(names) != len(known) or (both_named and names != list(known)):
+            raise md.InputError(
+                f"weak_labels: must have the labeling functions of fit, {list(known)}, got {names}"
+            )
+        votes_NK = class_numbers(votes, self.classes_, "weak_labels")
+        if not hasattr(self, "joint_posterior_"):
+            raise md.InputError(
+                "predict_proba_with_votes: a model read from a folder has no label network; fit it"
+            )
+        if self.joint_posterior_ is None:
+            return probabilities_NC
+        return self.joint_posterior_(as_tensor(X), votes_NK)
