@@ -13,7 +13,7 @@ import modicum as md
 from modicum_algorithms.weak.active import ActiveLearningConfig, ActiveWeakLearning
 
 HARD = 4.0  # rows above this second feature have wrong votes
-LABELS, SEEDS = 10, 5
+LABELS, SEEDS = 10, 4
 
 
 def hidden_region(seed, path):
@@ -53,7 +53,7 @@ def share_in_region(acquisition, method, folder):
             initial_labels=0,
             labels_per_round=LABELS,
             rounds=1,
-            ensemble_size=4,
+            ensemble_size=3,
             end_model_weight=1.0,
             hidden_units=16,
             hidden_layers=1,
