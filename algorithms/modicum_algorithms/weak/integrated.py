@@ -56,6 +56,7 @@ THESIS: Mapping[str, Any] = MappingProxyType(
     {
         "abstain": "emission",
         "strong_term": "marginal",
+        "lambda_strong": 1.0,
         "vote_weight": 1.0,
         "abstain_weight": 1.0,
         "end_model_weight": 1.0,
