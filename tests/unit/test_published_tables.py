@@ -94,11 +94,6 @@ def test_iwld_leads_table_a_1_in_22_of_its_24_columns(table_a_1):
     assert lost == [("sms", 1.0), ("agnews", 1.0)]
 
 
-def test_the_small_table_repeats_its_columns_of_table_3_2(table_3_2):
-    small = cells_of("sms_trec")
-    assert small == {key: table_3_2[key] for key in small}
-
-
 def test_sizes_that_are_misprinted_are_kept_as_printed():
     """Table 3.1 has Census's test rows on IMDB's line, and 4,751 for the 4,571 of SMS."""
     cells = Reference.load(FOLDER / "table_3_1.reference.yaml").cells

@@ -216,12 +216,6 @@ MISTAKES = {
     "strange valid": ("iwl", {}, {"X_valid": X, "y_valid": [0, 1, 4]}, "y_valid: 4 is not one of"),
     "width": ("iwl", {}, {"X_valid": X[:, :2], "y_valid": [0, 1, 1]}, "X has 2 features"),
     "infinite": ("iwl", {}, {"X": np.full((3, 3), np.inf)}, "contains NaN|contains infinity"),
-    "balance": (
-        "snorkel",
-        {"class_balance": "validation"},
-        {"weak_labels": VOTES},
-        "needs X_valid",
-    ),
     "parameter": ("iwl", {"batch_size": 0}, {}, "batch_size: .* greater than or equal to 1 .got 0"),
     "choice": ("iwl", {"abstain": "maybe"}, {}, "abstain: .*'emission' or 'missing'"),
     "own name": ("weasel", {"temperature": -1.0}, {}, "temperature: must be above 0"),

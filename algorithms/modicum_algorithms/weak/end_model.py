@@ -12,12 +12,16 @@ import copy
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from modicum_algorithms.weak.metrics import Scores, score
+
+if TYPE_CHECKING:
+    from modicum_algorithms.weak.integrated import JointPosterior
 
 
 def mlp(inputs: int, outputs: int, hidden: Sequence[int], generator: torch.Generator) -> nn.Module:
@@ -80,6 +84,8 @@ class Objective:
         transitions: The method's p(ỹ_k = v | y = c), (C + 1, K, C) with abstain as the last
             outcome; None for a method that has none.
         label_model: What is trained beside the end model, to be saved with it.
+        joint_posterior: What end model and label model say together of any rows; None for a
+            method that has no joint model.
         refresh: Called before every look at the validation split.
     """
 
@@ -89,6 +95,7 @@ class Objective:
     denoised: Callable[[], np.ndarray] | None = None
     transitions: Callable[[], np.ndarray] | None = None
     label_model: nn.Module | None = None
+    joint_posterior: JointPosterior | None = None
     refresh: Callable[[], None] = lambda: None
 
 

@@ -104,6 +104,8 @@ class WeakClassifier(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[misc]
         end_model_: The trained network, from features to logits.
         label_network_: What the method trained beside it; None for a method that does not.
         label_model_: What the method says of the labeling functions.
+        joint_posterior_: Of a joint model, what it says of any rows with votes; None for a method
+            that has none.
         chosen_: The settings that won on the validation set, where several were tried.
         n_iter_: Gradient steps made.
         best_iteration_: The step whose weights were kept.
@@ -150,11 +152,23 @@ class WeakClassifier(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[misc]
             generator: Of everything random.
         """
 
-    def candidates(self) -> list[dict[str, Any]]:
-        """Settings to try against each other: all combinations of what `validated` stands for."""
+    def candidates(self, supervision: Supervision) -> list[dict[str, Any]]:
+        """Settings to try against each other: all combinations of what `validated` stands for.
+
+        Where a setting has no effect on what there is to learn from, its first value stands alone.
+        """
         asked = [name for name in self.tries if getattr(self, name) == VALIDATED]
-        values = itertools.product(*(self.tries[name] for name in asked))
+        values = itertools.product(
+            *(
+                self.tries[name] if self.matters(name, supervision) else self.tries[name][:1]
+                for name in asked
+            )
+        )
         return [dict(zip(asked, combination, strict=True)) for combination in values]
+
+    def matters(self, parameter: str, supervision: Supervision) -> bool:
+        """Whether a parameter in `tries` has an effect on what there is to learn from."""
+        return True
 
     def fit(
         self,
@@ -191,7 +205,7 @@ class WeakClassifier(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[misc]
         if supervision.classes == 1:
             schedule = dataclasses.replace(schedule, max_iterations=0)
         seed = self._seed()
-        candidates = self.candidates() if validation is not None else self.candidates()[:1]
+        candidates = self.candidates(supervision)[: None if validation is not None else 1]
         best: _Candidate | None = None
         for chosen in candidates:
             tried = self._train(
@@ -207,7 +221,7 @@ class WeakClassifier(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[misc]
         """Class probabilities p_θ(y|x), (N, C), float32, in the order of `classes_`."""
         check_is_fitted(self, "end_model_")
         X = validate_data(self, X, reset=False, dtype=np.float32, order="C")
-        probabilities_NC = predict(self.end_model_, _tensor(X))
+        probabilities_NC = predict(self.end_model_, as_tensor(X))
         if not np.isfinite(probabilities_NC).all():
             raise md.InputError("X: has values too large for the trained network")
         return probabilities_NC
@@ -228,7 +242,7 @@ class WeakClassifier(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[misc]
         """What to learn from, and the names of the labeling functions; sets `classes_`."""
         rows = len(X)
         labels = np.full(rows, UNKNOWN) if y is None else y
-        votes, names = _votes(weak_labels, rows)
+        votes, names = read_votes(weak_labels, rows)
         in_labels, in_votes = distinct(labels, "y"), distinct(votes, "weak_labels")
         if len(in_labels):
             check_classification_targets(labels[given(labels)])
@@ -243,7 +257,7 @@ class WeakClassifier(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[misc]
             self.classes_ = in_labels if len(in_labels) else in_votes
         labels_N = class_numbers(labels, self.classes_, "y")
         votes_NK = class_numbers(votes, self.classes_, "weak_labels")
-        return Supervision(_tensor(X), votes_NK, labels_N, len(self.classes_)), names
+        return Supervision(as_tensor(X), votes_NK, labels_N, len(self.classes_)), names
 
     def _validation(self, X_valid: Any, y_valid: Any) -> tuple[Tensor, np.ndarray] | None:
         if X_valid is None and y_valid is None:
@@ -255,7 +269,7 @@ class WeakClassifier(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[misc]
         labels_N = class_numbers(y, self.classes_, "y_valid")
         if (labels_N == UNKNOWN).any():
             raise md.InputError("y_valid: every row of the validation set needs a label, got -1")
-        return _tensor(X), labels_N
+        return as_tensor(X), labels_N
 
     def _settings(
         self, supervision: Supervision, validation: tuple[Tensor, np.ndarray] | None
@@ -285,9 +299,7 @@ class WeakClassifier(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[misc]
         settings = parameters | {n: getattr(config, setting) for n, setting in fields.items()}
         settings["hidden"] = [settings["hidden_units"]] * settings["hidden_layers"]
         settings["class_balance_C"] = None
-        if settings.get("class_balance") == "validation":
-            if validation is None:
-                raise md.InputError("class_balance: validation needs X_valid and y_valid")
+        if settings.get("class_balance") == "validation" and validation is not None:
             # Methods need every class possible, also one that the validation set lacks.
             counts_C = np.bincount(validation[1], minlength=len(self.classes_)).clip(min=1)
             settings["class_balance_C"] = counts_C / counts_C.sum()
@@ -350,6 +362,7 @@ class WeakClassifier(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[misc]
         assert objective.denoised is not None
         self.end_model_ = best.end_model
         self.label_network_ = objective.label_model
+        self.joint_posterior_ = objective.joint_posterior
         self.label_model_ = describe_votes(
             supervision.votes_NK,
             objective.denoised(),
@@ -374,8 +387,16 @@ def _as_input_error(error: ValidationError, fields: Mapping[str, str]) -> md.Inp
     return md.InputError(f"{name}: {message[:1].lower()}{message[1:]} (got {first['input']!r})")
 
 
-def _votes(weak_labels: Any, rows: int) -> tuple[np.ndarray, list[str | int]]:
-    """Votes as a table of class labels, and the names of the labeling functions."""
+def read_votes(weak_labels: Any, rows: int) -> tuple[np.ndarray, list[str | int]]:
+    """Votes as a table of class labels, and the names of the labeling functions.
+
+    Args:
+        weak_labels: A table, (N, K), or None if there are no labeling functions.
+        rows: N.
+
+    Raises:
+        InputError: The table does not have N rows.
+    """
     if weak_labels is None:
         return np.empty((rows, 0), dtype=np.int64), []
     votes = np.asarray(weak_labels)
@@ -388,8 +409,8 @@ def _votes(weak_labels: Any, rows: int) -> tuple[np.ndarray, list[str | int]]:
     return votes, list(names)
 
 
-def _tensor(array: np.ndarray) -> Tensor:
-    """An array as a tensor; copied only where it cannot be written to, which torch warns of."""
+def as_tensor(array: np.ndarray) -> Tensor:
+    """An array as a float32 tensor; copied only where it is read-only, which torch warns of."""
     return torch.from_numpy(np.require(array, np.float32, ["C", "W"]))
 
 

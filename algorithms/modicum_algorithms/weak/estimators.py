@@ -17,11 +17,20 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
+from sklearn.utils.validation import validate_data
 from torch import nn
 
+import modicum as md
+from modicum_algorithms.weak.class_numbers import class_numbers
 from modicum_algorithms.weak.denoise import DenoiseSettings, denoise_objective
 from modicum_algorithms.weak.end_model import Objective
-from modicum_algorithms.weak.estimator_base import WeakClassifier, pick
+from modicum_algorithms.weak.estimator_base import (
+    VALIDATED,
+    WeakClassifier,
+    as_tensor,
+    pick,
+    read_votes,
+)
 from modicum_algorithms.weak.integrated import IntegratedSettings, integrated_objective
 from modicum_algorithms.weak.majority_vote import majority_vote
 from modicum_algorithms.weak.snorkel import SnorkelLabelModel, SnorkelSettings, fit_snorkel
@@ -98,7 +107,7 @@ class SnorkelClassifier(WeakClassifier):
     Attributes:
         strong_labels: As in `MajorityVoteClassifier`.
         uncovered: As in `MajorityVoteClassifier`.
-        class_balance: p(y = c): `uniform`, or counted on the `validation` set.
+        class_balance: p(y = c): `uniform`, or counted on the `validation` set, uniform without one.
         epochs: Steps of gradient descent of the label model.
         snorkel_learning_rate: Of that descent.
         momentum: Of that descent.
@@ -110,7 +119,7 @@ class SnorkelClassifier(WeakClassifier):
 
     strong_labels: str = "vote"
     uncovered: str = "drop"
-    class_balance: str = "uniform"
+    class_balance: str = "validation"
     epochs: int = 100
     snorkel_learning_rate: float = 0.01
     momentum: float = 0.9
@@ -158,7 +167,7 @@ class WeaselClassifier(WeakClassifier):
         temperature: Divides the encoder's scores; `validated` tries 1, 0.5, 3 and 5, as the thesis
             does.
         dropout: Fraction of the encoder's hidden units left out in a step.
-        class_balance: p(y = c): `uniform`, or counted on the `validation` set.
+        class_balance: p(y = c): `uniform`, or counted on the `validation` set, uniform without one.
     """
 
     _method: ClassVar[str] = "weasel"
@@ -166,7 +175,7 @@ class WeaselClassifier(WeakClassifier):
 
     temperature: float | str = 1.0
     dropout: float = 0.3
-    class_balance: str = "uniform"
+    class_balance: str = "validation"
 
     def objective(
         self,
@@ -228,14 +237,16 @@ class IntegratedWeakLearner(WeakClassifier):
             out of the product.
         strong_term: `complete`, the likelihood of features, label and votes together, or
             `marginal`, equation 3.5 as printed.
-        lambda_strong: Weight of the strong term, equation 3.7.
+        lambda_strong: Weight of the strong term, equation 3.7; 1 in the thesis. `validated` tries 1
+            and 0.3.
         lambda_weak: Weight of the weak term.
         lambda_balance: Weight of a term that holds predictions to the class balance.
-        class_balance: p(y = c) of that term: `uniform`, or counted on the `validation` set.
+        class_balance: π of that term and of `end_model_weight`: `uniform`, or counted on the
+            `validation` set, uniform without one.
         vote_weight: Power of a vote as evidence of y; 1 in the thesis.
         abstain_weight: Power of an abstain as evidence of y; 1 in the thesis.
-        end_model_weight: Power of the end model's prediction as evidence of y; 1 in the thesis.
-            `validated` tries 1 and 0.5.
+        end_model_weight: Power w of the end model's prediction as evidence of y, beside a class
+            balance with power 1 - w; 1 in the thesis. `validated` tries 1 and 0.5.
         coverage_vote: Whether "some function votes here" is one more labeling function.
         self_supervision: Whether the end model's sure predictions are one more labeling function.
         self_confidence: How sure it has to be to vote.
@@ -250,18 +261,21 @@ class IntegratedWeakLearner(WeakClassifier):
         label_network_hidden_layers: Number of them.
     """
 
-    tries: ClassVar[Mapping[str, tuple[Any, ...]]] = {"end_model_weight": (1.0, 0.5)}
+    tries: ClassVar[Mapping[str, tuple[Any, ...]]] = {
+        "end_model_weight": (1.0, 0.5),
+        "lambda_strong": (1.0, 0.3),
+    }
 
     depends_on_x: bool = False
     abstain: str = "emission"
     strong_term: str = "complete"
-    lambda_strong: float = 1.0
+    lambda_strong: float | str = VALIDATED
     lambda_weak: float = 1.0
     lambda_balance: float = 0.0
-    class_balance: str = "uniform"
+    class_balance: str = "validation"
     vote_weight: float = 0.5
     abstain_weight: float = 0.0
-    end_model_weight: float | str = "validated"
+    end_model_weight: float | str = VALIDATED
     coverage_vote: bool = True
     self_supervision: bool = True
     self_confidence: float = 0.8
@@ -279,6 +293,14 @@ class IntegratedWeakLearner(WeakClassifier):
         """`iwl` or `iwld`."""
         return "iwld" if self.depends_on_x else "iwl"
 
+    def matters(self, parameter: str, supervision: Supervision) -> bool:
+        """The two terms weigh against each other only where both have rows.
+
+        See `WeakClassifier.matters`.
+        """
+        strong = len(supervision.strong)
+        return strong < len(supervision) and (parameter != "lambda_strong" or strong > 0)
+
     def objective(
         self,
         model: nn.Module,
@@ -290,3 +312,40 @@ class IntegratedWeakLearner(WeakClassifier):
         return integrated_objective(
             model, supervision, pick(IntegratedSettings, settings), generator
         )
+
+    def predict_proba_with_votes(self, X: Any, weak_labels: Any) -> np.ndarray:
+        """Class probabilities from features and votes together: the joint model's posterior.
+
+        For rows that have votes, those of the training set included, to denoise them; a row on
+        which no function votes has at most the end model's word. Where training had no vote,
+        there is no label model, and these are the probabilities of `predict_proba`.
+
+        Args:
+            X: Features, (N, D).
+            weak_labels: Votes of the same labeling functions as in `fit`, (N, K), class labels
+                and -1 for an abstain.
+
+        Returns:
+            q(y) ∝ p_θ(y|x)^w Π_k p(ỹ_k|y, x)^{w_k}, (N, C), float32, in the order of `classes_`;
+            with all powers 1 the posterior of equation 3.4's model.
+
+        Raises:
+            ValueError: An argument does not fit; the message names it.
+        """
+        probabilities_NC = self.predict_proba(X)
+        X = validate_data(self, X, reset=False, dtype=np.float32, order="C")
+        votes, names = read_votes(weak_labels, len(X))
+        known = self.label_model_.names
+        both_named = hasattr(weak_labels, "columns") and any(isinstance(n, str) for n in known)
+        if len(names) != len(known) or (both_named and names != list(known)):
+            raise md.InputError(
+                f"weak_labels: must have the labeling functions of fit, {list(known)}, got {names}"
+            )
+        votes_NK = class_numbers(votes, self.classes_, "weak_labels")
+        if not hasattr(self, "joint_posterior_"):
+            raise md.InputError(
+                "predict_proba_with_votes: a model read from a folder has no label network; fit it"
+            )
+        if self.joint_posterior_ is None:
+            return probabilities_NC
+        return self.joint_posterior_(as_tensor(X), votes_NK)

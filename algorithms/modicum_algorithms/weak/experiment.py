@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 from pydantic import field_validator, model_validator
 
 import modicum as md
 from modicum_algorithms.weak import datasets
 from modicum_algorithms.weak.memory import require_memory
+
+if TYPE_CHECKING:
+    from modicum_algorithms.weak.training import Trained
 
 _JOINT = {"method": ("iwl", "iwld")}
 _TWO_STAGE = {"method": ("majority_vote", "snorkel")}
@@ -19,8 +22,8 @@ _WEASEL = {"method": ("weasel",)}
 _DENOISE = {"method": ("denoise",)}
 
 
-class WeakLearningConfig(md.Config):
-    """Settings of the experiment; a default that is not the thesis's (section 3.4.1) says so."""
+class WeakMethodConfig(md.Config):
+    """Data and methods; a default that is not the thesis's (section 3.4.1) says so."""
 
     dataset: str = md.setting(
         datasets.EMBEDDED,
@@ -39,13 +42,6 @@ class WeakLearningConfig(md.Config):
     method: Literal[
         "majority_vote", "snorkel", "weasel", "denoise", "labels_only", "iwl", "iwld"
     ] = md.setting(description="How the end model learns from votes and strong labels.")
-    strong_fraction: float = md.setting(
-        0.0,
-        description="Fraction of the training split whose true labels are given.",
-        sets_budget=True,
-        ge=0.0,
-        le=1.0,
-    )
     hidden_units: int = md.setting(100, description="Units in each hidden layer.", ge=1, le=100_000)
     hidden_layers: int = md.setting(2, description="Hidden layers.", ge=0, le=20)
     learning_rate: float = md.setting(
@@ -84,9 +80,9 @@ class WeakLearningConfig(md.Config):
         used_by=_TWO_STAGE,
     )
     class_balance: Literal["uniform", "validation"] = md.setting(
-        "uniform",
-        description="p(y) of the label model, or that lambda_balance holds to: uniform, or counted "
-        "on the validation split.",
+        "validation",
+        description="p(y) of the label model: uniform, or counted on the validation split (as "
+        "WRENCH does).",
         used_by={"method": ("snorkel", "weasel", "iwl", "iwld")},
     )
     snorkel_epochs: int = md.setting(
@@ -162,8 +158,11 @@ class WeakLearningConfig(md.Config):
         "printed, whose second part sums over the labels again.",
         used_by=_JOINT,
     )
-    lambda_strong: float = md.setting(
-        1.0, description="Weight of the strong term, equation 3.7.", ge=0.0, used_by=_JOINT
+    lambda_strong: float | Literal["validated"] = md.setting(
+        "validated",
+        description="Weight of the strong term, equation 3.7 (thesis: 1); validated tries 1 and "
+        "0.3 and keeps the better on the validation split.",
+        used_by=_JOINT,
     )
     lambda_weak: float = md.setting(
         1.0, description="Weight of the weak term, equation 3.7.", ge=0.0, used_by=_JOINT
@@ -189,8 +188,9 @@ class WeakLearningConfig(md.Config):
     )
     end_model_weight: float | Literal["validated"] = md.setting(
         "validated",
-        description="Power of the end model's prediction as evidence of the label (thesis: 1); "
-        "validated tries 1 and 0.5 and keeps the better on the validation split.",
+        description="Power w of the end model's prediction as evidence of the label, beside "
+        "class_balance with power 1 - w (thesis: 1); validated tries 1 and 0.5 and keeps the "
+        "better on the validation split.",
         used_by=_JOINT,
     )
     coverage_vote: bool = md.setting(
@@ -270,11 +270,18 @@ class WeakLearningConfig(md.Config):
         False, description="Keep the trained model as a checkpoint.", identity=False
     )
 
-    @field_validator("weasel_temperature", "end_model_weight")
+    @field_validator("weasel_temperature")
     @classmethod
     def _positive(cls, value: float | str) -> float | str:
         if not isinstance(value, str) and value <= 0:
             raise ValueError("must be above 0, or validated")
+        return value
+
+    @field_validator("end_model_weight", "lambda_strong")
+    @classmethod
+    def _not_negative(cls, value: float | str) -> float | str:
+        if not isinstance(value, str) and value < 0:
+            raise ValueError("must be 0 or more, or validated")
         return value
 
     @model_validator(mode="after")
@@ -284,6 +291,18 @@ class WeakLearningConfig(md.Config):
         if self.denoise_c1 + self.denoise_c2 > 1:
             raise ValueError("denoise_c1 and denoise_c2 must add up to 1 at most")
         return self
+
+
+class WeakLearningConfig(WeakMethodConfig):
+    """Settings of the experiment."""
+
+    strong_fraction: float = md.setting(
+        0.0,
+        description="Fraction of the training split whose true labels are given.",
+        sets_budget=True,
+        ge=0.0,
+        le=1.0,
+    )
 
 
 class WeakLearning(md.Experiment[WeakLearningConfig]):
@@ -320,7 +339,6 @@ class WeakLearning(md.Experiment[WeakLearningConfig]):
     def check(self, config: WeakLearningConfig) -> None:
         """Refuse what cannot be trained on the data at hand."""
         data = datasets.load(config.dataset, config.features)
-        rows = len(data.train)
         if config.method == "labels_only" and config.strong_fraction == 0:
             raise md.InputError(
                 "strong_fraction: labels_only learns from strong labels alone, so it must be "
@@ -331,18 +349,7 @@ class WeakLearning(md.Experiment[WeakLearningConfig]):
                 f"strong_fraction: must be 0 on {config.dataset!r}, which has training rows "
                 "without labels"
             )
-        if config.method != "labels_only" and not (data.train.votes_NK >= 0).any():
-            raise md.InputError(
-                f"method: {config.method} needs votes, but every labeling function of "
-                f"{config.dataset!r} abstains on all {rows} training rows"
-            )
-        require_memory(
-            config,
-            rows=rows,
-            features=data.train.features_ND.shape[1],
-            classes=len(data.classes),
-            labeling_functions=data.train.votes_NK.shape[1],
-        )
+        check_method(config, data)
 
     def data_digests(self, config: WeakLearningConfig) -> Mapping[str, str]:
         """Digests of the data set and its features."""
@@ -361,32 +368,59 @@ class WeakLearning(md.Experiment[WeakLearningConfig]):
         data = datasets.load(config.dataset, config.features)
         result = train(config, data, trial)
         estimator = result.estimator
-        validation = estimator.validation_scores_
-        assert validation is not None
         trial.log.info(
             "%d strong labels, %d iterations, best at %d",
             result.strong_labels,
             estimator.n_iter_,
             estimator.best_iteration_,
         )
-        metrics: dict[str, Any] = {
-            "test/accuracy": result.test.accuracy,
-            "test/f1": result.test.f1,
-            "validation/accuracy": validation.accuracy,
-            "validation/f1": validation.f1,
-            "evaluation/labels": len(data.valid),
-            "train/coverage": float((data.train.votes_NK >= 0).any(1).mean()),
-            "train/labeling_functions": data.train.votes_NK.shape[1],
-            "train/iterations": estimator.n_iter_,
-            "train/best_iteration": estimator.best_iteration_,
-            "train/seconds": result.seconds,
-        }
-        if estimator.chosen_:
-            metrics["train/chosen"] = ", ".join(f"{n}={v}" for n, v in estimator.chosen_.items())
         checkpoint: Path | None = None
         if config.save_model:
             from modicum_algorithms.weak.saved_models import save_trained
 
             checkpoint = trial.scratch / "model"
             save_trained(estimator, checkpoint, data.classes, config=config.model_dump(mode="json"))
-        yield md.Record(budget=result.strong_labels, metrics=metrics, checkpoint=checkpoint)
+        yield md.Record(
+            budget=result.strong_labels, metrics=metrics_of(result, data), checkpoint=checkpoint
+        )
+
+
+def metrics_of(result: Trained, data: datasets.WeakData) -> dict[str, Any]:
+    """What a record says of a trained estimator, by the names of `WeakLearning.metrics`."""
+    estimator, validation = result.estimator, result.estimator.validation_scores_
+    assert validation is not None
+    metrics: dict[str, Any] = {
+        "test/accuracy": result.test.accuracy,
+        "test/f1": result.test.f1,
+        "validation/accuracy": validation.accuracy,
+        "validation/f1": validation.f1,
+        "evaluation/labels": len(data.valid),
+        "train/coverage": float((data.train.votes_NK >= 0).any(1).mean()),
+        "train/labeling_functions": data.train.votes_NK.shape[1],
+        "train/iterations": estimator.n_iter_,
+        "train/best_iteration": estimator.best_iteration_,
+        "train/seconds": result.seconds,
+    }
+    if estimator.chosen_:
+        metrics["train/chosen"] = ", ".join(f"{n}={v}" for n, v in estimator.chosen_.items())
+    return metrics
+
+
+def check_method(config: WeakMethodConfig, data: datasets.WeakData) -> None:
+    """Refuse a method that cannot be trained on a data set.
+
+    Raises:
+        InputError: It needs votes where there are none, or more memory than is free.
+    """
+    if config.method != "labels_only" and not (data.train.votes_NK >= 0).any():
+        raise md.InputError(
+            f"method: {config.method} needs votes, but every labeling function of "
+            f"{config.dataset!r} abstains on all {len(data.train)} training rows"
+        )
+    require_memory(
+        config,
+        rows=len(data.train),
+        features=data.train.features_ND.shape[1],
+        classes=len(data.classes),
+        labeling_functions=data.train.votes_NK.shape[1],
+    )

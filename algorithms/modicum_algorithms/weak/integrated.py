@@ -96,6 +96,109 @@ class IntegratedSettings:
     learning_rate: float = 1e-3
 
 
+@dataclass(frozen=True)
+class JointPosterior:
+    """What a trained joint model says of y on any rows, without those that it was trained on.
+
+    Attributes:
+        model: The end model, from features to logits.
+        label_model: The label model.
+        settings: As in training.
+        says_coverage: Whether the last vote, that of the end model apart, is the coverage vote.
+        balance_C: The class balance π.
+    """
+
+    model: nn.Module
+    label_model: LabelModel
+    settings: IntegratedSettings
+    says_coverage: bool
+    balance_C: Tensor
+
+    @torch.inference_mode()
+    def __call__(self, features_ND: Tensor, votes_NK: np.ndarray) -> np.ndarray:
+        """q(y), what features and votes say together, shape (N, C); see `tempered_posterior`.
+
+        Args:
+            features_ND: Features.
+            votes_NK: Votes of the labeling functions, -1 is an abstain.
+        """
+        votes, posteriors = self._encoded(votes_NK), []
+        for rows_B in self._chunks(features_ND):
+            features_BD = features_ND[rows_B]
+            log_classes_BC = self.model(features_BD).log_softmax(-1)
+            joined = with_end_model_vote(votes.rows(rows_B), log_classes_BC, self.settings)
+            _, evidence_BC = self.label_model(features_BD, joined)
+            posteriors.append(
+                tempered_posterior(
+                    log_classes_BC,
+                    evidence_BC,
+                    self.settings.end_model_weight,
+                    self.balance_C.log(),
+                )
+            )
+        return torch.cat(posteriors).numpy()
+
+    @torch.inference_mode()
+    def of_votes(
+        self, features_ND: Tensor, votes_NK: np.ndarray, prior_C: np.ndarray
+    ) -> np.ndarray:
+        """p(y|ỹ) ∝ π(y) Π_k p(ỹ_k|y, x)^{w_k}, the label model's word alone, shape (N, C).
+
+        The end model has no part in it, its own vote (`self_supervision`) included.
+
+        Args:
+            features_ND: Features, which decide the matrices of iWLD.
+            votes_NK: Votes of the labeling functions, -1 is an abstain.
+            prior_C: π.
+        """
+        votes, posteriors = self._encoded(votes_NK), []
+        if self.settings.self_supervision:
+            silent_N = torch.zeros(len(votes_NK))
+            votes = votes.joined_by(silent_N, silent_N, silent_N)
+        log_prior_C = torch.from_numpy(np.log(prior_C.clip(min=1e-30))).float()
+        for rows_B in self._chunks(features_ND):
+            _, evidence_BC = self.label_model(features_ND[rows_B], votes.rows(rows_B))
+            posteriors.append((log_prior_C + evidence_BC).softmax(-1))
+        return torch.cat(posteriors).numpy()
+
+    def _encoded(self, votes_NK: np.ndarray) -> Votes:
+        classes = self.label_model.shape_VKCH[2]
+        return encode_votes(votes_NK, classes, self.settings, self.says_coverage)
+
+    def _chunks(self, features_ND: Tensor) -> Sequence[Tensor]:
+        return torch.arange(len(features_ND)).split(_rows_at_once(self.label_model))
+
+
+def encode_votes(
+    votes_NK: np.ndarray, classes: int, settings: IntegratedSettings, says_coverage: bool
+) -> Votes:
+    """Votes as outcomes, the coverage vote joined as the last function if there is one."""
+    votes = Votes.of(
+        votes_NK, classes, settings.abstain, settings.vote_weight, settings.abstain_weight
+    )
+    if not says_coverage:
+        return votes
+    ones_N = torch.ones(len(votes_NK))
+    uncovered_N = torch.from_numpy((votes_NK == ABSTAIN).all(1))
+    return votes.joined_by(uncovered_N, ones_N, ones_N)
+
+
+def with_end_model_vote(
+    votes: Votes, log_classes_BC: Tensor, settings: IntegratedSettings
+) -> Votes:
+    """Votes of some rows with those of the end model (section 3.4.2), if it votes."""
+    if not settings.self_supervision:
+        return votes
+    confidence_B, predicted_B = log_classes_BC.detach().max(-1)
+    sure_B = confidence_B.exp() > settings.self_confidence
+    return votes.joined_by(predicted_B, sure_B, settings.vote_weight * sure_B)
+
+
+def _rows_at_once(label_model: LabelModel) -> int:
+    """Rows of a pass without gradients, few where each has large matrices."""
+    return max(1, _NUMBERS_AT_ONCE // math.prod(label_model.shape_VKCH))
+
+
 class JointModel:
     """The joint model log p_θ(y|x) + log p(ỹ|y, x) of a training split's rows.
 
@@ -120,9 +223,9 @@ class JointModel:
         if balance_C is None:
             balance_C = np.full(classes, 1 / classes)
         self.balance_C = torch.tensor(balance_C, dtype=torch.float32)
-        self.votes = Votes.of(
-            votes_NK, classes, settings.abstain, settings.vote_weight, settings.abstain_weight
-        )
+        covered = supervision.covered
+        self.says_coverage = settings.coverage_vote and bool(0 < covered.mean() < 1)
+        self.votes = encode_votes(votes_NK, classes, settings, self.says_coverage)
         initial = [
             majority_vote_transitions(
                 votes_NK,
@@ -132,11 +235,8 @@ class JointModel:
                 settings.transition_prior,
             )
         ]
-        outcomes, covered = self.votes.size, supervision.covered
-        self.says_coverage = settings.coverage_vote and 0 < covered.mean() < 1
+        outcomes = self.votes.size
         if self.says_coverage:
-            ones_N = torch.ones(len(supervision))
-            self.votes = self.votes.joined_by(torch.from_numpy(~covered), ones_N, ones_N)
             initial.append(coverage_transitions(float(covered.mean()), outcomes, classes))
         if settings.self_supervision:
             initial.append(self_transitions(_SELF_ACCURACY, outcomes, classes))
@@ -157,12 +257,7 @@ class JointModel:
 
     def all_votes(self, rows_B: Tensor, log_classes_BC: Tensor) -> Votes:
         """Votes of some rows, those of the end model included (section 3.4.2)."""
-        votes = self.votes.rows(rows_B)
-        if not self.settings.self_supervision:
-            return votes
-        confidence_B, predicted_B = log_classes_BC.detach().max(-1)
-        sure_B = confidence_B.exp() > self.settings.self_confidence
-        return votes.joined_by(predicted_B, sure_B, self.settings.vote_weight * sure_B)
+        return with_end_model_vote(self.votes.rows(rows_B), log_classes_BC, self.settings)
 
     def posterior(self, log_classes_BC: Tensor, evidence_BC: Tensor) -> Tensor:
         """q(y), what the model makes of features and votes together, shape (B, C)."""
@@ -185,10 +280,6 @@ class JointModel:
         usable[supervision.strong] = False
         return np.flatnonzero(usable)
 
-    def _rows_at_once(self) -> int:
-        """Rows of a pass over the training split, few where each has large matrices."""
-        return max(1, _NUMBERS_AT_ONCE // math.prod(self.label_model.shape_VKCH))
-
     @torch.no_grad()
     def maximise(self) -> None:
         """One step of expectation-maximisation of the label model over S and W."""
@@ -205,14 +296,17 @@ class JointModel:
         )
         maximise_expectation(self.label_model, votes, expected_BCH, self._pseudo_counts_VKCH)
 
-    @torch.inference_mode()
+    def on_any_rows(self) -> JointPosterior:
+        """The same model without the training split."""
+        return JointPosterior(
+            self.model, self.label_model, self.settings, self.says_coverage, self.balance_C
+        )
+
     def denoised(self) -> np.ndarray:
         """q(y) of every training row, the strong label where there is one, shape (N, C)."""
-        soft = []
-        for rows_B in torch.arange(len(self._supervision)).split(self._rows_at_once()):
-            log_classes_BC, _, evidence_BC = self(rows_B)
-            soft.append(self.posterior(log_classes_BC, evidence_BC))
-        return with_strong_labels(self._supervision, torch.cat(soft).numpy())
+        supervision = self._supervision
+        soft_NC = self.on_any_rows()(supervision.features_ND, supervision.votes_NK)
+        return with_strong_labels(supervision, soft_NC)
 
     @torch.inference_mode()
     def transitions(self) -> np.ndarray:
@@ -224,7 +318,7 @@ class JointModel:
         functions = self._supervision.votes_NK.shape[1]
         outcomes, _, classes, _ = self.label_model.shape_VKCH
         total_VKC = torch.zeros(outcomes, functions, classes)
-        for features_BD in self._supervision.features_ND.split(self._rows_at_once()):
+        for features_BD in self._supervision.features_ND.split(_rows_at_once(self.label_model)):
             total_VKC += mean_transitions(self.label_model, features_BD)[:, :, :functions].sum(0)
         mean_VKC = (total_VKC / len(self._supervision)).numpy()
         if self.settings.abstain == "emission":
@@ -314,5 +408,6 @@ def integrated_objective(
         denoised=joint.denoised,
         transitions=joint.transitions,
         label_model=label_model,
+        joint_posterior=joint.on_any_rows(),
         refresh=(lambda: None) if by_gradient else joint.maximise,
     )

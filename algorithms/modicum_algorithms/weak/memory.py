@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import modicum as md
 
 if TYPE_CHECKING:
-    from modicum_algorithms.weak.experiment import WeakLearningConfig
+    from modicum_algorithms.weak.experiment import WeakMethodConfig
 
 _FLOAT = 4
 # Weights, their gradient, two moments of Adam, the best ones, and those about to take their place.
@@ -17,7 +17,7 @@ _COPIES = 6
 
 
 def step_bytes(
-    config: WeakLearningConfig,
+    config: WeakMethodConfig,
     *,
     rows: int,
     features: int,
@@ -63,7 +63,7 @@ def _of_network(sizes: list[int], rows: int) -> int:
 
 
 def require_memory(
-    config: WeakLearningConfig,
+    config: WeakMethodConfig,
     *,
     rows: int,
     features: int,

@@ -11,7 +11,7 @@ import modicum as md
 from modicum_algorithms.weak import estimators
 from modicum_algorithms.weak.datasets import WeakData
 from modicum_algorithms.weak.estimator_base import WeakClassifier, setting_name
-from modicum_algorithms.weak.experiment import WeakLearningConfig
+from modicum_algorithms.weak.experiment import WeakLearningConfig, WeakMethodConfig
 from modicum_algorithms.weak.metrics import Scores, score
 from modicum_algorithms.weak.supervision import UNKNOWN
 
@@ -52,7 +52,7 @@ def choose_strong(rows: int, fraction: float, generator: np.random.Generator) ->
     return np.sort(generator.permutation(rows)[:count])
 
 
-def estimator_for(config: WeakLearningConfig, classes: int, seed: int) -> WeakClassifier:
+def estimator_for(config: WeakMethodConfig, classes: int, seed: int) -> WeakClassifier:
     """The estimator that a configuration describes, for class numbers below `classes`."""
     kind = _ESTIMATORS[config.method]
     settings = {
@@ -67,20 +67,37 @@ def estimator_for(config: WeakLearningConfig, classes: int, seed: int) -> WeakCl
 
 def train(config: WeakLearningConfig, data: WeakData, trial: md.Trial) -> Trained:
     """Train the end model by the configured method and score it on the test split."""
-    classes = len(data.classes)
     strong = choose_strong(len(data.train), config.strong_fraction, trial.generator("strong"))
+    return train_on(config, data, strong, trial.seed)
+
+
+def fit_on(
+    config: WeakMethodConfig, data: WeakData, strong: np.ndarray, seed: int
+) -> WeakClassifier:
+    """An estimator of the method, fitted to the votes and the true labels of some rows.
+
+    Args:
+        config: The method.
+        data: The data; its test split is not looked at.
+        strong: Row numbers of the training split whose labels are given.
+        seed: Of everything random.
+    """
     labels_N = np.full(len(data.train), UNKNOWN)
     labels_N[strong] = data.train.labels_N[strong]
-    estimator = estimator_for(config, classes, trial.seed)
-    started = time.perf_counter()
-    estimator.fit(
+    return estimator_for(config, len(data.classes), seed).fit(
         data.train.features_ND,
         labels_N,
         weak_labels=data.train.votes_NK,
         X_valid=data.valid.features_ND,
         y_valid=data.valid.labels_N,
     )
+
+
+def train_on(config: WeakMethodConfig, data: WeakData, strong: np.ndarray, seed: int) -> Trained:
+    """Like `fit_on`, with the time that it took and the scores on the test split."""
+    started = time.perf_counter()
+    estimator = fit_on(config, data, strong, seed)
     seconds = time.perf_counter() - started
     predicted_N = estimator.predict(data.test.features_ND)
-    test = score(np.asarray(data.test.labels_N), predicted_N, classes)
+    test = score(np.asarray(data.test.labels_N), predicted_N, len(data.classes))
     return Trained(estimator, len(strong), test, seconds)
