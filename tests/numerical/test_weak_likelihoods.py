@@ -392,6 +392,39 @@ def test_tempered_gradients_are_those_of_a_loss_with_its_posterior_held_fixed(de
         assert torch.allclose(found, wanted, rtol=0, atol=1e-12)
 
 
+def test_the_balance_term_adds_a_divergence_of_weak_predictions():
+    """With weight 2 and a balance π: 2 KL(π ‖ mean prediction of the weak rows), from zero up."""
+    data, balance = tiny(12, known=[0, 5, 7]), np.array([0.5, 0.3, 0.2])
+    values = []
+    for weight in (0.0, 2.0):
+        settings = IntegratedSettings(**EXACT, lambda_balance=weight, class_balance_C=balance)
+        model, objective, batches = objective_of(data, settings)
+        values.append(objective.loss(batches).item())
+    weak = np.delete(np.arange(12), [0, 5, 7])
+    with torch.no_grad():
+        mean = model(data.features_ND[weak]).softmax(-1).mean(0).numpy()
+    divergence = (balance * np.log(balance / mean)).sum()
+    assert divergence > 0.01
+    assert values[1] - values[0] == pytest.approx(2 * divergence, abs=1e-6)
+
+
+@pytest.mark.parametrize("states", [1, 2])
+def test_label_networks_start_from_the_shared_matrices_at_every_point(states):
+    start = torch.randn((C + 1, K, C), generator=generator(5))
+    shared = SharedTransitions(start, states, generator())
+    pointwise = PointwiseTransitions(D, start, [4], states, generator())
+    features = torch.randn(B, D, generator=generator(6))
+    assert torch.allclose(
+        pointwise.log_transitions(features), shared.log_transitions(features), atol=1e-6
+    )
+    uniform = torch.full((B, states), -math.log(states))
+    for model in (shared, pointwise):
+        assert torch.allclose(model.log_states(features), uniform, atol=1e-6)
+    # With one state it is the start itself; more of them are told apart by noise.
+    given = start.log_softmax(0).unsqueeze(-1).expand(B, *shared.shape_VKCH)
+    assert torch.allclose(shared.log_transitions(features), given, atol=1e-6) == (states == 1)
+
+
 def test_an_empty_set_drops_its_term():
     for known in ([], range(6)):
         data = tiny(6, known)

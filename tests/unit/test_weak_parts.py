@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -387,32 +388,36 @@ def test_memory_of_a_step_by_hand():
 
 
 PEAK = """
-import resource, sys
-import numpy as np, psutil
+from pathlib import Path
+import numpy as np
 from modicum_algorithms.weak.estimators import IntegratedWeakLearner
 rng = np.random.default_rng(0)
 X, votes = rng.normal(size=(800, 10)), rng.integers(-1, 6, size=(800, 40))
 small = {"depends_on_x": True, "classes": range(6), "max_iterations": 2, "random_state": 0}
 IntegratedWeakLearner(**small).fit(X[:20], weak_labels=votes[:20, :2])
-before = psutil.Process().memory_info().rss
+def memory(name):  # unlike getrusage's peak, this one is of the process since its own start
+    status = Path("/proc/self/status").read_text()
+    return 1024 * int(status.split(name + ":")[1].split()[0])
+before = memory("VmRSS")
 IntegratedWeakLearner(
     **small, batch_size=400, coverage_vote=False, latent_states=8, label_network_hidden_units=4
 ).fit(X, weak_labels=votes)
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - before)
+print(memory("VmHWM") - before)
 """
 
 
 @pytest.mark.slow
 def test_memory_of_a_step_is_what_a_process_takes():
-    """Of iWLD with 41 functions and 8 states of h, and nothing else large; a third of leeway."""
-    pytest.importorskip("psutil")
+    """Of iWLD with 41 functions and 8 states of h, and nothing else large; a half of leeway."""
+    if not Path("/proc/self/status").is_file():
+        pytest.skip("the peak is read from /proc")
     config = WeakLearningConfig(
         method="iwld", coverage_vote=False, latent_states=8, label_network_hidden_units=4
     )
     wanted = step_bytes(config, rows=400, features=10, classes=6, labeling_functions=40)
     assert wanted > 80 * 2**20
     done = subprocess.run([sys.executable, "-c", PEAK], check=True, capture_output=True, text=True)
-    assert int(done.stdout) == pytest.approx(wanted, rel=1 / 3)
+    assert int(done.stdout) == pytest.approx(wanted, rel=0.5)
 
 
 def test_a_step_that_does_not_fit_into_memory_is_refused_before_it_starts():
