@@ -320,7 +320,7 @@ def test_both_runners_give_the_same_records(tmp_path, ray_cluster):
             space={"method": "iwl", "acquisition": md.grid("random", "entropy"), **QUICK, **ROUNDS},
             seeds=1,
         )
-        frame = study.run(tmp_path / runner, runner=runner, progress=False).frame
+        frame = study.run(tmp_path / runner, runner=runner, quiet=True).frame
         timed = [name for name in frame if name in TIMES or name == "seconds"]
         return frame.drop(columns=timed).sort_values(["trial_id", "record"], ignore_index=True)
 
