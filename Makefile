@@ -8,7 +8,7 @@ STUDIES := $(shell find tune_configs -name '*.yaml' ! -name '*.reference.yaml')
 # pip's own version is pinned because others resolve constraints in other ways.
 PIP_VERSION := 26.0
 
-.PHONY: study test test-all check format bench clean
+.PHONY: study test test-all check format bench weak-results clean
 .DEFAULT_GOAL := test
 
 $(BIN)/python:
@@ -54,6 +54,12 @@ format: $(VENV)/.full
 bench: $(VENV)/.full
 	$(BIN)/python tests/benchmarks/overhead.py
 	$(BIN)/python tests/benchmarks/weak.py
+
+## The whole of table 3.2 on the folders under MODICUM_DATA (docs/results/weak.md): about an hour.
+weak-results: $(VENV)/.full
+	$(BIN)/modicum run tune_configs/weak/table_3_2.yaml --out runs/table_3_2
+	$(BIN)/modicum report runs/table_3_2 --markdown runs/table_3_2.md
+	$(BIN)/python tests/benchmarks/weak_goals.py runs/table_3_2
 
 clean:
 	rm -rf $(VENV) runs .mypy_cache .ruff_cache .pytest_cache
