@@ -378,8 +378,11 @@ class WeakClassifier(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[misc]
 
 def _as_input_error(error: ValidationError, fields: Mapping[str, str]) -> md.InputError:
     """The first problem with the experiment's settings, under the parameter's name."""
-    first = error.errors(include_url=False)[0]
-    message = first["msg"].removeprefix("Value error, ")
+    errors = error.errors(include_url=False)
+    first = errors[0]
+    # A setting of two types, a number or `validated`, has a message for each.
+    about = [e["msg"] for e in errors if e["loc"][:1] == first["loc"][:1]]
+    message = ", or: ".join(text.removeprefix("Value error, ") for text in about)
     if not first["loc"]:  # about several settings; the message names them
         return md.InputError(message)
     field = str(first["loc"][0])
