@@ -39,7 +39,8 @@ def from_validation(
         where: What was validated, for example `"study quickstart.yaml"`.
         given: The raw input; its value is quoted instead of pydantic's converted one.
     """
-    first = error.errors(include_url=False)[0]
+    errors = error.errors(include_url=False)
+    first = errors[0]
     # Branches of a union stand in the path as the names of their types.
     path = ".".join(str(p) for p in first["loc"] if not _TYPE_NAME.fullmatch(str(p)))
     prefix = f"{where}: " if where else ""
@@ -50,6 +51,12 @@ def from_validation(
     message = first["msg"].removeprefix("Value error, ").removeprefix("Assertion failed, ")
     if first["type"] in {"missing", "value_error"}:
         return InputError(f"{prefix}{path + ': ' if path else ''}{_lower_first(message)}")
+    if first["loc"] and _TYPE_NAME.fullmatch(str(first["loc"][-1])):
+        # A number or certain words: say the words, too.
+        words = [e for e in errors[1:] if e["type"] == "literal_error"]
+        message += "".join(
+            f", or: {_lower_first(e['msg'])}" for e in words if e["loc"][:-1] == first["loc"][:-1]
+        )
     value = _value_at(given, first["loc"], default=first.get("input"))
     return InputError(f"{prefix}{path}: {_lower_first(message)} (got {value!r})")
 

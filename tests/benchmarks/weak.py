@@ -175,7 +175,7 @@ def integrated_steps(repeats: int) -> None:
 
         def loss() -> Tensor:
             log_classes_BC = end_model(features_BD).log_softmax(-1)
-            likelihoods_B = votes_log_likelihood(log_classes_BC, log_votes())
+            likelihoods_B = votes_log_likelihood(log_classes_BC + log_votes())
             strong_B = log_classes_BC[: B // 2].gather(1, labels_B[:, None])
             return -strong_B.mean() - 2 * likelihoods_B.mean()
 

@@ -34,7 +34,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("run")
     results = md.load_results(parser.parse_args().run)
-    best = placed = 0
+    best = placed = shared = 0
     missed: list[str] = []
     below: list[str] = []
     margins: dict[str, float] = {}
@@ -43,6 +43,7 @@ def main() -> None:
         for fraction in FRACTIONS:
             found = {places.get((method, fraction)) for method in INTEGRATED}
             best += 1 in found
+            shared += 1 in found and places.get(("labels_only", fraction)) == 1
             placed += bool(found & {1, 2})
             if not found & {1, 2}:
                 missed.append(f"{dataset} at {fraction:g}")
@@ -54,6 +55,7 @@ def main() -> None:
         margins[dataset] = integrated - max(means[method, 0.01] for method in TWO_STAGE)
     cells = len(SETS) * len(FRACTIONS)
     print(f"iWL or iWLD best in {best}, best or second in {placed} of {cells} cells")
+    print(f"  best together with labels only: {shared}")
     print(f"  neither in: {', '.join(missed) or 'none'}")
     print("points over the best two-stage method at 1%, for the better of iWL and iWLD:")
     print("  " + ", ".join(f"{dataset} {margin:+.2f}" for dataset, margin in margins.items()))

@@ -272,5 +272,5 @@ def test_a_users_mistakes():
         fit_snorkel(votes, 2, SnorkelSettings(), np.array([1.0, 0.0]))
     with pytest.raises(md.InputError, match="class_balance: must be 2 numbers above 0"):
         fit_snorkel(votes, 2, SnorkelSettings(), np.array([0.2, 0.3, 0.5]))
-    with pytest.raises(md.InputError, match="learning_rate: Snorkel diverges at 50"):
+    with pytest.raises(md.InputError, match=r"^snorkel_learning_rate: Snorkel diverges at 50"):
         fit_snorkel(votes, 2, SnorkelSettings(learning_rate=50.0))

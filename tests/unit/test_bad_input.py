@@ -73,6 +73,7 @@ STUDIES = {
     "out of range": (space(strong_fraction=1.5), "strong_fraction: .*less than or equal to 1"),
     "out of range in a grid": (space(batch_size={"grid": [0, 8]}), "batch_size: .*equal to 1"),
     "not a number": (space(learning_rate=float("nan")), "learning_rate: .*finite|greater"),
+    "number or word": (space(lambda_strong="valid"), "lambda_strong: .*number.*'validated'"),
     "unknown method": (space(method="snorkle"), "method: .*'majority_vote'"),
     "impossible method": (space(strong_fraction=0.0), "strong_fraction: labels_only learns"),
     "impossible features": (space(features="tfidf"), "features: breast_cancer carries its own"),

@@ -25,7 +25,11 @@ from modicum_algorithms.weak.active import (
 from modicum_algorithms.weak.end_model import mlp
 from modicum_algorithms.weak.estimators import IntegratedWeakLearner, LabelsOnlyClassifier
 from modicum_algorithms.weak.experiment import WeakLearning, WeakLearningConfig
-from modicum_algorithms.weak.integrated import IntegratedSettings, integrated_objective
+from modicum_algorithms.weak.integrated import (
+    IntegratedSettings,
+    JointModel,
+    integrated_objective,
+)
 from modicum_algorithms.weak.saved_models import load_model, save_trained
 from modicum_algorithms.weak.supervision import Supervision
 
@@ -128,7 +132,13 @@ def joint(pointwise, **settings):
     return model, supervision, objective
 
 
-TEMPERED = {"vote_weight": 0.7, "abstain_weight": 0.3, "end_model_weight": 0.6}
+BALANCE = np.array([0.5, 0.2, 0.3])
+TEMPERED = {
+    "vote_weight": 0.7,
+    "abstain_weight": 0.3,
+    "end_model_weight": 0.6,
+    "class_balance_C": BALANCE,
+}
 SETTINGS = [
     {"coverage_vote": False, "self_supervision": False} | TEMPERED,
     {"coverage_vote": True, "self_supervision": True, "self_confidence": 0.6} | TEMPERED,
@@ -161,19 +171,25 @@ def test_the_posterior_against_a_loop_over_votes(pointwise, settings):
             evidence += log_phi[n, int((votes < 0).all()), 3].numpy()
         if settings["self_supervision"] and log_p[n].exp().max() > 0.6:
             own = 0.7 * log_phi[n, int(log_p[n].argmax()), -1].numpy()
-        wanted = np.exp(0.6 * log_p[n].numpy() + evidence + own)
+        wanted = BALANCE**0.4 * np.exp(0.6 * log_p[n].numpy() + evidence + own)
         assert q[n] == pytest.approx(wanted / wanted.sum(), abs=1e-5)
         alone = prior * np.exp(evidence)
         assert of_votes[n] == pytest.approx(alone / alone.sum(), abs=1e-5)
 
 
+@pytest.mark.parametrize("settings", SETTINGS)
 @pytest.mark.parametrize("pointwise", [False, True])
-def test_the_posterior_of_training_rows_is_what_training_made_of_them(pointwise):
-    _, supervision, objective = joint(pointwise, coverage_vote=True, self_confidence=0.6)
+def test_the_posterior_of_training_rows_is_what_training_made_of_them(pointwise, settings):
+    model, supervision, _ = joint(pointwise, **settings)
+    chosen = IntegratedSettings(depends_on_x=pointwise, **settings)
+    trained = JointModel(model, supervision, chosen, torch.Generator().manual_seed(1))
     weak = np.flatnonzero(supervision.labels_N < 0)
     some = np.random.default_rng(1).permutation(weak)[:9]
-    q = objective.joint_posterior(supervision.features_ND[some], supervision.votes_NK[some])
-    assert q == pytest.approx(objective.denoised()[some], abs=1e-6)
+    log_classes, _, evidence = trained(torch.from_numpy(some))
+    wanted = trained.posterior(log_classes, evidence).numpy()
+    q = trained.on_any_rows()(supervision.features_ND[some], supervision.votes_NK[some])
+    assert q == pytest.approx(wanted, abs=1e-6)
+    assert trained.denoised()[some] == pytest.approx(wanted, abs=1e-6)
 
 
 @pytest.fixture(scope="module")
@@ -443,7 +459,9 @@ def test_without_any_label_there_is_nothing_to_ask(tmp_path):
         acquisition="entropy",
         initial_labels=0,
     )
-    with pytest.raises(md.InputError, match="0 training rows whose label is known"):
+    with pytest.raises(
+        md.InputError, match=r"dataset: .* has no training row whose label is known"
+    ):
         ActiveWeakLearning().check(config)
 
 

@@ -217,6 +217,13 @@ MISTAKES = {
     "width": ("iwl", {}, {"X_valid": X[:, :2], "y_valid": [0, 1, 1]}, "X has 2 features"),
     "infinite": ("iwl", {}, {"X": np.full((3, 3), np.inf)}, "contains NaN|contains infinity"),
     "parameter": ("iwl", {"batch_size": 0}, {}, "batch_size: .* greater than or equal to 1 .got 0"),
+    "no vote": (
+        "iwl",
+        {},
+        {"weak_labels": np.array([[0], [None], [1]], dtype=object)},
+        "weak_labels: .* -1, not None, marks",
+    ),
+    "two types": ("iwl", {"lambda_strong": "valid"}, {}, "lambda_strong: .* number.*'validated'"),
     "choice": ("iwl", {"abstain": "maybe"}, {}, "abstain: .*'emission' or 'missing'"),
     "own name": ("weasel", {"temperature": -1.0}, {}, "temperature: must be above 0"),
     "together": ("denoise", {"c1": 0.8}, {}, "denoise_c1 and denoise_c2"),

@@ -286,6 +286,9 @@ def test_a_saved_model_predicts_the_same(tmp_path, trial):
     assert matrices.equal(trained)
     described = json.loads((tmp_path / "model" / "model.json").read_text())
     assert described["config"]["method"] == "iwl"
+    save_trained(loaded, tmp_path / "copy")
+    copied = load_model(tmp_path / "copy")
+    assert np.array_equal(copied.predict(features), loaded.predict(features))
 
 
 @pytest.mark.parametrize("named", [False, True])

@@ -150,6 +150,23 @@ def test_the_command_finds_the_models_of_a_run(run, tmp_path):
     assert vector.read_text().startswith("<?xml")
 
 
+def test_a_model_of_active_labels_is_drawn_too(tmp_path):
+    """It has labels but no fraction of them for the title."""
+    space = {
+        "method": "iwld",
+        "acquisition": "random",
+        "rounds": 1,
+        "hidden_units": 8,
+        "max_iterations": 10,
+        "save_model": True,
+    }
+    md.Study("weak_active", space, seeds=1).run(tmp_path / "run", runner="local", quiet=True)
+    out = tmp_path / "a.svg"
+    arguments = ["transitions", str(tmp_path / "run"), "--out", str(out), "--functions", "1"]
+    CliRunner().invoke(app, arguments, catch_exceptions=False)
+    assert out.read_text().startswith("<?xml")
+
+
 def test_mistakes_are_told_in_one_sentence(run, tmp_path):
     def call(*arguments):
         return CliRunner().invoke(app, ["transitions", *arguments], catch_exceptions=False)

@@ -101,10 +101,15 @@ class ActiveWeakLearning(md.Experiment[ActiveLearningConfig]):
             )
         data = datasets.load(config.dataset, config.features)
         labeled = int((data.train.labels_N >= 0).sum())
-        if labeled == 0 or config.initial_labels > labeled:
+        if labeled == 0:
+            raise md.InputError(
+                f"dataset: {config.dataset!r} has no training row whose label is known, so there "
+                "is nothing to ask about"
+            )
+        if config.initial_labels > labeled:
             raise md.InputError(
                 f"initial_labels: {config.dataset!r} has {labeled} training rows whose label is "
-                f"known, and some must be left to choose from, got {config.initial_labels}"
+                f"known (allowed: up to {labeled}), got {config.initial_labels}"
             )
         check_method(config, data)
 

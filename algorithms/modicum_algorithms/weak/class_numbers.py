@@ -33,7 +33,10 @@ def distinct(labels: np.ndarray, name: str) -> np.ndarray:
     try:
         return np.unique(labels[given(labels)])
     except TypeError as error:
-        raise md.InputError(f"{name}: class labels must be all strings or all numbers") from error
+        raise md.InputError(
+            f"{name}: class labels must be all strings or all numbers; -1, not None, marks a "
+            "missing one"
+        ) from error
 
 
 def class_numbers(labels: np.ndarray, classes_C: np.ndarray, name: str) -> np.ndarray:

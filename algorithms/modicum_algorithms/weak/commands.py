@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -76,9 +76,15 @@ def _picture(model: str, functions: int, points: int) -> Figure:
         functions=[f"LF {k}" for k in shown],
         points=[f"row {row}\n{saved.classes[data.test.labels_N[row]]}" for row in rows],
         votes_MK=data.test.votes_NK[rows][:, shown],
-        title=f"{config['method']} on {config['dataset']}, "
-        f"{config['strong_fraction']:.0%} strong labels",
+        title=_title(config),
     )
+
+
+def _title(config: Mapping[str, Any]) -> str:
+    title = f"{config['method']} on {config['dataset']}"
+    # A model of active labels has no fraction.
+    fraction = config.get("strong_fraction")
+    return title if fraction is None else f"{title}, {fraction:.0%} strong labels"
 
 
 def most_voting(votes_NK: np.ndarray, count: int) -> list[int]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import modicum as md
 from modicum_algorithms.weak import datasets
+from modicum_algorithms.weak.experiment import DATASET_DESCRIPTION
 
 if TYPE_CHECKING:
     import numpy as np
@@ -21,8 +22,7 @@ class WeakDataConfig(md.Config):
 
     dataset: str = md.setting(
         datasets.EMBEDDED,
-        description="breast_cancer (embedded), a name under MODICUM_DATA/wrench, or a path to "
-        "a folder in WRENCH's format.",
+        description=DATASET_DESCRIPTION,
         identity=False,
     )
 

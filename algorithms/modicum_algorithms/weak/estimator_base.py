@@ -35,7 +35,6 @@ from modicum_algorithms.weak.two_stage import labels_only_objective
 
 VALIDATED = "validated"  # a parameter's value: try several, keep the best on validation
 _ITERATIONS = {True: 10_000, False: 1_000}  # with a validation set, and without
-_OF_STUDIES = {"classes", "random_state"}  # parameters that are no settings of the experiment
 
 T = TypeVar("T")
 
@@ -188,8 +187,9 @@ class WeakClassifier(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[misc]
             y: Class labels, (N,), -1 (or "-1") where unknown; None if all are.
             weak_labels: Votes of labeling functions, (N, K), class labels as in y and -1 for an
                 abstain; columns of a data frame name the functions. None if there are none.
-            X_valid: Features of a validation set for early stopping, on another number of rows
-                than X where scikit-learn is to slice X by folds.
+            X_valid: Features of a validation set for early stopping. In scikit-learn's
+                cross-validation it must not have as many rows as X: it would be cut into folds
+                like X.
             y_valid: Its class labels, all known.
 
         Raises:
@@ -378,8 +378,11 @@ class WeakClassifier(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[misc]
 
 def _as_input_error(error: ValidationError, fields: Mapping[str, str]) -> md.InputError:
     """The first problem with the experiment's settings, under the parameter's name."""
-    first = error.errors(include_url=False)[0]
-    message = first["msg"].removeprefix("Value error, ")
+    errors = error.errors(include_url=False)
+    first = errors[0]
+    # A setting of two types, a number or `validated`, has a message for each.
+    about = [e["msg"] for e in errors if e["loc"][:1] == first["loc"][:1]]
+    message = ", or: ".join(text.removeprefix("Value error, ") for text in about)
     if not first["loc"]:  # about several settings; the message names them
         return md.InputError(message)
     field = str(first["loc"][0])

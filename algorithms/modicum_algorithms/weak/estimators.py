@@ -326,8 +326,9 @@ class IntegratedWeakLearner(WeakClassifier):
                 and -1 for an abstain.
 
         Returns:
-            q(y) ∝ p_θ(y|x)^w Π_k p(ỹ_k|y, x)^{w_k}, (N, C), float32, in the order of `classes_`;
-            with all powers 1 the posterior of equation 3.4's model.
+            q(y) ∝ p_θ(y|x)^w π(y)^{1 − w} Π_k p(ỹ_k|y, x)^{w_k}, (N, C), float32, in the order
+            of `classes_`; π is the class balance. With all powers 1 it is the posterior of
+            equation 3.4's model.
 
         Raises:
             ValueError: An argument does not fit; the message names it.

@@ -15,6 +15,13 @@ from modicum_algorithms.weak.memory import require_memory
 if TYPE_CHECKING:
     from modicum_algorithms.weak.training import Trained
 
+DATASET_DESCRIPTION = (
+    "breast_cancer (embedded); a name under MODICUM_DATA/wrench or a path to a folder, in WRENCH's "
+    "format or with a table for each split; a path to a .csv, .parquet or .jsonl file with a "
+    "column split; or hf: and a Hugging Face data set, by its name on the hub or a folder that "
+    "save_to_disk wrote."
+)
+
 _JOINT = {"method": ("iwl", "iwld")}
 _TWO_STAGE = {"method": ("majority_vote", "snorkel")}
 _SNORKEL = {"method": ("snorkel",)}
@@ -27,10 +34,7 @@ class WeakMethodConfig(md.Config):
 
     dataset: str = md.setting(
         datasets.EMBEDDED,
-        description="breast_cancer (embedded); a name under MODICUM_DATA/wrench or a path to a "
-        "folder, in WRENCH's format or with a table for each split; a path to a .csv, .parquet "
-        "or .jsonl file with a column split; or hf: and a Hugging Face data set, by its name on "
-        "the hub or a folder that save_to_disk wrote.",
+        description=DATASET_DESCRIPTION,
         identity=False,
     )
     features: str = md.setting(

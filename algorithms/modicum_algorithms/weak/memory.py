@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from itertools import pairwise
 from typing import TYPE_CHECKING
+
+import psutil
 
 import modicum as md
 
@@ -101,8 +102,4 @@ def require_memory(
 
 def available_bytes() -> int:
     """Memory of this machine that is free to use."""
-    try:
-        import psutil
-    except ImportError:
-        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     return int(psutil.virtual_memory().available)

@@ -46,8 +46,9 @@ def save_trained(
     """
     folder.mkdir(parents=True)
     save_model(estimator.end_model_, str(folder / "end_model.safetensors"))
-    if estimator.label_network_ is not None:
-        save_model(estimator.label_network_, str(folder / "label_model.safetensors"))
+    label_network = getattr(estimator, "label_network_", None)  # one read from a folder lacks it
+    if label_network is not None:
+        save_model(label_network, str(folder / "label_model.safetensors"))
     label_model = estimator.label_model_
     arrays = {name: np.ascontiguousarray(getattr(label_model, name)) for name in _ARRAYS}
     save_arrays(arrays, str(folder / "labeling_functions.safetensors"))

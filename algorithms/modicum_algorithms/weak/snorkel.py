@@ -145,7 +145,8 @@ def fit_snorkel(
     fitted_LC = conditionals_LC.detach()
     if not fitted_LC.isfinite().all():
         raise md.InputError(
-            f"learning_rate: Snorkel diverges at {settings.learning_rate} (allowed: smaller rates)"
+            f"snorkel_learning_rate: Snorkel diverges at {settings.learning_rate} "
+            "(allowed: smaller rates)"
         )
     least = min(0.01, 10.0 ** -np.ceil(np.log10(rows)))
     fitted_KVC = fitted_LC.clamp(least, 1 - least).reshape(functions, classes, classes).numpy()
