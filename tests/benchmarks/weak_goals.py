@@ -1,6 +1,6 @@
-"""What the study of table 3.2 shows of integrated weak learning, in the few numbers that matter.
+"""What the studies of tables 3.2 and A.1 show of integrated weak learning, in a few numbers.
 
-Run: python tests/benchmarks/weak_goals.py RUN_FOLDER
+Run: python tests/benchmarks/weak_goals.py RUN_OF_TABLE_3_2 [RUN_OF_TABLE_A_1]
 """
 
 from __future__ import annotations
@@ -13,54 +13,72 @@ INTEGRATED = ("iwl", "iwld")
 TWO_STAGE = ("majority_vote", "snorkel")
 SETS = ("sms", "trec", "imdb", "yelp", "agnews", "census")
 FRACTIONS = (0.0, 0.01, 0.1, 0.5, 1.0)
+FEW = 0.01
+
+Means = dict[tuple[str, ...], float]
 
 
-def accuracies(results: md.Results, dataset: str) -> dict[tuple[str, float], float]:
-    """Mean test accuracy by method and fraction, in points."""
-    table = results.table("method", "strong_fraction", "test/accuracy", {"dataset": dataset})
+def accuracies(results: md.Results, dataset: str, fraction: float, *rows: str) -> Means:
+    """Mean test accuracy in points, by the settings in `rows`."""
+    where = {"dataset": dataset, "strong_fraction": fraction}
+    table = results.table(rows, None, "test/accuracy", where)
+    # The mean of the same values in another order may differ in its last digits.
     return {
-        (row[0], column[0]): 100 * cell.summary.mean for (row, column), cell in table.cells.items()
+        tuple(row): round(100 * cell.summary.mean, 10) for (row, _), cell in table.cells.items()
     }
 
 
-def ranks(results: md.Results, dataset: str) -> dict[tuple[str, float], int | None]:
-    """1 for the best and 2 for the second-best method of every fraction."""
-    table = results.table("method", "strong_fraction", "test/accuracy", {"dataset": dataset})
-    return {(row[0], column[0]): cell.rank for (row, column), cell in table.cells.items()}
+def places(results: md.Results) -> None:
+    """In how many cells iWL or iWLD is best, or has at most one other method above it."""
+    strictly, shared, placed = 0, 0, 0
+    missed: list[str] = []
+    below: list[str] = []
+    for dataset in SETS:
+        for fraction in FRACTIONS:
+            means = accuracies(results, dataset, fraction, "method")
+            integrated = max(means[(method,)] for method in INTEGRATED)
+            others = [mean for (method,), mean in means.items() if method not in INTEGRATED]
+            above = sum(mean > integrated for mean in others)
+            strictly += integrated > max(others)
+            shared += integrated == max(others)
+            placed += above <= 1
+            if above > 1:
+                missed.append(f"{dataset} at {fraction:g} ({above} above)")
+            for method in INTEGRATED:
+                loss = means.get(("labels_only",), 0) - means[(method,)]
+                if loss > 0.5:
+                    below.append(f"{method} on {dataset} at {fraction:g} by {loss:.2f}")
+    cells = len(SETS) * len(FRACTIONS)
+    print(f"the better of iWL and iWLD, in {cells} cells:")
+    print(f"  alone best in {strictly}, best together with another in {shared}")
+    print(f"  best or second in {placed}; not in: {', '.join(missed) or 'none'}")
+    print(f"more than 0.5 points below labels only: {'; '.join(below) or 'nowhere'}")
+
+
+def margins(results: md.Results, *rows: str) -> None:
+    """Points of the better of iWL and iWLD over the best two-stage method at 1%."""
+    found = {}
+    for dataset in SETS:
+        means = accuracies(results, dataset, FEW, *rows)
+        integrated = max(mean for key, mean in means.items() if key[0] in INTEGRATED)
+        found[dataset] = integrated - max(m for key, m in means.items() if key[0] in TWO_STAGE)
+    print("  " + ", ".join(f"{dataset} {margin:+.2f}" for dataset, margin in found.items()))
+    print(f"  2 or more on {sum(m >= 2 for m in found.values())} of {len(SETS)} sets")
 
 
 def main() -> None:
     """Print the figures."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("run")
-    results = md.load_results(parser.parse_args().run)
-    best = placed = shared = 0
-    missed: list[str] = []
-    below: list[str] = []
-    margins: dict[str, float] = {}
-    for dataset in SETS:
-        means, places = accuracies(results, dataset), ranks(results, dataset)
-        for fraction in FRACTIONS:
-            found = {places.get((method, fraction)) for method in INTEGRATED}
-            best += 1 in found
-            shared += 1 in found and places.get(("labels_only", fraction)) == 1
-            placed += bool(found & {1, 2})
-            if not found & {1, 2}:
-                missed.append(f"{dataset} at {fraction:g}")
-            for method in INTEGRATED:
-                loss = means.get(("labels_only", fraction), 0) - means[method, fraction]
-                if loss > 0.5:
-                    below.append(f"{method} on {dataset} at {fraction:g} by {loss:.2f}")
-        integrated = max(means[method, 0.01] for method in INTEGRATED)
-        margins[dataset] = integrated - max(means[method, 0.01] for method in TWO_STAGE)
-    cells = len(SETS) * len(FRACTIONS)
-    print(f"iWL or iWLD best in {best}, best or second in {placed} of {cells} cells")
-    print(f"  best together with labels only: {shared}")
-    print(f"  neither in: {', '.join(missed) or 'none'}")
-    print("points over the best two-stage method at 1%, for the better of iWL and iWLD:")
-    print("  " + ", ".join(f"{dataset} {margin:+.2f}" for dataset, margin in margins.items()))
-    print(f"  2 or more on {sum(m >= 2 for m in margins.values())} of {len(SETS)} sets")
-    print(f"more than 0.5 points below labels only: {'; '.join(below) or 'nowhere'}")
+    parser.add_argument("table_3_2")
+    parser.add_argument("table_a_1", nargs="?")
+    arguments = parser.parse_args()
+    results = md.load_results(arguments.table_3_2)
+    places(results)
+    print("points over the best two-stage method at 1%, with strong labels as votes (-V):")
+    margins(results, "method")
+    if arguments.table_a_1:
+        print("iWLD over the best two-stage method at 1%, the better of -V and -S:")
+        margins(md.load_results(arguments.table_a_1), "method", "strong_labels")
 
 
 if __name__ == "__main__":
