@@ -4,7 +4,8 @@ import modicum as md
 from modicum.execution import EndMessage, RecordMessage
 from modicum.folder import RunFolder
 from modicum.recorder import Recorder
-from modicum.results import Results
+from modicum.results import CurvePoint, Results
+from modicum.results.plots import curves_figure
 from modicum.results.reference import Reference, judge
 from modicum.results.statistics import summarise
 from modicum.results.tables import rank_cells
@@ -294,3 +295,11 @@ def test_mixed_versions_of_the_code_are_said(tmp_path):
     folder.write_json({**trial, "commit": "def"}, "trials", name, "trial.json")
     notes = report_document(Results(folder, collect(folder)))["notes"]
     assert any("different versions of the code: abc, def" in note for note in notes)
+
+
+def test_a_curve_that_starts_without_budget_has_no_axis_below_it():
+    """Budgets 0, 50 and 5,000: the axis must show all three and nothing like -100."""
+    points = [CurvePoint(budget, summarise([0.5, 0.6])) for budget in (0.0, 50.0, 5000.0)]
+    left, right = curves_figure({"iwl": points}, "test/accuracy", "labels").axes[0].get_xlim()
+    assert -50 < left < 0
+    assert right > 5000

@@ -19,6 +19,8 @@ MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 # Stands for the page's text colour until the SVG is written.
 _INK = "#010203"
 _SIZE = (6.4, 3.8)
+# Entries of a legend that lies among the curves; a longer one stands beside them.
+_MOST_INSIDE = 4
 
 
 def _axes(width: float | None = None) -> tuple[Figure, Axes]:
@@ -38,7 +40,8 @@ def curves_figure(
     Intervals that reach far beyond all means are cut off at the edge.
     The budget axis is logarithmic where budgets span more than a factor of 20.
     """
-    figure, axes = _axes()
+    crowded = len(curves) > _MOST_INSIDE
+    figure, axes = _axes(_SIZE[0] + 1.4 if crowded else None)
     budgets = [point.budget for points in curves.values() for point in points]
     for index, (label, points) in enumerate(curves.items()):
         x = [point.budget for point in points]
@@ -63,11 +66,21 @@ def curves_figure(
             axes.set_xscale("log")
         else:
             axes.set_xscale("symlog", linthresh=min(positive))
+            # Left to itself the axis would reach far below zero, where no budget is.
+            axes.set_xlim(-0.2 * min(positive), 1.3 * max(budgets))
     axes.set_xlabel(f"budget ({budget_unit.replace('_', ' ')})")
     axes.set_ylabel(metric)
     if curves:
-        axes.legend(frameon=False, fontsize="small")
+        _legend(axes, len(curves))
     return figure
+
+
+def _legend(axes: Axes, entries: int) -> None:
+    """A legend where there is room: a long one would lie on what it explains."""
+    if entries > _MOST_INSIDE:
+        axes.legend(frameon=False, fontsize="small", loc="upper left", bbox_to_anchor=(1.01, 1))
+    else:
+        axes.legend(frameon=False, fontsize="small")
 
 
 def _limit(axes: Axes, means: Sequence[float]) -> None:
@@ -126,7 +139,7 @@ def boxes_figure(
     axes.set_xlabel(column_title)
     axes.set_ylabel(metric)
     if len(present) > 1:
-        axes.legend(frameon=False, fontsize="small", ncols=1 if len(present) < 5 else 2)
+        _legend(axes, len(present))
     return figure
 
 
