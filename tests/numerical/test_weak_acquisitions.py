@@ -69,6 +69,7 @@ def share_in_region(acquisition, method, folder):
     return np.mean(shares)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["iwl", "iwld"])
 def test_informed_acquisitions_find_the_region_where_votes_are_wrong(tmp_path, method):
     """Random labels fall there as often as rows do, about one in ten."""
