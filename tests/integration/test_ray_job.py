@@ -31,7 +31,7 @@ def free_ports(count):
 @pytest.fixture(scope="module")
 def head(tmp_path_factory):
     """A Ray head with token authentication and ports of its own; ended by its process id."""
-    port, dashboard, client = free_ports(3)
+    port, dashboard, client, agent = free_ports(4)
     # Unix sockets below the folder must stay within 107 characters.
     temporary = Path("/tmp") / f"modicum-head-{os.getpid()}"
     environment = {
@@ -47,6 +47,8 @@ def head(tmp_path_factory):
         *("--node-ip-address", "127.0.0.1", "--port", str(port)),
         *("--dashboard-host", "127.0.0.1", "--dashboard-port", str(dashboard)),
         *("--ray-client-server-port", str(client), "--temp-dir", str(temporary)),
+        # At its usual port the agent, which takes jobs, would meet that of another cluster here.
+        *("--dashboard-agent-listen-port", str(agent)),
         "--disable-usage-stats",
     ]
     log = tmp_path_factory.mktemp("head") / "log"
