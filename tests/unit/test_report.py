@@ -52,17 +52,17 @@ def table_of(columns, goal="max"):
 
 
 def test_wins_by_hand():
-    """Columns of the first table: 3 > 2 > 1; b and c share the best 5 before a's 4 (second); a
+    """Columns of the first table: 3 > 2 > 1; b and c share the best 5, so that a's 4 is third; a
     alone, which is no contest. The second table: c 9, a 8, b 7.
 
-    So a is best once, second twice, in three contested cells (its fourth is alone); b best
+    So a is best once, second once, in three contested cells (its fourth is alone); b best
     once, second once, of three; c best twice (shared, alone), never second, of three.
     """
     first = table_of({0: {"a": 3, "b": 2, "c": 1}, 1: {"a": 4, "b": 5, "c": 5}, 2: {"a": 1}})
     second = table_of({0: {"a": 8, "b": 7, "c": 9}})
     wins = {row[0]: w for row, w in count_wins([first, second]).items()}
     assert {row: (w.best, w.second, w.best_or_second, w.cells) for row, w in wins.items()} == {
-        "a": (1, 2, 3, 3),
+        "a": (1, 1, 2, 3),
         "b": (1, 1, 2, 3),
         "c": (2, 0, 2, 3),
     }

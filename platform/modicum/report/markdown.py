@@ -74,7 +74,7 @@ def _wins(wins: dict[str, Any] | None) -> Iterable[str]:
     yield _table([*wins["names"], *wins["header"]], rows, len(wins["names"]))
     yield (
         f"{wins['metric']}: cells of all tables above in which a row has the best or second-best "
-        "mean. Equal means share a rank."
+        "mean. Equal means share a rank and leave out the next."
     )
 
 

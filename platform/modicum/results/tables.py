@@ -162,7 +162,8 @@ def rank_cells(
 ) -> dict[tuple[Key, Key], Cell]:
     """Mark the best and second-best mean of every column (none without a goal).
 
-    Equal means share a rank; a column with a single cell has no best.
+    Equal means share a rank, and leave out the one after: where two are best, none is second. A
+    column with a single cell has no best.
     """
     cells = {}
     for place, summary in summaries.items():
@@ -170,9 +171,9 @@ def rank_cells(
         column = {r: round(s.mean, 12) for (r, c), s in summaries.items() if c == place[1]}
         rank: Literal[1, 2] | None = None
         if goal is not None and len(column) > 1:
-            levels = sorted(set(column.values()), reverse=goal == "max")
-            position = levels.index(column[place[0]])
-            rank = 1 if position == 0 else 2 if position == 1 else None
+            mean = column[place[0]]
+            better = sum(m > mean if goal == "max" else m < mean for m in column.values())
+            rank = 1 if better == 0 else 2 if better == 1 else None
         cells[place] = Cell(summary, rank)
     return cells
 
