@@ -35,12 +35,7 @@ from modicum_algorithms.weak.integrated import IntegratedSettings, integrated_ob
 from modicum_algorithms.weak.majority_vote import majority_vote
 from modicum_algorithms.weak.snorkel import SnorkelLabelModel, SnorkelSettings, fit_snorkel
 from modicum_algorithms.weak.supervision import Supervision
-from modicum_algorithms.weak.two_stage import (
-    informed_rows,
-    labels_only_objective,
-    soft_label_objective,
-    soft_labels,
-)
+from modicum_algorithms.weak.two_stage import labels_only_objective, two_stage_objective
 from modicum_algorithms.weak.weasel import WeaselSettings, weasel_objective
 
 
@@ -91,13 +86,7 @@ class MajorityVoteClassifier(WeakClassifier):
         def denoise(votes_NK: np.ndarray) -> np.ndarray:
             return majority_vote(votes_NK, supervision.classes)
 
-        return soft_label_objective(
-            model,
-            supervision.features_ND,
-            soft_labels(supervision, denoise, settings["strong_labels"]),
-            informed_rows(supervision, settings["uncovered"]),
-            settings["learning_rate"],
-        )
+        return two_stage_objective(model, supervision, denoise, settings)
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -147,13 +136,7 @@ class SnorkelClassifier(WeakClassifier):
             fitted.append(label_model)
             return label_model.predict(votes_NK)
 
-        objective = soft_label_objective(
-            model,
-            supervision.features_ND,
-            soft_labels(supervision, denoise, settings["strong_labels"]),
-            informed_rows(supervision, settings["uncovered"]),
-            settings["learning_rate"],
-        )
+        objective = two_stage_objective(model, supervision, denoise, settings)
         # The strong labels' own function, if there is one, comes last.
         functions = supervision.votes_NK.shape[1]
         return replace(objective, transitions=lambda: fitted[0].transitions()[:, :functions])

@@ -10,7 +10,7 @@ normalising over a leading dimension is many times faster than over a short last
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -181,13 +181,42 @@ class LabelModel(nn.Module):
         """
         raise NotImplementedError
 
+    def outputs(self, features_BD: Tensor) -> tuple[Tensor, Tensor]:
+        """Log-probabilities of every row: transitions (B, V, K, C, H) and p(h|x) (B, H)."""
+        raise NotImplementedError
+
     def log_transitions(self, features_BD: Tensor) -> Tensor:
         """Log-probabilities of every row, shape (B, V, K, C, H)."""
-        raise NotImplementedError
+        return self.outputs(features_BD)[0]
 
     def log_states(self, features_BD: Tensor) -> Tensor:
         """Log p(h|x), shape (B, H)."""
-        raise NotImplementedError
+        return self.outputs(features_BD)[1]
+
+
+def _likelihood_and_evidence(
+    votes: Votes,
+    log_votes: Callable[[Tensor, Tensor, Tensor], Tensor],
+    log_transitions: Tensor,
+    log_states_BH: Tensor,
+) -> tuple[Tensor, Tensor]:
+    """What `LabelModel.forward` returns.
+
+    Args:
+        votes: Votes of the rows.
+        log_votes: `shared_log_votes` or `pointwise_log_votes`.
+        log_transitions: What it takes, with classes and states as one dimension L = C·H.
+        log_states_BH: log p(h|x).
+    """
+
+    def total(weights_BK: Tensor, log_transitions: Tensor) -> Tensor:
+        log_votes_BL = log_votes(votes.outcomes_NK, weights_BK, log_transitions)
+        return _over_states(log_votes_BL, log_states_BH)
+
+    return (
+        total(votes.counted_NK, log_transitions),
+        total(votes.evidence_NK, log_transitions.detach()).detach(),
+    )
 
 
 def _over_states(log_votes_BL: Tensor, log_states_BH: Tensor) -> Tensor:
@@ -222,25 +251,17 @@ class SharedTransitions(LabelModel):
     def forward(self, features_BD: Tensor, votes: Votes) -> tuple[Tensor, Tensor]:
         """See `LabelModel`."""
         log_transitions_VKL = self.logits_VKCH.log_softmax(0).flatten(2)
-        log_states_BH = self.log_states(features_BD)
+        log_states_BH = self._log_states(len(features_BD))
+        return _likelihood_and_evidence(votes, shared_log_votes, log_transitions_VKL, log_states_BH)
 
-        def total(weights_BK: Tensor, log_transitions_VKL: Tensor) -> Tensor:
-            log_votes_BL = shared_log_votes(votes.outcomes_NK, weights_BK, log_transitions_VKL)
-            return _over_states(log_votes_BL, log_states_BH)
-
-        return (
-            total(votes.counted_NK, log_transitions_VKL),
-            total(votes.evidence_NK, log_transitions_VKL.detach()).detach(),
-        )
-
-    def log_transitions(self, features_BD: Tensor) -> Tensor:
+    def outputs(self, features_BD: Tensor) -> tuple[Tensor, Tensor]:
         """See `LabelModel`; the same for every row."""
         shared_1VKCH = self.logits_VKCH.log_softmax(0).unsqueeze(0)
-        return shared_1VKCH.expand(len(features_BD), *self.shape_VKCH)
+        rows = len(features_BD)
+        return shared_1VKCH.expand(rows, *self.shape_VKCH), self._log_states(rows)
 
-    def log_states(self, features_BD: Tensor) -> Tensor:
-        """See `LabelModel`; p(h) does not depend on x here."""
-        return self.state_logits_H.log_softmax(0).expand(len(features_BD), -1)
+    def _log_states(self, rows: int) -> Tensor:
+        return self.state_logits_H.log_softmax(0).expand(rows, -1)
 
 
 class PointwiseTransitions(LabelModel):
@@ -274,27 +295,13 @@ class PointwiseTransitions(LabelModel):
 
     def forward(self, features_BD: Tensor, votes: Votes) -> tuple[Tensor, Tensor]:
         """See `LabelModel`."""
-        log_transitions_BVKCH, log_states_BH = self._outputs(features_BD)
-        log_transitions_BVKL = log_transitions_BVKCH.flatten(3)
-
-        def total(weights_BK: Tensor, log_transitions_BVKL: Tensor) -> Tensor:
-            log_votes_BL = pointwise_log_votes(votes.outcomes_NK, weights_BK, log_transitions_BVKL)
-            return _over_states(log_votes_BL, log_states_BH)
-
-        return (
-            total(votes.counted_NK, log_transitions_BVKL),
-            total(votes.evidence_NK, log_transitions_BVKL.detach()).detach(),
+        log_transitions_BVKCH, log_states_BH = self.outputs(features_BD)
+        return _likelihood_and_evidence(
+            votes, pointwise_log_votes, log_transitions_BVKCH.flatten(3), log_states_BH
         )
 
-    def log_transitions(self, features_BD: Tensor) -> Tensor:
+    def outputs(self, features_BD: Tensor) -> tuple[Tensor, Tensor]:
         """See `LabelModel`."""
-        return self._outputs(features_BD)[0]
-
-    def log_states(self, features_BD: Tensor) -> Tensor:
-        """See `LabelModel`."""
-        return self._outputs(features_BD)[1]
-
-    def _outputs(self, features_BD: Tensor) -> tuple[Tensor, Tensor]:
         outcomes, functions, classes, states = self.shape_VKCH
         outputs_BO = self.network(features_BD)
         matrices = outcomes * functions * classes * states
@@ -309,6 +316,5 @@ class PointwiseTransitions(LabelModel):
 
 def mean_transitions(label_model: LabelModel, features_BD: Tensor) -> Tensor:
     """p(ỹ_k = v | y = c, x) = Σ_h p(h|x) φ_k(v|c, h) at each point, shape (B, V, K, C)."""
-    transitions_BVKCH = label_model.log_transitions(features_BD).exp()
-    states_BH = label_model.log_states(features_BD).exp()
-    return torch.einsum("bvkch,bh->bvkc", transitions_BVKCH, states_BH)
+    log_transitions_BVKCH, log_states_BH = label_model.outputs(features_BD)
+    return torch.einsum("bvkch,bh->bvkc", log_transitions_BVKCH.exp(), log_states_BH.exp())

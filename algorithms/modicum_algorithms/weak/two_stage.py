@@ -9,8 +9,9 @@ Shapes: N rows, B mini-batch, D features, K labeling functions, C classes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -80,6 +81,30 @@ def soft_label_objective(
 
     groups: list[dict[str, object]] = [{"params": list(model.parameters()), "lr": rate}]
     return Objective([rows], loss, groups, denoised=lambda: soft_NC)
+
+
+def two_stage_objective(
+    model: nn.Module,
+    supervision: Supervision,
+    denoise: Callable[[np.ndarray], np.ndarray],
+    settings: Mapping[str, Any],
+) -> Objective:
+    """Cross-entropy to what a label model makes of the votes.
+
+    Args:
+        model: End model, from features to logits.
+        supervision: Features, votes and strong labels.
+        denoise: As in `soft_labels`.
+        settings: `strong_labels` and `uncovered`, as in `soft_labels` and `informed_rows`, and
+            `learning_rate`.
+    """
+    return soft_label_objective(
+        model,
+        supervision.features_ND,
+        soft_labels(supervision, denoise, settings["strong_labels"]),
+        informed_rows(supervision, settings["uncovered"]),
+        settings["learning_rate"],
+    )
 
 
 def labels_only_objective(model: nn.Module, supervision: Supervision, rate: float) -> Objective:
