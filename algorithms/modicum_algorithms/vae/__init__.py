@@ -1,0 +1,1 @@
+"""Amortized inference in variational auto-encoders, and lossless compression with them."""
