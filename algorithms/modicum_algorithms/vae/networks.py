@@ -1,7 +1,8 @@
 """Encoders and decoders: multi-layer perceptrons and a convolutional ResNet (section 4.5.1).
 
 Every network is a `Sequential` of linear layers, convolutions, ReLUs, residual blocks and
-rearrangements, so that the codec can evaluate it in integers as well. Shapes: B batch, C channels,
+rearrangements, so that the codec can evaluate it in integers as well. Distributions are made in
+single precision, whatever the networks are evaluated in. Shapes: B batch, C channels,
 H height, W width, D pixels of an image with its channels, L latent dimensions.
 """
 
@@ -98,7 +99,7 @@ class GaussianEncoder(nn.Module):
 
     def forward(self, x_BCHW: Tensor) -> Independent[Normal]:
         """Posteriors over (B, L)."""
-        mean, raw = self.network(x_BCHW).chunk(2, dim=1)
+        mean, raw = self.network(x_BCHW).float().chunk(2, dim=1)
         std_BL = softplus(raw.flatten(1))
         # Rounds to zero in single precision below -104.
         normal = Normal(mean.flatten(1), std_BL.clamp_min(1e-20), validate_args=False)
@@ -115,7 +116,7 @@ class ImageDecoder(nn.Module):
 
     def forward(self, z_BL: Tensor) -> Distribution:
         """Distributions over (B, C, H, W)."""
-        return likelihood(self.likelihood, self.network(z_BL))
+        return likelihood(self.likelihood, self.network(z_BL).float())
 
 
 class VAE(nn.Module):
