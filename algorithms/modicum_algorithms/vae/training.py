@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -17,10 +16,9 @@ from torch.optim import Adam, Optimizer
 import modicum as md
 from modicum_algorithms.vae.measures import seeded
 from modicum_algorithms.vae.methods import InferenceMethod
+from modicum_algorithms.vae.names import Precision
 from modicum_algorithms.vae.networks import VAE
 from modicum_algorithms.vae.objectives import Network, latent_prior, wake
-
-Precision = Literal["float32", "bfloat16"]
 
 
 @dataclass(frozen=True)
