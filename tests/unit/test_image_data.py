@@ -156,6 +156,27 @@ def test_other_arrays_are_refused(tmp_path, bad, suffix):
         md.data.open_images(path, "IMAGES")
 
 
+@pytest.mark.parametrize(
+    "header",
+    [
+        b"{'descr': '|u1', 'fortran_order': False, 'shape': (1, 2, 2), ",
+        b"{'descr': '|u1', 'fortran_order': False, 'shape': (-1, 2, 2), }",
+        b"{'descr': '|u1', 'fortran_order': False, 'shape': (1, 2, 2), 3: 4}",
+        b"{'descr': '|u1', 'fortran_order': False, 'shape': 'large', }",
+        b"('shape",
+        b"",
+    ],
+)
+def test_broken_headers_of_arrays(tmp_path, header):
+    array = b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header)) + header + bytes(4)
+    (tmp_path / "a.npy").write_bytes(array)
+    with zipfile.ZipFile(tmp_path / "a.npz", "w") as archive:
+        archive.writestr("images.npy", array)
+    for name in ("a.npy", "a.npz"):
+        with pytest.raises(md.InputError, match=name):
+            md.data.open_images(tmp_path / name)
+
+
 def test_npz_files_with_several_arrays_or_none(tmp_path):
     np.savez(tmp_path / "two.npz", b=pixels(2, 3, 4), a=pixels(2, 3, 4))
     with pytest.raises(md.InputError, match="has the arrays a, b; one alone or one named images"):

@@ -8,7 +8,6 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cache, lru_cache
-from pathlib import Path
 from typing import Literal, get_args
 
 import numpy as np
@@ -67,7 +66,7 @@ def data_digests(dataset: str) -> dict[str, str]:
     """
     if dataset == EMBEDDED:
         return {"dataset": _digits_digest()}
-    return {"dataset": md.data.digest_files(md.data.image_set_files(_folder(dataset)))}
+    return {"dataset": md.data.digest_files(md.data.image_set_files(md.data.find_data(dataset)))}
 
 
 def load(
@@ -114,10 +113,6 @@ def load(
     )
 
 
-def _folder(dataset: str) -> Path:
-    return md.data.find_data(dataset)
-
-
 def _generator(seed: int, use: Literal["samples", "train", "test"]) -> np.random.Generator:
     """A stream of its own for each use, so that none depends on how much another draws."""
     return np.random.default_rng(md.derive_seed(seed, use))
@@ -126,7 +121,9 @@ def _generator(seed: int, use: Literal["samples", "train", "test"]) -> np.random
 @lru_cache(maxsize=_CACHED)
 def _original(dataset: str, digest: str) -> ImageData:
     """Grey values as they are stored; loaded once per process."""
-    splits = _digits() if dataset == EMBEDDED else md.data.read_image_set(_folder(dataset))
+    splits = (
+        _digits() if dataset == EMBEDDED else md.data.read_image_set(md.data.find_data(dataset))
+    )
     highest = max(int(splits.train_NCHW.max()), int(splits.test_NCHW.max()))
     return ImageData(
         splits.train_NCHW,

@@ -5,8 +5,6 @@ Shapes: N images, C channels, H height, W width.
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 
 from modicum.errors import InputError
@@ -38,7 +36,7 @@ def image_shape(shape: tuple[int, ...], dtype: np.dtype, where: str) -> tuple[in
             f"{where} has the shape {shape}, whose channels can stand first or last; "
             "save grey images as (N, H, W), or others with a height and width that are not 1 or 3"
         )
-    if math.prod(shape) == 0:
+    if min(shape) < 1:
         raise InputError(f"{where} has the shape {shape}; at least one image with pixels is needed")
     if len(shape) == 3:
         return (1, shape[1], shape[2])

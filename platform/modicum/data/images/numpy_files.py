@@ -5,6 +5,7 @@ Shapes: N images, C channels, H height, W width.
 
 from __future__ import annotations
 
+import tokenize
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,6 +25,8 @@ NPY_START = b"\x93NUMPY"
 NPZ_STARTS = (b"PK\x03\x04", b"PK\x05\x06")  # the second is an empty one
 NUMPY_SUFFIXES = (".npz", ".npy")
 _SPLITS = ("train", "test")
+# What NumPy raises for a file that is not an array, or whose header is no Python literal.
+_BROKEN_ARRAY = (ValueError, TypeError, tokenize.TokenError)
 _IMAGES = "images"
 _LABELS = "labels"
 
@@ -46,7 +49,7 @@ def _read_header(file: IO[bytes], where: str) -> _Header:
             if version not in readers:
                 raise ValueError(f"version {version} of the format")
             return _Header(*readers[version](file))
-        except ValueError as error:
+        except _BROKEN_ARRAY as error:
             raise InputError(f"{where} is not an array of NumPy ({reason(error)})") from error
 
 
@@ -55,7 +58,7 @@ def _mapped(path: Path, where: str) -> np.ndarray:
     with readable(where):
         try:
             array: np.ndarray = np.load(path, mmap_mode="r", allow_pickle=False)
-        except ValueError as error:
+        except _BROKEN_ARRAY as error:
             raise InputError(f"{where} cannot be read ({reason(error)})") from error
     return array
 
@@ -188,7 +191,7 @@ def _read_labels(path: Path) -> np.ndarray | None:
     with readable(where), np.load(path, allow_pickle=False) as arrays:
         try:
             labels: np.ndarray = arrays[_LABELS]
-        except ValueError as error:
+        except _BROKEN_ARRAY as error:
             raise InputError(f"{where} cannot be read ({reason(error)})") from error
     if labels.dtype.kind not in "iu" or labels.ndim != 1:
         raise InputError(

@@ -11,8 +11,17 @@ from typing import IO
 
 from modicum.errors import InputError
 
-# What gzip, zipfile and the file system raise; RuntimeError is zipfile's for an encrypted member.
-_BROKEN = (OSError, EOFError, zlib.error, lzma.LZMAError, zipfile.BadZipFile, RuntimeError)
+# What gzip, zipfile and the file system raise; zipfile's RuntimeError is an encrypted member,
+# its UnicodeDecodeError a broken name.
+_BROKEN = (
+    OSError,
+    EOFError,
+    RuntimeError,
+    UnicodeDecodeError,
+    zlib.error,
+    lzma.LZMAError,
+    zipfile.BadZipFile,
+)
 
 _PIECE = 2**20  # bytes
 
