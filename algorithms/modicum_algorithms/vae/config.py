@@ -31,9 +31,9 @@ class DataConfig(md.Config):
         identity=False,
     )
     binarisation: Binarisation = md.setting(
-        "threshold",
-        description="Grey images as 0 and 1: by a threshold at 127, by one draw of Bernoulli "
-        "variables with the grey values as probabilities, or not at all.",
+        "sampling",
+        description="Grey images as 0 and 1: by one draw of Bernoulli variables with the grey "
+        "values as probabilities, by a threshold at 127, or not at all.",
     )
     samples: int | None = md.setting(
         None,
