@@ -11,10 +11,16 @@ from torch import Tensor
 import modicum as md
 from modicum_algorithms.vae.experiment import MEASURED_TRAINING_IMAGES, VaeConfig
 from modicum_algorithms.vae.measures import bits_per_dimension
-from modicum_algorithms.vae.networks import VAE, build_vae
-from modicum_algorithms.vae.pretraining import Stage, optimal_encoder, pretrained
-from modicum_algorithms.vae.trained import Images, inference_method, pretraining
-from modicum_algorithms.vae.training import TrainingSettings, refine_epochs
+from modicum_algorithms.vae.methods import InferenceMethod
+from modicum_algorithms.vae.networks import VAE
+from modicum_algorithms.vae.pretraining import Refinement, Stage, pretrained, refined
+from modicum_algorithms.vae.trained import (
+    Images,
+    inference_method,
+    post_hoc_refinement,
+    pretraining,
+)
+from modicum_algorithms.vae.training import TrainingSettings
 
 
 @dataclass(frozen=True)
@@ -25,14 +31,14 @@ class Encoded:
         stage: The VAE as it was trained.
         epoch: Of its training.
         model: The same decoder with the encoder in question, in evaluation mode.
-        refined: Epochs of the encoder's further training.
+        refined_epochs: Epochs of the encoder's further training.
         seconds: Time of those since the encoder before.
     """
 
     stage: Stage
     epoch: int
     model: VAE
-    refined: int = 0
+    refined_epochs: int = 0
     seconds: float = 0.0
 
 
@@ -48,28 +54,15 @@ def encoders_at(
     if method is None or config.apply == "joint":
         yield Encoded(stage, epoch, stage.model)
         return
-    model = build_vae(stage.model.spec, seed=0)
-    model.load_state_dict(stage.model.state_dict())
-    model.decoder.requires_grad_(False)
-    losses = refine_epochs(
-        model.encoder,
-        model.decoder,
-        images.train,
-        method,
-        TrainingSettings(
-            config.refine_epochs,
-            config.batch_size,
-            config.refine_learning_rate or config.learning_rate,
-            config.precision,
-        ),
-        seed=trial.seed_for("refinement"),
-    )
+    refinement = post_hoc_refinement(config, trial, images, stage, method)
+    if config.measure_every is None:
+        result = refined(refinement)
+        yield Encoded(stage, epoch, result.model, config.refine_epochs, result.seconds)
+        return
     started = time.perf_counter()
-    for refined, loss in enumerate(losses, 1):
-        trial.log.info("epoch %d, refinement %d: loss %.4f", epoch, refined, loss)
-        if refined % (config.measure_every or config.refine_epochs) == 0:
-            seconds = time.perf_counter() - started
-            yield Encoded(stage, epoch, model, refined, seconds)
+    for number, model in enumerate(refinement.epochs(), 1):
+        if number % config.measure_every == 0:
+            yield Encoded(stage, epoch, model, number, time.perf_counter() - started)
             started = time.perf_counter()
 
 
@@ -97,18 +90,13 @@ def measure(
         "train/bpd": train,
         "train/epoch": encoded.epoch,
         "train/seconds": stage.seconds,
-        "refine/epoch": encoded.refined,
+        "refine/epoch": encoded.refined_epochs,
         "refine/seconds": encoded.seconds,
     }
     if config.iwae_samples:
         metrics["test/iwae_bpd"] = bits(model, images.test, config.iwae_samples)
     if config.optimal_epochs:
-        settings = TrainingSettings(
-            config.optimal_epochs, config.batch_size, config.learning_rate, config.precision
-        )
-        best = optimal_encoder(
-            stage, images.test, images.test_key, settings, trial.seed_for("optimal")
-        )
+        best = _optimal(config, trial, images, stage)
         optimal = bits(best, images.test)
         metrics |= {
             "test/bpd_optimal": optimal,
@@ -135,3 +123,18 @@ def measure(
             seed=trial.seed_for("classification"),
         )
     return metrics
+
+
+def _optimal(config: VaeConfig, trial: md.Trial, images: Images, stage: Stage) -> VAE:
+    """The model with the encoder that is trained on the test images (equation 4.16)."""
+    refinement = Refinement(
+        stage=stage,
+        images=images.test,
+        images_key=images.test_key,
+        method=InferenceMethod("wake"),
+        settings=TrainingSettings(
+            config.optimal_epochs, config.batch_size, config.learning_rate, config.precision
+        ),
+        seed=trial.seed_for("optimal"),
+    )
+    return refined(refinement).model

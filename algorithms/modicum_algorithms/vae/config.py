@@ -16,6 +16,8 @@ from modicum_algorithms.vae.names import (
     SampleSource,
 )
 
+# Where the encoder is trained further.
+REFINED = {"inference": ("wake", "sleep", "reverse_sleep", "reverse_half_sleep", "denoising")}
 _RESNET = {"network": ("resnet",)}
 _MLP = {"network": ("mlp",)}
 
@@ -132,4 +134,17 @@ class InferenceConfig(ModelConfig):
         description="Standard deviation of the noise, in units of the range of pixel values.",
         ge=0.0,
         used_by={"inference": ("denoising",)},
+    )
+    refine_epochs: int = md.setting(
+        100,
+        description="Passes of the encoder's further training over the training images.",
+        unit="epochs",
+        ge=1,
+        used_by=REFINED,
+    )
+    refine_learning_rate: float | None = md.setting(
+        None,
+        description="Adam's learning rate of that training; null for the VAE's.",
+        gt=0.0,
+        used_by=REFINED,
     )

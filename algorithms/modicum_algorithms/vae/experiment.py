@@ -10,12 +10,8 @@ from pydantic import model_validator
 
 import modicum as md
 from modicum_algorithms.vae import datasets
-from modicum_algorithms.vae.config import InferenceConfig
+from modicum_algorithms.vae.config import REFINED, InferenceConfig
 
-_REFINED = {
-    "inference": ("wake", "sleep", "reverse_sleep", "reverse_half_sleep", "denoising"),
-    "apply": ("post_hoc",),
-}
 # Training images that bits per dimension are measured on; as many as MNIST has for testing.
 MEASURED_TRAINING_IMAGES = 10_000
 
@@ -27,14 +23,14 @@ class VaeConfig(InferenceConfig):
         "post_hoc",
         description="Train the encoder further at checkpoints with the decoder fixed, or train it "
         "so together with the decoder.",
-        used_by={"inference": _REFINED["inference"]},
+        used_by=REFINED,
     )
     joint_from: int = md.setting(
         0,
         description="Epochs of usual training before the encoder's objective changes.",
         unit="epochs",
         ge=0,
-        used_by={"inference": _REFINED["inference"], "apply": ("joint",)},
+        used_by=REFINED | {"apply": ("joint",)},
     )
     checkpoint_every: int | None = md.setting(
         None,
@@ -43,25 +39,12 @@ class VaeConfig(InferenceConfig):
         unit="epochs",
         ge=1,
     )
-    refine_epochs: int = md.setting(
-        100,
-        description="Passes of the encoder's further training over the training images.",
-        unit="epochs",
-        ge=1,
-        used_by=_REFINED,
-    )
-    refine_learning_rate: float | None = md.setting(
-        None,
-        description="Adam's learning rate of that training; null for the VAE's.",
-        gt=0.0,
-        used_by=_REFINED,
-    )
     measure_every: int | None = md.setting(
         None,
         description="Epochs of that training between two records; null for its end alone.",
         unit="epochs",
         ge=1,
-        used_by=_REFINED,
+        used_by=REFINED | {"apply": ("post_hoc",)},
     )
     optimal_epochs: int = md.setting(
         0,
@@ -171,7 +154,7 @@ class VaeInference(md.Experiment[VaeConfig]):
         """Refuse models that do not fit their images, and classes that there are not."""
         from modicum_algorithms.vae.trained import check_model
 
-        check_model(config)
+        check_model(config, config.samples)
         if config.classification:
             data = datasets.load(config.dataset, binarisation=config.binarisation, seed=0)
             if data.train_labels_N is None or data.test_labels_N is None:
@@ -196,7 +179,7 @@ class VaeInference(md.Experiment[VaeConfig]):
         from modicum_algorithms.vae.saved_models import save_vae
         from modicum_algorithms.vae.trained import load_images
 
-        images = load_images(config, trial)
+        images = load_images(config, trial, config.samples)
         every = config.checkpoint_every or config.epochs
         number = 0
         for epoch in range(every, config.epochs + 1, every):

@@ -14,7 +14,7 @@ from modicum_algorithms.vae.config import DataConfig, InferenceConfig, ModelConf
 from modicum_algorithms.vae.methods import InferenceMethod
 from modicum_algorithms.vae.names import LikelihoodName
 from modicum_algorithms.vae.networks import ModelSpec, check_spec
-from modicum_algorithms.vae.pretraining import Pretraining
+from modicum_algorithms.vae.pretraining import Pretraining, Refinement, Stage
 from modicum_algorithms.vae.training import TrainingSettings
 
 
@@ -37,15 +37,15 @@ class Images:
     test_key: str
 
 
-def load_images(config: DataConfig, trial: md.Trial) -> Images:
-    """The images of a trial."""
+def load_images(config: DataConfig, trial: md.Trial, samples: int | None) -> Images:
+    """The images of a trial, with so many of the training images (None: all)."""
     seed = trial.seed_for("images")
     data = datasets.load(
-        config.dataset, binarisation=config.binarisation, seed=seed, samples=config.samples
+        config.dataset, binarisation=config.binarisation, seed=seed, samples=samples
     )
     digests = datasets.data_digests(config.dataset)
     drawn = seed if config.binarisation == "sampling" else None
-    chosen = None if config.samples is None else [config.samples, seed]
+    chosen = None if samples is None else [samples, seed]
     test_key = json.dumps([digests, config.binarisation, drawn], sort_keys=True)
     return Images(
         data=data,
@@ -57,15 +57,13 @@ def load_images(config: DataConfig, trial: md.Trial) -> Images:
     )
 
 
-def check_model(config: ModelConfig) -> None:
+def check_model(config: ModelConfig, samples: int | None) -> None:
     """Refuse a model that does not fit its images.
 
     Raises:
         InputError: Naming the setting.
     """
-    data = datasets.load(
-        config.dataset, binarisation=config.binarisation, seed=0, samples=config.samples
-    )
+    data = datasets.load(config.dataset, binarisation=config.binarisation, seed=0, samples=samples)
     check_spec(model_spec(config, data.shape))
 
 
@@ -121,4 +119,27 @@ def inference_method(config: InferenceConfig) -> InferenceMethod | None:
         alpha=config.alpha,
         samples_from=config.samples_from,
         noise=config.noise * pixel_range,
+    )
+
+
+def post_hoc_refinement(
+    config: InferenceConfig,
+    trial: md.Trial,
+    images: Images,
+    stage: Stage,
+    method: InferenceMethod,
+) -> Refinement:
+    """Further training of a trial's encoder on its training images."""
+    return Refinement(
+        stage=stage,
+        images=images.train,
+        images_key=images.train_key,
+        method=method,
+        settings=TrainingSettings(
+            config.refine_epochs,
+            config.batch_size,
+            config.refine_learning_rate or config.learning_rate,
+            config.precision,
+        ),
+        seed=trial.seed_for("refinement"),
     )
