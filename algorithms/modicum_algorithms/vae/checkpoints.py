@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
+import torch
 from torch import Tensor
 
 import modicum as md
@@ -66,63 +67,89 @@ def encoders_at(
             started = time.perf_counter()
 
 
-def measure(
-    config: VaeConfig, trial: md.Trial, images: Images, encoded: Encoded
-) -> dict[str, float | int]:
-    """What a record says, by the names of the experiment's metrics."""
+class Measures:
+    """What records say, by the names of the experiment's metrics.
 
-    def bits(model: VAE, of: Tensor, iwae_samples: int = 0) -> float:
+    What is the same for all encoders of a checkpoint is measured once.
+    """
+
+    def __init__(self, config: VaeConfig, trial: md.Trial, images: Images) -> None:
+        self._config = config
+        self._trial = trial
+        self._images = images
+        self._shared: tuple[str, dict[str, float]] = ("", {})
+
+    def of(self, encoded: Encoded) -> dict[str, float]:
+        """Every metric of one encoder."""
+        config, images, model = self._config, self._images, encoded.model
+        shared = self._of_checkpoint(encoded.stage)
+        before = shared["test/bpd_vae"]
+        test = before if model is encoded.stage.model else self._bits(model, images.test)
+        train = self._bits(model, images.train[:MEASURED_TRAINING_IMAGES])
+        metrics = shared | {
+            "test/bpd": test,
+            "train/bpd": train,
+            "train/epoch": encoded.epoch,
+            "refine/epoch": encoded.refined_epochs,
+            "refine/seconds": encoded.seconds,
+        }
+        if config.iwae_samples:
+            metrics["test/iwae_bpd"] = self._bits(model, images.test, config.iwae_samples)
+        if config.optimal_epochs:
+            optimal = shared["test/bpd_optimal"]
+            metrics |= {
+                "gap/amortized_inference": test - optimal,
+                "gap/generative": optimal - train,
+            }
+            if before > optimal:
+                metrics["gap/closed"] = (before - test) / (before - optimal)
+        if config.classification:
+            metrics["test/classification_accuracy"] = self._accuracy(model)
+        return metrics
+
+    def _of_checkpoint(self, stage: Stage) -> dict[str, float]:
+        if self._shared[0] == stage.key:
+            return self._shared[1]
+        config, images = self._config, self._images
+        shared = {
+            "test/bpd_vae": self._bits(stage.model, images.test),
+            "train/seconds": stage.seconds,
+        }
+        if config.optimal_epochs:
+            best = _optimal(config, self._trial, images, stage)
+            shared |= {
+                "test/bpd_optimal": self._bits(best, images.test),
+                "evaluation/samples": len(images.test),
+            }
+            if config.iwae_samples:
+                shared["test/iwae_bpd_optimal"] = self._bits(best, images.test, config.iwae_samples)
+        self._shared = (stage.key, shared)
+        return shared
+
+    def _bits(self, model: VAE, images: Tensor, iwae_samples: int = 0) -> float:
         per_image = bits_per_dimension(
             model.encoder,
             model.decoder,
-            of,
-            seed=trial.seed_for("evaluation"),
+            images,
+            seed=self._trial.seed_for("evaluation"),
             iwae_samples=iwae_samples,
         )
         return float(per_image.double().mean())
 
-    model, stage = encoded.model, encoded.stage
-    test, train = bits(model, images.test), bits(model, images.train[:MEASURED_TRAINING_IMAGES])
-    before = test if model is stage.model else bits(stage.model, images.test)
-    metrics: dict[str, float | int] = {
-        "test/bpd": test,
-        "test/bpd_vae": before,
-        "train/bpd": train,
-        "train/epoch": encoded.epoch,
-        "train/seconds": stage.seconds,
-        "refine/epoch": encoded.refined_epochs,
-        "refine/seconds": encoded.seconds,
-    }
-    if config.iwae_samples:
-        metrics["test/iwae_bpd"] = bits(model, images.test, config.iwae_samples)
-    if config.optimal_epochs:
-        best = _optimal(config, trial, images, stage)
-        optimal = bits(best, images.test)
-        metrics |= {
-            "test/bpd_optimal": optimal,
-            "gap/amortized_inference": test - optimal,
-            "gap/generative": optimal - train,
-            "evaluation/samples": len(images.test),
-        }
-        if before > optimal:
-            metrics["gap/closed"] = (before - test) / (before - optimal)
-        if config.iwae_samples:
-            metrics["test/iwae_bpd_optimal"] = bits(best, images.test, config.iwae_samples)
-    if config.classification:
+    def _accuracy(self, model: VAE) -> float:
         from modicum_algorithms.vae.classification import classification_accuracy
 
-        data = images.data
-        assert data.train_labels_N is not None
-        assert data.test_labels_N is not None
-        metrics["test/classification_accuracy"] = classification_accuracy(
+        images = self._images
+        assert images.data.train_labels_N is not None
+        assert images.data.test_labels_N is not None
+        return classification_accuracy(
             model.encoder,
             images.train,
-            data.train_labels_N,
+            torch.from_numpy(images.data.train_labels_N.copy()),
             images.test,
-            data.test_labels_N,
-            seed=trial.seed_for("classification"),
+            torch.from_numpy(images.data.test_labels_N.copy()),
+            seed=self._trial.seed_for("classification"),
         )
-    return metrics
 
 
 def _optimal(config: VaeConfig, trial: md.Trial, images: Images, stage: Stage) -> VAE:

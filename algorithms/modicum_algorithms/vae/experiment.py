@@ -175,11 +175,12 @@ class VaeInference(md.Experiment[VaeConfig]):
 
         A record's budget is the number of training images.
         """
-        from modicum_algorithms.vae.checkpoints import encoders_at, measure
+        from modicum_algorithms.vae.checkpoints import Measures, encoders_at
         from modicum_algorithms.vae.saved_models import save_vae
         from modicum_algorithms.vae.trained import load_images
 
         images = load_images(config, trial, config.samples)
+        measures = Measures(config, trial, images)
         every = config.checkpoint_every or config.epochs
         number = 0
         for epoch in range(every, config.epochs + 1, every):
@@ -197,6 +198,6 @@ class VaeInference(md.Experiment[VaeConfig]):
                     save_vae(encoded.model, checkpoint, config=config.model_dump(mode="json"))
                 yield md.Record(
                     budget=len(images.train),
-                    metrics=measure(config, trial, images, encoded),
+                    metrics=measures.of(encoded),
                     checkpoint=checkpoint,
                 )
