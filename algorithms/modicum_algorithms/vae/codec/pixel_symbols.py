@@ -26,7 +26,8 @@ from modicum_algorithms.vae.likelihoods import LEVELS, PARAMETERS, LikelihoodNam
 
 Pixels = NDArray[np.uint8]
 
-# Pixels taken at once: their arrays of intermediate results fit a processor's cache.
+# Pixels taken at once: their arrays of intermediate results fit a processor's cache. The order of
+# symbols on the stack depends on it.
 PIECE = 2**15
 # Binary decisions that make a pixel value, from the halves of 256 down.
 _HALVES = tuple(2**place for place in reversed(range(8)))
@@ -109,9 +110,9 @@ class _Descent:
 
     def follow(self, upper: NDArray[np.bool_], half: int) -> None:
         """Keep the upper or the lower half."""
-        self.low[upper] += half
-        np.copyto(self._below, self._middle, where=upper)
-        np.copyto(self._above, self._middle, where=~upper)
+        self.low += upper * float(half)
+        self._below = np.where(upper, self._middle, self._below)
+        self._above = np.where(upper, self._above, self._middle)
 
 
 def _pieces(count: int) -> Iterator[slice]:
