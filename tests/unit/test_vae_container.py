@@ -20,13 +20,14 @@ from modicum_algorithms.vae.codec.container import (
     Header,
 )
 from modicum_algorithms.vae.codec.embedded_model import pack_model, unpack_model
-from modicum_algorithms.vae.codec.file_names import pack_names, unpack_names
+from modicum_algorithms.vae.codec.file_names import PackedNames, pack_names, unpack_names
 from modicum_algorithms.vae.codec.outputs import whole_file, whole_folder
 from modicum_algorithms.vae.codec.pixel_values import BinaryPixels, restore
 from modicum_algorithms.vae.networks import ModelSpec, build_vae
 from modicum_algorithms.vae.saved_models import model_hash
 
 HASH = bytes(range(32))
+NAMES = PackedNames(runs=["b", "a", ("x", 1, 1, 2, "")], sorted=False)
 
 
 def header(**changes):
@@ -74,7 +75,7 @@ def read(tmp_path):
 
 def test_every_byte_is_where_the_description_says():
     """Taken apart without the reader."""
-    data = written(two_chunks(), one=255, names=["b", "a", "x1", "x2"])
+    data = written(two_chunks(), one=255, names=NAMES)
     magic, version, length, crc = struct.unpack_from("<4sHII", data)
     assert (magic, version) == (b"\x8fMBB", 1)
     packed = data[46 : 46 + length]
@@ -102,10 +103,10 @@ def test_every_byte_is_where_the_description_says():
 
 @pytest.mark.parametrize("model", [None, (b"{}", b"weights")])
 def test_what_is_written_is_read(read, model):
-    with read(written(two_chunks(), model, one=255, names=["a", "b", "c", "d"])) as reader:
+    with read(written(two_chunks(), model, one=255, names=NAMES)) as reader:
         assert (reader.images, reader.one, reader.model_hash) == (4, 255, HASH)
         assert reader.embedded == model
-        assert reader.header.names == ["a", "b", "c", "d"]
+        assert reader.header.names == NAMES
         for _ in range(2):
             found = [(c.number, c.count, c.words.tolist()) for c in reader.chunks()]
             assert found == [(0, 3, [1, 2**32 - 1]), (1, 1, [7])]
@@ -205,14 +206,14 @@ def test_a_file_that_cannot_be_read_is_no_broken_file(tmp_path):
         assert not isinstance(error.value, FileError)
 
 
-NAMES = st.text(st.sampled_from("0189ab._-é"), min_size=1, max_size=12)
+LETTERS = st.text(st.sampled_from("0189ab._-é"), min_size=1, max_size=12)
 
 
 @given(
     st.lists(
         st.one_of(
-            NAMES.map(lambda name: [name]),
-            st.tuples(st.integers(0, 120), st.integers(1, 30), st.integers(1, 4), NAMES).map(
+            LETTERS.map(lambda name: [name]),
+            st.tuples(st.integers(0, 120), st.integers(1, 30), st.integers(1, 4), LETTERS).map(
                 lambda run: [f"{run[3]}{run[0] + i:0{run[2]}d}" for i in range(run[1])]
             ),
         )
@@ -221,13 +222,24 @@ NAMES = st.text(st.sampled_from("0189ab._-é"), min_size=1, max_size=12)
 def test_names_come_back(groups):
     names = [name for group in groups for name in group]
     assert list(unpack_names(pack_names(names), len(names))) == names
+    # In the order in which a folder's files are read.
+    names.sort(key=lambda name: f"{name}.png")
+    assert list(unpack_names(pack_names(names), len(names))) == names
 
 
 def test_names_that_count_up_are_short():
-    assert pack_names([f"{n:05d}" for n in range(10000)]) == [("", 0, 5, 10000, "")]
+    def packed(*names):
+        found = pack_names(names)
+        return found.runs, found.sorted
+
+    assert packed(*[f"{n:05d}" for n in range(10000)]) == ([("", 0, 5, 10000, "")], False)
+    assert packed(*sorted(str(n) for n in range(10000))) == ([("", 0, 1, 10000, "")], True)
     # Digits are kept: 9 is not 09, and 10 follows both.
-    assert pack_names(["a9", "a10", "a09", "a10x"]) == [("a", 9, 1, 2, ""), "a09", "a10x"]
-    assert pack_names([f"{n}" for n in (1, 10, 100, 11)]) == ["1", "10", "100", "11"]
+    assert packed("a9", "a10", "a09", "a10x") == ([("a", 9, 1, 2, ""), "a09", "a10x"], False)
+    assert packed("1", "10", "100", "11", "2") == (
+        [("", 1, 1, 2, ""), ("", 10, 2, 2, ""), "100"],
+        True,
+    )
 
 
 @pytest.mark.parametrize(
@@ -241,9 +253,10 @@ def test_names_that_count_up_are_short():
         ([("/tmp/", 0, 1, 1, "")], 1),
     ],
 )
-def test_impossible_names_are_refused_before_they_are_made(runs, count):
+@pytest.mark.parametrize("in_order", [False, True])
+def test_impossible_names_are_refused_before_they_are_made(runs, count, in_order):
     with pytest.raises(ValueError, match="name"):
-        unpack_names(runs, count)
+        unpack_names(PackedNames(runs=runs, sorted=in_order), count)
 
 
 def test_binary_pixels():

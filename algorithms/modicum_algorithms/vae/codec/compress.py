@@ -155,6 +155,11 @@ def _check(source: md.data.ImageSource, spec: ModelSpec, chunk_images: int) -> N
         )
     if source.count < 1:
         raise md.InputError("images: there is none")
+    for name in source.names or ():
+        if not name.isascii() and name.encode(errors="replace").decode() != name:
+            raise md.InputError(
+                f"images: the name {name!r} is not valid text, so it cannot be kept"
+            )
     limit = CHUNK_PIXELS_LIMIT // spec.dimensions
     if not 1 <= chunk_images <= limit:
         raise md.InputError(

@@ -55,7 +55,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 import modicum as md
-from modicum_algorithms.vae.codec.file_names import Run
+from modicum_algorithms.vae.codec.file_names import PackedNames
 
 VERSION = 1
 MAGIC, END_MAGIC = b"\x8fMBB", b"BBM\x8f"
@@ -76,11 +76,11 @@ CHUNK_PIXELS_LIMIT = 2**30
 # Part of the format: a header that says the same needs no bytes for it.
 _DICTIONARY = (
     b'"environment":{"torch":"2.13.0","machine":"x86_64","instructions":"AVX512"}'
-    b'"names":[["",0,5,10000,""]]"embedded":true"levels":256,[3,32,32]"mode":"pinned"'
+    b'"names":{"runs":[["",0,5,10000,""]],"sorted":false}"embedded":true"levels":256,[3,32,32]"mode":"pinned"'
     b'"inference_learning_rate":0.005,"threads":2'
     b'{"settings":{"mode":"portable","inference_steps":0,"inference_learning_rate":0.005,'
-    b'"batch_size":512,"threads":null},"shape":[1,28,28],"levels":2,"chunk_images":16384,'
-    b'"source":"array","names":null,"embedded":false,"environment":null}'
+    b'"batch_size":512,"threads":null,"version":1},"shape":[1,28,28],"levels":2,'
+    b'"chunk_images":16384,"source":"array","names":null,"embedded":false,"environment":null}'
 )
 
 
@@ -130,7 +130,7 @@ class Header(BaseModel):
     levels: Literal[2, 256]
     chunk_images: int = Field(ge=1)
     source: Literal["png", "array"]
-    names: list[Run] | None
+    names: PackedNames | None
     embedded: bool
     environment: Environment | None
 

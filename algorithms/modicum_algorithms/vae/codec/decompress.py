@@ -5,6 +5,7 @@ Shapes: N images, C channels, H height, W width.
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import time
 import warnings
@@ -88,7 +89,7 @@ def decompress_file(
                 "use npy"
             )
         names = _names(reader)
-        coder = BitsBackCoder(_model(reader, model), _settings(reader))
+        coder = _coder(reader, _model(reader, model))
         here = environment_here() if header.environment is not None else None
         _warn_of_differences(file, header.environment, here)
         with whole_folder(out, "--out") as folder:
@@ -157,11 +158,17 @@ def _names(reader: ContainerReader) -> Iterator[str]:
         raise reader.error(f"its header cannot be understood ({error})") from error
 
 
-def _settings(reader: ContainerReader) -> CoderSettings:
+def _coder(reader: ContainerReader, model: VAE) -> BitsBackCoder:
     try:
-        return TypeAdapter(CoderSettings).validate_python(reader.header.settings)
+        settings = TypeAdapter(CoderSettings).validate_python(reader.header.settings)
     except ValidationError as error:
-        raise reader.error("its header has settings that this program does not know") from error
+        raise reader.error("its settings are none that this program knows") from error
+    if dataclasses.asdict(settings) != reader.header.settings:
+        raise reader.error("its settings are none that this program knows")
+    try:
+        return BitsBackCoder(model, settings)
+    except md.InputError as error:
+        raise reader.error(f"its settings do not fit this program ({error})") from error
 
 
 def _model(reader: ContainerReader, given: VAE | None) -> VAE:
