@@ -116,7 +116,8 @@ class AutoregressiveLogistic(DiscretisedLogistic):
         red, green, _ = (x_BCHW / 127.5 - 1).unbind(-3)
         a, b, c = self.coefficients_BCHW.unbind(-3)
         mean_red, mean_green, mean_blue = self.mean_BCHW.unbind(-3)
-        return torch.stack([mean_red, mean_green + a * red, mean_blue + b * red + c * green], -3)
+        means = (mean_red, mean_green + a * red, mean_blue + b * red + c * green)
+        return torch.stack(torch.broadcast_tensors(*means), -3)
 
     def sample(self, sample_shape: Any = ()) -> Tensor:
         """Pixel values 0 to 255, one channel after the other."""

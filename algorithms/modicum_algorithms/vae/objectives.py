@@ -25,10 +25,9 @@ def image_log_prob(distribution: Distribution, value: Tensor) -> Tensor:
 
 def standard_normal(posterior: Distribution) -> Distribution:
     """N(0, I) of a posterior's shapes: the prior where none is given."""
-    normal = Normal(0.0, 1.0, validate_args=False).expand(
-        posterior.batch_shape + posterior.event_shape
-    )
-    return Independent(normal, len(posterior.event_shape), validate_args=False)
+    normal = Normal(0.0, 1.0, validate_args=False)
+    shape = posterior.batch_shape + posterior.event_shape
+    return _with_event(normal.expand(shape), len(posterior.event_shape))
 
 
 def latent_prior(encoder: Network, x: Tensor) -> Distribution:
@@ -47,7 +46,7 @@ def latent_prior(encoder: Network, x: Tensor) -> Distribution:
         encoder.train(training)
     normal = Normal(torch.zeros((), device=x.device), 1.0, validate_args=False)
     shape = posterior.batch_shape[1:] + posterior.event_shape
-    return Independent(normal.expand(shape), len(posterior.event_shape), validate_args=False)
+    return _with_event(normal.expand(shape), len(posterior.event_shape))
 
 
 def negative_elbo(
@@ -174,6 +173,11 @@ def divergence(posterior: Distribution, prior: Distribution, z: Tensor) -> Tenso
         return _sum_rest(kl_divergence(posterior, prior))
     except NotImplementedError:
         return image_log_prob(posterior, z) - image_log_prob(prior, z)
+
+
+def _with_event(normal: Normal, dimensions: int) -> Distribution:
+    """The last dimensions as one event; torch has no divergence of a bare one from a wrapped."""
+    return Independent(normal, dimensions, validate_args=False) if dimensions else normal
 
 
 def _sum_rest(values: Tensor) -> Tensor:

@@ -173,7 +173,7 @@ def _train_stage(training: Pretraining, epoch: int) -> Mapping[str, np.ndarray]:
     model = build_vae(training.spec, training.seed)
     optimiser = adam(model.parameters(), training.settings.learning_rate)
     # Stages end at multiples of their length, and where the objective changes.
-    earlier = (epoch - 1) // training.stage_epochs * training.stage_epochs
+    earlier = max(0, (epoch - 1) // training.stage_epochs * training.stage_epochs)
     if earlier < training.inference_from < epoch:
         earlier = training.inference_from
     seconds = 0.0

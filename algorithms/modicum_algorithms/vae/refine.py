@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, get_args
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 import modicum as md
 from modicum_algorithms.vae.methods import InferenceMethod
 from modicum_algorithms.vae.names import MethodName, Precision, SampleSource
+from modicum_algorithms.vae.objectives import image_log_prob
 from modicum_algorithms.vae.training import TrainingSettings, refine_epochs
 
 if TYPE_CHECKING:
@@ -43,7 +45,7 @@ def refine_encoder(
 
     Args:
         encoder: Maps (B, ...) images to a `torch.distributions` distribution over latents, with
-            `rsample`.
+            `rsample`. All parameters of its copy are trained.
         decoder: Maps latents to a distribution over images, with `sample` and `log_prob`.
         data: (N, ...) training images, of any numeric type, in the units that the encoder expects
             as floats.
@@ -58,7 +60,8 @@ def refine_encoder(
         learning_rate: Adam's.
         precision: `bfloat16` for matrix products in half precision.
         seed: Of order and samples; torch's own random state is left alone.
-        on_epoch: Called after every epoch with its number from 1, the copy and its mean loss.
+        on_epoch: Called after every epoch with its number from 1, the copy in evaluation mode and
+            its mean loss.
 
     Returns:
         The trained copy, in evaluation mode.
@@ -73,41 +76,81 @@ def refine_encoder(
             raise md.InputError(f"{name}: must be 1 or more, got {value}")
     if not learning_rate > 0:
         raise md.InputError(f"learning_rate: must be above 0, got {learning_rate}")
-    images = torch.as_tensor(data)
+    if precision not in get_args(Precision):
+        allowed = ", ".join(get_args(Precision))
+        raise md.InputError(f"precision: must be one of {allowed}, got {precision!r}")
+    if seed < 0:
+        raise md.InputError(f"seed: must be 0 or more, got {seed}")
+    images = _as_tensor(data)
     if images.dim() < 2 or len(images) == 0:
         raise md.InputError(
             f"data: must hold at least one image, as (N, ...), got shape {tuple(images.shape)}"
         )
-    _check_modules(encoder, decoder, images[:1].float())
-    settings = TrainingSettings(epochs, batch_size, learning_rate, precision)
-    refined = copy.deepcopy(encoder).train().requires_grad_(True)
+    # Copies from here on: `eval` and `train` would lose the modes of the modules inside.
+    refined = copy.deepcopy(encoder).requires_grad_(True)
     fixed = copy.deepcopy(decoder).eval().requires_grad_(False)
+    _check_modules(refined.eval(), fixed, images[:2].float())
+    settings = TrainingSettings(epochs, batch_size, learning_rate, precision)
+    refined.train()
     losses = refine_epochs(refined, fixed, images, chosen, settings, seed=seed)
     for epoch, loss in enumerate(losses, 1):
         if on_epoch is not None:
-            on_epoch(epoch, refined, loss)
+            on_epoch(epoch, refined.eval(), loss)
+            refined.train()
     return refined.eval()
 
 
+def _as_tensor(data: Tensor | np.ndarray) -> Tensor:
+    if isinstance(data, Tensor):
+        return data
+    import numpy as np
+
+    # Tensors cannot be read-only; arrays of the cache are.
+    return torch.from_numpy(np.require(data, requirements=["C", "W"]))
+
+
 def _check_modules(encoder: nn.Module, decoder: nn.Module, x: Tensor) -> None:
-    """One image through both, so that a misfit is named before training starts."""
-    encoder_mode, decoder_mode = encoder.training, decoder.training
-    try:
-        with torch.no_grad(), torch.random.fork_rng(devices=[]):
-            posterior = encoder.eval()(x)
+    """Images through both, so that a misfit is named before training starts."""
+    if next(encoder.parameters(), None) is None:
+        raise md.InputError("encoder: must have parameters to train")
+    shape, one_each = tuple(x.shape[1:]), x.shape[:1]
+    with torch.no_grad(), torch.random.fork_rng(devices=[]):
+        with _misfit(
+            f"encoder: must map a batch of images of shape {shape} to a torch distribution with "
+            "rsample"
+        ):
+            posterior = encoder(x)
             z = posterior.rsample()
-            likelihood = decoder.eval()(z)
-            if likelihood.sample().shape != x.shape:
-                raise md.InputError(
-                    f"decoder: its images have the shape {tuple(likelihood.sample().shape)}, the "
-                    f"data {tuple(x.shape)}"
-                )
-            likelihood.log_prob(x)
-    except (AttributeError, NotImplementedError) as error:
-        raise md.InputError(
-            "encoder, decoder: must return torch distributions, the encoder's with rsample, the "
-            f"decoder's with sample and log_prob ({error})"
-        ) from error
-    finally:
-        encoder.train(encoder_mode)
-        decoder.train(decoder_mode)
+            densities = image_log_prob(posterior, z)
+        if densities.shape != one_each:
+            raise md.InputError(
+                "encoder: its distribution must give one log probability for each image of a "
+                f"batch, for {len(x)} it gives the shape {tuple(densities.shape)}"
+            )
+        with _misfit(
+            "decoder: must map the encoder's latents to a torch distribution with sample, and with "
+            "a log_prob of the data"
+        ):
+            likelihood = decoder(z)
+            sampled = likelihood.sample()
+            probabilities = image_log_prob(likelihood, x)
+        if sampled.shape != x.shape:
+            raise md.InputError(
+                f"decoder: its images must have the data's shape {shape}, a batch of {len(x)} has "
+                f"the shape {tuple(sampled.shape)}"
+            )
+        if probabilities.shape != one_each:
+            raise md.InputError(
+                "decoder: its distribution must give one log probability for each image of a "
+                f"batch, for {len(x)} it gives the shape {tuple(probabilities.shape)}"
+            )
+
+
+@contextmanager
+def _misfit(message: str) -> Iterator[None]:
+    """What goes wrong inside as an InputError."""
+    try:
+        yield
+    except (AttributeError, IndexError, RuntimeError, TypeError, ValueError) as error:
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        raise md.InputError(f"{message} ({reason})") from error
