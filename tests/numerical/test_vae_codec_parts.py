@@ -9,7 +9,7 @@ import pytest
 import scipy.special
 import scipy.stats
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
@@ -35,6 +35,7 @@ from modicum_algorithms.vae.networks import ModelSpec, ResidualBlock, ScaleImage
 finite = st.floats(-600, 600)
 
 
+@settings(deadline=None)
 @given(finite)
 def test_exponential_is_within_units_in_the_last_place(x):
     with localcontext(prec=40):
@@ -43,6 +44,7 @@ def test_exponential_is_within_units_in_the_last_place(x):
     assert error < Decimal("1e-15")
 
 
+@settings(deadline=None)
 @given(st.floats(1e-300, 1e300))
 def test_logarithm_is_within_units_in_the_last_place(x):
     with localcontext(prec=40):
@@ -51,6 +53,7 @@ def test_logarithm_is_within_units_in_the_last_place(x):
     assert error <= abs(truth) * Decimal("4e-16") + Decimal("1e-17")
 
 
+@settings(deadline=None)
 @given(finite)
 def test_softplus_and_sigmoid(x):
     array = np.array([x])
@@ -92,6 +95,7 @@ def test_bernoulli_probabilities_are_the_likelihoods():
     assert tables.bernoulli_probabilities(logits) == pytest.approx(truth, abs=4e-6)
 
 
+@settings(deadline=None)
 @given(st.floats(-1.5, 1.5), st.floats(-7, 2))
 def test_cumulative_counts_are_the_discretised_logistic(mean, log_scale):
     mean, log_scale = round(mean * 4096) / 4096, round(log_scale * 128) / 128
@@ -111,6 +115,7 @@ def test_cumulative_counts_are_the_discretised_logistic(mean, log_scale):
     assert (truth * (np.log2(np.maximum(truth, 1e-300)) - np.log2(probabilities))).sum() < 1e-5
 
 
+@settings(deadline=None)
 @given(
     st.floats(-1e9, 1e9),
     st.floats(-1e9, 1e9),
@@ -305,6 +310,7 @@ def test_inputs_of_an_integer_network_stay_as_they_are():
     assert values.tolist() == [[-3, 5]]
 
 
+@settings(deadline=None)
 @given(st.integers(1, 40), st.integers(1, 9), st.integers(0, 2**32 - 1))
 def test_latents_go_back_to_the_start_of_the_stack(batch_size, latent_size, seed):
     generator = np.random.default_rng(seed)

@@ -13,9 +13,10 @@ from typing import Literal, get_args
 import numpy as np
 
 import modicum as md
+from modicum_algorithms.vae.names import Binarisation
 
 EMBEDDED = "digits"
-Binarisation = Literal["none", "threshold", "sampling"]
+
 
 _DIGITS_TEST = 360  # the last rows of scikit-learn's 1797
 _DIGITS_MAXIMUM = 16

@@ -1,14 +1,14 @@
 """Encoders and decoders: multi-layer perceptrons and a convolutional ResNet (section 4.5.1).
 
 Every network is a `Sequential` of linear layers, convolutions, ReLUs, residual blocks and
-rearrangements, so that the codec can evaluate it in integers as well. Shapes: B batch, C channels,
+rearrangements, so that the codec can evaluate it in integers as well. Distributions are made in
+single precision, whatever the networks are evaluated in. Shapes: B batch, C channels,
 H height, W width, D pixels of an image with its channels, L latent dimensions.
 """
 
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import Literal
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
@@ -17,7 +17,8 @@ from torch.distributions import Distribution, Independent, Normal
 from torch.nn.functional import softplus
 
 import modicum as md
-from modicum_algorithms.vae.likelihoods import PARAMETERS, LikelihoodName, likelihood
+from modicum_algorithms.vae.likelihoods import PARAMETERS, likelihood
+from modicum_algorithms.vae.names import LikelihoodName, NetworkName
 
 
 class ModelSpec(BaseModel):
@@ -38,7 +39,7 @@ class ModelSpec(BaseModel):
 
     shape: tuple[int, int, int]
     likelihood: LikelihoodName
-    network: Literal["mlp", "resnet"] = "mlp"
+    network: NetworkName = "mlp"
     latent_size: int = Field(16, ge=1)
     hidden_layers: int = Field(2, ge=0)
     hidden_units: int = Field(500, ge=1)
@@ -98,7 +99,7 @@ class GaussianEncoder(nn.Module):
 
     def forward(self, x_BCHW: Tensor) -> Independent[Normal]:
         """Posteriors over (B, L)."""
-        mean, raw = self.network(x_BCHW).chunk(2, dim=1)
+        mean, raw = self.network(x_BCHW).float().chunk(2, dim=1)
         std_BL = softplus(raw.flatten(1))
         # Rounds to zero in single precision below -104.
         normal = Normal(mean.flatten(1), std_BL.clamp_min(1e-20), validate_args=False)
@@ -115,7 +116,7 @@ class ImageDecoder(nn.Module):
 
     def forward(self, z_BL: Tensor) -> Distribution:
         """Distributions over (B, C, H, W)."""
-        return likelihood(self.likelihood, self.network(z_BL))
+        return likelihood(self.likelihood, self.network(z_BL).float())
 
 
 class VAE(nn.Module):

@@ -22,11 +22,13 @@ from modicum_algorithms.vae.codec.tables import (
     cumulative_total,
     inverse_scales,
 )
-from modicum_algorithms.vae.likelihoods import LEVELS, PARAMETERS, LikelihoodName
+from modicum_algorithms.vae.likelihoods import LEVELS, PARAMETERS
+from modicum_algorithms.vae.names import LikelihoodName
 
 Pixels = NDArray[np.uint8]
 
-# Pixels taken at once: their arrays of intermediate results fit a processor's cache.
+# Pixels taken at once: their arrays of intermediate results fit a processor's cache. The order of
+# symbols on the stack depends on it.
 PIECE = 2**15
 # Binary decisions that make a pixel value, from the halves of 256 down.
 _HALVES = tuple(2**place for place in reversed(range(8)))
@@ -109,9 +111,9 @@ class _Descent:
 
     def follow(self, upper: NDArray[np.bool_], half: int) -> None:
         """Keep the upper or the lower half."""
-        self.low[upper] += half
-        np.copyto(self._below, self._middle, where=upper)
-        np.copyto(self._above, self._middle, where=~upper)
+        self.low += upper * float(half)
+        self._below = np.where(upper, self._middle, self._below)
+        self._above = np.where(upper, self._above, self._middle)
 
 
 def _pieces(count: int) -> Iterator[slice]:

@@ -1,0 +1,92 @@
+"""Bits per dimension, importance-weighted bounds, and what a model's images look like.
+
+All are Monte Carlo estimates under a seed of their own, so methods compared see the same noise.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor
+from torch.distributions import Distribution
+
+from modicum_algorithms.vae.objectives import (
+    Network,
+    image_log_prob,
+    negative_elbo,
+    standard_normal,
+)
+
+EVALUATION_BATCH = 500
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Random numbers of torch from a seed inside, untouched outside."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        yield
+
+
+def iwae_bound(
+    encoder: Network, decoder: Network, x: Tensor, samples: int, prior: Distribution | None = None
+) -> Tensor:
+    """The bound log 1/K Σ_k p(x|z_k) p(z_k) / q(z_k|x), z_k ~ q(z|x), nats, (B,) (equation 4.33).
+
+    Args:
+        encoder: q(z|x).
+        decoder: p(x|z).
+        x: (B, ...) images.
+        samples: K; with 1 its mean is the ELBO.
+        prior: p(z) of one image; N(0, I) if None.
+    """
+    posterior = encoder(x)
+    prior = standard_normal(posterior) if prior is None else prior
+    if prior.batch_shape != posterior.batch_shape:
+        prior = prior.expand(posterior.batch_shape)
+    log_weights = []
+    for _ in range(samples):
+        z = posterior.rsample()
+        log_joint = image_log_prob(decoder(z), x) + image_log_prob(prior, z)
+        log_weights.append(log_joint - image_log_prob(posterior, z))
+    return torch.stack(log_weights).logsumexp(0) - math.log(samples)
+
+
+def bits_per_dimension(
+    encoder: Network,
+    decoder: Network,
+    images: Tensor,
+    *,
+    seed: int,
+    iwae_samples: int = 0,
+    prior: Distribution | None = None,
+) -> Tensor:
+    """Negative ELBO, or negative IWAE bound, of every image in bits over its dimensions, (N,).
+
+    Args:
+        encoder: q(z|x).
+        decoder: p(x|z).
+        images: (N, ...), of any numeric type.
+        seed: Of the sampled latents.
+        iwae_samples: K of the IWAE bound; 0 for the ELBO.
+        prior: p(z) of one image; N(0, I) if None.
+    """
+
+    def bound(x: Tensor) -> Tensor:
+        if iwae_samples:
+            return -iwae_bound(encoder, decoder, x, iwae_samples, prior)
+        return negative_elbo(encoder, decoder, x, prior)
+
+    with seeded(seed):
+        nats_N = in_batches(bound, images)
+    return nats_N / (math.log(2) * images[0].numel())
+
+
+def in_batches(function: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
+    """A function of images, as floats, applied in batches and without gradients."""
+    with torch.no_grad():
+        batches = images.split(EVALUATION_BATCH)
+        return torch.cat([function(batch.float()) for batch in batches])

@@ -1,0 +1,113 @@
+"""`refine_encoder`: improve the encoder of a VAE that is trained already (section 4.4.3)."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+import modicum as md
+from modicum_algorithms.vae.methods import InferenceMethod
+from modicum_algorithms.vae.names import MethodName, Precision, SampleSource
+from modicum_algorithms.vae.training import TrainingSettings, refine_epochs
+
+if TYPE_CHECKING:
+    import numpy as np
+
+
+def refine_encoder(
+    encoder: nn.Module,
+    decoder: nn.Module,
+    data: Tensor | np.ndarray,
+    method: MethodName = "reverse_half_sleep",
+    *,
+    alpha: float = 0.5,
+    samples_from: SampleSource = "prior",
+    noise: float = 0.1,
+    epochs: int = 100,
+    batch_size: int = 100,
+    learning_rate: float = 3e-4,
+    precision: Precision = "float32",
+    seed: int = 0,
+    on_epoch: Callable[[int, nn.Module, float], None] | None = None,
+) -> nn.Module:
+    """A copy of an encoder, trained further against a decoder that stays as it is.
+
+    The decoder may be anybody's, as long as p(z) is N(0, I). Reverse half-sleep trains on the data
+    and on the model's own images (equation 4.25), so that q(z|x) is near p(z|x) on images that it
+    has not seen; nothing but training data is used. Trained on test data with `wake`, the copy is
+    the optimal encoder of that data (equation 4.16).
+
+    Args:
+        encoder: Maps (B, ...) images to a `torch.distributions` distribution over latents, with
+            `rsample`.
+        decoder: Maps latents to a distribution over images, with `sample` and `log_prob`.
+        data: (N, ...) training images, of any numeric type, in the units that the encoder expects
+            as floats.
+        method: The objective: `reverse_half_sleep`, `reverse_sleep`, `sleep`, `denoising`, `wake`.
+        alpha: Weight of the model's images (`reverse_half_sleep`) or of the noisy images
+            (`denoising`).
+        samples_from: Where the latents of the model's images come from: the `prior`, or the
+            `aggregate_posterior`, for a model whose images from the prior are poor.
+        noise: Standard deviation of denoising's noise, in the images' units.
+        epochs: Passes over the data.
+        batch_size: Images in a step, and as many of the model's.
+        learning_rate: Adam's.
+        precision: `bfloat16` for matrix products in half precision.
+        seed: Of order and samples; torch's own random state is left alone.
+        on_epoch: Called after every epoch with its number from 1, the copy and its mean loss.
+
+    Returns:
+        The trained copy, in evaluation mode.
+
+    Raises:
+        InputError: A setting is outside its range, there is no data, or the modules do not return
+            distributions that fit the data.
+    """
+    chosen = InferenceMethod(method, alpha=alpha, samples_from=samples_from, noise=noise)
+    for name, value in (("epochs", epochs), ("batch_size", batch_size)):
+        if value < 1:
+            raise md.InputError(f"{name}: must be 1 or more, got {value}")
+    if not learning_rate > 0:
+        raise md.InputError(f"learning_rate: must be above 0, got {learning_rate}")
+    images = torch.as_tensor(data)
+    if images.dim() < 2 or len(images) == 0:
+        raise md.InputError(
+            f"data: must hold at least one image, as (N, ...), got shape {tuple(images.shape)}"
+        )
+    _check_modules(encoder, decoder, images[:1].float())
+    settings = TrainingSettings(epochs, batch_size, learning_rate, precision)
+    refined = copy.deepcopy(encoder).train().requires_grad_(True)
+    fixed = copy.deepcopy(decoder).eval().requires_grad_(False)
+    losses = refine_epochs(refined, fixed, images, chosen, settings, seed=seed)
+    for epoch, loss in enumerate(losses, 1):
+        if on_epoch is not None:
+            on_epoch(epoch, refined, loss)
+    return refined.eval()
+
+
+def _check_modules(encoder: nn.Module, decoder: nn.Module, x: Tensor) -> None:
+    """One image through both, so that a misfit is named before training starts."""
+    encoder_mode, decoder_mode = encoder.training, decoder.training
+    try:
+        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+            posterior = encoder.eval()(x)
+            z = posterior.rsample()
+            likelihood = decoder.eval()(z)
+            if likelihood.sample().shape != x.shape:
+                raise md.InputError(
+                    f"decoder: its images have the shape {tuple(likelihood.sample().shape)}, the "
+                    f"data {tuple(x.shape)}"
+                )
+            likelihood.log_prob(x)
+    except (AttributeError, NotImplementedError) as error:
+        raise md.InputError(
+            "encoder, decoder: must return torch distributions, the encoder's with rsample, the "
+            f"decoder's with sample and log_prob ({error})"
+        ) from error
+    finally:
+        encoder.train(encoder_mode)
+        decoder.train(decoder_mode)
