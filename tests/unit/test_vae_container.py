@@ -112,6 +112,24 @@ def test_what_is_written_is_read(read, model):
             assert found == [(0, 3, [1, 2**32 - 1]), (1, 1, [7])]
 
 
+# `two_chunks` as the first program that wrote format version 1 put them.
+VERSION_1 = bytes.fromhex(
+    "8f4d4242010030000000b4a5a6dd000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d"
+    "1e1fc3ef675437e91821bb0818e6686e3246724f415e3ac235f028564a020a262ae9442b5528e918ea80ccc4"
+    "16cf44b91c00030000000200000014ff337765c9709201000000ffffffff0100000001000000a5e793bce8c3"
+    "766d070000005e0000000000000076000000000000000400000000000000ffbe45cb2605bf36bebde684841a"
+    "28f0fd43c69850a3dce5fedba69928ee3a89918a000000000000008eca993542424d8f"
+)
+
+
+def test_files_of_version_1_stay_readable(read):
+    """A change that this test notices needs another format version."""
+    with read(VERSION_1) as reader:
+        assert reader.header == header(names=NAMES, embedded=False)
+        assert (reader.images, reader.one, reader.model_hash) == (4, 255, HASH)
+        assert [chunk.words.tolist() for chunk in reader.chunks()] == [[1, 2**32 - 1], [7]]
+
+
 def sealed(data, **end):
     """The file with other values in its end record, and the checksum that fits them.
 
@@ -291,6 +309,9 @@ def _write_and_fail(file):
 
 def test_a_file_appears_whole_or_not_at_all(tmp_path):
     path = tmp_path / "deep" / "a"
+    with pytest.raises(KeyError), whole_file(path, "--out", overwrite=False) as file:
+        _write_and_fail(file)
+    assert list(tmp_path.iterdir()) == []
     with whole_file(path, "--out", overwrite=False) as file:
         file.write(b"one")
         assert not path.exists()
@@ -335,6 +356,14 @@ def test_a_folder_appears_whole_or_not_at_all(tmp_path):
     (path / "y").write_text("y")
     with pytest.raises(md.InputError, match="is not empty"), whole_folder(path, "--out"):
         pass
+    deeper = tmp_path / "b" / "c" / "d"
+    with (
+        pytest.raises(KeyError),
+        whole_folder(deeper, "--out") as folder,
+        (folder / "x").open("wb"),
+    ):
+        raise KeyError
+    assert [p.name for p in tmp_path.iterdir()] == ["deep"]
     with pytest.raises(md.InputError, match="is a file"), whole_folder(path / "y", "--out"):
         pass
     with pytest.raises(md.InputError, match="cannot be written"), whole_folder(path / "y/z", "-o"):

@@ -76,7 +76,8 @@ CHUNK_PIXELS_LIMIT = 2**30
 # Part of the format: a header that says the same needs no bytes for it.
 _DICTIONARY = (
     b'"environment":{"torch":"2.13.0","machine":"x86_64","instructions":"AVX512"}'
-    b'"names":{"runs":[["",0,5,10000,""]],"sorted":false}"embedded":true"levels":256,[3,32,32]"mode":"pinned"'
+    b'"names":{"runs":[["",0,5,10000,""]],"sorted":false}"embedded":true'
+    b'"levels":256,[3,32,32]"mode":"pinned"'
     b'"inference_learning_rate":0.005,"threads":2'
     b'{"settings":{"mode":"portable","inference_steps":0,"inference_learning_rate":0.005,'
     b'"batch_size":512,"threads":null,"version":1},"shape":[1,28,28],"levels":2,'

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
@@ -59,11 +59,17 @@ def whole_folder(path: Path, field: str) -> Iterator[Path]:
 
 @contextmanager
 def _written(path: Path, field: str) -> Iterator[Path]:
-    """A temporary name beside `path`."""
+    """A temporary name beside `path`; folders made for it are removed if anything is raised."""
+    missing = [folder for folder in path.parents if not folder.exists()]
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    except OSError as error:
-        raise md.InputError(
-            f"{field}: {str(path)!r} cannot be written ({error.strerror or error})"
-        ) from error
+    except BaseException as error:
+        for folder in missing:
+            with suppress(OSError):
+                folder.rmdir()
+        if isinstance(error, OSError):
+            raise md.InputError(
+                f"{field}: {str(path)!r} cannot be written ({error.strerror or error})"
+            ) from error
+        raise
