@@ -394,3 +394,10 @@ def test_the_optimal_encoder_is_trained_by_wake_on_the_images_it_is_measured_on(
 def test_settings_out_of_range_are_named(settings, message):
     with pytest.raises(md.InputError, match=message):
         InferenceMethod(**settings)
+
+
+def test_the_learning_rate_falls_epoch_by_epoch():
+    """Four epochs from 0.8: 0.8, 0.6, 0.4, 0.2."""
+    falling = TrainingSettings(4, 100, 0.8, schedule="linear")
+    assert [falling.rate(epoch) for epoch in range(4)] == pytest.approx([0.8, 0.6, 0.4, 0.2])
+    assert replace(falling, schedule="constant").rate(3) == 0.8

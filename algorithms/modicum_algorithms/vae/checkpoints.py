@@ -160,7 +160,11 @@ def _optimal(config: VaeConfig, trial: md.Trial, images: Images, stage: Stage) -
         images_key=images.test_key,
         method=InferenceMethod("wake"),
         settings=TrainingSettings(
-            config.optimal_epochs, config.batch_size, config.learning_rate, config.precision
+            config.optimal_epochs,
+            config.batch_size,
+            config.learning_rate,
+            config.precision,
+            schedule="linear",
         ),
         seed=trial.seed_for("optimal"),
     )

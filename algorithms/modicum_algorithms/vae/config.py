@@ -14,6 +14,7 @@ from modicum_algorithms.vae.names import (
     NetworkName,
     Precision,
     SampleSource,
+    Schedule,
 )
 
 # Where the encoder is trained further.
@@ -146,5 +147,11 @@ class InferenceConfig(ModelConfig):
         None,
         description="Adam's learning rate of that training; null for the VAE's.",
         gt=0.0,
+        used_by=REFINED,
+    )
+    refine_schedule: Schedule = md.setting(
+        "linear",
+        description="Whether that learning rate falls to zero epoch by epoch, or stays (thesis: "
+        "constant).",
         used_by=REFINED,
     )

@@ -48,8 +48,9 @@ class VaeConfig(InferenceConfig):
     )
     optimal_epochs: int = md.setting(
         0,
-        description="Passes over the test images by which the optimal encoder is found, for the "
-        "generalization gaps; 0 leaves it out (thesis: 500 for 100 of the training images).",
+        description="Passes over the test images, with a falling learning rate, by which the "
+        "optimal encoder is found, for the generalization gaps; 0 leaves it out (thesis: 500 for "
+        "100 of the training images).",
         unit="epochs",
         ge=0,
     )

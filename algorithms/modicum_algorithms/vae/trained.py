@@ -140,6 +140,7 @@ def post_hoc_refinement(
             config.batch_size,
             config.refine_learning_rate or config.learning_rate,
             config.precision,
+            config.refine_schedule,
         ),
         seed=trial.seed_for("refinement"),
     )
