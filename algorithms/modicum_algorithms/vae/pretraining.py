@@ -41,7 +41,7 @@ class Pretraining:
         spec: The model.
         images: (N, C, H, W) training images.
         images_key: Digest of the images.
-        settings: Epochs are those of the last stage.
+        settings: Its rate is constant, and its epochs do not matter: a stage has its own.
         seed: Of initialisation, order and samples.
         stage_epochs: Epochs between two stages.
         inference: Objective of the encoder, after `inference_from` epochs; None for the usual VAE.
@@ -56,6 +56,9 @@ class Pretraining:
     stage_epochs: int
     inference: InferenceMethod | None = None
     inference_from: int = 0
+
+    def __post_init__(self) -> None:
+        assert self.settings.schedule == "constant", "a falling rate would depend on the end"
 
     def key(self, epoch: int) -> str:
         """Digest of everything that a stage's weights depend on."""
