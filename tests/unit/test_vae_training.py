@@ -160,6 +160,38 @@ def test_refining_goes_on_after_a_pause_as_without_one(images):
     assert losses == wanted_losses
 
 
+class Watched(nn.Module):
+    """An encoder that writes down the images that it is given."""
+
+    def __init__(self, encoder):
+        super().__init__()
+        self.encoder = encoder
+        self.seen = []
+
+    def forward(self, x):
+        if self.training:
+            self.seen.append(x)
+        return self.encoder(x)
+
+
+def test_every_epoch_has_an_order_and_samples_of_its_own():
+    """Of eight different images, one a step, and of the model's images beside them."""
+    images = torch.arange(8)[:, None].bitwise_and(torch.tensor([1, 2, 4])).ne(0)
+    spec = SPEC.model_copy(update={"shape": (1, 1, 3)})
+    model = build_vae(spec, 0)
+    watched = Watched(model.encoder)
+    settings = replace(SETTINGS, epochs=2, batch_size=1, learning_rate=1e-9)
+    method, images = InferenceMethod("reverse_half_sleep"), images.reshape(8, 1, 1, 3)
+    list(refine_epochs(watched, model.decoder, images, method, settings, seed=3))
+    # A step passes one image and one of the model's.
+    steps = torch.stack(watched.seen).reshape(2, 8, 2, 3)
+    data, dreamt = steps[:, :, 0], steps[:, :, 1]
+    for epoch in data:
+        assert len(epoch.unique(dim=0)) == 8
+    assert not data[0].equal(data[1])
+    assert not dreamt[0].equal(dreamt[1])
+
+
 # --- Joint training ---
 
 
