@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import shlex
 import sys
@@ -13,7 +14,7 @@ from typing import Annotated, Any
 import typer
 
 from modicum.errors import InputError
-from modicum.registry import command_groups, experiment_names, get_experiment
+from modicum.registry import added_commands, experiment_names, get_experiment
 
 app = typer.Typer(
     name="modicum",
@@ -195,19 +196,28 @@ def doctor() -> None:
         print(f"{name:22} {text}")
 
 
-def _add_command_groups() -> None:
-    for name, point in command_groups().items():
+def _add_commands() -> None:
+    for name, point in added_commands().items():
         try:
-            app.add_typer(point.load(), name=name)
+            _add_command(name, point.load())
         except Exception as error:
             # Somebody's broken package must not take the other commands with it.
             print(f"warning: the command {name!r} cannot be loaded: {error}", file=sys.stderr)
 
 
+def _add_command(name: str, loaded: object) -> None:
+    if isinstance(loaded, typer.Typer):
+        app.add_typer(loaded, name=name)
+    elif inspect.isfunction(loaded):
+        app.command(name=name)(loaded)
+    else:
+        raise TypeError(f"expected a Typer application or a function, got {loaded!r}")
+
+
 def main() -> None:
     """Entry point: turn a user's mistake into one line and exit code 2."""
     warnings.showwarning = _show_warning
-    _add_command_groups()
+    _add_commands()
     try:
         app(standalone_mode=True)
     except InputError as error:

@@ -55,6 +55,9 @@ def as_experiment(candidate: str | Experiment[Any] | type[Experiment[Any]]) -> E
     )
 
 
-def command_groups() -> dict[str, EntryPoint]:
-    """Typer applications that packages add to `modicum`, by command name."""
+def added_commands() -> dict[str, EntryPoint]:
+    """What packages add to `modicum`, by command name.
+
+    A Typer application is a group of commands, a function with Typer's annotations is one command.
+    """
     return _points(COMMANDS)

@@ -68,6 +68,18 @@ class SchedulerSpec(_Spec):
     options: dict[str, Any] = Field(default_factory=dict)
 
 
+class PictureSpec(_Spec):
+    """A picture of metrics against another one, within the trials.
+
+    Attributes:
+        against: The metric along the horizontal axis, such as the number of an epoch.
+        metrics: The metrics along the vertical axis, which they share.
+    """
+
+    against: str
+    metrics: Names = Field(min_length=1)
+
+
 class ReportSpec(_Spec):
     """What the report shows. Settings by their dotted names.
 
@@ -77,6 +89,7 @@ class ReportSpec(_Spec):
         by: Settings that get a table and pictures of their own for each value.
         metrics: Metrics shown, the first one being the study's main one.
         targets: Levels whose budget is asked for.
+        pictures: Pictures of metrics against another one, within the trials.
         baseline: Values of the row settings against which every other row is compared.
         reference: Path of a reference table, relative to the study file.
     """
@@ -86,6 +99,7 @@ class ReportSpec(_Spec):
     by: Names | None = None
     metrics: Names | None = None
     targets: list[Target] = Field(default_factory=list)
+    pictures: list[PictureSpec] = Field(default_factory=list)
     baseline: dict[str, Any] | None = None
     reference: str | None = None
 

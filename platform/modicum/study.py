@@ -227,6 +227,9 @@ class Study:
             self._metric(metric, "report.metrics")
         for target in report.targets:
             self._metric(target.metric, "report.targets")
+        for picture in report.pictures:
+            for metric in (picture.against, *picture.metrics):
+                self._metric(metric, "report.pictures")
         # Read now, so that a missing or broken table is said at once.
         self._reference = self._read_reference()
 

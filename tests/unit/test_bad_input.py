@@ -316,7 +316,7 @@ def test_a_broken_third_party_command_leaves_the_others_alone(modicum, monkeypat
     from importlib.metadata import EntryPoint
 
     broken = EntryPoint("broken", "no_such_module_anywhere:app", "modicum.commands")
-    monkeypatch.setattr(cli, "command_groups", lambda: {"broken": broken})
+    monkeypatch.setattr(cli, "added_commands", lambda: {"broken": broken})
     code, error = modicum("list")
     assert code == 0
     assert error.startswith("warning: the command 'broken' cannot be loaded")

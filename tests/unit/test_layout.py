@@ -33,6 +33,10 @@ def test_no_package_file_directly_in_the_source_roots():
             "import modicum_algorithms.weak.experiment",
             {"ray", "torch", "transformers", "sklearn", "pandas"},
         ),
+        (
+            "import modicum_algorithms.vae.codec.commands",
+            {"ray", "torch", "numpy", "constriction", "PIL", "pandas"},
+        ),
     ],
 )
 def test_heavy_packages_are_imported_where_they_are_used(statement, heavy):

@@ -41,7 +41,9 @@ def results_of(tmp_path, values=VALUES, report=None, failed=()):
         for index, loss in enumerate([value + 1, value]):
             recorder.record(
                 plan.id,
-                RecordMessage(index, 10 * (index + 1), {"test/loss": loss, "start": 0.0}, 0.1, ""),
+                RecordMessage(
+                    index, 10 * (index + 1), {"test/loss": loss, "start": float(index)}, 0.1, ""
+                ),
             )
         status = "failed" if (*key, plan.seed) in failed else "finished"
         recorder.end(plan.id, EndMessage(status, "boom" if failed else "", "trace", 0.1, ""))
@@ -303,3 +305,51 @@ def test_a_curve_that_starts_without_budget_has_no_axis_below_it():
     left, right = curves_figure({"iwl": points}, "test/accuracy", "labels").axes[0].get_xlim()
     assert -50 < left < 0
     assert right > 5000
+
+
+def test_a_metric_against_another_one_of_the_same_records(tmp_path):
+    """Fast at 0.1 ends at 1, 2 and 3 and is one more a record before: means 3, then 2."""
+    results = results_of(tmp_path)
+    found = results.progress("start", "test/loss", "method", {"rate": 0.1})
+    assert [(p.budget, p.summary.mean, p.summary.n) for p in found["fast",]] == [
+        (0.0, 3.0, 3),
+        (1.0, 2.0, 3),
+    ]
+    assert [p.summary.mean for p in found["slow",]] == [4.0, 3.0]
+
+
+def test_pictures_against_a_metric_have_a_line_for_each_row_and_metric(tmp_path):
+    figure = results_of(tmp_path).plot_progress(
+        "start", ["test/loss", "start"], "method", {"rate": 0.1}
+    )
+    axes = figure.axes[0]
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == [
+        "fast, test/loss",
+        "slow, test/loss",
+        "fast, start",
+        "slow, start",
+    ]
+    assert axes.get_xlabel() == "start"
+    assert axes.get_xscale() == "linear"
+
+
+def test_progress_does_not_mix_settings(tmp_path):
+    with pytest.raises(md.InputError, match="rate"):
+        results_of(tmp_path).progress("start", "test/loss", "method")
+
+
+def test_a_study_refuses_pictures_of_metrics_that_there_are_not():
+    pictures = [{"against": "epoch", "metrics": "test/loss"}]
+    with pytest.raises(md.InputError, match=r"report.pictures: unknown metric 'epoch'"):
+        Study(Descent, {}, report={"pictures": pictures})
+
+
+def test_the_report_draws_pictures_for_each_column(tmp_path):
+    from modicum.report import report_document
+
+    pictures = [{"against": "start", "metrics": ["test/loss"]}]
+    layout = {"rows": "method", "columns": "rate", "pictures": pictures}
+    document = report_document(results_of(tmp_path, report=layout))
+    titles = [picture["title"] for picture in document["sections"][0]["pictures"]]
+    assert "test/loss against start, rate = 0.1" in titles
+    assert "test/loss against start, rate = 0.2" in titles

@@ -14,7 +14,7 @@ from modicum_algorithms.vae.measures import bits_per_dimension, seeded
 from modicum_algorithms.vae.methods import InferenceMethod
 from modicum_algorithms.vae.networks import ModelSpec, build_vae
 from modicum_algorithms.vae.objectives import latent_prior, wake
-from modicum_algorithms.vae.pretraining import Pretraining, optimal_encoder, pretrained
+from modicum_algorithms.vae.pretraining import Pretraining, Refinement, pretrained, refined
 from modicum_algorithms.vae.training import (
     TrainingSettings,
     adam,
@@ -115,7 +115,7 @@ def test_gradients_do_not_pile_up_from_step_to_step():
 # --- Ends of the range of alpha ---
 
 
-def refined(images, method, settings=SETTINGS, start=0, seed=3):
+def refined_encoder(images, method, settings=SETTINGS, start=0, seed=3):
     """Weights of the encoder after refining, and the losses of the epochs."""
     model = build_vae(SPEC, start)
     theta = weights(model.decoder.requires_grad_(False))
@@ -135,12 +135,12 @@ def refined(images, method, settings=SETTINGS, start=0, seed=3):
 )
 def test_alpha_at_its_ends_is_the_other_method_step_for_step(images, name, alpha, twin, source):
     """Weights and losses of twelve steps of Adam, bit for bit."""
-    found, losses = refined(images, InferenceMethod(name, alpha, source))
-    wanted, twins = refined(images, InferenceMethod(twin, samples_from=source))
+    found, losses = refined_encoder(images, InferenceMethod(name, alpha, source))
+    wanted, twins = refined_encoder(images, InferenceMethod(twin, samples_from=source))
     assert same(found, wanted)
     assert losses == twins
     assert len(losses) == 4
-    between, _ = refined(images, InferenceMethod(name, 0.5, source))
+    between, _ = refined_encoder(images, InferenceMethod(name, 0.5, source))
     assert none_same(between, wanted)
     assert none_same(found, weights(build_vae(SPEC, 0).encoder))
 
@@ -155,7 +155,7 @@ def test_refining_goes_on_after_a_pause_as_without_one(images):
         torch.randn(1)
         torchs_own = torch.get_rng_state()
         losses.append(loss)
-    wanted, wanted_losses = refined(images, HALF_SLEEP)
+    wanted, wanted_losses = refined_encoder(images, HALF_SLEEP)
     assert same(weights(model.encoder), wanted)
     assert losses == wanted_losses
 
@@ -252,8 +252,8 @@ def test_half_precision_trains_every_weight_of_the_encoder(images, name, source)
     """Weights cast for the pass without gradients must not serve the pass that needs them."""
     method = InferenceMethod(name, samples_from=source)
     half = replace(SETTINGS, precision="bfloat16")
-    found, losses = refined(images, method, half)
-    full, full_losses = refined(images, method)
+    found, losses = refined_encoder(images, method, half)
+    full, full_losses = refined_encoder(images, method)
     start = weights(build_vae(SPEC, 0).encoder)
     assert none_same(found, start)
     assert none_same(found, full)
@@ -390,7 +390,8 @@ def test_the_optimal_encoder_is_trained_by_wake_on_the_images_it_is_measured_on(
     before = weights(stage.model)
     test = plan.images[:8]
     settings = replace(SETTINGS, epochs=30)
-    found = optimal_encoder(stage, test, "test", settings, 7)
+    refinement = Refinement(stage, test, "test", InferenceMethod("wake"), settings, 7)
+    found = refined(refinement).model
     assert same(weights(stage.model), before)
     assert same(weights(found.decoder), weights(stage.model.decoder))
     twin = copy.deepcopy(stage.model.encoder).requires_grad_(True)
@@ -399,7 +400,7 @@ def test_the_optimal_encoder_is_trained_by_wake_on_the_images_it_is_measured_on(
     ):
         pass
     assert same(weights(found.encoder), weights(twin))
-    assert same(weights(optimal_encoder(stage, test, "test", settings, 7)), weights(found))
+    assert same(weights(refined(refinement).model), weights(found))
     measured = [
         float(bits_per_dimension(m.encoder, m.decoder, test, seed=0, iwae_samples=20).mean())
         for m in (stage.model, found)

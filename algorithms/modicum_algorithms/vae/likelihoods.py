@@ -7,14 +7,14 @@ W width. `log_prob` is in nats, one number for each image.
 from __future__ import annotations
 
 import math
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 from torch.distributions import Bernoulli, Distribution, Independent, constraints
 from torch.nn.functional import logsigmoid
 
-LikelihoodName = Literal["bernoulli", "discretised_logistic", "autoregressive_logistic"]
+from modicum_algorithms.vae.names import LikelihoodName
 
 # Bernoulli probabilities stay in [1e-3, 1 - 1e-3], as in the authors' code.
 MINIMUM_PROBABILITY = 1e-3

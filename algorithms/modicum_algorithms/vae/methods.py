@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import get_args
 
 import torch
 from torch import Tensor
@@ -11,10 +11,8 @@ from torch.distributions import Distribution
 
 import modicum as md
 from modicum_algorithms.vae import objectives
+from modicum_algorithms.vae.names import MethodName, SampleSource
 from modicum_algorithms.vae.objectives import Network
-
-MethodName = Literal["wake", "sleep", "reverse_sleep", "reverse_half_sleep", "denoising"]
-SampleSource = Literal["prior", "aggregate_posterior"]
 
 
 @dataclass(frozen=True)

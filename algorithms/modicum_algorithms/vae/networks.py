@@ -9,7 +9,6 @@ H height, W width, D pixels of an image with its channels, L latent dimensions.
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import Literal
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
@@ -18,7 +17,8 @@ from torch.distributions import Distribution, Independent, Normal
 from torch.nn.functional import softplus
 
 import modicum as md
-from modicum_algorithms.vae.likelihoods import PARAMETERS, LikelihoodName, likelihood
+from modicum_algorithms.vae.likelihoods import PARAMETERS, likelihood
+from modicum_algorithms.vae.names import LikelihoodName, NetworkName
 
 
 class ModelSpec(BaseModel):
@@ -39,7 +39,7 @@ class ModelSpec(BaseModel):
 
     shape: tuple[int, int, int]
     likelihood: LikelihoodName
-    network: Literal["mlp", "resnet"] = "mlp"
+    network: NetworkName = "mlp"
     latent_size: int = Field(16, ge=1)
     hidden_layers: int = Field(2, ge=0)
     hidden_units: int = Field(500, ge=1)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -95,40 +95,74 @@ def pretrained(training: Pretraining, epoch: int) -> Stage:
     return Stage(model.eval().requires_grad_(False), training.key(epoch), float(arrays["seconds"]))
 
 
-def optimal_encoder(
-    stage: Stage, images: Tensor, images_key: str, settings: TrainingSettings, seed: int
-) -> VAE:
-    """The model with its encoder trained on the images that it is measured on (equation 4.16).
+@dataclass(frozen=True)
+class Refinement:
+    """How the encoder of a trained model is trained further.
 
-    Args:
-        stage: The trained model.
-        images: (M, C, H, W) test images.
-        images_key: Their digest.
+    Attributes:
+        stage: The trained model; its decoder stays as it is.
+        images: (N, C, H, W): the training images, or for the optimal encoder of some test images
+            these images themselves (equation 4.16).
+        images_key: Digest of the images.
+        method: The objective.
         settings: Of that training.
         seed: Of order and samples.
     """
 
-    def compute() -> Mapping[str, np.ndarray]:
-        model = build_vae(stage.model.spec, seed)
-        model.load_state_dict(stage.model.state_dict())
-        model.decoder.requires_grad_(False)
-        method = InferenceMethod("wake")
-        for _ in refine_epochs(model.encoder, model.decoder, images, method, settings, seed=seed):
-            pass
-        return _weights(model)
+    stage: Stage
+    images: Tensor
+    images_key: str
+    method: InferenceMethod
+    settings: TrainingSettings
+    seed: int
 
-    key = _digest(
-        {
-            "what": "optimal",
-            "stage": stage.key,
-            "images": images_key,
-            "settings": asdict(settings),
-            "seed": seed,
-        }
-    )
-    model = build_vae(stage.model.spec, seed)
-    _load_weights(model, md.data.cached_arrays(key, compute))
-    return model.eval().requires_grad_(False)
+    @property
+    def key(self) -> str:
+        """Digest of everything that the refined weights depend on."""
+        return _digest(
+            {
+                "what": "refined",
+                "stage": self.stage.key,
+                "images": self.images_key,
+                "method": repr(self.method),
+                "settings": asdict(self.settings),
+                "seed": self.seed,
+            }
+        )
+
+    def epochs(self) -> Iterator[VAE]:
+        """The model after every epoch of training: the same object, whose encoder changes."""
+        model = _copy(self.stage.model)
+        model.decoder.requires_grad_(False)
+        losses = refine_epochs(
+            model.encoder, model.decoder, self.images, self.method, self.settings, seed=self.seed
+        )
+        for _ in losses:
+            yield model
+
+
+def refined(refinement: Refinement) -> Stage:
+    """The model with its encoder refined, from the cache where it is there already.
+
+    Its seconds are those of the refinement.
+    """
+
+    def compute() -> Mapping[str, np.ndarray]:
+        started = time.perf_counter()
+        for model in refinement.epochs():
+            last = model
+        return {**_weights(last), "seconds": np.array(time.perf_counter() - started)}
+
+    arrays = md.data.cached_arrays(refinement.key, compute)
+    model = _copy(refinement.stage.model)
+    _load_weights(model, arrays)
+    return Stage(model.eval().requires_grad_(False), refinement.key, float(arrays["seconds"]))
+
+
+def _copy(model: VAE) -> VAE:
+    copied = build_vae(model.spec, seed=0)
+    copied.load_state_dict(model.state_dict())
+    return copied
 
 
 def _stage_arrays(training: Pretraining, epoch: int) -> Mapping[str, np.ndarray]:

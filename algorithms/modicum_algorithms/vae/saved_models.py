@@ -70,3 +70,26 @@ def model_hash(model: VAE) -> bytes:
         total.update(f"\0{name}\0{little.dtype.str}\0{array.shape}\0".encode())
         total.update(little.tobytes())
     return total.digest()
+
+
+def find_model(location: str, field: str = "model") -> Path:
+    """A folder that `load_vae` reads: the one given, or that of a run's first finished trial.
+
+    Raises:
+        InputError: The location is neither, or the run has no finished trial with a checkpoint.
+    """
+    folder = Path(location).expanduser()
+    if (folder / SPEC_FILE).is_file():
+        return folder
+    if not (folder / "plan.json").is_file():
+        raise md.InputError(
+            f"{field}: {location!r} is neither a saved model ({SPEC_FILE}) nor a run (plan.json)"
+        )
+    results = md.load_results(folder)
+    for trial in results.trials:
+        if trial.status == "finished":
+            saved = results.folder.read_json("trials", trial.id, "trial.json")
+            where = saved["best_checkpoint"] or saved["checkpoint"]
+            if where is not None and (folder / where / SPEC_FILE).is_file():
+                return folder / where
+    raise md.InputError(f"{field}: {location!r} has no finished trial with a saved model")

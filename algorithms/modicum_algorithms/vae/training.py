@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -17,10 +16,9 @@ from torch.optim import Adam, Optimizer
 import modicum as md
 from modicum_algorithms.vae.measures import seeded
 from modicum_algorithms.vae.methods import InferenceMethod
+from modicum_algorithms.vae.names import Precision, Schedule
 from modicum_algorithms.vae.networks import VAE
 from modicum_algorithms.vae.objectives import Network, latent_prior, wake
-
-Precision = Literal["float32", "bfloat16"]
 
 
 @dataclass(frozen=True)
@@ -32,12 +30,20 @@ class TrainingSettings:
         batch_size: Images in a step.
         learning_rate: Adam's.
         precision: Of the networks' matrix products; weights, losses and Adam stay in float32.
+        schedule: Whether the learning rate stays, or falls epoch by epoch towards zero.
     """
 
     epochs: int
     batch_size: int = 100
     learning_rate: float = 3e-4
     precision: Precision = "float32"
+    schedule: Schedule = "constant"
+
+    def rate(self, epoch: int) -> float:
+        """The learning rate in an epoch, counted from 0."""
+        if self.schedule == "constant":
+            return self.learning_rate
+        return self.learning_rate * (1 - epoch / self.epochs)
 
     def autocast(self, device: str = "cpu") -> torch.autocast:
         """Context in which losses are computed."""
@@ -134,6 +140,8 @@ def refine_epochs(
         return loss
 
     for epoch in range(settings.epochs):
+        for group in optimiser.param_groups:
+            group["lr"] = settings.rate(epoch)
         yield train_epoch(
             images,
             optimiser,

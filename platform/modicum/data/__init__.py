@@ -1,9 +1,21 @@
-"""Finding, reading and caching data; text features; one function over many rows."""
+"""Finding, reading and caching data; images; text features; one function over many rows."""
 
 from modicum.data.cache import cached_arrays
 from modicum.data.columns import read_columns
 from modicum.data.digest import digest_arrays, digest_files, digest_folder
 from modicum.data.huggingface import huggingface_digest, huggingface_folder, read_huggingface
+from modicum.data.images import (
+    ImageSource,
+    ImageSplits,
+    image_set_files,
+    open_images,
+    read_cifar10_binary,
+    read_idx,
+    read_image_parquet,
+    read_image_set,
+    read_mnist,
+    read_numpy_splits,
+)
 from modicum.data.location import cache_folder, data_folder, find_data
 from modicum.data.parallel import map_chunks
 from modicum.data.table import TABLE_SUFFIXES, read_table, table_files
@@ -13,6 +25,8 @@ from modicum.data.wrench import is_wrench_folder, read_wrench, wrench_files
 
 __all__ = [
     "TABLE_SUFFIXES",
+    "ImageSource",
+    "ImageSplits",
     "WeakRows",
     "WeakSplit",
     "cache_folder",
@@ -26,10 +40,18 @@ __all__ = [
     "find_data",
     "huggingface_digest",
     "huggingface_folder",
+    "image_set_files",
     "is_wrench_folder",
     "map_chunks",
+    "open_images",
+    "read_cifar10_binary",
     "read_columns",
     "read_huggingface",
+    "read_idx",
+    "read_image_parquet",
+    "read_image_set",
+    "read_mnist",
+    "read_numpy_splits",
     "read_table",
     "read_wrench",
     "table_files",

@@ -117,6 +117,7 @@ def _section(results: Results, where: Mapping[str, Any]) -> dict[str, Any]:
                     **_picture(results.plot_curves(metric, rows, group)),
                 }
             )
+        section["pictures"] += _progress(results, where)
         if any(cell.summary.n > 1 for cell in tables[0].cells.values()):
             section["pictures"].append(
                 {
@@ -143,6 +144,28 @@ def _section(results: Results, where: Mapping[str, Any]) -> dict[str, Any]:
                 }
             )
     return section
+
+
+def _progress(results: Results, where: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Pictures of metrics against another one, for each value of the column settings."""
+    rows, columns, _ = results.layout
+    pictures = []
+    for picture in results.report_spec.pictures:
+        for key in results.column_keys():
+            group = {**where, **dict(zip(columns, key, strict=True))}
+            if not any(results.progress(picture.against, m, rows, group) for m in picture.metrics):
+                continue
+            title = f"{', '.join(picture.metrics)} against {picture.against}"
+            pictures.append(
+                {
+                    "title": title + _at(group, where),
+                    "note": "Mean over seeds; shaded: 95% interval.",
+                    **_picture(
+                        results.plot_progress(picture.against, picture.metrics, rows, group)
+                    ),
+                }
+            )
+    return pictures
 
 
 def _evaluation(

@@ -266,6 +266,10 @@ class Results:
         )
         return {key: place for place, key in enumerate(dict.fromkeys(keys))}
 
+    def column_keys(self) -> list[Key]:
+        """Values of the report's column settings, in the order in which the study lists them."""
+        return list(self._order(self.layout[1]))
+
     def table(
         self,
         rows: Names,
@@ -478,6 +482,53 @@ class Results:
         series = self._series(metric or self._first_metric(), rows, where)
         return {key: curve(points, carry=not joined) for key, (points, joined) in series.items()}
 
+    def progress(
+        self,
+        against: str,
+        metric: str,
+        rows: Names = None,
+        where: Mapping[str, Any] | None = None,
+    ) -> dict[Key, list[CurvePoint]]:
+        """A metric against another one of the same records, over seeds, for each row key.
+
+        Args:
+            against: What counts progress within a trial, such as the number of an epoch.
+            metric: The metric.
+            rows: Settings of the keys; the report's rows if left out.
+            where: Only trials with these settings.
+
+        Returns:
+            Points whose `budget` is the value of `against`; at each of them the seeds that have it.
+
+        Raises:
+            InputError: Unknown metric or setting, or trials that differ in one not named.
+        """
+        self.metric_info(against)
+        self.metric_info(metric)
+        names = _names(rows) if rows is not None else tuple(self.layout[0])
+        self._check_settings(names)
+        columns = dict.fromkeys(("trial_id", "seed", "status", against, metric))
+        frame = self.frame.reindex(columns=list(columns))
+        frame = frame[frame["status"] == "finished"].dropna(subset=[against, metric])
+        found: dict[Key, list[CurvePoint]] = {}
+        for key in self._order(names):
+            chosen = {**(where or {}), **dict(zip(names, key, strict=True))}
+            trials = self._selected(chosen)
+            loose = varying(trial.columns for trial in trials)
+            if loose:
+                raise InputError(
+                    f"progress: it would mix different values of {', '.join(loose)}; "
+                    "name it in where"
+                )
+            chosen_rows = frame[frame["trial_id"].isin({trial.id for trial in trials})]
+            values = (chosen_rows[name] for name in ("seed", against, metric))
+            series: dict[int, list[tuple[float, float]]] = {}
+            for seed, x, value in zip(*values, strict=True):
+                series.setdefault(int(seed), []).append((float(x), float(value)))
+            if series:
+                found[key] = curve(series, carry=False)
+        return found
+
     def budget_to_target(
         self,
         metric: str,
@@ -543,7 +594,28 @@ class Results:
 
         metric = metric or self._first_metric()
         lines = {_label(k): points for k, points in self.curves(metric, rows, where).items()}
-        return curves_figure(lines, metric, self.budget_unit)
+        return curves_figure(lines, metric, f"budget ({self.budget_unit.replace('_', ' ')})")
+
+    def plot_progress(
+        self,
+        against: str,
+        metrics: str | Sequence[str],
+        rows: Names = None,
+        where: Mapping[str, Any] | None = None,
+    ) -> Figure:
+        """Metrics against another one, a line per row key and metric, shaded 95% intervals."""
+        from modicum.results.plots import curves_figure
+
+        names = [metrics] if isinstance(metrics, str) else list(metrics)
+        lines = {}
+        for metric in names:
+            for key, points in self.progress(against, metric, rows, where).items():
+                parts = [_label(key)] if any(part is not None for part in key) else []
+                lines[", ".join(parts + ([metric] if len(names) > 1 else []))] = points
+        units = {self.metric_info(metric).get("unit") for metric in names}
+        unit = units.pop() if len(units) == 1 else None
+        title = names[0] if len(names) == 1 else unit or "value"
+        return curves_figure(lines, title, against, logarithmic=False)
 
     def plot_boxes(
         self,

@@ -33,12 +33,18 @@ def _axes(width: float | None = None) -> tuple[Figure, Axes]:
 
 
 def curves_figure(
-    curves: Mapping[str, Sequence[CurvePoint]], metric: str, budget_unit: str
+    curves: Mapping[str, Sequence[CurvePoint]], metric: str, axis: str, *, logarithmic: bool = True
 ) -> Figure:
     """A line with markers and a shaded 95% interval for each curve.
 
     Intervals that reach far beyond all means are cut off at the edge.
-    The budget axis is logarithmic where budgets span more than a factor of 20.
+
+    Args:
+        curves: Points by label.
+        metric: Name of the vertical axis.
+        axis: Name of the horizontal axis.
+        logarithmic: Whether the horizontal axis is logarithmic where it spans more than a factor
+            of 20.
     """
     crowded = len(curves) > _MOST_INSIDE
     figure, axes = _axes(_SIZE[0] + 1.4 if crowded else None)
@@ -61,14 +67,14 @@ def curves_figure(
         axes.fill_between(x, low, high, color=colour, alpha=0.15, linewidth=0)
     _limit(axes, [point.summary.mean for points in curves.values() for point in points])
     positive = [budget for budget in budgets if budget > 0]
-    if positive and max(budgets) > 20 * min(positive):
+    if logarithmic and positive and max(budgets) > 20 * min(positive):
         if min(budgets) > 0:
             axes.set_xscale("log")
         else:
             axes.set_xscale("symlog", linthresh=min(positive))
             # Left to itself the axis would reach far below zero, where no budget is.
             axes.set_xlim(-0.2 * min(positive), 1.3 * max(budgets))
-    axes.set_xlabel(f"budget ({budget_unit.replace('_', ' ')})")
+    axes.set_xlabel(axis)
     axes.set_ylabel(metric)
     if curves:
         _legend(axes, len(curves))

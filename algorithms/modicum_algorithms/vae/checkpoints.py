@@ -1,0 +1,167 @@
+"""A VAE at one checkpoint of its training: its encoders, and what is measured of them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+import modicum as md
+from modicum_algorithms.vae.experiment import MEASURED_TRAINING_IMAGES, VaeConfig
+from modicum_algorithms.vae.measures import bits_per_dimension
+from modicum_algorithms.vae.methods import InferenceMethod
+from modicum_algorithms.vae.networks import VAE
+from modicum_algorithms.vae.pretraining import Refinement, Stage, pretrained, refined
+from modicum_algorithms.vae.trained import (
+    Images,
+    inference_method,
+    post_hoc_refinement,
+    pretraining,
+)
+from modicum_algorithms.vae.training import TrainingSettings
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """A decoder with one of its encoders.
+
+    Attributes:
+        stage: The VAE as it was trained.
+        epoch: Of its training.
+        model: The same decoder with the encoder in question, in evaluation mode.
+        refined_epochs: Epochs of the encoder's further training.
+        seconds: Time of those since the encoder before.
+    """
+
+    stage: Stage
+    epoch: int
+    model: VAE
+    refined_epochs: int = 0
+    seconds: float = 0.0
+
+
+def encoders_at(
+    config: VaeConfig, trial: md.Trial, images: Images, epoch: int
+) -> Iterator[Encoded]:
+    """The encoders to measure at a checkpoint, `config.records_at_checkpoint` of them."""
+    training = pretraining(config, images, trial, config.checkpoint_every or config.epochs)
+    method = inference_method(config)
+    if method is not None and config.apply == "joint":
+        training = replace(training, inference=method, inference_from=config.joint_from)
+    stage = pretrained(training, epoch)
+    if method is None or config.apply == "joint":
+        yield Encoded(stage, epoch, stage.model)
+        return
+    refinement = post_hoc_refinement(config, trial, images, stage, method)
+    if config.measure_every is None:
+        result = refined(refinement)
+        yield Encoded(stage, epoch, result.model, config.refine_epochs, result.seconds)
+        return
+    started = time.perf_counter()
+    for number, model in enumerate(refinement.epochs(), 1):
+        if number % config.measure_every == 0:
+            yield Encoded(stage, epoch, model, number, time.perf_counter() - started)
+            started = time.perf_counter()
+
+
+class Measures:
+    """What records say, by the names of the experiment's metrics.
+
+    What is the same for all encoders of a checkpoint is measured once.
+    """
+
+    def __init__(self, config: VaeConfig, trial: md.Trial, images: Images) -> None:
+        self._config = config
+        self._trial = trial
+        self._images = images
+        self._shared: tuple[str, dict[str, float]] = ("", {})
+
+    def of(self, encoded: Encoded) -> dict[str, float]:
+        """Every metric of one encoder."""
+        config, images, model = self._config, self._images, encoded.model
+        shared = self._of_checkpoint(encoded.stage)
+        before = shared["test/bpd_vae"]
+        test = before if model is encoded.stage.model else self._bits(model, images.test)
+        train = self._bits(model, images.train[:MEASURED_TRAINING_IMAGES])
+        metrics = shared | {
+            "test/bpd": test,
+            "train/bpd": train,
+            "train/epoch": encoded.epoch,
+            "refine/epoch": encoded.refined_epochs,
+            "refine/seconds": encoded.seconds,
+        }
+        if config.iwae_samples:
+            metrics["test/iwae_bpd"] = self._bits(model, images.test, config.iwae_samples)
+        if config.optimal_epochs:
+            optimal = shared["test/bpd_optimal"]
+            metrics |= {
+                "gap/amortized_inference": test - optimal,
+                "gap/generative": optimal - train,
+            }
+            if before > optimal:
+                metrics["gap/closed"] = (before - test) / (before - optimal)
+        if config.classification:
+            metrics["test/classification_accuracy"] = self._accuracy(model)
+        return metrics
+
+    def _of_checkpoint(self, stage: Stage) -> dict[str, float]:
+        if self._shared[0] == stage.key:
+            return self._shared[1]
+        config, images = self._config, self._images
+        shared = {
+            "test/bpd_vae": self._bits(stage.model, images.test),
+            "train/seconds": stage.seconds,
+        }
+        if config.optimal_epochs:
+            best = _optimal(config, self._trial, images, stage)
+            shared |= {
+                "test/bpd_optimal": self._bits(best, images.test),
+                "evaluation/samples": len(images.test),
+            }
+            if config.iwae_samples:
+                shared["test/iwae_bpd_optimal"] = self._bits(best, images.test, config.iwae_samples)
+        self._shared = (stage.key, shared)
+        return shared
+
+    def _bits(self, model: VAE, images: Tensor, iwae_samples: int = 0) -> float:
+        per_image = bits_per_dimension(
+            model.encoder,
+            model.decoder,
+            images,
+            seed=self._trial.seed_for("evaluation"),
+            iwae_samples=iwae_samples,
+        )
+        return float(per_image.double().mean())
+
+    def _accuracy(self, model: VAE) -> float:
+        from modicum_algorithms.vae.classification import classification_accuracy
+
+        images = self._images
+        assert images.data.train_labels_N is not None
+        assert images.data.test_labels_N is not None
+        return classification_accuracy(
+            model.encoder,
+            images.train,
+            torch.from_numpy(images.data.train_labels_N.copy()),
+            images.test,
+            torch.from_numpy(images.data.test_labels_N.copy()),
+            seed=self._trial.seed_for("classification"),
+        )
+
+
+def _optimal(config: VaeConfig, trial: md.Trial, images: Images, stage: Stage) -> VAE:
+    """The model with the encoder that is trained on the test images (equation 4.16)."""
+    refinement = Refinement(
+        stage=stage,
+        images=images.test,
+        images_key=images.test_key,
+        method=InferenceMethod("wake"),
+        settings=TrainingSettings(
+            config.optimal_epochs, config.batch_size, config.learning_rate, config.precision
+        ),
+        seed=trial.seed_for("optimal"),
+    )
+    return refined(refinement).model

@@ -1,0 +1,1 @@
+"""Lossless compression with bits back: coder, container, files."""

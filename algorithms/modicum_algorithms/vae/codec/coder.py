@@ -1,0 +1,196 @@
+"""Bits-back coding of images with a VAE (appendix B.1, algorithms 3 and 4).
+
+Shapes: N images of a chunk, B batch, C channels, H height, W width, L latent dimensions.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+import modicum as md
+from modicum_algorithms.vae.codec.float_networks import PinnedNetworks
+from modicum_algorithms.vae.codec.integer_networks import PortableNetworks
+from modicum_algorithms.vae.codec.latent_symbols import (
+    pop_posterior,
+    pop_prior,
+    push_posterior,
+    push_prior,
+)
+from modicum_algorithms.vae.codec.pixel_symbols import Pixels, pop_pixels, push_pixels
+from modicum_algorithms.vae.codec.stack import CorruptChunk, Stack, Words
+from modicum_algorithms.vae.codec.tables import MOST_BITS
+from modicum_algorithms.vae.networks import VAE
+
+__all__ = ["VERSION", "BitsBackCoder", "Chunk", "CoderSettings", "CorruptChunk"]
+
+# Of everything that decides what words mean: tables, integer networks, order on the stack.
+VERSION = 1
+
+
+@dataclass(frozen=True)
+class CoderSettings:
+    """What both sides must agree on, beside the model.
+
+    Attributes:
+        mode: `portable` computes the networks in integers: every machine decodes. `pinned`
+            computes them in floats: the same machine and PyTorch decode.
+        inference_steps: K of algorithm 4; 0 is algorithm 3. More needs `pinned`.
+        inference_learning_rate: Adam's in those steps.
+        batch_size: Images that share a run of the networks, at most.
+        threads: PyTorch's threads in mode `pinned`, which needs them; None in `portable`, where
+            any number gives the same bits.
+        version: Of the coder.
+    """
+
+    mode: Literal["portable", "pinned"]
+    inference_steps: int = 0
+    inference_learning_rate: float = 5e-3
+    batch_size: int = 512
+    threads: int | None = None
+    version: int = VERSION
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Images as a stack of bits of their own.
+
+    Attributes:
+        words: The stack, its top last; with `count` all that decoding needs.
+        count: Images.
+        start_bits: How much of `words` the first latents took from the stack's start, which no
+            image had filled: the price of a chunk.
+    """
+
+    words: Words
+    count: int
+    start_bits: float
+
+
+class BitsBackCoder:
+    """Codes chunks of images with one model.
+
+    Args:
+        model: Trained; its encoder gives q(z|x), its decoder p(x|z), and p(z) is N(0, I).
+        settings: The same for both directions.
+
+    Raises:
+        InputError: The settings, or settings and model, do not fit.
+    """
+
+    def __init__(self, model: VAE, settings: CoderSettings) -> None:
+        _check_settings(settings)
+        if not all(bool(weight.isfinite().all()) for weight in model.parameters()):
+            raise md.InputError("model: its weights must be finite")
+        self._spec = model.spec
+        self._batch_size = settings.batch_size
+        self._networks: PortableNetworks | PinnedNetworks
+        if settings.mode == "portable":
+            self._networks = PortableNetworks(model)
+        else:
+            assert settings.threads is not None
+            self._networks = PinnedNetworks(
+                model,
+                settings.threads,
+                settings.inference_steps,
+                settings.inference_learning_rate,
+            )
+
+    def encode(self, images_NCHW: NDArray[np.uint8]) -> Chunk:
+        """Compress images into one independent chunk.
+
+        Args:
+            images_NCHW: Pixel values, 0 and 1 for Bernoulli models.
+
+        Raises:
+            InputError: The images are not of the model's kind.
+        """
+        self._check_images(images_NCHW)
+        count = len(images_NCHW)
+        stack = Stack.started(count * self._spec.latent_size * MOST_BITS)
+        for batch in batches(count, self._batch_size):
+            x_BCHW = images_NCHW[batch].copy()
+            # Algorithm 4, line 3, where K > 0.
+            posterior = self._networks.posterior(x_BCHW)
+            # Algorithm 3, line 3; algorithm 4, line 4.
+            z_BL = pop_posterior(stack, posterior)
+            # Algorithm 3, line 4; algorithm 4, line 5.
+            parameters_BCHW = self._networks.parameters(z_BL)
+            push_pixels(stack, self._spec.likelihood, x_BCHW, parameters_BCHW)
+            # Algorithm 3, line 5; algorithm 4, line 6.
+            push_prior(stack, z_BL)
+        words, start_bits = stack.taken()
+        return Chunk(words, count, start_bits)
+
+    def decode(self, words: NDArray[np.uint32], count: int) -> NDArray[np.uint8]:
+        """The images of a chunk, (N, C, H, W).
+
+        Raises:
+            CorruptChunk: The words are not what `encode` makes with this model and settings.
+        """
+        stack = Stack.received(words)
+        images_NCHW = np.empty((count, *self._spec.shape), np.uint8)
+        for batch in reversed(batches(count, self._batch_size)):
+            size = batch.stop - batch.start
+            # Algorithm 3, line 7; algorithm 4, line 8.
+            z_BL = pop_prior(stack, size, self._spec.latent_size)
+            # Algorithm 3, line 8; algorithm 4, line 9.
+            parameters_BCHW = self._networks.parameters(z_BL)
+            x_BCHW: Pixels = pop_pixels(stack, self._spec.likelihood, parameters_BCHW)
+            # Algorithm 4, line 10, where K > 0.
+            posterior = self._networks.posterior(x_BCHW)
+            # Algorithm 3, line 9; algorithm 4, line 11.
+            push_posterior(stack, posterior, z_BL)
+            images_NCHW[batch] = x_BCHW
+        stack.check_start()
+        return images_NCHW
+
+    def _check_images(self, images_NCHW: NDArray[np.uint8]) -> None:
+        spec = self._spec
+        if images_NCHW.dtype != np.uint8 or images_NCHW.shape[1:] != spec.shape:
+            raise md.InputError(
+                f"images: the model takes 8-bit images of shape {spec.shape}, these are "
+                f"{images_NCHW.dtype} of shape {images_NCHW.shape[1:]}"
+            )
+        if images_NCHW.size and images_NCHW.max() >= spec.levels:
+            raise md.InputError(
+                f"images: the model takes pixel values below {spec.levels}, got {images_NCHW.max()}"
+            )
+
+
+def batches(count: int, batch_size: int) -> list[slice]:
+    """1, 2, 4, … batch_size images, then batch_size at a time.
+
+    Each batch takes its latents out of what those before have left: were the first one large, the
+    start would have to pay for it.
+    """
+    result, start, size = [], 0, 1
+    while start < count:
+        stop = min(start + size, count)
+        result.append(slice(start, stop))
+        start, size = stop, min(2 * size, batch_size)
+    return result
+
+
+def _check_settings(settings: CoderSettings) -> None:
+    if settings.mode not in ("portable", "pinned"):
+        raise md.InputError(f"mode: must be portable or pinned, got {settings.mode!r}")
+    if settings.version != VERSION:
+        raise md.InputError(f"version: this coder is version {VERSION}, got {settings.version}")
+    if settings.batch_size < 1:
+        raise md.InputError(f"batch_size: must be at least 1, got {settings.batch_size}")
+    if settings.inference_steps < 0:
+        raise md.InputError(f"inference_steps: must be at least 0, got {settings.inference_steps}")
+    if settings.inference_steps and settings.mode != "pinned":
+        raise md.InputError("inference_steps: more than 0 needs mode 'pinned'")
+    rate = settings.inference_learning_rate
+    if not (math.isfinite(rate) and rate > 0):
+        raise md.InputError(f"inference_learning_rate: must be positive, got {rate}")
+    if settings.mode == "pinned" and (settings.threads is None or settings.threads < 1):
+        raise md.InputError(f"threads: mode 'pinned' needs at least 1, got {settings.threads}")
+    if settings.mode == "portable" and settings.threads is not None:
+        raise md.InputError("threads: only mode 'pinned' takes them")

@@ -1,0 +1,182 @@
+"""Images into a file.
+
+Shapes: N images, C channels, H height, W width.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import platform
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+import modicum as md
+from modicum_algorithms.vae.codec.coder import BitsBackCoder, Chunk, CoderSettings, CorruptChunk
+from modicum_algorithms.vae.codec.container import (
+    CHUNK_PIXELS_LIMIT,
+    ContainerWriter,
+    Environment,
+    FileError,
+    Header,
+)
+from modicum_algorithms.vae.codec.embedded_model import pack_model
+from modicum_algorithms.vae.codec.file_names import pack_names
+from modicum_algorithms.vae.codec.outputs import whole_file
+from modicum_algorithms.vae.codec.pixel_values import BinaryPixels
+from modicum_algorithms.vae.networks import VAE, ModelSpec
+from modicum_algorithms.vae.saved_models import model_hash
+
+# A chunk's start costs some hundred bits, and memory grows with its pixels.
+_CHUNK_IMAGES, _CHUNK_PIXELS = 16384, 2**24
+
+
+@dataclass(frozen=True)
+class CompressionReport:
+    """What compressing took.
+
+    Attributes:
+        images: How many.
+        dimensions: Pixels of an image, with its channels.
+        bytes: Length of the file, with everything in it.
+        start_bits: Bits that the chunks' first images had to take from nowhere; in the file, too.
+        seconds: For everything, reading the images and verifying included.
+        embedded: Whether the model is in the file.
+    """
+
+    images: int
+    dimensions: int
+    bytes: int
+    start_bits: float
+    seconds: float
+    embedded: bool
+
+    @property
+    def bits_per_dimension(self) -> float:
+        """All bits of the file, for each channel of each pixel."""
+        return 8 * self.bytes / (self.images * self.dimensions)
+
+    @property
+    def images_per_second(self) -> float:
+        """Images compressed in a second."""
+        return self.images / self.seconds
+
+
+def default_chunk_images(spec: ModelSpec) -> int:
+    """Images in a chunk, so that a few chunks fit in memory whatever an image's size."""
+    return max(1, min(_CHUNK_IMAGES, _CHUNK_PIXELS // spec.dimensions))
+
+
+def environment_here() -> Environment:
+    """What floating-point results depend on here."""
+    return Environment(
+        torch=torch.__version__.split("+")[0],
+        machine=platform.machine(),
+        instructions=torch.backends.cpu.get_cpu_capability(),
+    )
+
+
+def compress_images(
+    source: md.data.ImageSource,
+    model: VAE,
+    out: Path,
+    *,
+    settings: CoderSettings,
+    chunk_images: int | None = None,
+    embed_model: bool = False,
+    verify: bool = False,
+    overwrite: bool = False,
+) -> CompressionReport:
+    """Write a file that decodes to exactly these images; memory holds one chunk of them.
+
+    Args:
+        source: The images; of 0 and 1, or 0 and 255, for a Bernoulli model.
+        model: Trained.
+        out: File to write. It appears under this name once it is whole.
+        settings: Of the coder.
+        chunk_images: Images that are coded together; `default_chunk_images` if left out.
+        embed_model: Whether to put the model into the file.
+        verify: Whether to decode every chunk again at once. Pinned mode always does.
+        overwrite: Whether `out` may exist.
+
+    Raises:
+        InputError: Images and model do not fit, or the file cannot be written.
+        FileError: A chunk did not decode to its images. No file is left.
+    """
+    started = time.perf_counter()
+    spec = model.spec
+    chunk_images = chunk_images or default_chunk_images(spec)
+    _check(source, spec, chunk_images)
+    pinned = settings.mode == "pinned"
+    if pinned and settings.threads is None:
+        settings = dataclasses.replace(settings, threads=torch.get_num_threads())
+    coder = BitsBackCoder(model, settings)
+    header = Header(
+        settings=dataclasses.asdict(settings),
+        shape=spec.shape,
+        levels=2 if spec.levels == 2 else 256,
+        chunk_images=chunk_images,
+        source="array" if source.names is None else "png",
+        names=None if source.names is None else pack_names(source.names),
+        embedded=embed_model,
+        environment=environment_here() if pinned else None,
+    )
+    binary = BinaryPixels(source.names) if spec.levels == 2 else None
+    start_bits = 0.0
+    with whole_file(out, "--out", overwrite) as file:
+        embedded = pack_model(model) if embed_model else None
+        writer = ContainerWriter(file, header, model_hash(model), embedded)
+        for number, batch_NCHW in enumerate(source.batches(chunk_images)):
+            pixels_NCHW = batch_NCHW if binary is None else binary.read(batch_NCHW)
+            chunk = coder.encode(pixels_NCHW)
+            if pinned or verify:
+                _verify(coder, chunk, pixels_NCHW, out, number)
+            writer.add(chunk.words, pixels_NCHW)
+            start_bits += chunk.start_bits
+        size = writer.finish(1 if binary is None else binary.one or 1)
+    return CompressionReport(
+        images=writer.images,
+        dimensions=spec.dimensions,
+        bytes=size,
+        start_bits=start_bits,
+        seconds=time.perf_counter() - started,
+        embedded=embed_model,
+    )
+
+
+def _check(source: md.data.ImageSource, spec: ModelSpec, chunk_images: int) -> None:
+    if source.shape != spec.shape:
+        raise md.InputError(
+            f"images: they have the shape {source.shape} (channels, height, width), the model "
+            f"codes {spec.shape}"
+        )
+    if source.count < 1:
+        raise md.InputError("images: there is none")
+    for name in source.names or ():
+        if not name.isascii() and name.encode(errors="replace").decode() != name:
+            raise md.InputError(
+                f"images: the name {name!r} is not valid text, so it cannot be kept"
+            )
+    limit = CHUNK_PIXELS_LIMIT // spec.dimensions
+    if not 1 <= chunk_images <= limit:
+        raise md.InputError(
+            f"--chunk-images: for images of this size it must be 1 to {limit}, got {chunk_images}"
+        )
+
+
+def _verify(
+    coder: BitsBackCoder, chunk: Chunk, pixels_NCHW: np.ndarray, out: Path, number: int
+) -> None:
+    try:
+        same = np.array_equal(coder.decode(chunk.words, chunk.count), pixels_NCHW)
+    except CorruptChunk:
+        same = False
+    if not same:
+        raise FileError(
+            out,
+            f"chunk {number}: does not decode to the images that it was made from, so nothing was "
+            "written; --mode portable does not depend on floating-point results",
+        )

@@ -1,0 +1,411 @@
+"""The file that holds compressed images: a header, chunks, a table of the chunks and an end record.
+
+Little endian. Sizes in bytes.
+
+File header
+    4   magic, 8F 4D 42 42 ("MBB" after a byte that is not text)
+    2   format version, 1
+    4   length of the packed header
+    4   CRC-32 of the 32 bytes of the hash and of the packed header
+    32  SHA-256 of the model (`saved_models.model_hash`)
+    ..  packed header: `Header` as JSON, as a raw DEFLATE stream with `_DICTIONARY`
+
+Embedded model, if the header says so
+    4   length of the specification
+    8   length of the weights
+    4   CRC-32 of both
+    ..  specification, JSON
+    ..  weights, safetensors
+
+Chunk, one after the other; each can be decoded by itself
+    4   number of images
+    4   number of words
+    4   CRC-32 of the words
+    4   CRC-32 of the pixels: one byte each, images after images, channels, rows, columns
+    4n  words of the entropy coder's stack
+
+Table of the chunks
+    8   offset of each chunk from the file's start
+
+End record
+    8   number of images
+    1   value of pixels that are one in a model of two levels (1 or 255), else 1
+    32  SHA-256 of all pixels as they were coded
+    8   offset of the table
+    4   CRC-32 of the file header, the 16 bytes before an embedded model and before every chunk's
+        words, the table, and the end record so far
+    4   end magic, 42 42 4D 8F
+
+So every byte is under a checksum before anything is decoded, chunks that change places or come from
+another file break the last one, and the file ends where the end record ends.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import struct
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Annotated, Any, Literal
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+import modicum as md
+from modicum_algorithms.vae.codec.file_names import PackedNames
+
+VERSION = 1
+MAGIC, END_MAGIC = b"\x8fMBB", b"BBM\x8f"
+
+_START = struct.Struct("<4sHII32s")
+_MODEL = struct.Struct("<IQI")
+_CHUNK = struct.Struct("<IIII")
+_OFFSET = struct.Struct("<Q")
+_END = struct.Struct("<QB32sQ")
+_END_CHECK = struct.Struct("<I4s")
+_END_SIZE = _END.size + _END_CHECK.size
+
+# Largest header after unpacking (names of about a million files) and largest chunk in pixels:
+# what a file can make its reader allocate.
+_HEADER_LIMIT = 2**26
+CHUNK_PIXELS_LIMIT = 2**30
+
+# Part of the format: a header that says the same needs no bytes for it.
+_DICTIONARY = (
+    b'"environment":{"torch":"2.13.0","machine":"x86_64","instructions":"AVX512"}'
+    b'"names":{"runs":[["",0,5,10000,""]],"sorted":false}"embedded":true'
+    b'"levels":256,[3,32,32]"mode":"pinned"'
+    b'"inference_learning_rate":0.005,"threads":2'
+    b'{"settings":{"mode":"portable","inference_steps":0,"inference_learning_rate":0.005,'
+    b'"batch_size":512,"threads":null,"version":1},"shape":[1,28,28],"levels":2,'
+    b'"chunk_images":16384,"source":"array","names":null,"embedded":false,"environment":null}'
+)
+
+
+class FileError(md.InputError):
+    """A compressed file that cannot be decoded to what was compressed, and why."""
+
+    def __init__(self, path: Path, problem: str) -> None:
+        super().__init__(f"{path}: {problem}")
+
+
+class Environment(BaseModel):
+    """What pinned mode's floating-point results depend on, beside the settings.
+
+    Attributes:
+        torch: Version.
+        machine: Architecture of the CPU.
+        instructions: The widest that torch uses there.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    torch: str
+    machine: str
+    instructions: str
+
+
+class Header(BaseModel):
+    """What the file says of its images.
+
+    Attributes:
+        settings: Of the coder.
+        shape: Channels, height and width of an image.
+        levels: Values that a pixel can have: 2 or 256.
+        chunk_images: Images in a chunk at most.
+        source: Files of a folder, or an array.
+        names: Of the files.
+        embedded: Whether the model is in the file.
+        environment: In pinned mode.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    settings: dict[str, Any]
+    shape: tuple[
+        Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]
+    ]
+    levels: Literal[2, 256]
+    chunk_images: int = Field(ge=1)
+    source: Literal["png", "array"]
+    names: PackedNames | None
+    embedded: bool
+    environment: Environment | None
+
+    @property
+    def dimensions(self) -> int:
+        """Pixels of an image, with its channels."""
+        channels, height, width = self.shape
+        return channels * height * width
+
+
+class ContainerWriter:
+    """Writes a file chunk by chunk; holds no more than one."""
+
+    def __init__(
+        self,
+        file: IO[bytes],
+        header: Header,
+        model_hash: bytes,
+        embedded: tuple[bytes, bytes] | None,
+    ) -> None:
+        """Write the file header.
+
+        Args:
+            file: Open for writing, at its start.
+            header: Says `embedded` if there is such.
+            model_hash: SHA-256.
+            embedded: The model's specification (JSON) and weights (safetensors).
+        """
+        self._file = file
+        self._position = self._check = self.images = 0
+        self._offsets: list[int] = []
+        self._pixels = hashlib.sha256()
+        packed = _pack(header)
+        crc = zlib.crc32(packed, zlib.crc32(model_hash))
+        start = _START.pack(MAGIC, VERSION, len(packed), crc, model_hash)
+        self._write_checked(start + packed)
+        if embedded is not None:
+            spec, weights = embedded
+            crc = zlib.crc32(weights, zlib.crc32(spec))
+            self._write_checked(_MODEL.pack(len(spec), len(weights), crc))
+            self._write(spec)
+            self._write(weights)
+
+    def add(self, words: np.ndarray, images_NCHW: np.ndarray) -> None:
+        """Append a chunk.
+
+        Args:
+            words: uint32, of the entropy coder.
+            images_NCHW: uint8, what they decode to.
+        """
+        content = np.ascontiguousarray(words, "<u4").data
+        pixels = np.ascontiguousarray(images_NCHW, np.uint8).data
+        self._pixels.update(pixels)
+        self._offsets.append(self._position)
+        self.images += len(images_NCHW)
+        crcs = zlib.crc32(content), zlib.crc32(pixels)
+        self._write_checked(_CHUNK.pack(len(images_NCHW), len(words), *crcs))
+        self._write(content)
+
+    def finish(self, one: int) -> int:
+        """Write the table and the end record.
+
+        Args:
+            one: Value of pixels that are one in a model of two levels.
+
+        Returns:
+            Length of the file in bytes.
+        """
+        table = self._position
+        self._write_checked(b"".join(map(_OFFSET.pack, self._offsets)))
+        self._write_checked(_END.pack(self.images, one, self._pixels.digest(), table))
+        self._write(_END_CHECK.pack(self._check, END_MAGIC))
+        return self._position
+
+    def _write_checked(self, data: bytes) -> None:
+        self._check = zlib.crc32(data, self._check)
+        self._write(data)
+
+    def _write(self, data: bytes | memoryview) -> None:
+        self._file.write(data)
+        self._position += memoryview(data).nbytes
+
+
+@dataclass(frozen=True)
+class StoredChunk:
+    """A chunk whose words are as they were written.
+
+    Attributes:
+        number: From 0.
+        count: Images.
+        words: uint32.
+        pixels_crc: CRC-32 of what they decode to.
+    """
+
+    number: int
+    count: int
+    words: np.ndarray
+    pixels_crc: int
+
+
+class ContainerReader:
+    """Reads a file chunk by chunk, once everything in it was found to fit together.
+
+    Attributes:
+        path: The file.
+        header: Its header.
+        model_hash: SHA-256 of the model that it needs.
+        embedded: Specification (JSON) and weights (safetensors) of the model in it.
+        images: How many it holds.
+        one: Value of pixels that are one in a model of two levels.
+        pixels_digest: SHA-256 of all pixels.
+        size: Length in bytes.
+    """
+
+    embedded: tuple[bytes, bytes] | None = None
+
+    def __init__(self, path: Path) -> None:
+        """Open and check a file, all but what its words mean.
+
+        Raises:
+            FileError: It is no such file, or a broken one.
+            InputError: It cannot be read.
+        """
+        self.path = path
+        try:
+            self._file = path.open("rb")
+        except OSError as error:
+            raise md.InputError(f"{path}: cannot be read ({error.strerror})") from error
+        try:
+            self.size = os.fstat(self._file.fileno()).st_size
+            self._check = 0
+            self._read_start()
+            self._read_chunk_heads(*self._read_end())
+            # The end record's checksum has covered the lengths; now the words themselves.
+            for _ in self.chunks():
+                pass
+        except OSError as error:
+            self.close()
+            raise md.InputError(f"{path}: cannot be read ({error.strerror})") from error
+        except BaseException:
+            self.close()
+            raise
+
+    def __enter__(self) -> ContainerReader:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+    def chunks(self) -> Iterator[StoredChunk]:
+        """The chunks in order.
+
+        Raises:
+            FileError: A chunk's words are not those that were written.
+        """
+        for number, (offset, head) in enumerate(zip(self._offsets, self._heads, strict=True)):
+            count, length, words_crc, pixels_crc = head
+            content = self._read(offset + _CHUNK.size, 4 * length)
+            if zlib.crc32(content) != words_crc:
+                raise self.error(f"chunk {number}: checksum of the words does not fit")
+            yield StoredChunk(number, count, np.frombuffer(content, "<u4"), pixels_crc)
+
+    def error(self, problem: str) -> FileError:
+        """An error that names the file."""
+        return FileError(self.path, problem)
+
+    def _read_start(self) -> None:
+        head = self._read(0, min(_START.size, self.size))
+        if not head or not head.startswith(MAGIC[: len(head)]):
+            raise self.error("is not a file of modicum compress")
+        if len(head) >= 6:
+            version = int.from_bytes(head[4:6], "little")
+            if version != VERSION:
+                raise self.error(
+                    f"was written by format version {version}, this program reads {VERSION}"
+                )
+        if self.size < _START.size + _END_SIZE:
+            raise self.error("truncated")
+        _, _, length, crc, self.model_hash = _START.unpack(head)
+        packed = self._read(_START.size, length)
+        if zlib.crc32(packed, zlib.crc32(self.model_hash)) != crc:
+            raise self.error("checksum of the header does not fit")
+        self._check = zlib.crc32(head + packed)
+        self._chunks_start = _START.size + length
+        try:
+            self.header = _unpack(packed)
+        except (zlib.error, ValueError) as error:
+            raise self.error("its header cannot be understood") from error
+        if self.header.chunk_images * self.header.dimensions > CHUNK_PIXELS_LIMIT:
+            raise self.error("its header announces chunks that are too large")
+        if self.header.embedded:
+            self._read_model()
+
+    def _read_model(self) -> None:
+        head = self._read(self._chunks_start, _MODEL.size)
+        spec_length, weights_length, crc = _MODEL.unpack(head)
+        start = self._chunks_start + _MODEL.size
+        spec = self._read(start, spec_length)
+        weights = self._read(start + spec_length, weights_length)
+        if zlib.crc32(weights, zlib.crc32(spec)) != crc:
+            raise self.error("checksum of the model does not fit")
+        self.embedded = spec, weights
+        self._check = zlib.crc32(head, self._check)
+        self._chunks_start = start + spec_length + weights_length
+
+    def _read_end(self) -> tuple[int, bytes, bytes]:
+        """Start of the table, the table, and the end record that its checksum covers."""
+        end = self._read(self.size - _END_SIZE, _END_SIZE)
+        self._expected_check, magic = _END_CHECK.unpack(end[_END.size :])
+        if magic != END_MAGIC:
+            raise self.error("truncated, or with something after its end")
+        self.images, self.one, self.pixels_digest, table = _END.unpack(end[: _END.size])
+        length = self.size - _END_SIZE - table
+        if table < self._chunks_start or length <= 0 or length % _OFFSET.size:
+            raise self.error("its table of chunks is not where its end record says")
+        return table, self._read(table, length), end[: _END.size]
+
+    def _read_chunk_heads(self, table_start: int, table: bytes, end: bytes) -> None:
+        self._offsets = [offset for (offset,) in _OFFSET.iter_unpack(table)]
+        self._heads: list[tuple[int, int, int, int]] = []
+        position = self._chunks_start
+        for number, offset in enumerate(self._offsets):
+            if offset != position:
+                raise self.error(f"chunk {number} is not where its table says")
+            head = self._read(offset, _CHUNK.size)
+            self._check = zlib.crc32(head, self._check)
+            self._heads.append(_CHUNK.unpack(head))
+            count, length, _, _ = self._heads[-1]
+            position = offset + _CHUNK.size + 4 * length
+            if not 1 <= count <= self.header.chunk_images or position > table_start:
+                raise self.error(f"chunk {number} has an impossible length")
+        if position != table_start:
+            raise self.error("its table of chunks leaves some of it out")
+        if zlib.crc32(table + end, self._check) != self._expected_check:
+            raise self.error("checksum of its table of chunks does not fit")
+        if self.images != sum(head[0] for head in self._heads) or self.one not in (1, 255):
+            raise self.error("its end record contradicts its chunks")
+
+    def _read(self, offset: int, length: int) -> bytes:
+        """Bytes of the file; asks for none that it does not have."""
+        if offset + length > self.size:
+            raise self.error("truncated")
+        self._file.seek(offset)
+        data = self._file.read(length)
+        if len(data) != length:
+            raise self.error("truncated")
+        return data
+
+
+def _pack(header: Header) -> bytes:
+    deflate = zlib.compressobj(9, wbits=-15, zdict=_DICTIONARY)
+    text = header.model_dump_json().encode()
+    if len(text) > _HEADER_LIMIT:
+        raise md.InputError(
+            f"names: those of the images take {len(text)} bytes, more than {_HEADER_LIMIT}"
+        )
+    return deflate.compress(text) + deflate.flush()
+
+
+def _unpack(packed: bytes) -> Header:
+    """The header.
+
+    Raises:
+        ValueError, zlib.error: It is none; nothing beyond the limit is allocated.
+    """
+    inflate = zlib.decompressobj(wbits=-15, zdict=_DICTIONARY)
+    text = inflate.decompress(packed, _HEADER_LIMIT)
+    if not inflate.eof or inflate.unused_data:
+        raise ValueError("the header is not one stream")
+    try:
+        return Header.model_validate_json(text)
+    except ValidationError as error:
+        raise ValueError(str(error)) from error

@@ -1,0 +1,198 @@
+"""Images from a file.
+
+Shapes: N images, C channels, H height, W width.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import time
+import warnings
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from pydantic import TypeAdapter, ValidationError
+
+import modicum as md
+from modicum_algorithms.vae.codec.coder import BitsBackCoder, CoderSettings, CorruptChunk
+from modicum_algorithms.vae.codec.compress import environment_here
+from modicum_algorithms.vae.codec.container import ContainerReader, Environment, StoredChunk
+from modicum_algorithms.vae.codec.embedded_model import unpack_model
+from modicum_algorithms.vae.codec.file_names import unpack_names
+from modicum_algorithms.vae.codec.outputs import whole_folder
+from modicum_algorithms.vae.codec.pixel_values import restore
+from modicum_algorithms.vae.codec.restored import NpyFile, PngFolder
+from modicum_algorithms.vae.networks import VAE
+from modicum_algorithms.vae.saved_models import model_hash
+
+ImageFormat = Literal["png", "npy"]
+
+
+@dataclass(frozen=True)
+class DecompressionReport:
+    """What decompressing took.
+
+    Attributes:
+        images: How many.
+        format: What they were written as.
+        bytes: Length of the compressed file.
+        seconds: For everything, writing the images included.
+    """
+
+    images: int
+    format: ImageFormat
+    bytes: int
+    seconds: float
+
+    @property
+    def images_per_second(self) -> float:
+        """Images decompressed in a second."""
+        return self.images / self.seconds
+
+
+def decompress_file(
+    file: Path,
+    out: Path,
+    model: VAE | None = None,
+    *,
+    image_format: ImageFormat | None = None,
+) -> DecompressionReport:
+    """Restore exactly the images of a file, or nothing; memory holds one chunk of them.
+
+    A file that needs the floating-point results of another machine or version of torch is tried
+    with a warning; its checksums tell whether they were the same.
+
+    Args:
+        file: Written by `compress_images`.
+        out: Folder that does not exist or is empty. It gets its content once that is whole: PNG
+            files with their names if the images were such, else `images.npy`, (N, H, W) for one
+            channel and (N, H, W, C) for more.
+        model: That compressed it; may be left out if the file has it embedded.
+        image_format: Instead of what the images were.
+
+    Raises:
+        FileError: The file is broken, or is not decoded right here.
+        InputError: The folder cannot be written.
+    """
+    started = time.perf_counter()
+    with ContainerReader(file) as reader:
+        header = reader.header
+        chosen: ImageFormat = image_format or ("png" if header.source == "png" else "npy")
+        if chosen == "png" and header.shape[0] not in (1, 3):
+            raise md.InputError(
+                f"--format: PNG files have 1 or 3 channels, these images have {header.shape[0]}; "
+                "use npy"
+            )
+        names = _names(reader)
+        coder = _coder(reader, _model(reader, model))
+        here = environment_here() if header.environment is not None else None
+        _warn_of_differences(file, header.environment, here)
+        with whole_folder(out, "--out") as folder:
+            if chosen == "png":
+                _decode(reader, coder, PngFolder(folder, names))
+            else:
+                with (folder / "images.npy").open("wb") as npy:
+                    _decode(reader, coder, NpyFile(npy, reader.images, header.shape))
+        return DecompressionReport(
+            reader.images, chosen, reader.size, time.perf_counter() - started
+        )
+
+
+def _decode(reader: ContainerReader, coder: BitsBackCoder, restored: PngFolder | NpyFile) -> None:
+    digest = hashlib.sha256()
+    for chunk in reader.chunks():
+        pixels_NCHW = _decode_chunk(reader, coder, chunk)
+        digest.update(pixels_NCHW.data)
+        restored.add(restore(pixels_NCHW, reader.one))
+    if digest.digest() != reader.pixels_digest:
+        raise reader.error("checksum of all pixels does not fit")
+
+
+def _decode_chunk(reader: ContainerReader, coder: BitsBackCoder, chunk: StoredChunk) -> np.ndarray:
+    try:
+        pixels_NCHW = np.ascontiguousarray(coder.decode(chunk.words, chunk.count))
+    except CorruptChunk as error:
+        raise reader.error(_mismatch(reader, chunk, str(error))) from error
+    if zlib.crc32(pixels_NCHW.data) != chunk.pixels_crc:
+        raise reader.error(_mismatch(reader, chunk, "checksum of the pixels does not fit"))
+    return pixels_NCHW
+
+
+def _mismatch(reader: ContainerReader, chunk: StoredChunk, problem: str) -> str:
+    there = reader.header.environment
+    text = f"chunk {chunk.number}: {problem}"
+    if there is not None:
+        text += (
+            f"; it was written in pinned mode with {_described(there)}, here is "
+            f"{_described(environment_here())}"
+        )
+    return text
+
+
+def _described(environment: Environment) -> str:
+    return f"torch {environment.torch} on {environment.machine} with {environment.instructions}"
+
+
+def _warn_of_differences(file: Path, there: Environment | None, here: Environment | None) -> None:
+    if there is not None and here is not None and there != here:
+        warnings.warn(
+            f"{file} was written in pinned mode with {_described(there)}, here is "
+            f"{_described(here)}; if results differ, it is refused",
+            stacklevel=3,
+        )
+
+
+def _names(reader: ContainerReader) -> Iterator[str]:
+    """Names of the files to write: the images' own, or their numbers."""
+    if reader.header.names is None:
+        width = max(5, len(str(reader.images - 1)))
+        return (f"{number:0{width}d}" for number in range(reader.images))
+    try:
+        return unpack_names(reader.header.names, reader.images)
+    except ValueError as error:
+        raise reader.error(f"its header cannot be understood ({error})") from error
+
+
+def _coder(reader: ContainerReader, model: VAE) -> BitsBackCoder:
+    try:
+        settings = TypeAdapter(CoderSettings).validate_python(reader.header.settings)
+    except ValidationError as error:
+        raise reader.error("its settings are none that this program knows") from error
+    if dataclasses.asdict(settings) != reader.header.settings:
+        raise reader.error("its settings are none that this program knows")
+    try:
+        return BitsBackCoder(model, settings)
+    except md.InputError as error:
+        raise reader.error(f"its settings do not fit this program ({error})") from error
+
+
+def _model(reader: ContainerReader, given: VAE | None) -> VAE:
+    """The model that the file needs."""
+    if given is not None:
+        model, where = given, "--model"
+    elif reader.embedded is not None:
+        try:
+            model, where = unpack_model(*reader.embedded), "the one in it"
+        except ValueError as error:
+            raise reader.error(f"its model cannot be understood ({error})") from error
+    else:
+        raise reader.error(
+            f"needs the model with hash {_short(reader.model_hash)}; name it with --model"
+        )
+    found = model_hash(model)
+    if found != reader.model_hash:
+        raise reader.error(
+            f"needs the model with hash {_short(reader.model_hash)}, {where} has {_short(found)}"
+        )
+    if (model.spec.shape, model.spec.levels) != (reader.header.shape, reader.header.levels):
+        raise reader.error("its header contradicts its model")
+    return model
+
+
+def _short(digest: bytes) -> str:
+    return f"{digest.hex()[:12]}…"

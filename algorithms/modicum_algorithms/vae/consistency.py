@@ -1,0 +1,128 @@
+"""The experiment `vae_consistency`: inference when the model is perfect (figure 4.3)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import ClassVar, Self
+
+from pydantic import model_validator
+
+import modicum as md
+from modicum_algorithms.vae import datasets
+from modicum_algorithms.vae.config import ModelConfig
+from modicum_algorithms.vae.names import MethodName
+
+
+class ConsistencyConfig(ModelConfig):
+    """Settings of the experiment; those of `vae` describe the model that is taken for the truth."""
+
+    samples: int = md.setting(
+        10_000,
+        description="Training images, sampled from the trained model; the model itself is trained "
+        "on all of the data set's.",
+        unit="images",
+        sets_budget=True,
+        ge=2,
+    )
+    test_samples: int = md.setting(
+        1000, description="Test images, sampled from the model.", unit="images", ge=1
+    )
+    inference: MethodName = md.setting(
+        description="What a fresh encoder is trained on, the decoder being the truth."
+    )
+    inference_epochs: int = md.setting(
+        100, description="Passes over the sampled training images.", unit="epochs", ge=1
+    )
+    measure_every: int = md.setting(
+        1, description="Epochs between two records.", unit="epochs", ge=1
+    )
+
+    @model_validator(mode="after")
+    def _epochs_fit(self) -> Self:
+        if self.inference_epochs % self.measure_every:
+            raise ValueError(
+                f"measure_every: must divide inference_epochs, {self.inference_epochs}, got "
+                f"{self.measure_every}"
+            )
+        return self
+
+
+class VaeConsistency(md.Experiment[ConsistencyConfig]):
+    """Amortized inference on images of a perfect model (section 4.4.2)."""
+
+    name = "vae_consistency"
+    version = "1"
+    budget_unit = "samples"
+    Config = ConsistencyConfig
+    uses_torch = True
+    metrics: ClassVar[Mapping[str, md.Metric]] = {
+        "test/bpd": md.Metric(
+            "Negative ELBO on the model's test images, per dimension.", goal="min", unit="bits"
+        ),
+        "train/bpd": md.Metric("The same on the model's training images.", unit="bits"),
+        "inference/epoch": md.Metric("Epochs of the encoder's training.", unit="epochs"),
+        "train/seconds": md.Metric("Time of the VAE's training.", unit="s", timing=True),
+    }
+
+    def check(self, config: ConsistencyConfig) -> None:
+        """Refuse models that do not fit their images."""
+        from modicum_algorithms.vae.trained import check_model
+
+        check_model(config, samples=None)
+
+    def data_digests(self, config: ConsistencyConfig) -> Mapping[str, str]:
+        """Digest of the images that the model is trained on."""
+        return datasets.data_digests(config.dataset)
+
+    def run(self, config: ConsistencyConfig, trial: md.Trial) -> Iterator[md.Record]:
+        """Train a VAE, sample images from it, and train a fresh encoder on them.
+
+        A record's budget is the number of sampled training images.
+        """
+        import torch
+
+        from modicum_algorithms.vae.measures import bits_per_dimension, seeded
+        from modicum_algorithms.vae.methods import InferenceMethod
+        from modicum_algorithms.vae.networks import build_vae
+        from modicum_algorithms.vae.objectives import sampled_images
+        from modicum_algorithms.vae.pretraining import pretrained
+        from modicum_algorithms.vae.trained import load_images, pretraining
+        from modicum_algorithms.vae.training import TrainingSettings, refine_epochs
+
+        images = load_images(config, trial, samples=None)
+        stage = pretrained(pretraining(config, images, trial, config.epochs), config.epochs)
+        decoder = stage.model.decoder
+        with seeded(trial.seed_for("model's images")):
+            latents = torch.randn(config.samples + config.test_samples, config.latent_size)
+            sampled = torch.cat(
+                [sampled_images(decoder, z).to(torch.uint8) for z in latents.split(1000)]
+            )
+        train, test = sampled.split([config.samples, config.test_samples])
+        encoder = build_vae(stage.model.spec, trial.seed_for("encoder")).encoder
+        settings = TrainingSettings(
+            config.inference_epochs, config.batch_size, config.learning_rate, config.precision
+        )
+        losses = refine_epochs(
+            encoder,
+            decoder,
+            train,
+            InferenceMethod(config.inference),
+            settings,
+            seed=trial.seed_for("inference"),
+        )
+        for epoch, _ in enumerate(losses, 1):
+            if epoch % config.measure_every or epoch // config.measure_every <= trial.records_done:
+                continue
+            test_bits, train_bits = (
+                bits_per_dimension(encoder, decoder, of, seed=trial.seed_for("evaluation"))
+                for of in (test, train)
+            )
+            yield md.Record(
+                budget=config.samples,
+                metrics={
+                    "test/bpd": float(test_bits.double().mean()),
+                    "train/bpd": float(train_bits.double().mean()),
+                    "inference/epoch": epoch,
+                    "train/seconds": stage.seconds,
+                },
+            )

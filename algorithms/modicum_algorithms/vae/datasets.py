@@ -1,0 +1,200 @@
+"""Data sets of images: training and test images of 8 bits, or made binary.
+
+Shapes: N images, C channels, H height, W width.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import cache, lru_cache
+from typing import Literal, get_args
+
+import numpy as np
+
+import modicum as md
+from modicum_algorithms.vae.names import Binarisation
+
+EMBEDDED = "digits"
+
+
+_DIGITS_TEST = 360  # the last rows of scikit-learn's 1797
+_DIGITS_MAXIMUM = 16
+_WHITE = 255
+_THRESHOLD = 127
+_CACHED = 4  # data sets in memory; binary ones are held in full
+
+
+@dataclass(frozen=True)
+class ImageData:
+    """A data set.
+
+    Attributes:
+        train_NCHW: uint8, below `levels`; read-only if all training images are asked for.
+        test_NCHW: uint8, below `levels`, read-only.
+        train_labels_N: int64, if there are any.
+        test_labels_N: int64, if there are any.
+        levels: Values that a pixel can have: 2 if the images are binary, else 256.
+    """
+
+    train_NCHW: np.ndarray
+    test_NCHW: np.ndarray
+    train_labels_N: np.ndarray | None
+    test_labels_N: np.ndarray | None
+    levels: int
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(C, H, W) of an image."""
+        channels, height, width = self.train_NCHW.shape[1:]
+        return (channels, height, width)
+
+    @property
+    def dimensions(self) -> int:
+        """Values of an image: C x H x W."""
+        return math.prod(self.shape)
+
+
+def data_digests(dataset: str) -> dict[str, str]:
+    """Digest of a data set for a trial's identity; no image is decoded.
+
+    Args:
+        dataset: As in `load`.
+
+    Raises:
+        InputError: It cannot be found, or is in no known format.
+    """
+    if dataset == EMBEDDED:
+        return {"dataset": _digits_digest()}
+    return {"dataset": md.data.digest_files(md.data.image_set_files(md.data.find_data(dataset)))}
+
+
+def load(
+    dataset: str,
+    *,
+    binarisation: Binarisation = "none",
+    seed: int = 0,
+    samples: int | None = None,
+) -> ImageData:
+    """A data set.
+
+    Args:
+        dataset: `digits` (scikit-learn's 8 x 8 digits, the last 360 for test); or a folder, by a
+            name under `MODICUM_DATA` or a path, in one of the formats of
+            `modicum.data.read_image_set`: MNIST's, CIFAR-10's binary, parquet, NumPy's.
+        binarisation: `none`; `threshold`: 1 where a pixel is above 127; `sampling`: 1 with
+            probability pixel / 255, drawn once for each image (static binarisation, Salakhutdinov
+            and Murray 2008). What is drawn depends on the seed, not on `samples`.
+        seed: Of the draws, and of which training images are chosen. Not negative.
+        samples: Training images, chosen at random: the first so many of one permutation, so
+            a smaller number's images are among a larger one's. None is all, in their own order.
+
+    Raises:
+        InputError: The data cannot be found or read, there are fewer training images than
+            `samples`, or `binarisation` is asked of images that are in colour or already binary.
+    """
+    images = _binarised(dataset, data_digests(dataset)["dataset"], binarisation, seed)
+    if samples is None:
+        return images
+    available = len(images.train_NCHW)
+    if not 1 <= samples <= available:
+        raise md.InputError(
+            f"samples: {dataset} has {available} training images "
+            f"(allowed: 1 to {available}), got {samples}"
+        )
+    chosen = _generator(seed, "samples").permutation(available)[:samples]
+    labels = images.train_labels_N
+    return ImageData(
+        images.train_NCHW[chosen],
+        images.test_NCHW,
+        None if labels is None else labels[chosen],
+        images.test_labels_N,
+        images.levels,
+    )
+
+
+def _generator(seed: int, use: Literal["samples", "train", "test"]) -> np.random.Generator:
+    """A stream of its own for each use, so that none depends on how much another draws."""
+    return np.random.default_rng(md.derive_seed(seed, use))
+
+
+@lru_cache(maxsize=_CACHED)
+def _original(dataset: str, digest: str) -> ImageData:
+    """Grey values as they are stored; loaded once per process."""
+    splits = (
+        _digits() if dataset == EMBEDDED else md.data.read_image_set(md.data.find_data(dataset))
+    )
+    highest = max(int(splits.train_NCHW.max()), int(splits.test_NCHW.max()))
+    return ImageData(
+        splits.train_NCHW,
+        splits.test_NCHW,
+        splits.train_labels_N,
+        splits.test_labels_N,
+        levels=2 if highest <= 1 else _WHITE + 1,
+    )
+
+
+def _binarised(dataset: str, digest: str, binarisation: Binarisation, seed: int) -> ImageData:
+    if binarisation not in get_args(Binarisation):
+        raise md.InputError(
+            f"binarisation: {binarisation!r} is unknown "
+            f"(allowed: {', '.join(get_args(Binarisation))})"
+        )
+    original = _original(dataset, digest)
+    if binarisation == "none":
+        return original
+    if original.shape[0] != 1:
+        raise md.InputError(
+            f"binarisation: {dataset} has {original.shape[0]} channels, {binarisation} is for grey "
+            "images (allowed: none)"
+        )
+    if original.levels == 2:
+        raise md.InputError(f"binarisation: the images of {dataset} are binary (allowed: none)")
+    return _binary(dataset, digest, binarisation, seed if binarisation == "sampling" else None)
+
+
+@lru_cache(maxsize=_CACHED)
+def _binary(dataset: str, digest: str, binarisation: Binarisation, seed: int | None) -> ImageData:
+    """Binary images, made once per process."""
+    original = _original(dataset, digest)
+    if seed is None:
+        train, test = (
+            (images > _THRESHOLD).view(np.uint8)
+            for images in (original.train_NCHW, original.test_NCHW)
+        )
+    else:
+        train = _sampled(original.train_NCHW, _generator(seed, "train"))
+        test = _sampled(original.test_NCHW, _generator(seed, "test"))
+    for images in (train, test):
+        images.setflags(write=False)
+    return ImageData(train, test, original.train_labels_N, original.test_labels_N, levels=2)
+
+
+def _sampled(images_NCHW: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+    """Bernoulli(pixel / 255): of the 255 whole numbers from 0 to 254, as many are below a pixel."""
+    uniform_NCHW = generator.integers(0, _WHITE, images_NCHW.shape, dtype=np.uint8)
+    return (images_NCHW > uniform_NCHW).view(np.uint8)
+
+
+@cache
+def _digits() -> md.data.ImageSplits:
+    """Scikit-learn's digits, from 0..16 to 0..255."""
+    from sklearn.datasets import load_digits
+
+    digits = load_digits()
+    images = np.rint(digits.images * _WHITE / _DIGITS_MAXIMUM).astype(np.uint8)[:, None]
+    labels = digits.target.astype(np.int64)
+    for array in (images, labels):
+        array.setflags(write=False)
+    parts = slice(None, -_DIGITS_TEST), slice(-_DIGITS_TEST, None)
+    train, test = (images[part] for part in parts)
+    train_labels, test_labels = (labels[part] for part in parts)
+    return md.data.ImageSplits(train, test, train_labels, test_labels)
+
+
+@cache
+def _digits_digest() -> str:
+    splits = _digits()
+    return md.data.digest_arrays(
+        {name: array for name, array in vars(splits).items() if array is not None}
+    )

@@ -1,0 +1,145 @@
+"""From settings to data, models and methods."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+import modicum as md
+from modicum_algorithms.vae import datasets
+from modicum_algorithms.vae.config import DataConfig, InferenceConfig, ModelConfig
+from modicum_algorithms.vae.methods import InferenceMethod
+from modicum_algorithms.vae.names import LikelihoodName
+from modicum_algorithms.vae.networks import ModelSpec, check_spec
+from modicum_algorithms.vae.pretraining import Pretraining, Refinement, Stage
+from modicum_algorithms.vae.training import TrainingSettings
+
+
+@dataclass(frozen=True)
+class Images:
+    """A data set as tensors, with digests that identify the two splits.
+
+    Attributes:
+        data: As it was read.
+        train: (N, C, H, W) uint8.
+        test: (M, C, H, W) uint8.
+        train_key: Digest of the training images.
+        test_key: Digest of the test images.
+    """
+
+    data: datasets.ImageData
+    train: Tensor
+    test: Tensor
+    train_key: str
+    test_key: str
+
+
+def load_images(config: DataConfig, trial: md.Trial, samples: int | None) -> Images:
+    """The images of a trial, with so many of the training images (None: all)."""
+    seed = trial.seed_for("images")
+    data = datasets.load(
+        config.dataset, binarisation=config.binarisation, seed=seed, samples=samples
+    )
+    digests = datasets.data_digests(config.dataset)
+    drawn = seed if config.binarisation == "sampling" else None
+    chosen = None if samples is None else [samples, seed]
+    test_key = json.dumps([digests, config.binarisation, drawn], sort_keys=True)
+    return Images(
+        data=data,
+        # Copied, for a shared array is read-only.
+        train=torch.from_numpy(data.train_NCHW.copy()),
+        test=torch.from_numpy(data.test_NCHW.copy()),
+        train_key=json.dumps([test_key, chosen]),
+        test_key=test_key,
+    )
+
+
+def check_model(config: ModelConfig, samples: int | None) -> None:
+    """Refuse a model that does not fit its images.
+
+    Raises:
+        InputError: Naming the setting.
+    """
+    data = datasets.load(config.dataset, binarisation=config.binarisation, seed=0, samples=samples)
+    check_spec(model_spec(config, data.shape))
+
+
+def model_spec(config: ModelConfig, shape: tuple[int, int, int]) -> ModelSpec:
+    """What the model is built from, `auto` resolved."""
+    likelihood: LikelihoodName
+    if config.likelihood != "auto":
+        likelihood = config.likelihood
+    elif config.binarisation != "none":
+        likelihood = "bernoulli"
+    else:
+        likelihood = "autoregressive_logistic" if shape[0] == 3 else "discretised_logistic"
+    return ModelSpec(
+        shape=shape,
+        likelihood=likelihood,
+        network=config.network,
+        latent_size=config.latent_size,
+        hidden_layers=config.hidden_layers,
+        hidden_units=config.hidden_units,
+        residual_blocks=config.residual_blocks,
+        channels=config.channels,
+    )
+
+
+def training_settings(config: ModelConfig) -> TrainingSettings:
+    """Of the VAE's training."""
+    return TrainingSettings(
+        config.epochs, config.batch_size, config.learning_rate, config.precision
+    )
+
+
+def pretraining(
+    config: ModelConfig, images: Images, trial: md.Trial, stage_epochs: int
+) -> Pretraining:
+    """The usual training of a trial's VAE."""
+    return Pretraining(
+        spec=model_spec(config, images.data.shape),
+        images=images.train,
+        images_key=images.train_key,
+        settings=training_settings(config),
+        seed=trial.seed_for("training"),
+        stage_epochs=stage_epochs,
+    )
+
+
+def inference_method(config: InferenceConfig) -> InferenceMethod | None:
+    """How the encoder is trained further; None if it is not."""
+    if config.inference == "vae":
+        return None
+    pixel_range = 1 if config.binarisation != "none" else 255
+    return InferenceMethod(
+        config.inference,
+        alpha=config.alpha,
+        samples_from=config.samples_from,
+        noise=config.noise * pixel_range,
+    )
+
+
+def post_hoc_refinement(
+    config: InferenceConfig,
+    trial: md.Trial,
+    images: Images,
+    stage: Stage,
+    method: InferenceMethod,
+) -> Refinement:
+    """Further training of a trial's encoder on its training images."""
+    return Refinement(
+        stage=stage,
+        images=images.train,
+        images_key=images.train_key,
+        method=method,
+        settings=TrainingSettings(
+            config.refine_epochs,
+            config.batch_size,
+            config.refine_learning_rate or config.learning_rate,
+            config.precision,
+        ),
+        seed=trial.seed_for("refinement"),
+    )

@@ -1,0 +1,111 @@
+"""Encoded images: what a PNG file holds by its header, and decoding through Pillow.
+
+Only what decodes without loss to 8 bits a channel, grey or RGB, is accepted: Pillow would read
+16 bits of RGB as 8 without a word, and the rest of its modes mean something else than pixels.
+"""
+
+from __future__ import annotations
+
+import io
+import struct
+from typing import IO
+
+import numpy as np
+
+from modicum.data.images.streams import read_exactly, readable, reason
+from modicum.errors import InputError
+
+PNG_START = b"\x89PNG\r\n\x1a\n"
+_GREY, _RGB = 0, 2  # colour types of PNG
+_REFUSED = {3: "a palette", 4: "an alpha channel", 6: "an alpha channel"}
+_CHANNELS = {"1": 1, "L": 1, "RGB": 3}  # by Pillow's mode
+_ALLOWED = "allowed: grey or RGB, at most 8 bits a channel, without transparency"
+
+
+def require_pillow(where: str) -> None:
+    """Check that Pillow is there.
+
+    Raises:
+        InputError: It is not installed.
+    """
+    try:
+        import PIL.Image  # noqa: F401
+    except ModuleNotFoundError as error:
+        raise InputError(f"{where} needs the package 'pillow' (extra 'vae')") from error
+
+
+def png_shape(file: IO[bytes], where: str) -> tuple[int, int, int]:
+    """The (C, H, W) of a PNG file, from its chunks' heads alone; no pixel is decoded.
+
+    Raises:
+        InputError: It is not PNG, it is truncated, or it has a palette, transparency, more
+            than 8 bits a channel, or several pictures.
+    """
+    if read_exactly(file, len(PNG_START), where) != PNG_START:
+        raise InputError(f"{where} is not a PNG file")
+    length, kind = _chunk_head(file, where)
+    if kind != b"IHDR" or length != 13:
+        raise InputError(f"{where} is a broken PNG file (it does not start with a header)")
+    width, height, bits, colour = struct.unpack(">IIBB", read_exactly(file, 10, where))
+    if not width or not height or bits not in (1, 2, 4, 8, 16):
+        raise InputError(f"{where} is a broken PNG file ({width} x {height}, {bits} bits)")
+    if colour not in (_GREY, _RGB):
+        raise InputError(f"{where} has {_REFUSED.get(colour, 'unknown colours')}; {_ALLOWED}")
+    if bits > 8:
+        raise InputError(f"{where} has {bits} bits a channel; {_ALLOWED}")
+    remaining = 3
+    while True:
+        # A byte is read and not skipped: skipping past the end goes unnoticed.
+        with readable(where):
+            file.seek(remaining + 3, io.SEEK_CUR)
+        read_exactly(file, 1, where)
+        if kind == b"IEND":
+            break
+        remaining, kind = _chunk_head(file, where)
+        if kind == b"tRNS":
+            raise InputError(f"{where} has a transparent colour; {_ALLOWED}")
+        if kind == b"acTL":
+            raise InputError(f"{where} is an animation; allowed: one picture a file")
+    return (1 if colour == _GREY else 3, height, width)
+
+
+def _chunk_head(file: IO[bytes], where: str) -> tuple[int, bytes]:
+    length, kind = struct.unpack(">I4s", read_exactly(file, 8, where))
+    return length, kind
+
+
+def decode_image(data: bytes, where: str, formats: tuple[str, ...] = ("PNG",)) -> np.ndarray:
+    """Decode one image.
+
+    Args:
+        data: Content of a file.
+        where: Setting and file, for the message.
+        formats: Names of the formats, as Pillow has them.
+
+    Returns:
+        uint8 (C, H, W). Pixels of 1, 2 or 4 bits are spread over 0 to 255, so black and white
+        are 0 and 255.
+
+    Raises:
+        InputError: It is none of the formats, it is broken, or it has a palette,
+            transparency or more than 8 bits a channel.
+    """
+    import PIL.Image
+
+    if data.startswith(PNG_START):
+        png_shape(io.BytesIO(data), where)
+    try:
+        with PIL.Image.open(io.BytesIO(data), formats=formats) as image:
+            image.verify()  # checksums, which decoding does not look at; closes the image
+        with PIL.Image.open(io.BytesIO(data), formats=formats) as image:
+            image.load()
+            mode = image.mode
+            pixels = np.array(image)
+    except (OSError, SyntaxError, ValueError, PIL.Image.DecompressionBombError) as error:
+        named = " or ".join(formats)
+        raise InputError(f"{where} cannot be read as {named} ({reason(error)})") from error
+    if mode not in _CHANNELS:
+        raise InputError(f"{where} has Pillow's mode {mode}; {_ALLOWED}")
+    if mode == "1":
+        pixels = pixels * np.uint8(255)
+    return np.ascontiguousarray(pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1))

@@ -1,0 +1,119 @@
+"""Folders of images for training and test, in the formats that the field uses."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from modicum.data.cache import cached_arrays
+from modicum.data.digest import digest_files
+from modicum.data.images import cifar, idx, numpy_files, parquet
+from modicum.data.images.splits import ImageSplits
+from modicum.errors import InputError
+
+_LAYOUT = 1  # of the cached arrays: more when their names or meaning change
+
+
+@dataclass(frozen=True)
+class _Format:
+    """A format of folders.
+
+    Attributes:
+        name: For messages.
+        patterns: Of files that show the format.
+        files: All its files in a folder.
+        read: Reads a folder.
+    """
+
+    name: str
+    patterns: tuple[str, ...]
+    files: Callable[[Path], list[Path]]
+    read: Callable[[Path], ImageSplits]
+
+    def shows_in(self, folder: Path) -> bool:
+        return any(any(folder.glob(pattern)) for pattern in self.patterns)
+
+
+_FORMATS = (
+    _Format(
+        "MNIST's (train-images-idx3-ubyte, ...)",
+        ("*-idx[13]-ubyte", "*-idx[13]-ubyte.gz"),
+        idx.mnist_files,
+        idx.read_mnist,
+    ),
+    _Format(
+        "CIFAR-10's binary (data_batch_1.bin, ...)",
+        (cifar.TRAIN_PATTERN, cifar.TEST_NAME),
+        cifar.cifar10_binary_files,
+        cifar.read_cifar10_binary,
+    ),
+    _Format(
+        "Hugging Face's (train*.parquet, test*.parquet)",
+        (parquet.TRAIN_PATTERN, parquet.TEST_PATTERN),
+        lambda folder: [p for files in parquet.parquet_split_files(folder) for p in files],
+        parquet.read_image_parquet,
+    ),
+    _Format(
+        "NumPy's (train.npz and test.npz, or .npy)",
+        tuple(f"{s}{suffix}" for s in ("train", "test") for suffix in numpy_files.NUMPY_SUFFIXES),
+        numpy_files.numpy_split_files,
+        numpy_files.read_numpy_splits,
+    ),
+)
+
+
+def _recognised(folder: Path) -> _Format:
+    found = [format_ for format_ in _FORMATS if format_.shows_in(folder)]
+    if not found:
+        names = "; ".join(format_.name for format_ in _FORMATS)
+        raise InputError(f"dataset: {folder} has no files of a known format: {names}")
+    if len(found) > 1:
+        names = " and ".join(format_.name for format_ in found)
+        raise InputError(f"dataset: {folder} has files of two formats: {names}; keep one")
+    return found[0]
+
+
+def image_set_files(folder: Path) -> list[Path]:
+    """The files that a folder's images and labels are read from.
+
+    Raises:
+        InputError: There is no known format, or several, or a file is missing.
+    """
+    return _recognised(folder).files(folder)
+
+
+def read_image_set(folder: Path) -> ImageSplits:
+    """Images for training and test from a folder, whatever its format.
+
+    Decoded once per machine: the arrays are memory-mapped and read-only, from the cache or,
+    for `.npy`, from the files themselves.
+
+    Args:
+        folder: With files of one format: `read_mnist`, `read_cifar10_binary`,
+            `read_image_parquet` and `read_numpy_splits` say which.
+
+    Raises:
+        InputError: There is no known format, or several, or the reader complains.
+    """
+    format_ = _recognised(folder)
+    files = format_.files(folder)
+    if all(path.suffix == ".npy" for path in files):
+        return format_.read(folder)
+    key = f"images-{_LAYOUT}-{digest_files(files)}"
+    arrays = cached_arrays(key, lambda: _named(format_.read(folder)))
+    return ImageSplits(
+        arrays["train"], arrays["test"], arrays.get("train_labels"), arrays.get("test_labels")
+    )
+
+
+def _named(splits: ImageSplits) -> dict[str, np.ndarray]:
+    arrays = {
+        "train": splits.train_NCHW,
+        "test": splits.test_NCHW,
+        "train_labels": splits.train_labels_N,
+        "test_labels": splits.test_labels_N,
+    }
+    return {name: array for name, array in arrays.items() if array is not None}
