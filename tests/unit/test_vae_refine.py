@@ -151,6 +151,26 @@ def test_refining_brings_unseen_images_nearer_to_the_model(family):
     assert bits["reverse_half_sleep"] - evidence < 0.5 * (bits["wake"] - evidence)
 
 
+def test_half_precision_with_anybodys_modules():
+    """Near single precision where torch has the operations; refused at once where it has not."""
+    for images, decoder in [(IMAGES, DECODER), (IMAGES + 0.25, Module(2, 6, real_pixels))]:
+        half, full = (
+            refine_encoder(ENCODER, decoder, images, "wake", precision=precision, **BRIEF)
+            for precision in ("bfloat16", "float32")
+        )
+        for a, b in zip(weights(half), weights(full), strict=True):
+            assert not a.equal(b)
+            assert torch.allclose(a, b, atol=0.06)
+    with pytest.raises(md.InputError, match=r"^encoder: .*BFloat16"):
+        refine_encoder(
+            Module(6, 5, full_normal), DECODER, IMAGES, precision="bfloat16", on_epoch=never
+        )
+
+
+def never(*_):
+    raise AssertionError
+
+
 # --- What stays as it was ---
 
 

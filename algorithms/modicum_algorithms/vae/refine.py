@@ -94,8 +94,9 @@ def refine_encoder(
     # Copies from here on: `eval` and `train` would lose the modes of the modules inside.
     refined = copy.deepcopy(encoder).requires_grad_(True)
     fixed = copy.deepcopy(decoder).eval().requires_grad_(False)
-    _check_modules(refined.eval(), fixed, images[:2].float())
     settings = TrainingSettings(epochs, batch_size, learning_rate, precision, schedule)
+    with settings.autocast():
+        _check_modules(refined.eval(), fixed, images[:2].float())
     refined.train()
     losses = refine_epochs(refined, fixed, images, chosen, settings, seed=seed)
     for epoch, loss in enumerate(losses, 1):
