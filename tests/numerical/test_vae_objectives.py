@@ -138,7 +138,7 @@ def test_the_prior_has_the_posteriors_shapes(one_posterior):
 
     x = torch.zeros(5, 3)
     posterior, one = encoder(x), latent_prior(encoder, x)
-    whole = standard_normal(posterior)
+    whole = standard_normal(posterior, torch.device("cpu"))
     for prior in (whole, one.expand(posterior.batch_shape)):
         assert prior.batch_shape == posterior.batch_shape
         assert prior.event_shape == posterior.event_shape

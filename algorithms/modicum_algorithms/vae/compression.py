@@ -107,6 +107,10 @@ class VaeCompression(md.Experiment[CompressionConfig]):
 
         check_model(config, config.samples)
 
+    def resources(self, config: CompressionConfig) -> md.Resources:
+        """One core, and the GPUs that are asked for."""
+        return config.resources
+
     def data_digests(self, config: CompressionConfig) -> Mapping[str, str]:
         """Digest of the images."""
         return datasets.data_digests(config.dataset)
@@ -138,8 +142,8 @@ class VaeCompression(md.Experiment[CompressionConfig]):
         if method is not None:
             stage = refined(post_hoc_refinement(config, trial, images, trained, method))
         coded = images.test[: config.coded_images]
-        metrics = code_images(stage.model, coded.numpy(), config, trial.scratch)
-        bits = negative_elbo_bits(stage.model, coded, config, trial.seed_for("evaluation"))
+        metrics = code_images(stage.model.cpu(), coded.cpu().numpy(), config, trial.scratch)
+        bits = negative_elbo_bits(stage.model, coded.cpu(), config, trial.seed_for("evaluation"))
         metrics |= {
             "test/bpd": bits,
             "test/overhead": metrics["test/code_bpd"] / bits - 1,
@@ -148,6 +152,8 @@ class VaeCompression(md.Experiment[CompressionConfig]):
         if config.general_codecs:
             metrics |= {
                 f"general/{name}_bpd": value
-                for name, value in general_codecs(coded.numpy(), stage.model.spec.levels).items()
+                for name, value in general_codecs(
+                    coded.cpu().numpy(), stage.model.spec.levels
+                ).items()
             }
         yield md.Record(budget=len(images.train), metrics=metrics)

@@ -47,6 +47,18 @@ class DataConfig(md.Config):
         ge=2,
     )
 
+    gpus: float = md.setting(
+        0.0,
+        description="GPUs of a trial, may be a fraction; 0 computes on the CPU.",
+        identity=False,
+        ge=0.0,
+    )
+
+    @property
+    def resources(self) -> md.Resources:
+        """What a trial needs."""
+        return md.Resources(trial=md.Bundle(gpus=self.gpus))
+
 
 class ModelConfig(DataConfig):
     """Images, and a VAE trained on them."""

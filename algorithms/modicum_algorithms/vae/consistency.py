@@ -70,6 +70,10 @@ class VaeConsistency(md.Experiment[ConsistencyConfig]):
 
         check_model(config, samples=None)
 
+    def resources(self, config: ConsistencyConfig) -> md.Resources:
+        """One core, and the GPUs that are asked for."""
+        return config.resources
+
     def data_digests(self, config: ConsistencyConfig) -> Mapping[str, str]:
         """Digest of the images that the model is trained on."""
         return datasets.data_digests(config.dataset)
@@ -93,12 +97,13 @@ class VaeConsistency(md.Experiment[ConsistencyConfig]):
         stage = pretrained(pretraining(config, images, trial, config.epochs), config.epochs)
         decoder = stage.model.decoder
         with seeded(trial.seed_for("model's images")):
-            latents = torch.randn(config.samples + config.test_samples, config.latent_size)
+            count = config.samples + config.test_samples
+            latents = torch.randn(count, config.latent_size, device=images.train.device)
             sampled = torch.cat(
                 [sampled_images(decoder, z).to(torch.uint8) for z in latents.split(1000)]
             )
         train, test = sampled.split([config.samples, config.test_samples])
-        encoder = build_vae(stage.model.spec, trial.seed_for("encoder")).encoder
+        encoder = build_vae(stage.model.spec, trial.seed_for("encoder")).encoder.to(train.device)
         settings = TrainingSettings(
             config.inference_epochs, config.batch_size, config.learning_rate, config.precision
         )

@@ -163,6 +163,10 @@ class VaeInference(md.Experiment[VaeConfig]):
                     f"classification: {config.dataset!r} has no labels in train and test"
                 )
 
+    def resources(self, config: VaeConfig) -> md.Resources:
+        """One core, and the GPUs that are asked for."""
+        return config.resources
+
     def data_digests(self, config: VaeConfig) -> Mapping[str, str]:
         """Digest of the images."""
         return datasets.data_digests(config.dataset)

@@ -26,7 +26,8 @@ EVALUATION_BATCH = 500
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
     """Random numbers of torch from a seed inside, untouched outside."""
-    with torch.random.fork_rng(devices=[]):
+    gpus = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()
+    with torch.random.fork_rng(devices=gpus):
         torch.manual_seed(seed)
         yield
 
@@ -44,7 +45,7 @@ def iwae_bound(
         prior: p(z) of one image; N(0, I) if None.
     """
     posterior = encoder(x)
-    prior = standard_normal(posterior) if prior is None else prior
+    prior = standard_normal(posterior, x.device) if prior is None else prior
     if prior.batch_shape != posterior.batch_shape:
         prior = prior.expand(posterior.batch_shape)
     log_weights = []

@@ -69,6 +69,7 @@ class Pretraining:
                 "spec": self.spec.model_dump(mode="json"),
                 "images": self.images_key,
                 "settings": asdict(self.settings) | {"epochs": epoch},
+                "device": self.images.device.type,
                 "seed": self.seed,
                 "inference": None if usual else [repr(self.inference), self.inference_from],
             }
@@ -93,7 +94,7 @@ class Stage:
 def pretrained(training: Pretraining, epoch: int) -> Stage:
     """The model after some epochs, from the cache where it is there already."""
     arrays = _stage_arrays(training, epoch)
-    model = build_vae(training.spec, training.seed)
+    model = build_vae(training.spec, training.seed).to(training.images.device)
     _load_weights(model, arrays)
     return Stage(model.eval().requires_grad_(False), training.key(epoch), float(arrays["seconds"]))
 
@@ -163,7 +164,7 @@ def refined(refinement: Refinement) -> Stage:
 
 
 def _copy(model: VAE) -> VAE:
-    copied = build_vae(model.spec, seed=0)
+    copied = build_vae(model.spec, seed=0).to(next(model.parameters()).device)
     copied.load_state_dict(model.state_dict())
     return copied
 
@@ -173,7 +174,7 @@ def _stage_arrays(training: Pretraining, epoch: int) -> Mapping[str, np.ndarray]
 
 
 def _train_stage(training: Pretraining, epoch: int) -> Mapping[str, np.ndarray]:
-    model = build_vae(training.spec, training.seed)
+    model = build_vae(training.spec, training.seed).to(training.images.device)
     optimiser = adam(model.parameters(), training.settings.learning_rate)
     # Stages end at multiples of their length, and where the objective changes.
     earlier = max(0, (epoch - 1) // training.stage_epochs * training.stage_epochs)
@@ -202,7 +203,7 @@ def _train_stage(training: Pretraining, epoch: int) -> Mapping[str, np.ndarray]:
 
 
 def _weights(model: VAE) -> dict[str, np.ndarray]:
-    return {name: value.detach().numpy() for name, value in model.state_dict().items()}
+    return {name: value.detach().cpu().numpy() for name, value in model.state_dict().items()}
 
 
 def _load_weights(model: VAE, arrays: Mapping[str, np.ndarray]) -> None:
@@ -214,7 +215,7 @@ def _load_weights(model: VAE, arrays: Mapping[str, np.ndarray]) -> None:
 def _optimiser_state(optimiser: Optimizer) -> dict[str, np.ndarray]:
     state = optimiser.state_dict()["state"]
     return {
-        f"adam.{number}.{name}": values[name].numpy()
+        f"adam.{number}.{name}": values[name].cpu().numpy()
         for number, values in state.items()
         for name in _ADAM_STATE
     }
@@ -234,7 +235,7 @@ def _load_optimiser(optimiser: Optimizer, arrays: Mapping[str, np.ndarray]) -> N
 
 
 def _digest(described: Mapping[str, object]) -> str:
-    # Other thread counts and versions round differently.
+    # Other devices, thread counts and versions round differently.
     machine = {"version": _VERSION, "torch": torch.__version__, "threads": torch.get_num_threads()}
     text = json.dumps({**described, **machine}, sort_keys=True)
     return f"vae-{hashlib.sha256(text.encode()).hexdigest()[:24]}"

@@ -95,7 +95,7 @@ def refine_encoder(
     refined = copy.deepcopy(encoder).requires_grad_(True)
     fixed = copy.deepcopy(decoder).eval().requires_grad_(False)
     settings = TrainingSettings(epochs, batch_size, learning_rate, precision, schedule)
-    with settings.autocast():
+    with settings.autocast(images.device):
         _check_modules(refined.eval(), fixed, images[:2].float())
     refined.train()
     losses = refine_epochs(refined, fixed, images, chosen, settings, seed=seed)

@@ -47,14 +47,23 @@ def load_images(config: DataConfig, trial: md.Trial, samples: int | None) -> Ima
     drawn = seed if config.binarisation == "sampling" else None
     chosen = None if samples is None else [samples, seed]
     test_key = json.dumps([digests, config.binarisation, drawn], sort_keys=True)
+    device = _device(config)
     return Images(
         data=data,
         # Copied, for a shared array is read-only.
-        train=torch.from_numpy(data.train_NCHW.copy()),
-        test=torch.from_numpy(data.test_NCHW.copy()),
+        train=torch.from_numpy(data.train_NCHW.copy()).to(device),
+        test=torch.from_numpy(data.test_NCHW.copy()).to(device),
         train_key=json.dumps([test_key, chosen]),
         test_key=test_key,
     )
+
+
+def _device(config: DataConfig) -> torch.device:
+    if not config.gpus:
+        return torch.device("cpu")
+    if not torch.cuda.is_available():
+        raise md.InputError("gpus: must be 0 where PyTorch sees no GPU")
+    return torch.device("cuda")
 
 
 def check_model(config: ModelConfig, samples: int | None) -> None:
