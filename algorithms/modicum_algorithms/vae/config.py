@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
-
-from pydantic import model_validator
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
 
 import modicum as md
 from modicum_algorithms.vae.names import (
@@ -22,6 +21,27 @@ _RESNET = {"network": ("resnet",)}
 _MLP = {"network": ("mlp",)}
 
 
+def refine_epochs_setting(used_by: Mapping[str, Sequence[Any]]) -> Any:
+    """The setting `refine_epochs`, where it has an effect."""
+    return md.setting(
+        100,
+        description="Passes of the encoder's further training over the training images.",
+        unit="epochs",
+        ge=1,
+        used_by=used_by,
+    )
+
+
+def refine_learning_rate_setting(used_by: Mapping[str, Sequence[Any]]) -> Any:
+    """The setting `refine_learning_rate`, where it has an effect."""
+    return md.setting(
+        None,
+        description="Adam's learning rate of that training; null for the VAE's.",
+        gt=0.0,
+        used_by=used_by,
+    )
+
+
 class DataConfig(md.Config):
     """Images."""
 
@@ -35,7 +55,8 @@ class DataConfig(md.Config):
     binarisation: Binarisation = md.setting(
         "sampling",
         description="Grey images as 0 and 1: by one draw of Bernoulli variables with the grey "
-        "values as probabilities, by a threshold at 127, or not at all.",
+        "values as probabilities, by a threshold at 127, or not at all (colour, or images that are "
+        "0 and 1 already).",
     )
     samples: int | None = md.setting(
         None,
@@ -50,7 +71,7 @@ class DataConfig(md.Config):
 class ModelConfig(DataConfig):
     """Images, and a VAE trained on them."""
 
-    likelihood: Literal["auto"] | LikelihoodName = md.setting(
+    likelihood: Literal["auto", LikelihoodName] = md.setting(
         "auto",
         description="p(x|z); auto is bernoulli for binary images, autoregressive_logistic for "
         "colour, discretised_logistic for grey.",
@@ -95,21 +116,11 @@ class ModelConfig(DataConfig):
         "float32.",
     )
 
-    @model_validator(mode="after")
-    def _likelihood_fits(self) -> Self:
-        binary = self.binarisation != "none"
-        if self.likelihood != "auto" and binary != (self.likelihood == "bernoulli"):
-            raise ValueError(
-                f"likelihood: {self.likelihood} does not model "
-                + ("binary images" if binary else "pixels of 0 to 255")
-            )
-        return self
-
 
 class InferenceConfig(ModelConfig):
     """Images, a VAE, and how its encoder is trained further."""
 
-    inference: Literal["vae"] | MethodName = md.setting(
+    inference: Literal["vae", MethodName] = md.setting(
         "vae",
         description="vae leaves the encoder as the VAE's training made it; the others train it "
         "further: wake on the same objective, sleep, reverse_sleep and reverse_half_sleep on the "
@@ -135,16 +146,5 @@ class InferenceConfig(ModelConfig):
         ge=0.0,
         used_by={"inference": ("denoising",)},
     )
-    refine_epochs: int = md.setting(
-        100,
-        description="Passes of the encoder's further training over the training images.",
-        unit="epochs",
-        ge=1,
-        used_by=REFINED,
-    )
-    refine_learning_rate: float | None = md.setting(
-        None,
-        description="Adam's learning rate of that training; null for the VAE's.",
-        gt=0.0,
-        used_by=REFINED,
-    )
+    refine_epochs: int = refine_epochs_setting(REFINED)
+    refine_learning_rate: float | None = refine_learning_rate_setting(REFINED)
