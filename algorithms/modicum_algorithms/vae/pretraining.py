@@ -1,7 +1,8 @@
 """Trained VAEs, kept in the cache: methods of inference are compared on the same decoder.
 
-A stage is a model with its optimiser at some epoch; it is trained from the stage before it, so
-training that was interrupted or made longer goes on from what there is.
+A stage is a model with its optimiser at some epoch, a multiple of the epochs between two stages. It
+is trained from the stage before it, so training that was interrupted or made longer goes on from
+the last stage that there is.
 """
 
 from __future__ import annotations
@@ -135,8 +136,10 @@ class Refinement:
         )
 
     def epochs(self) -> Iterator[VAE]:
-        """The model after every epoch of training: the same object, whose encoder changes."""
-        model = _copy(self.stage.model)
+        """The model after every epoch of training: one object, whose encoder changes, in evaluation
+        mode.
+        """
+        model = _copy(self.stage.model).eval()
         model.decoder.requires_grad_(False)
         losses = refine_epochs(
             model.encoder, model.decoder, self.images, self.method, self.settings, seed=self.seed
