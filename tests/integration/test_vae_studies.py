@@ -564,6 +564,7 @@ def test_a_slice_of_mnist_is_compressed_without_loss(tmp_path, mnist, binarisati
     assert 0.1 < row["test/bpd"] < {"sampling": 0.5, "none": 4}[binarisation]
 
 
+@pytest.mark.slow
 def test_mnist_through_the_commands(tmp_path, mnist):
     """A model by `modicum compress` and `decompress` of its run, on grey images as they are."""
 
