@@ -93,13 +93,14 @@ def refused(monkeypatch, capsys, tmp_path):
 
 
 def image_set(folder, shape=(8, 8), labels=True, high=256, train=20, test=5):
-    """A data set of random .npy images."""
+    """A data set of random images in .npz files."""
     folder.mkdir()
     generator = np.random.default_rng(0)
     for split, count in (("train", train), ("test", test)):
-        np.save(folder / f"{split}.npy", generator.integers(0, high, (count, *shape), np.uint8))
+        arrays = {"images": generator.integers(0, high, (count, *shape), np.uint8)}
         if labels:
-            np.save(folder / f"{split}_labels.npy", np.arange(count) % 2)
+            arrays["labels"] = np.arange(count) % 2
+        np.savez(folder / f"{split}.npz", **arrays)
     return str(folder)
 
 
@@ -182,6 +183,10 @@ def test_mistakes_with_images_of_other_sizes_and_kinds(refused, tmp_path):
     sentence = refused("vae", dataset=data, samples=20, classification=True)
     assert sentence.startswith("classification: ")
     assert "has no labels in train and test" in sentence
+    labelled = image_set(tmp_path / "labelled", (28, 28))
+    VaeInference().check(
+        vae_config(dataset=labelled, classification=True).model_copy(update={"samples": 20})
+    )
     colour = image_set(tmp_path / "colour", (8, 8, 3))
     sentence = refused("vae", dataset=colour, samples=20)
     assert sentence.startswith("binarisation: ")
@@ -471,6 +476,28 @@ def test_budgets_of_consistency_share_their_test_images(own_cache, tmp_path):
         bits[samples] = record.metrics["test/bpd"], record.metrics["train/bpd"]
     assert math.isclose(bits[30][0], bits[60][0], rel_tol=1e-6)
     assert not math.isclose(bits[30][1], bits[60][1], rel_tol=1e-6)
+
+
+@pytest.mark.parametrize("mode", ["portable", "pinned"])
+@pytest.mark.parametrize("shape", [(8, 12, 3), (8, 12), (5, 3)])
+def test_images_of_every_shape_are_compressed(own_cache, tmp_path, shape, mode):
+    """In colour and grey, not square, and of a width that could be a number of channels."""
+    colour = len(shape) == 3
+    config = VaeCompression.Config(
+        **{**TINY, "samples": None, "epochs": 1, "latent_size": 6},
+        dataset=image_set(tmp_path / "data", shape),
+        binarisation="none",
+        network="resnet" if colour else "mlp",
+        channels=4,
+        mode=mode,
+        general_codecs=True,
+    )
+    VaeCompression().check(config)
+    (record,) = VaeCompression().run(config, trial(tmp_path))
+    assert record.metrics["code/images"] == 5
+    # Noise of eight bits a dimension.
+    assert record.metrics["test/code_bpd"] > 8
+    assert record.metrics["general/zstd_bpd"] > 8
 
 
 # --- General codecs ---

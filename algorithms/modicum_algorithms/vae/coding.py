@@ -37,7 +37,10 @@ def code_images(
         RuntimeError: What came back is not what went in.
     """
     source, file, out = folder / "images.npy", folder / "images.modicum", folder / "decoded"
-    np.save(source, images_NCHW)
+    # As decompressing stores them: (N, H, W) if grey, else (N, H, W, C).
+    grey = images_NCHW.shape[1] == 1
+    stored = images_NCHW[:, 0] if grey else np.moveaxis(images_NCHW, 1, -1)
+    np.save(source, stored)
     pinned = config.mode == "pinned"
     settings = CoderSettings(
         mode=config.mode,
@@ -48,8 +51,7 @@ def code_images(
     )
     written = compress_images(md.data.open_images(source), model, file, settings=settings)
     read = decompress_file(file, out, model)
-    decoded = np.load(out / "images.npy").reshape(images_NCHW.shape)
-    if not np.array_equal(decoded, images_NCHW):
+    if not np.array_equal(np.load(out / "images.npy"), stored):
         raise RuntimeError("the decoded images are not those that were compressed")
     return {
         "test/code_bpd": written.bits_per_dimension,

@@ -63,7 +63,7 @@ class VaeCompression(md.Experiment[CompressionConfig]):
     """Lossless compression with bits back, for each way of inference (appendix B.1)."""
 
     name = "vae_compression"
-    version = "1"
+    version = "2"
     budget_unit = "samples"
     Config = CompressionConfig
     uses_torch = True

@@ -52,7 +52,7 @@ class VaeConsistency(md.Experiment[ConsistencyConfig]):
     """Amortized inference on images of a perfect model (section 4.4.2)."""
 
     name = "vae_consistency"
-    version = "1"
+    version = "2"
     budget_unit = "samples"
     Config = ConsistencyConfig
     uses_torch = True
