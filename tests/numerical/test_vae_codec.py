@@ -329,8 +329,9 @@ def test_another_model_and_other_settings_are_found():
     [
         ({"mode": "exact"}, "mode: must be portable or pinned"),
         ({"inference_steps": 1}, "inference_steps: more than 0 needs mode 'pinned'"),
-        ({"mode": "pinned"}, "threads: mode 'pinned' needs at least 1"),
-        ({"mode": "pinned", "threads": 0}, "threads: mode 'pinned' needs at least 1"),
+        ({"mode": "pinned"}, "threads: mode 'pinned' needs 1 to 1024, got None"),
+        ({"mode": "pinned", "threads": 0}, "threads: mode 'pinned' needs 1 to 1024, got 0"),
+        ({"mode": "pinned", "threads": 2**40}, "threads: mode 'pinned' needs 1 to 1024"),
         ({"threads": 2}, "threads: only mode 'pinned'"),
         ({"batch_size": 0}, "batch_size: must be at least 1"),
         ({"inference_steps": -1}, "inference_steps: must be at least 0"),

@@ -17,7 +17,6 @@ from modicum_algorithms.vae.names import Binarisation
 
 EMBEDDED = "digits"
 
-
 _DIGITS_TEST = 360  # the last rows of scikit-learn's 1797
 _DIGITS_MAXIMUM = 16
 _WHITE = 255

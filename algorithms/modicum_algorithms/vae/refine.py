@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 import modicum as md
+from modicum_algorithms.vae.measures import seeded
 from modicum_algorithms.vae.methods import InferenceMethod
 from modicum_algorithms.vae.names import MethodName, Precision, SampleSource, Schedule
 from modicum_algorithms.vae.objectives import image_log_prob
@@ -120,7 +121,7 @@ def _check_modules(encoder: nn.Module, decoder: nn.Module, x: Tensor) -> None:
     if next(encoder.parameters(), None) is None:
         raise md.InputError("encoder: must have parameters to train")
     shape, one_each = tuple(x.shape[1:]), x.shape[:1]
-    with torch.no_grad(), torch.random.fork_rng(devices=[]):
+    with torch.no_grad(), seeded(0):
         with _misfit(
             f"encoder: must map a batch of images of shape {shape} to a torch distribution with "
             "rsample"

@@ -30,6 +30,8 @@ __all__ = ["VERSION", "BitsBackCoder", "Chunk", "CoderSettings", "CorruptChunk"]
 
 # Of everything that decides what words mean: tables, integer networks, order on the stack.
 VERSION = 1
+# Threads that a file may have started: a forged one must not ask for millions.
+_MOST_THREADS = 1024
 
 
 @dataclass(frozen=True)
@@ -190,7 +192,9 @@ def _check_settings(settings: CoderSettings) -> None:
     rate = settings.inference_learning_rate
     if not (math.isfinite(rate) and rate > 0):
         raise md.InputError(f"inference_learning_rate: must be positive, got {rate}")
-    if settings.mode == "pinned" and (settings.threads is None or settings.threads < 1):
-        raise md.InputError(f"threads: mode 'pinned' needs at least 1, got {settings.threads}")
+    if settings.mode == "pinned" and not 1 <= (settings.threads or 0) <= _MOST_THREADS:
+        raise md.InputError(
+            f"threads: mode 'pinned' needs 1 to {_MOST_THREADS}, got {settings.threads}"
+        )
     if settings.mode == "portable" and settings.threads is not None:
         raise md.InputError("threads: only mode 'pinned' takes them")

@@ -24,7 +24,7 @@ from modicum_algorithms.vae.codec.container import (
     Header,
 )
 from modicum_algorithms.vae.codec.embedded_model import pack_model
-from modicum_algorithms.vae.codec.file_names import pack_names
+from modicum_algorithms.vae.codec.file_names import can_be_kept, pack_names
 from modicum_algorithms.vae.codec.outputs import whole_file
 from modicum_algorithms.vae.codec.pixel_values import BinaryPixels
 from modicum_algorithms.vae.networks import VAE, ModelSpec
@@ -156,9 +156,10 @@ def _check(source: md.data.ImageSource, spec: ModelSpec, chunk_images: int) -> N
     if source.count < 1:
         raise md.InputError("images: there is none")
     for name in source.names or ():
-        if not name.isascii() and name.encode(errors="replace").decode() != name:
+        if not can_be_kept(name):
             raise md.InputError(
-                f"images: the name {name!r} is not valid text, so it cannot be kept"
+                f"images: the name {name!r} cannot be kept; names must be valid text without "
+                "slashes and backslashes"
             )
     limit = CHUNK_PIXELS_LIMIT // spec.dimensions
     if not 1 <= chunk_images <= limit:

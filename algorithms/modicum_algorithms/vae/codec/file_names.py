@@ -14,6 +14,8 @@ Run = str | tuple[str, int, int, int, str]
 # The last number in a name; longer ones keep their first digits in what stands before.
 _DIGITS = 18
 _NUMBERED = re.compile(rf"(.*?)([0-9]{{1,{_DIGITS}}})([^0-9]*)", re.DOTALL)
+# Here or on another system these part folders, or end a name.
+_FORBIDDEN = "/\\\0"
 
 
 class PackedNames(BaseModel):
@@ -31,11 +33,16 @@ class PackedNames(BaseModel):
     sorted: bool
 
 
+def can_be_kept(name: str) -> bool:
+    """Whether `unpack_names` accepts a name, and JSON can hold it."""
+    return name.encode(errors="replace").decode() == name and not _leaves_a_folder(name)
+
+
 def pack_names(names: Sequence[str]) -> PackedNames:
     """What `unpack_names` turns into the same names again.
 
     Args:
-        names: Without `.png`.
+        names: Without `.png`; all of them such as `can_be_kept` accepts.
     """
     runs = _runs(names)
     if list(names) == _in_order_of_files(names):
@@ -53,7 +60,7 @@ def unpack_names(packed: PackedNames, count: int) -> Iterator[str]:
     """
     for run in packed.runs:
         parts = [run] if isinstance(run, str) else [run[0], run[4]]
-        if any(character in part for part in parts for character in "/\\\0"):
+        if any(map(_leaves_a_folder, parts)):
             raise ValueError(f"{run} is no name of a file")
         if not isinstance(run, str) and not (run[1] >= 0 <= run[2] <= _DIGITS and run[3] >= 1):
             raise ValueError(f"{run} is no run of names")
@@ -61,6 +68,10 @@ def unpack_names(packed: PackedNames, count: int) -> Iterator[str]:
         raise ValueError(f"the names are not {count}")
     names = _names(packed.runs)
     return iter(_in_order_of_files(names)) if packed.sorted else names
+
+
+def _leaves_a_folder(name: str) -> bool:
+    return any(character in name for character in _FORBIDDEN)
 
 
 def _in_order_of_files(names: Iterable[str]) -> list[str]:
