@@ -265,10 +265,13 @@ class SettingInfo:
     limits: Mapping[str, Any] = field(default_factory=dict)
 
     def active(self, values: Mapping[str, Any]) -> bool:
-        """Whether the setting has an effect in a configuration (flat dotted names)."""
-        if self.used_by is None:
-            return True
-        return all(values.get(other) in allowed for other, allowed in self.used_by.items())
+        """Whether the setting has an effect in a configuration (flat dotted names).
+
+        Where experiments share settings, one may lack another on which a setting depends: that
+        restricts nothing.
+        """
+        conditions = (self.used_by or {}).items()
+        return all(values[other] in allowed for other, allowed in conditions if other in values)
 
 
 def settings_of(model: type[BaseModel], prefix: str = "") -> dict[str, SettingInfo]:

@@ -74,31 +74,52 @@ def test_any_other_posterior_loses_its_divergence_from_the_exact_one():
     assert (wanted < model.evidence(x) - 10 * error).all()
 
 
+def shifted(form):
+    """A linear encoder far from the prior."""
+    encoder = LinearEncoder(form)
+    with torch.no_grad():
+        encoder.mean.weight.fill_(0.4)
+        encoder.log_std.copy_(torch.tensor([-0.5, 0.2]))
+    return encoder
+
+
+def independent(mean, std):
+    return Independent(Normal(mean, std), 1)
+
+
 def test_a_bare_normal_is_the_same_posterior_as_an_independent_one():
-    """To the last bit, so the divergence is exact for both; Student's t has none."""
+    """To the last bit, so the divergence is exact for both."""
     model = LinearGaussian(dtype=torch.float32)
     x = model.images(6)
     found = []
-    for form in (Normal, lambda mean, std: Independent(Normal(mean, std), 1)):
-        encoder = LinearEncoder(form)
+    for form in (Normal, independent):
+        encoder = shifted(form)
         for prior in (None, latent_prior(encoder, x)):
             with seeded(3):
                 found.append(negative_elbo(encoder, model, x, prior))
-    assert all(f.equal(found[0]) for f in found)
+    posterior = encoder(x).base_dist
     with seeded(3):
-        z = Normal(torch.zeros(6, 2), 1.0).sample()
-    # q is the prior here, so all that is left is the reconstruction.
-    assert torch.allclose(found[0], -model(z).log_prob(x), rtol=1e-6)
+        z = posterior.rsample()
+    # KL(N(μ, σ²) || N(0, 1)) = (μ² + σ² − 1)/2 − ln σ in every dimension.
+    divergence = (posterior.mean**2 + posterior.variance - 1) / 2 - posterior.stddev.log()
+    wanted = divergence.sum(1) - model(z).log_prob(x)
+    for values in found:
+        assert values.equal(found[0])
+        assert torch.allclose(values, wanted, rtol=1e-5)
 
-    encoder = LinearEncoder(lambda mean, std: StudentT(5.0, mean, std))
-    with seeded(4):
-        sampled = negative_elbo(encoder, model, x, latent_prior(encoder, x))
-    with seeded(4):
-        z = encoder(x).rsample()
-    wanted = (
-        encoder(x).log_prob(z).sum(1) - Normal(0.0, 1.0).log_prob(z).sum(1) - model(z).log_prob(x)
-    )
-    assert torch.allclose(sampled, wanted, rtol=1e-5)
+
+def test_a_posterior_without_a_formula_has_its_divergence_from_the_same_sample():
+    """Student's t against a normal: log q(z) − log p(z)."""
+    model = LinearGaussian(dtype=torch.float32)
+    x = model.images(6)
+    encoder = shifted(lambda mean, std: StudentT(5.0, mean, std))
+    for prior in (None, latent_prior(encoder, x)):
+        with seeded(4):
+            found = negative_elbo(encoder, model, x, prior)
+        with seeded(4):
+            z = encoder(x).rsample()
+        ratio = encoder(x).log_prob(z) - Normal(0.0, 1.0).log_prob(z)
+        assert torch.allclose(found, ratio.sum(1) - model(z).log_prob(x), rtol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -117,7 +138,7 @@ def test_the_prior_has_the_posteriors_shapes(one_posterior):
 
     x = torch.zeros(5, 3)
     posterior, one = encoder(x), latent_prior(encoder, x)
-    whole = standard_normal(posterior)
+    whole = standard_normal(posterior, torch.device("cpu"))
     for prior in (whole, one.expand(posterior.batch_shape)):
         assert prior.batch_shape == posterior.batch_shape
         assert prior.event_shape == posterior.event_shape
@@ -287,7 +308,13 @@ def test_sleep_leaves_the_decoder_without_gradient(tiny, binary):
     loss = objectives.sleep(tiny.encoder, tiny.decoder, z.detach())
     assert gradients(loss, tiny.decoder) == (None,) * 6
     assert all(g.abs().sum() > 0 for g in gradients(loss, tiny.encoder))
-    assert not objectives.sampled_images(tiny.decoder, z).requires_grad
+
+
+def test_sampled_images_are_constants_where_the_decoder_could_reparameterise():
+    decoder = LinearGaussian(dtype=torch.float32).requires_grad_(True)
+    z = torch.randn(4, 2, requires_grad=True)
+    assert decoder(z).rsample().requires_grad
+    assert not objectives.sampled_images(decoder, z).requires_grad
 
 
 def test_the_models_images_are_constants_to_the_gradient(tiny):

@@ -151,6 +151,26 @@ def test_refining_brings_unseen_images_nearer_to_the_model(family):
     assert bits["reverse_half_sleep"] - evidence < 0.5 * (bits["wake"] - evidence)
 
 
+def test_half_precision_with_anybodys_modules():
+    """Near single precision where torch has the operations; refused at once where it has not."""
+    for images, decoder in [(IMAGES, DECODER), (IMAGES + 0.25, Module(2, 6, real_pixels))]:
+        half, full = (
+            refine_encoder(ENCODER, decoder, images, "wake", precision=precision, **BRIEF)
+            for precision in ("bfloat16", "float32")
+        )
+        for a, b in zip(weights(half), weights(full), strict=True):
+            assert not a.equal(b)
+            assert torch.allclose(a, b, atol=0.06)
+    with pytest.raises(md.InputError, match=r"^encoder: .*BFloat16"):
+        refine_encoder(
+            Module(6, 5, full_normal), DECODER, IMAGES, precision="bfloat16", on_epoch=never
+        )
+
+
+def never(*_):
+    raise AssertionError
+
+
 # --- What stays as it was ---
 
 
@@ -224,20 +244,21 @@ def test_every_epoch_is_reported_in_evaluation_mode():
     """Looking at it, drawing numbers or changing its mode, changes nothing."""
     encoder = nn.Sequential(nn.Flatten(), nn.Dropout(0.5), Module(6, 4, independent_normal))
     seen = []
+    settings = BRIEF | {"schedule": "constant"}
 
     def on_epoch(epoch, refined, loss):
         assert not any(m.training for m in refined.modules())
         torch.randn(1)
         seen.append((epoch, weights(refined), loss))
 
-    found = refine_encoder(encoder, DECODER, IMAGES, on_epoch=on_epoch, **BRIEF | {"epochs": 3})
+    found = refine_encoder(encoder, DECODER, IMAGES, on_epoch=on_epoch, **settings | {"epochs": 3})
     assert [epoch for epoch, _, _ in seen] == [1, 2, 3]
     assert same(seen[2][1], weights(found))
     assert not same(seen[1][1], weights(found))
     assert all(np.isfinite(loss) for _, _, loss in seen)
-    unseen = refine_encoder(encoder, DECODER, IMAGES, **BRIEF | {"epochs": 3})
+    unseen = refine_encoder(encoder, DECODER, IMAGES, **settings | {"epochs": 3})
     assert same(weights(unseen), weights(found))
-    shorter = refine_encoder(encoder, DECODER, IMAGES, **BRIEF | {"epochs": 2})
+    shorter = refine_encoder(encoder, DECODER, IMAGES, **settings | {"epochs": 2})
     assert same(weights(shorter), seen[1][1])
 
 

@@ -160,6 +160,64 @@ def test_refining_goes_on_after_a_pause_as_without_one(images):
     assert losses == wanted_losses
 
 
+class Watched(nn.Module):
+    """An encoder that writes down the images that it is given."""
+
+    def __init__(self, encoder):
+        super().__init__()
+        self.encoder = encoder
+        self.seen = []
+
+    def forward(self, x):
+        if self.training:
+            self.seen.append(x)
+        return self.encoder(x)
+
+
+def test_every_epoch_has_an_order_and_samples_of_its_own():
+    """Of eight different images, one a step, and of the model's images beside them."""
+    images = torch.arange(8)[:, None].bitwise_and(torch.tensor([1, 2, 4])).ne(0)
+    spec = SPEC.model_copy(update={"shape": (1, 1, 3)})
+    model = build_vae(spec, 0)
+    watched = Watched(model.encoder)
+    settings = replace(SETTINGS, epochs=2, batch_size=1, learning_rate=1e-9)
+    method, images = InferenceMethod("reverse_half_sleep"), images.reshape(8, 1, 1, 3)
+    list(refine_epochs(watched, model.decoder, images, method, settings, seed=3))
+    # A step passes one image and one of the model's.
+    steps = torch.stack(watched.seen).reshape(2, 8, 2, 3)
+    data, dreamt = steps[:, :, 0], steps[:, :, 1]
+    for epoch in data:
+        assert len(epoch.unique(dim=0)) == 8
+    assert not data[0].equal(data[1])
+    assert not dreamt[0].equal(dreamt[1])
+
+
+def test_a_falling_learning_rate_by_hand(images):
+    """Of four epochs the second has three quarters of the rate, and so on; the first has all."""
+    falling = replace(SETTINGS, schedule="linear")
+    model = build_vae(SPEC, 0)
+    model.decoder.requires_grad_(False)
+    prior = latent_prior(model.encoder, images.float())
+    optimiser = adam(model.encoder.parameters(), 1.0)
+
+    def fill(x):
+        loss = HALF_SLEEP.loss(model.encoder, model.decoder, x, prior)
+        loss.backward()
+        return loss
+
+    losses = []
+    for epoch, share in enumerate((1.0, 0.75, 0.5, 0.25)):
+        optimiser.param_groups[0]["lr"] = SETTINGS.learning_rate * share
+        seed = md.derive_seed(3, f"epoch {epoch}")
+        losses.append(train_epoch(images, optimiser, fill, batch_size=10, seed=seed))
+    found, found_losses = refined_encoder(images, HALF_SLEEP, falling)
+    assert same(found, weights(model.encoder))
+    assert found_losses == losses
+    _, constant = refined_encoder(images, HALF_SLEEP)
+    assert constant[0] == losses[0]
+    assert constant[1:] != losses[1:]
+
+
 # --- Joint training ---
 
 
@@ -376,6 +434,41 @@ def test_the_optimal_encoder_is_trained_by_wake_on_the_images_it_is_measured_on(
     assert measured[1] < measured[0]
 
 
+def test_a_refinement_epoch_by_epoch_is_the_one_in_the_cache(plan, own_cache):
+    """Each method with its own result; the stage's decoder and weights stay."""
+    stage = pretrained(plan, 2)
+    before, found = weights(stage.model), []
+    for method in (HALF_SLEEP, replace(HALF_SLEEP, samples_from="aggregate_posterior")):
+        refinement = Refinement(stage, plan.images, "images", method, SETTINGS, 7)
+        after_each = [weights(model.encoder) for model in refinement.epochs()]
+        assert len(after_each) == 4
+        assert none_same(after_each[2], after_each[3])
+        result = refined(refinement)
+        assert same(weights(result.model.encoder), after_each[3])
+        assert same(weights(result.model.decoder), weights(stage.model.decoder))
+        assert not result.model.training
+        assert result.seconds > 0
+        found.append(result)
+    assert same(weights(stage.model), before)
+    assert none_same(*(weights(result.model.encoder) for result in found))
+
+
+def test_keys_of_refinements_tell_apart_what_gives_other_weights(plan, own_cache):
+    stage = pretrained(plan, 2)
+    refinement = Refinement(stage, plan.images, "images", HALF_SLEEP, SETTINGS, 7)
+    others = [
+        replace(refinement, stage=pretrained(plan, 4)),
+        replace(refinement, images_key="others"),
+        replace(refinement, method=replace(HALF_SLEEP, alpha=0.4)),
+        replace(refinement, method=replace(HALF_SLEEP, samples_from="aggregate_posterior")),
+        replace(refinement, settings=replace(SETTINGS, epochs=5)),
+        replace(refinement, settings=replace(SETTINGS, schedule="linear")),
+        replace(refinement, seed=8),
+    ]
+    keys = [refinement.key, *(other.key for other in others)]
+    assert len({*keys, stage.key}) == len(keys) + 1
+
+
 # --- Settings ---
 
 
@@ -394,3 +487,10 @@ def test_the_optimal_encoder_is_trained_by_wake_on_the_images_it_is_measured_on(
 def test_settings_out_of_range_are_named(settings, message):
     with pytest.raises(md.InputError, match=message):
         InferenceMethod(**settings)
+
+
+def test_the_learning_rate_falls_epoch_by_epoch():
+    """Four epochs from 0.8: 0.8, 0.6, 0.4, 0.2."""
+    falling = TrainingSettings(4, 100, 0.8, schedule="linear")
+    assert [falling.rate(epoch) for epoch in range(4)] == pytest.approx([0.8, 0.6, 0.4, 0.2])
+    assert replace(falling, schedule="constant").rate(3) == 0.8

@@ -48,7 +48,7 @@ def encoders_at(
 ) -> Iterator[Encoded]:
     """The encoders to measure at a checkpoint, `config.records_at_checkpoint` of them."""
     training = pretraining(config, images, trial, config.checkpoint_every or config.epochs)
-    method = inference_method(config)
+    method = inference_method(config, images.data.levels)
     if method is not None and config.apply == "joint":
         training = replace(training, inference=method, inference_from=config.joint_from)
     stage = pretrained(training, epoch)
@@ -67,6 +67,21 @@ def encoders_at(
             started = time.perf_counter()
 
 
+def gaps(test: float, optimal: float, train: float, before: float | None) -> dict[str, float]:
+    """Generalization gaps, by the names of their metrics (equations 4.13 and 4.14).
+
+    Args:
+        test: Bits per dimension of the test images.
+        optimal: The same with the optimal encoder.
+        train: Bits per dimension of training images.
+        before: As `test`, before the encoder was trained further; None where there is none.
+    """
+    found = {"gap/amortized_inference": test - optimal, "gap/generative": optimal - train}
+    if before is not None and before > optimal:
+        found["gap/closed"] = (before - test) / (before - optimal)
+    return found
+
+
 class Measures:
     """What records say, by the names of the experiment's metrics.
 
@@ -83,26 +98,27 @@ class Measures:
         """Every metric of one encoder."""
         config, images, model = self._config, self._images, encoded.model
         shared = self._of_checkpoint(encoded.stage)
-        before = shared["test/bpd_vae"]
-        test = before if model is encoded.stage.model else self._bits(model, images.test)
+        joint = config.inference != "vae" and config.apply == "joint"
+        unrefined = model is encoded.stage.model
+        test = shared["test/bpd_stage"] if unrefined else self._bits(model, images.test)
+        # A model that was trained jointly never was a usual VAE.
+        before = None if joint else shared["test/bpd_stage"]
+        optimal = shared.get("test/bpd_optimal")
         train = self._bits(model, images.train[:MEASURED_TRAINING_IMAGES])
-        metrics = shared | {
+        metrics = {name: value for name, value in shared.items() if name != "test/bpd_stage"}
+        metrics |= {
             "test/bpd": test,
             "train/bpd": train,
             "train/epoch": encoded.epoch,
             "refine/epoch": encoded.refined_epochs,
             "refine/seconds": encoded.seconds,
         }
+        if before is not None:
+            metrics["test/bpd_vae"] = before
         if config.iwae_samples:
             metrics["test/iwae_bpd"] = self._bits(model, images.test, config.iwae_samples)
-        if config.optimal_epochs:
-            optimal = shared["test/bpd_optimal"]
-            metrics |= {
-                "gap/amortized_inference": test - optimal,
-                "gap/generative": optimal - train,
-            }
-            if before > optimal:
-                metrics["gap/closed"] = (before - test) / (before - optimal)
+        if optimal is not None:
+            metrics |= gaps(test, optimal, train, before)
         if config.classification:
             metrics["test/classification_accuracy"] = self._accuracy(model)
         return metrics
@@ -112,7 +128,7 @@ class Measures:
             return self._shared[1]
         config, images = self._config, self._images
         shared = {
-            "test/bpd_vae": self._bits(stage.model, images.test),
+            "test/bpd_stage": self._bits(stage.model, images.test),
             "train/seconds": stage.seconds,
         }
         if config.optimal_epochs:
@@ -160,7 +176,11 @@ def _optimal(config: VaeConfig, trial: md.Trial, images: Images, stage: Stage) -
         images_key=images.test_key,
         method=InferenceMethod("wake"),
         settings=TrainingSettings(
-            config.optimal_epochs, config.batch_size, config.learning_rate, config.precision
+            config.optimal_epochs,
+            config.batch_size,
+            config.learning_rate,
+            config.precision,
+            schedule="linear",
         ),
         seed=trial.seed_for("optimal"),
     )

@@ -62,7 +62,9 @@ def classification_accuracy(
     with seeded(md.derive_seed(seed, "classifier")):
         latents = posteriors[0].sample().flatten(1).shape[1]
         classifier = _network(latents, hidden_units, int(train_labels.max()) + 1, dropout)
-    labels_N = train_labels.long()
+    device = train_images.device
+    classifier.to(device)
+    labels_N = train_labels.long().to(device)
     optimiser = adam(classifier.parameters(), learning_rate)
     for epoch in range(epochs):
         with seeded(md.derive_seed(seed, f"epoch {epoch}")):
@@ -79,7 +81,7 @@ def classification_accuracy(
                 for posterior in _posteriors(encoder, test_images)
             ]
         )
-    right_M = probabilities_MC.argmax(1) == test_labels
+    right_M = probabilities_MC.argmax(1) == test_labels.to(device)
     return float(right_M.double().mean())
 
 

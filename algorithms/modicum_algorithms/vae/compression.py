@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Iterator, Mapping
 from typing import ClassVar, Literal, Self
 
@@ -102,10 +103,25 @@ class VaeCompression(md.Experiment[CompressionConfig]):
     }
 
     def check(self, config: CompressionConfig) -> None:
-        """Refuse models that do not fit their images."""
+        """Refuse models that do not fit their images, and more test images than there are."""
         from modicum_algorithms.vae.trained import check_model
 
+        if importlib.util.find_spec("constriction") is None:
+            raise md.InputError(
+                "experiment: vae_compression needs the package 'constriction', which is not "
+                "installed; the extra 'vae' brings it: pip install 'modicum[vae]'"
+            )
         check_model(config, config.samples)
+        data = datasets.load(config.dataset, binarisation=config.binarisation, seed=0)
+        if config.coded_images is not None and config.coded_images > len(data.test_NCHW):
+            raise md.InputError(
+                f"coded_images: {config.dataset} has {len(data.test_NCHW)} test images, got "
+                f"{config.coded_images}"
+            )
+
+    def resources(self, config: CompressionConfig) -> md.Resources:
+        """One core, and the GPUs that are asked for."""
+        return config.resources
 
     def data_digests(self, config: CompressionConfig) -> Mapping[str, str]:
         """Digest of the images."""
@@ -119,8 +135,6 @@ class VaeCompression(md.Experiment[CompressionConfig]):
         Raises:
             RuntimeError: What came back is not what went in.
         """
-        if trial.records_done:
-            return
         from modicum_algorithms.vae.coding import code_images, negative_elbo_bits
         from modicum_algorithms.vae.general_codecs import general_codecs
         from modicum_algorithms.vae.pretraining import pretrained, refined
@@ -133,13 +147,13 @@ class VaeCompression(md.Experiment[CompressionConfig]):
 
         images = load_images(config, trial, config.samples)
         trained = pretrained(pretraining(config, images, trial, config.epochs), config.epochs)
-        method = inference_method(config)
+        method = inference_method(config, images.data.levels)
         stage = trained
         if method is not None:
             stage = refined(post_hoc_refinement(config, trial, images, trained, method))
         coded = images.test[: config.coded_images]
-        metrics = code_images(stage.model, coded.numpy(), config, trial.scratch)
-        bits = negative_elbo_bits(stage.model, coded, config, trial.seed_for("evaluation"))
+        metrics = code_images(stage.model.cpu(), coded.cpu().numpy(), config, trial.scratch)
+        bits = negative_elbo_bits(stage.model, coded.cpu(), config, trial.seed_for("evaluation"))
         metrics |= {
             "test/bpd": bits,
             "test/overhead": metrics["test/code_bpd"] / bits - 1,
@@ -148,6 +162,8 @@ class VaeCompression(md.Experiment[CompressionConfig]):
         if config.general_codecs:
             metrics |= {
                 f"general/{name}_bpd": value
-                for name, value in general_codecs(coded.numpy(), stage.model.spec.levels).items()
+                for name, value in general_codecs(
+                    coded.cpu().numpy(), stage.model.spec.levels
+                ).items()
             }
         yield md.Record(budget=len(images.train), metrics=metrics)

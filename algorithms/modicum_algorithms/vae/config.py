@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
-
-from pydantic import model_validator
+from typing import Literal
 
 import modicum as md
 from modicum_algorithms.vae.names import (
@@ -14,10 +12,13 @@ from modicum_algorithms.vae.names import (
     NetworkName,
     Precision,
     SampleSource,
+    Schedule,
 )
 
 # Where the encoder is trained further.
 REFINED = {"inference": ("wake", "sleep", "reverse_sleep", "reverse_half_sleep", "denoising")}
+# Where that training has epochs of its own; joint training is the VAE's.
+POST_HOC = REFINED | {"apply": ("post_hoc",)}
 _RESNET = {"network": ("resnet",)}
 _MLP = {"network": ("mlp",)}
 
@@ -35,7 +36,8 @@ class DataConfig(md.Config):
     binarisation: Binarisation = md.setting(
         "sampling",
         description="Grey images as 0 and 1: by one draw of Bernoulli variables with the grey "
-        "values as probabilities, by a threshold at 127, or not at all.",
+        "values as probabilities, by a threshold at 127, or not at all (colour, or images that are "
+        "0 and 1 already).",
     )
     samples: int | None = md.setting(
         None,
@@ -46,11 +48,23 @@ class DataConfig(md.Config):
         ge=2,
     )
 
+    gpus: float = md.setting(
+        0.0,
+        description="GPUs of a trial, may be a fraction; 0 computes on the CPU.",
+        identity=False,
+        ge=0.0,
+    )
+
+    @property
+    def resources(self) -> md.Resources:
+        """What a trial needs."""
+        return md.Resources(trial=md.Bundle(gpus=self.gpus))
+
 
 class ModelConfig(DataConfig):
     """Images, and a VAE trained on them."""
 
-    likelihood: Literal["auto"] | LikelihoodName = md.setting(
+    likelihood: Literal["auto", LikelihoodName] = md.setting(
         "auto",
         description="p(x|z); auto is bernoulli for binary images, autoregressive_logistic for "
         "colour, discretised_logistic for grey.",
@@ -95,21 +109,11 @@ class ModelConfig(DataConfig):
         "float32.",
     )
 
-    @model_validator(mode="after")
-    def _likelihood_fits(self) -> Self:
-        binary = self.binarisation != "none"
-        if self.likelihood != "auto" and binary != (self.likelihood == "bernoulli"):
-            raise ValueError(
-                f"likelihood: {self.likelihood} does not model "
-                + ("binary images" if binary else "pixels of 0 to 255")
-            )
-        return self
-
 
 class InferenceConfig(ModelConfig):
     """Images, a VAE, and how its encoder is trained further."""
 
-    inference: Literal["vae"] | MethodName = md.setting(
+    inference: Literal["vae", MethodName] = md.setting(
         "vae",
         description="vae leaves the encoder as the VAE's training made it; the others train it "
         "further: wake on the same objective, sleep, reverse_sleep and reverse_half_sleep on the "
@@ -140,11 +144,17 @@ class InferenceConfig(ModelConfig):
         description="Passes of the encoder's further training over the training images.",
         unit="epochs",
         ge=1,
-        used_by=REFINED,
+        used_by=POST_HOC,
     )
     refine_learning_rate: float | None = md.setting(
         None,
         description="Adam's learning rate of that training; null for the VAE's.",
         gt=0.0,
-        used_by=REFINED,
+        used_by=POST_HOC,
+    )
+    refine_schedule: Schedule = md.setting(
+        "linear",
+        description="Whether that learning rate falls to zero epoch by epoch, or stays (thesis: "
+        "constant).",
+        used_by=POST_HOC,
     )

@@ -19,7 +19,7 @@ class ConsistencyConfig(ModelConfig):
     samples: int = md.setting(
         10_000,
         description="Training images, sampled from the trained model; the model itself is trained "
-        "on all of the data set's.",
+        "on all of the data set's. Smaller numbers are subsets of larger ones.",
         unit="images",
         sets_budget=True,
         ge=2,
@@ -28,7 +28,8 @@ class ConsistencyConfig(ModelConfig):
         1000, description="Test images, sampled from the model.", unit="images", ge=1
     )
     inference: MethodName = md.setting(
-        description="What a fresh encoder is trained on, the decoder being the truth."
+        description="What a fresh encoder is trained on, the decoder being the truth; "
+        "reverse_half_sleep with alpha 0.5, denoising with noise of 0.1 of the pixels' range."
     )
     inference_epochs: int = md.setting(
         100, description="Passes over the sampled training images.", unit="epochs", ge=1
@@ -70,6 +71,10 @@ class VaeConsistency(md.Experiment[ConsistencyConfig]):
 
         check_model(config, samples=None)
 
+    def resources(self, config: ConsistencyConfig) -> md.Resources:
+        """One core, and the GPUs that are asked for."""
+        return config.resources
+
     def data_digests(self, config: ConsistencyConfig) -> Mapping[str, str]:
         """Digest of the images that the model is trained on."""
         return datasets.data_digests(config.dataset)
@@ -79,26 +84,19 @@ class VaeConsistency(md.Experiment[ConsistencyConfig]):
 
         A record's budget is the number of sampled training images.
         """
-        import torch
-
-        from modicum_algorithms.vae.measures import bits_per_dimension, seeded
+        from modicum_algorithms.vae.measures import bits_per_dimension, model_images
         from modicum_algorithms.vae.methods import InferenceMethod
         from modicum_algorithms.vae.networks import build_vae
-        from modicum_algorithms.vae.objectives import sampled_images
         from modicum_algorithms.vae.pretraining import pretrained
         from modicum_algorithms.vae.trained import load_images, pretraining
         from modicum_algorithms.vae.training import TrainingSettings, refine_epochs
 
         images = load_images(config, trial, samples=None)
         stage = pretrained(pretraining(config, images, trial, config.epochs), config.epochs)
-        decoder = stage.model.decoder
-        with seeded(trial.seed_for("model's images")):
-            latents = torch.randn(config.samples + config.test_samples, config.latent_size)
-            sampled = torch.cat(
-                [sampled_images(decoder, z).to(torch.uint8) for z in latents.split(1000)]
-            )
-        train, test = sampled.split([config.samples, config.test_samples])
-        encoder = build_vae(stage.model.spec, trial.seed_for("encoder")).encoder
+        decoder, spec = stage.model.decoder, stage.model.spec
+        train = model_images(stage.model, config.samples, trial.seed_for("model's training images"))
+        test = model_images(stage.model, config.test_samples, trial.seed_for("model's test images"))
+        encoder = build_vae(spec, trial.seed_for("encoder")).encoder.to(train.device)
         settings = TrainingSettings(
             config.inference_epochs, config.batch_size, config.learning_rate, config.precision
         )
@@ -106,12 +104,12 @@ class VaeConsistency(md.Experiment[ConsistencyConfig]):
             encoder,
             decoder,
             train,
-            InferenceMethod(config.inference),
+            InferenceMethod(config.inference, noise=0.1 * (spec.levels - 1)),
             settings,
             seed=trial.seed_for("inference"),
         )
         for epoch, _ in enumerate(losses, 1):
-            if epoch % config.measure_every or epoch // config.measure_every <= trial.records_done:
+            if epoch % config.measure_every:
                 continue
             test_bits, train_bits = (
                 bits_per_dimension(encoder, decoder, of, seed=trial.seed_for("evaluation"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import ClassVar, Literal, Self
@@ -10,7 +11,7 @@ from pydantic import model_validator
 
 import modicum as md
 from modicum_algorithms.vae import datasets
-from modicum_algorithms.vae.config import REFINED, InferenceConfig
+from modicum_algorithms.vae.config import POST_HOC, REFINED, InferenceConfig
 
 # Training images that bits per dimension are measured on; as many as MNIST has for testing.
 MEASURED_TRAINING_IMAGES = 10_000
@@ -44,12 +45,13 @@ class VaeConfig(InferenceConfig):
         description="Epochs of that training between two records; null for its end alone.",
         unit="epochs",
         ge=1,
-        used_by=REFINED | {"apply": ("post_hoc",)},
+        used_by=POST_HOC,
     )
     optimal_epochs: int = md.setting(
         0,
-        description="Passes over the test images by which the optimal encoder is found, for the "
-        "generalization gaps; 0 leaves it out (thesis: 500 for 100 of the training images).",
+        description="Passes over the test images, with a falling learning rate, by which the "
+        "optimal encoder is found, for the generalization gaps; 0 leaves it out (thesis: 500 for "
+        "100 of the training images).",
         unit="epochs",
         ge=0,
     )
@@ -71,7 +73,9 @@ class VaeConfig(InferenceConfig):
         if self.inference == "vae":
             return self
         if self.apply == "joint" and self.joint_from >= self.epochs:
-            raise ValueError(f"joint_from: must be below epochs, {self.epochs}")
+            raise ValueError(
+                f"joint_from: must be below epochs, {self.epochs}, got {self.joint_from}"
+            )
         measured = self.measure_every
         if self.apply == "post_hoc" and measured is not None and self.refine_epochs % measured:
             raise ValueError(
@@ -100,7 +104,9 @@ class VaeInference(md.Experiment[VaeConfig]):
             "Negative ELBO on the test images, per dimension.", goal="min", unit="bits"
         ),
         "test/bpd_vae": md.Metric(
-            "The same before the encoder was trained further.", goal="min", unit="bits"
+            "The same before the encoder was trained further; not if it was so jointly.",
+            goal="min",
+            unit="bits",
         ),
         "test/bpd_optimal": md.Metric(
             "The same with the encoder trained on the test images (equation 4.16).",
@@ -135,7 +141,9 @@ class VaeInference(md.Experiment[VaeConfig]):
             unit="bits",
         ),
         "gap/closed": md.Metric(
-            "Share of the VAE's amortized inference gap that further training closed.", goal="max"
+            "Share of the VAE's amortized inference gap that further training closed; not where "
+            "there was no gap or no VAE before.",
+            goal="max",
         ),
         "train/epoch": md.Metric("Epochs of the VAE's training.", unit="epochs"),
         "refine/epoch": md.Metric("Epochs of the encoder's further training.", unit="epochs"),
@@ -161,6 +169,10 @@ class VaeInference(md.Experiment[VaeConfig]):
                 raise md.InputError(
                     f"classification: {config.dataset!r} has no labels in train and test"
                 )
+
+    def resources(self, config: VaeConfig) -> md.Resources:
+        """One core, and the GPUs that are asked for."""
+        return config.resources
 
     def data_digests(self, config: VaeConfig) -> Mapping[str, str]:
         """Digest of the images."""
@@ -196,8 +208,14 @@ class VaeInference(md.Experiment[VaeConfig]):
                 if config.save_model:
                     checkpoint = trial.scratch / f"model-{number}"
                     save_vae(encoded.model, checkpoint, config=config.model_dump(mode="json"))
-                yield md.Record(
-                    budget=len(images.train),
-                    metrics=measures.of(encoded),
-                    checkpoint=checkpoint,
+                metrics = measures.of(encoded)
+                trial.log.info(
+                    "epoch %d, refined for %d: test/bpd %.4f, train/bpd %.4f",
+                    encoded.epoch,
+                    encoded.refined_epochs,
+                    metrics["test/bpd"],
+                    metrics["train/bpd"],
                 )
+                yield md.Record(budget=len(images.train), metrics=metrics, checkpoint=checkpoint)
+                if checkpoint is not None:  # copied by now
+                    shutil.rmtree(checkpoint)

@@ -86,7 +86,7 @@ class DiscretisedLogistic(Distribution):
 
     def _noise(self, shape: torch.Size) -> Tensor:
         """Standard logistic noise, times the scale."""
-        uniform = torch.rand(shape).clamp(1e-7, 1 - 1e-7)
+        uniform = torch.rand(shape, device=self.mean_BCHW.device).clamp(1e-7, 1 - 1e-7)
         return uniform.logit() * self.log_scale_BCHW.exp()
 
     @staticmethod
@@ -124,7 +124,7 @@ class AutoregressiveLogistic(DiscretisedLogistic):
         with torch.no_grad():
             shape = torch.Size(sample_shape) + self.mean_BCHW.shape
             noise = self._noise(shape)
-            x = torch.full(shape, 127.5)
+            x = torch.full(shape, 127.5, device=self.mean_BCHW.device)
             for channel in range(3):
                 mean = self.means_given(x)[..., channel, :, :]
                 x[..., channel, :, :] = self._values(mean, noise[..., channel, :, :])

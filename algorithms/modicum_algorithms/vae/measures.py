@@ -1,6 +1,7 @@
 """Bits per dimension, importance-weighted bounds, and what a model's images look like.
 
 All are Monte Carlo estimates under a seed of their own, so methods compared see the same noise.
+Shapes: N images, B batch, C channels, H height, W width, L latent dimensions.
 """
 
 from __future__ import annotations
@@ -13,10 +14,12 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
+from modicum_algorithms.vae.networks import VAE
 from modicum_algorithms.vae.objectives import (
     Network,
     image_log_prob,
     negative_elbo,
+    sampled_images,
     standard_normal,
 )
 
@@ -26,7 +29,8 @@ EVALUATION_BATCH = 500
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
     """Random numbers of torch from a seed inside, untouched outside."""
-    with torch.random.fork_rng(devices=[]):
+    gpus = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()
+    with torch.random.fork_rng(devices=gpus):
         torch.manual_seed(seed)
         yield
 
@@ -44,7 +48,7 @@ def iwae_bound(
         prior: p(z) of one image; N(0, I) if None.
     """
     posterior = encoder(x)
-    prior = standard_normal(posterior) if prior is None else prior
+    prior = standard_normal(posterior, x.device) if prior is None else prior
     if prior.batch_shape != posterior.batch_shape:
         prior = prior.expand(posterior.batch_shape)
     log_weights = []
@@ -83,6 +87,25 @@ def bits_per_dimension(
     with seeded(seed):
         nats_N = in_batches(bound, images)
     return nats_N / (math.log(2) * images[0].numel())
+
+
+def model_images(model: VAE, count: int, seed: int) -> Tensor:
+    """Images x ~ p(x|z), z ~ N(0, I): (N, C, H, W) uint8; fewer are the first of more.
+
+    Args:
+        model: Whose decoder is used.
+        count: N.
+        seed: Of the latents and the images.
+    """
+    batches = []
+    device = next(model.parameters()).device
+    with seeded(seed):
+        for start in range(0, count, EVALUATION_BATCH):
+            # Whole batches, for torch's random numbers depend on how many are drawn at once.
+            z_BL = torch.randn(EVALUATION_BATCH, model.spec.latent_size, device=device)
+            x_BCHW = sampled_images(model.decoder, z_BL).to(torch.uint8)
+            batches.append(x_BCHW[: count - start])
+    return torch.cat(batches)
 
 
 def in_batches(function: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:

@@ -23,9 +23,9 @@ def image_log_prob(distribution: Distribution, value: Tensor) -> Tensor:
     return _sum_rest(distribution.log_prob(value))
 
 
-def standard_normal(posterior: Distribution) -> Distribution:
+def standard_normal(posterior: Distribution, device: torch.device) -> Distribution:
     """N(0, I) of a posterior's shapes: the prior where none is given."""
-    normal = Normal(0.0, 1.0, validate_args=False)
+    normal = Normal(torch.zeros((), device=device), 1.0, validate_args=False)
     shape = posterior.batch_shape + posterior.event_shape
     return _with_event(normal.expand(shape), len(posterior.event_shape))
 
@@ -161,7 +161,7 @@ def _negative_elbo(
     posterior: Distribution, decoder: Network, x: Tensor, prior: Distribution | None
 ) -> Tensor:
     z = posterior.rsample()
-    prior = standard_normal(posterior) if prior is None else prior
+    prior = standard_normal(posterior, z.device) if prior is None else prior
     return divergence(posterior, prior, z) - image_log_prob(decoder(z), x)
 
 

@@ -1,7 +1,8 @@
 """Trained VAEs, kept in the cache: methods of inference are compared on the same decoder.
 
-A stage is a model with its optimiser at some epoch; it is trained from the stage before it, so
-training that was interrupted or made longer goes on from what there is.
+A stage is a model with its optimiser at some epoch, a multiple of the epochs between two stages. It
+is trained from the stage before it, so training that was interrupted or made longer goes on from
+the last stage that there is.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ class Pretraining:
         spec: The model.
         images: (N, C, H, W) training images.
         images_key: Digest of the images.
-        settings: Epochs are those of the last stage.
+        settings: Its rate is constant, and its epochs do not matter: a stage has its own.
         seed: Of initialisation, order and samples.
         stage_epochs: Epochs between two stages.
         inference: Objective of the encoder, after `inference_from` epochs; None for the usual VAE.
@@ -57,6 +58,9 @@ class Pretraining:
     inference: InferenceMethod | None = None
     inference_from: int = 0
 
+    def __post_init__(self) -> None:
+        assert self.settings.schedule == "constant", "a falling rate would depend on the end"
+
     def key(self, epoch: int) -> str:
         """Digest of everything that a stage's weights depend on."""
         usual = self.inference is None or epoch <= self.inference_from
@@ -66,6 +70,7 @@ class Pretraining:
                 "spec": self.spec.model_dump(mode="json"),
                 "images": self.images_key,
                 "settings": asdict(self.settings) | {"epochs": epoch},
+                "device": self.images.device.type,
                 "seed": self.seed,
                 "inference": None if usual else [repr(self.inference), self.inference_from],
             }
@@ -90,7 +95,7 @@ class Stage:
 def pretrained(training: Pretraining, epoch: int) -> Stage:
     """The model after some epochs, from the cache where it is there already."""
     arrays = _stage_arrays(training, epoch)
-    model = build_vae(training.spec, training.seed)
+    model = build_vae(training.spec, training.seed).to(training.images.device)
     _load_weights(model, arrays)
     return Stage(model.eval().requires_grad_(False), training.key(epoch), float(arrays["seconds"]))
 
@@ -131,8 +136,10 @@ class Refinement:
         )
 
     def epochs(self) -> Iterator[VAE]:
-        """The model after every epoch of training: the same object, whose encoder changes."""
-        model = _copy(self.stage.model)
+        """The model after every epoch of training: one object, whose encoder changes, in evaluation
+        mode.
+        """
+        model = _copy(self.stage.model).eval()
         model.decoder.requires_grad_(False)
         losses = refine_epochs(
             model.encoder, model.decoder, self.images, self.method, self.settings, seed=self.seed
@@ -160,7 +167,7 @@ def refined(refinement: Refinement) -> Stage:
 
 
 def _copy(model: VAE) -> VAE:
-    copied = build_vae(model.spec, seed=0)
+    copied = build_vae(model.spec, seed=0).to(next(model.parameters()).device)
     copied.load_state_dict(model.state_dict())
     return copied
 
@@ -170,7 +177,7 @@ def _stage_arrays(training: Pretraining, epoch: int) -> Mapping[str, np.ndarray]
 
 
 def _train_stage(training: Pretraining, epoch: int) -> Mapping[str, np.ndarray]:
-    model = build_vae(training.spec, training.seed)
+    model = build_vae(training.spec, training.seed).to(training.images.device)
     optimiser = adam(model.parameters(), training.settings.learning_rate)
     # Stages end at multiples of their length, and where the objective changes.
     earlier = max(0, (epoch - 1) // training.stage_epochs * training.stage_epochs)
@@ -199,7 +206,7 @@ def _train_stage(training: Pretraining, epoch: int) -> Mapping[str, np.ndarray]:
 
 
 def _weights(model: VAE) -> dict[str, np.ndarray]:
-    return {name: value.detach().numpy() for name, value in model.state_dict().items()}
+    return {name: value.detach().cpu().numpy() for name, value in model.state_dict().items()}
 
 
 def _load_weights(model: VAE, arrays: Mapping[str, np.ndarray]) -> None:
@@ -211,7 +218,7 @@ def _load_weights(model: VAE, arrays: Mapping[str, np.ndarray]) -> None:
 def _optimiser_state(optimiser: Optimizer) -> dict[str, np.ndarray]:
     state = optimiser.state_dict()["state"]
     return {
-        f"adam.{number}.{name}": values[name].numpy()
+        f"adam.{number}.{name}": values[name].cpu().numpy()
         for number, values in state.items()
         for name in _ADAM_STATE
     }
@@ -231,7 +238,7 @@ def _load_optimiser(optimiser: Optimizer, arrays: Mapping[str, np.ndarray]) -> N
 
 
 def _digest(described: Mapping[str, object]) -> str:
-    # Other thread counts and versions round differently.
+    # Other devices, thread counts and versions round differently.
     machine = {"version": _VERSION, "torch": torch.__version__, "threads": torch.get_num_threads()}
     text = json.dumps({**described, **machine}, sort_keys=True)
     return f"vae-{hashlib.sha256(text.encode()).hexdigest()[:24]}"

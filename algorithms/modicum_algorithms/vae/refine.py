@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 import modicum as md
 from modicum_algorithms.vae.methods import InferenceMethod
-from modicum_algorithms.vae.names import MethodName, Precision, SampleSource
+from modicum_algorithms.vae.names import MethodName, Precision, SampleSource, Schedule
 from modicum_algorithms.vae.objectives import image_log_prob
 from modicum_algorithms.vae.training import TrainingSettings, refine_epochs
 
@@ -32,6 +32,7 @@ def refine_encoder(
     epochs: int = 100,
     batch_size: int = 100,
     learning_rate: float = 3e-4,
+    schedule: Schedule = "linear",
     precision: Precision = "float32",
     seed: int = 0,
     on_epoch: Callable[[int, nn.Module, float], None] | None = None,
@@ -58,6 +59,7 @@ def refine_encoder(
         epochs: Passes over the data.
         batch_size: Images in a step, and as many of the model's.
         learning_rate: Adam's.
+        schedule: Whether the learning rate falls to zero epoch by epoch, or stays `constant`.
         precision: `bfloat16` for matrix products in half precision.
         seed: Of order and samples; torch's own random state is left alone.
         on_epoch: Called after every epoch with its number from 1, the copy in evaluation mode and
@@ -79,6 +81,9 @@ def refine_encoder(
     if precision not in get_args(Precision):
         allowed = ", ".join(get_args(Precision))
         raise md.InputError(f"precision: must be one of {allowed}, got {precision!r}")
+    if schedule not in get_args(Schedule):
+        allowed = ", ".join(get_args(Schedule))
+        raise md.InputError(f"schedule: must be one of {allowed}, got {schedule!r}")
     if seed < 0:
         raise md.InputError(f"seed: must be 0 or more, got {seed}")
     images = _as_tensor(data)
@@ -89,8 +94,9 @@ def refine_encoder(
     # Copies from here on: `eval` and `train` would lose the modes of the modules inside.
     refined = copy.deepcopy(encoder).requires_grad_(True)
     fixed = copy.deepcopy(decoder).eval().requires_grad_(False)
-    _check_modules(refined.eval(), fixed, images[:2].float())
-    settings = TrainingSettings(epochs, batch_size, learning_rate, precision)
+    settings = TrainingSettings(epochs, batch_size, learning_rate, precision, schedule)
+    with settings.autocast(images.device):
+        _check_modules(refined.eval(), fixed, images[:2].float())
     refined.train()
     losses = refine_epochs(refined, fixed, images, chosen, settings, seed=seed)
     for epoch, loss in enumerate(losses, 1):

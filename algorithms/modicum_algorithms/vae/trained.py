@@ -47,14 +47,23 @@ def load_images(config: DataConfig, trial: md.Trial, samples: int | None) -> Ima
     drawn = seed if config.binarisation == "sampling" else None
     chosen = None if samples is None else [samples, seed]
     test_key = json.dumps([digests, config.binarisation, drawn], sort_keys=True)
+    device = _device(config)
     return Images(
         data=data,
         # Copied, for a shared array is read-only.
-        train=torch.from_numpy(data.train_NCHW.copy()),
-        test=torch.from_numpy(data.test_NCHW.copy()),
+        train=torch.from_numpy(data.train_NCHW.copy()).to(device),
+        test=torch.from_numpy(data.test_NCHW.copy()).to(device),
         train_key=json.dumps([test_key, chosen]),
         test_key=test_key,
     )
+
+
+def _device(config: DataConfig) -> torch.device:
+    if not config.gpus:
+        return torch.device("cpu")
+    if not torch.cuda.is_available():
+        raise md.InputError("gpus: must be 0 where PyTorch sees no GPU")
+    return torch.device("cuda")
 
 
 def check_model(config: ModelConfig, samples: int | None) -> None:
@@ -64,20 +73,24 @@ def check_model(config: ModelConfig, samples: int | None) -> None:
         InputError: Naming the setting.
     """
     data = datasets.load(config.dataset, binarisation=config.binarisation, seed=0, samples=samples)
-    check_spec(model_spec(config, data.shape))
+    spec = model_spec(config, data)
+    if spec.levels != data.levels:
+        pixels = "binary images" if data.levels == 2 else "pixels of 0 to 255"
+        raise md.InputError(f"likelihood: {spec.likelihood} does not model {pixels}")
+    check_spec(spec)
 
 
-def model_spec(config: ModelConfig, shape: tuple[int, int, int]) -> ModelSpec:
-    """What the model is built from, `auto` resolved."""
+def model_spec(config: ModelConfig, data: datasets.ImageData) -> ModelSpec:
+    """What the model is built from, `auto` resolved by the images."""
     likelihood: LikelihoodName
     if config.likelihood != "auto":
         likelihood = config.likelihood
-    elif config.binarisation != "none":
+    elif data.levels == 2:
         likelihood = "bernoulli"
     else:
-        likelihood = "autoregressive_logistic" if shape[0] == 3 else "discretised_logistic"
+        likelihood = "autoregressive_logistic" if data.shape[0] == 3 else "discretised_logistic"
     return ModelSpec(
-        shape=shape,
+        shape=data.shape,
         likelihood=likelihood,
         network=config.network,
         latent_size=config.latent_size,
@@ -100,7 +113,7 @@ def pretraining(
 ) -> Pretraining:
     """The usual training of a trial's VAE."""
     return Pretraining(
-        spec=model_spec(config, images.data.shape),
+        spec=model_spec(config, images.data),
         images=images.train,
         images_key=images.train_key,
         settings=training_settings(config),
@@ -109,16 +122,15 @@ def pretraining(
     )
 
 
-def inference_method(config: InferenceConfig) -> InferenceMethod | None:
-    """How the encoder is trained further; None if it is not."""
+def inference_method(config: InferenceConfig, levels: int) -> InferenceMethod | None:
+    """How the encoder is trained further on images of so many levels; None if it is not."""
     if config.inference == "vae":
         return None
-    pixel_range = 1 if config.binarisation != "none" else 255
     return InferenceMethod(
         config.inference,
         alpha=config.alpha,
         samples_from=config.samples_from,
-        noise=config.noise * pixel_range,
+        noise=config.noise * (levels - 1),
     )
 
 
@@ -140,6 +152,7 @@ def post_hoc_refinement(
             config.batch_size,
             config.refine_learning_rate or config.learning_rate,
             config.precision,
+            config.refine_schedule,
         ),
         seed=trial.seed_for("refinement"),
     )

@@ -45,11 +45,11 @@ class TrainingSettings:
             return self.learning_rate
         return self.learning_rate * (1 - epoch / self.epochs)
 
-    def autocast(self, device: str = "cpu") -> torch.autocast:
+    def autocast(self, device: torch.device) -> torch.autocast:
         """Context in which losses are computed."""
         # Its cache would hand weights that were cast without gradients to a pass that needs them.
         enabled = self.precision == "bfloat16"
-        return torch.autocast(device, torch.bfloat16, enabled=enabled, cache_enabled=False)
+        return torch.autocast(device.type, torch.bfloat16, enabled=enabled, cache_enabled=False)
 
 
 def adam(parameters: Iterable[nn.Parameter], learning_rate: float) -> Adam:
@@ -77,7 +77,7 @@ def train_epoch(
     Returns:
         Mean loss over the images.
     """
-    total = torch.zeros(())
+    total = torch.zeros((), device=images.device)
     with seeded(seed):
         order = torch.randperm(len(images))
         for batch in order.split(batch_size):
@@ -100,16 +100,17 @@ def vae_gradients(
             for the negative ELBO for both, the usual VAE.
     """
     theta, phi = list(model.decoder.parameters()), list(model.encoder.parameters())
-    prior = latent_prior(model.encoder, torch.zeros(1, *model.spec.shape))
+    device = phi[0].device
+    prior = latent_prior(model.encoder, torch.zeros(1, *model.spec.shape, device=device))
 
     def fill(x: Tensor) -> Tensor:
-        with settings.autocast():
+        with settings.autocast(device):
             loss = wake(model.encoder, model.decoder, x, prior)
         if inference is None:
             loss.backward()
             return loss
         _set_gradients(theta, torch.autograd.grad(loss, theta))
-        with settings.autocast():
+        with settings.autocast(device):
             objective = inference.loss(model.encoder, model.decoder, x, prior)
         _set_gradients(phi, torch.autograd.grad(objective, phi))
         return loss
@@ -134,7 +135,7 @@ def refine_epochs(
     optimiser = adam(encoder.parameters(), settings.learning_rate)
 
     def fill(x: Tensor) -> Tensor:
-        with settings.autocast():
+        with settings.autocast(x.device):
             loss = method.loss(encoder, decoder, x, prior)
         loss.backward()
         return loss
