@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 
@@ -16,14 +17,14 @@ PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").r
 README = (ROOT / "README.md").read_text()
 
 
-def blocks(language):
-    return re.findall(rf"```{language}\n(.*?)```", README, flags=re.DOTALL)
+def blocks(language, text=README):
+    return re.findall(rf"```{language}\n(.*?)```", text, flags=re.DOTALL)
 
 
 def shell_commands():
-    """Every `modicum` line of the README's shell blocks."""
+    """Every `modicum` and `python` line of the README's shell blocks."""
     lines = [line.split("#")[0].strip() for block in blocks("sh") for line in block.splitlines()]
-    return [line for line in lines if line.startswith("modicum ")]
+    return [line for line in lines if line.startswith(("modicum ", "python "))]
 
 
 @pytest.fixture(scope="module")
@@ -64,6 +65,9 @@ def test_shell_commands_of_the_readme(workplace):
         if "table_3_2" not in command:
             type_in(workplace, command)
     assert (workplace / "runs" / "first" / "report.html").exists()
+    restored = np.load(workplace / "restored" / "images.npy")
+    assert np.array_equal(restored, np.load(workplace / "digits.npy"))
+    assert (workplace / "digits.modicum").stat().st_size < restored.size / 8  # one bit a pixel
 
 
 @pytest.mark.slow
@@ -71,6 +75,43 @@ def test_shell_commands_of_the_readme(workplace):
 def test_python_blocks_of_the_readme(workplace, index):
     (workplace / "block.py").write_text(blocks("python")[index])
     assert "±" in type_in(workplace, "python block.py")
+
+
+@pytest.fixture
+def vae_blocks():
+    """Python of the page on VAEs: a model of the reader's own, then what needs a saved one."""
+    return blocks("python", (ROOT / "docs" / "vae.md").read_text())
+
+
+@pytest.mark.slow
+def test_the_encoder_of_ones_own_in_the_documentation(vae_blocks, tmp_path):
+    """Refined it is better than it was, and worse than one that has seen the test images."""
+    (tmp_path / "block.py").write_text(vae_blocks[0])
+    printed = type_in(tmp_path, "python block.py")
+    bits = dict(re.findall(r"(\w+): ([\d.]+) bits", printed))
+    assert float(bits["optimal"]) < float(bits["refined"]) < float(bits["VAE"])
+
+
+@pytest.mark.slow
+def test_compressing_in_the_documentation(vae_blocks, tmp_path):
+    """In Python with any model of the images' kind, and what was restored is what was there."""
+    from PIL import Image
+
+    from modicum_algorithms.vae.networks import ModelSpec, build_vae
+    from modicum_algorithms.vae.saved_models import save_vae
+
+    spec = ModelSpec(shape=(1, 8, 8), likelihood="bernoulli", latent_size=2, hidden_units=8)
+    save_vae(build_vae(spec, seed=0), tmp_path / "runs" / "digits")
+    (tmp_path / "scans").mkdir()
+    images = np.random.default_rng(0).integers(0, 2, (5, 8, 8), dtype=np.uint8) * np.uint8(255)
+    for number, image in enumerate(images):
+        Image.fromarray(image).save(tmp_path / "scans" / f"page {number}.png")
+    (tmp_path / "block.py").write_text("\n".join(vae_blocks[1:]))
+    type_in(tmp_path, "python block.py")
+    for number, image in enumerate(images):
+        with Image.open(tmp_path / "restored" / f"page {number}.png") as restored:
+            assert np.array_equal(np.asarray(restored), image)
+    assert (tmp_path / "my_model" / "model.safetensors").exists()
 
 
 @pytest.mark.slow
@@ -124,5 +165,5 @@ def test_links_and_named_files_exist(page):
             assert (page.parent / target).exists(), target
     for named in re.findall(r"`((?:tune_configs|tests|docs)/[\w./-]+\.\w+)`", text):
         assert (ROOT / named).exists(), named
-    for module in re.findall(r"`(weak/\w+\.py)`", text):
+    for module in re.findall(r"`((?:weak|vae)/(?:codec/)?\w+\.py)`", text):
         assert (ROOT / "algorithms" / "modicum_algorithms" / module).exists(), module

@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 
 import nbformat
+import numpy as np
 import pytest
 from nbclient import NotebookClient
 
@@ -15,6 +16,9 @@ NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 
 # What the tests read out of a notebook once it has run; every notebook has an entry.
 LOOKED_AT = {
+    "vae": "import json\n"
+    "print(json.dumps({'gaps': gaps.to_dict('list'), 'watched': watched, 'sizes': sizes,\n"
+    "    'gain': gain.mean}))",
     "weak": "import json\n"
     "trust = model.label_model_.table['accuracy'].to_dict()\n"
     "print(json.dumps({'scores': scores, 'trust': trust}))",
@@ -58,6 +62,26 @@ def test_weak_learning_shows_what_it_claims(executed):
     rivals = [found["scores"][name] for name in ("labels only", "majority vote")]
     assert found["scores"]["iWL"] > max(rivals) + 2 * 0.019
     assert min(found["trust"], key=found["trust"].get) == "about_functions"
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_inference_shows_what_it_claims(executed):
+    """The gap widens with training; the model's images close part of it, more than the same
+    training does; and that shows in bytes, which zstd does not reach.
+    """
+    found = executed("vae")
+    gaps = found["gaps"]
+    gap = np.subtract(gaps["test"], gaps["test, optimal encoder"])
+    assert 0 <= gap[0] < gap[-1] / 3
+    assert gaps["train"] == sorted(gaps["train"], reverse=True)
+    after = {name: values["200"] for name, values in found["watched"].items()}
+    before, best = gaps["test"][-1], gaps["test, optimal encoder"][-1]
+    assert best < after["reverse half-sleep"] < before - 0.3 * gap[-1]
+    assert after["reverse half-sleep"] < min(after["denoising"], after["wake"])
+    sizes = found["sizes"]
+    assert sizes["VAE, encoder refined"] < sizes["VAE"] < min(sizes["zstd"], sizes["xz"])
+    assert found["gain"] < 0
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
