@@ -18,7 +18,7 @@ from modicum_algorithms.vae.likelihoods import (
     bernoulli,
     likelihood,
 )
-from modicum_algorithms.vae.measures import seeded
+from modicum_algorithms.vae.seeding import seeded
 
 VALUES = np.arange(LEVELS)
 

@@ -14,9 +14,10 @@ from modicum_algorithms.vae.classification import (
     classification_accuracy,
     predictive_probabilities,
 )
-from modicum_algorithms.vae.measures import bits_per_dimension, iwae_bound, seeded
+from modicum_algorithms.vae.measures import bits_per_dimension, iwae_bound
 from modicum_algorithms.vae.networks import ModelSpec, build_vae
 from modicum_algorithms.vae.objectives import latent_prior, negative_elbo
+from modicum_algorithms.vae.seeding import seeded
 
 
 def wide(x):

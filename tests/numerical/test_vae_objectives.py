@@ -16,11 +16,11 @@ from torch.distributions import (
 )
 
 from modicum_algorithms.vae import objectives
-from modicum_algorithms.vae.measures import seeded
 from modicum_algorithms.vae.methods import InferenceMethod
 from modicum_algorithms.vae.networks import ModelSpec, build_vae
 from modicum_algorithms.vae.objectives import latent_prior, negative_elbo, standard_normal
 from modicum_algorithms.vae.refine import refine_encoder
+from modicum_algorithms.vae.seeding import seeded
 
 REPEATS = 20_000
 

@@ -9,7 +9,6 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 import modicum as md
-from modicum_algorithms.vae.measures import seeded
 from modicum_algorithms.vae.networks import ModelSpec, ResidualBlock, build_vae
 from modicum_algorithms.vae.saved_models import (
     SPEC_FILE,
@@ -18,6 +17,7 @@ from modicum_algorithms.vae.saved_models import (
     model_hash,
     save_vae,
 )
+from modicum_algorithms.vae.seeding import seeded
 
 SMALL = {"hidden_layers": 1, "hidden_units": 6, "channels": 4, "residual_blocks": 1}
 KINDS = {

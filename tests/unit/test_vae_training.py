@@ -10,11 +10,12 @@ from torch.optim import SGD
 
 import modicum as md
 from modicum_algorithms.vae import pretraining
-from modicum_algorithms.vae.measures import bits_per_dimension, seeded
+from modicum_algorithms.vae.measures import bits_per_dimension
 from modicum_algorithms.vae.methods import InferenceMethod
 from modicum_algorithms.vae.networks import ModelSpec, build_vae
 from modicum_algorithms.vae.objectives import latent_prior, wake
 from modicum_algorithms.vae.pretraining import Pretraining, Refinement, pretrained, refined
+from modicum_algorithms.vae.seeding import seeded
 from modicum_algorithms.vae.training import (
     TrainingSettings,
     adam,

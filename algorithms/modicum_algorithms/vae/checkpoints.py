@@ -47,7 +47,7 @@ def encoders_at(
     config: VaeConfig, trial: md.Trial, images: Images, epoch: int
 ) -> Iterator[Encoded]:
     """The encoders to measure at a checkpoint, `config.records_at_checkpoint` of them."""
-    training = pretraining(config, images, trial, config.checkpoint_every or config.epochs)
+    training = pretraining(config, images, trial, config.checkpoint_every)
     method = inference_method(config, images.data.levels)
     if method is not None and config.apply == "joint":
         training = replace(training, inference=method, inference_from=config.joint_from)

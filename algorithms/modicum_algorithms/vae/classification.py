@@ -11,8 +11,9 @@ from torch.distributions import Distribution
 from torch.nn.functional import cross_entropy
 
 import modicum as md
-from modicum_algorithms.vae.measures import EVALUATION_BATCH, seeded
+from modicum_algorithms.vae.measures import EVALUATION_BATCH
 from modicum_algorithms.vae.objectives import Network
+from modicum_algorithms.vae.seeding import seeded
 from modicum_algorithms.vae.training import adam
 
 

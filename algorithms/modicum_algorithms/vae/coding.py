@@ -58,8 +58,8 @@ def code_images(
         "code/bytes": written.bytes,
         "code/start_bits": written.start_bits,
         "code/images": written.images,
-        "code/compress_seconds": 1 / written.images_per_second,
-        "code/decompress_seconds": 1 / read.images_per_second,
+        "code/compress_seconds": written.seconds / written.images,
+        "code/decompress_seconds": read.seconds / read.images,
     }
 
 

@@ -69,7 +69,7 @@ class VaeCompression(md.Experiment[CompressionConfig]):
     uses_torch = True
     metrics: ClassVar[Mapping[str, md.Metric]] = {
         "test/code_bpd": md.Metric(
-            "Bits of the whole file, container and start included, per dimension.",
+            "Bits of the whole file, container and start included, the model not, per dimension.",
             goal="min",
             unit="bits",
         ),
@@ -146,7 +146,7 @@ class VaeCompression(md.Experiment[CompressionConfig]):
         )
 
         images = load_images(config, trial, config.samples)
-        trained = pretrained(pretraining(config, images, trial, config.epochs), config.epochs)
+        trained = pretrained(pretraining(config, images, trial), config.epochs)
         method = inference_method(config, images.data.levels)
         stage = trained
         if method is not None:

@@ -92,7 +92,7 @@ class VaeConsistency(md.Experiment[ConsistencyConfig]):
         from modicum_algorithms.vae.training import TrainingSettings, refine_epochs
 
         images = load_images(config, trial, samples=None)
-        stage = pretrained(pretraining(config, images, trial, config.epochs), config.epochs)
+        stage = pretrained(pretraining(config, images, trial), config.epochs)
         decoder, spec = stage.model.decoder, stage.model.spec
         train = model_images(stage.model, config.samples, trial.seed_for("model's training images"))
         test = model_images(stage.model, config.test_samples, trial.seed_for("model's test images"))

@@ -137,7 +137,7 @@ class VaeInference(md.Experiment[VaeConfig]):
         ),
         "gap/generative": md.Metric(
             "Estimate of the generative model's generalization gap: test/bpd_optimal minus "
-            "train/bpd.",
+            "train/bpd, both of which depend on the encoder: compare it for the VAE alone.",
             unit="bits",
         ),
         "gap/closed": md.Metric(

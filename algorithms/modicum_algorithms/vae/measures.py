@@ -7,8 +7,7 @@ Shapes: N images, B batch, C channels, H height, W width, L latent dimensions.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -22,17 +21,9 @@ from modicum_algorithms.vae.objectives import (
     sampled_images,
     standard_normal,
 )
+from modicum_algorithms.vae.seeding import seeded
 
 EVALUATION_BATCH = 500
-
-
-@contextmanager
-def seeded(seed: int) -> Iterator[None]:
-    """Random numbers of torch from a seed inside, untouched outside."""
-    gpus = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()
-    with torch.random.fork_rng(devices=gpus):
-        torch.manual_seed(seed)
-        yield
 
 
 def iwae_bound(

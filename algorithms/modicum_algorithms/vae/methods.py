@@ -74,6 +74,7 @@ class InferenceMethod:
     def _latents(self, encoder: Network, x: Tensor, prior: Distribution) -> Tensor:
         """As many latents as there are images in the batch."""
         with torch.no_grad():
+            # Of the batch's own images: each is a draw from q(z) all the same.
             if self.samples_from == "aggregate_posterior":
                 return encoder(x).sample()
             return prior.sample(x.shape[:1])

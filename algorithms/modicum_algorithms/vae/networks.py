@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from itertools import pairwise
 
-import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 from torch.distributions import Distribution, Independent, Normal
@@ -19,6 +18,7 @@ from torch.nn.functional import softplus
 import modicum as md
 from modicum_algorithms.vae.likelihoods import PARAMETERS, likelihood
 from modicum_algorithms.vae.names import LikelihoodName, NetworkName
+from modicum_algorithms.vae.seeding import seeded
 
 
 class ModelSpec(BaseModel):
@@ -136,8 +136,7 @@ def build_vae(spec: ModelSpec, seed: int) -> VAE:
         InputError: The settings do not fit together.
     """
     check_spec(spec)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with seeded(seed):
         build = _mlp if spec.network == "mlp" else _resnet
         encoder, decoder = build(spec)
     return VAE(spec, GaussianEncoder(encoder), ImageDecoder(decoder, spec.likelihood))

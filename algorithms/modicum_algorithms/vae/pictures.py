@@ -15,8 +15,8 @@ from torch.distributions import Distribution
 
 import modicum as md
 from modicum_algorithms.vae.likelihoods import LEVELS, DiscretisedLogistic
-from modicum_algorithms.vae.measures import seeded
 from modicum_algorithms.vae.networks import VAE
+from modicum_algorithms.vae.seeding import seeded
 
 _GAP = 0.12  # ink between the images: 0 is paper, 1 is black
 _IMAGE_INCHES = 0.62

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor, nn
 
 import modicum as md
-from modicum_algorithms.vae.measures import seeded
 from modicum_algorithms.vae.methods import InferenceMethod
 from modicum_algorithms.vae.names import MethodName, Precision, SampleSource, Schedule
 from modicum_algorithms.vae.objectives import image_log_prob
+from modicum_algorithms.vae.seeding import seeded
 from modicum_algorithms.vae.training import TrainingSettings, refine_epochs
 
 if TYPE_CHECKING:

@@ -109,16 +109,16 @@ def training_settings(config: ModelConfig) -> TrainingSettings:
 
 
 def pretraining(
-    config: ModelConfig, images: Images, trial: md.Trial, stage_epochs: int
+    config: ModelConfig, images: Images, trial: md.Trial, stage_epochs: int | None = None
 ) -> Pretraining:
-    """The usual training of a trial's VAE."""
+    """The usual training of a trial's VAE, kept ten times on its way or every so many epochs."""
     return Pretraining(
         spec=model_spec(config, images.data),
         images=images.train,
         images_key=images.train_key,
         settings=training_settings(config),
         seed=trial.seed_for("training"),
-        stage_epochs=stage_epochs,
+        stage_epochs=stage_epochs or max(1, config.epochs // 10),
     )
 
 

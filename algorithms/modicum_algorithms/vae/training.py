@@ -14,11 +14,11 @@ from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
 
 import modicum as md
-from modicum_algorithms.vae.measures import seeded
 from modicum_algorithms.vae.methods import InferenceMethod
 from modicum_algorithms.vae.names import Precision, Schedule
 from modicum_algorithms.vae.networks import VAE
 from modicum_algorithms.vae.objectives import Network, latent_prior, wake
+from modicum_algorithms.vae.seeding import seeded
 
 
 @dataclass(frozen=True)

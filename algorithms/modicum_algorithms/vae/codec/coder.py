@@ -24,7 +24,7 @@ from modicum_algorithms.vae.codec.latent_symbols import (
 from modicum_algorithms.vae.codec.pixel_symbols import Pixels, pop_pixels, push_pixels
 from modicum_algorithms.vae.codec.stack import CorruptChunk, Stack, Words
 from modicum_algorithms.vae.codec.tables import MOST_BITS
-from modicum_algorithms.vae.networks import VAE
+from modicum_algorithms.vae.networks import VAE, ModelSpec
 
 __all__ = ["VERSION", "BitsBackCoder", "Chunk", "CoderSettings", "CorruptChunk"]
 
@@ -114,7 +114,7 @@ class BitsBackCoder:
         self._check_images(images_NCHW)
         count = len(images_NCHW)
         stack = Stack.started(count * self._spec.latent_size * MOST_BITS)
-        for batch in batches(count, self._batch_size):
+        for batch in batches(count, self._batch_size, batch_growth(self._spec)):
             x_BCHW = images_NCHW[batch].copy()
             # Algorithm 4, line 3, where K > 0.
             posterior = self._networks.posterior(x_BCHW)
@@ -136,7 +136,7 @@ class BitsBackCoder:
         """
         stack = Stack.received(words)
         images_NCHW = np.empty((count, *self._spec.shape), np.uint8)
-        for batch in reversed(batches(count, self._batch_size)):
+        for batch in reversed(batches(count, self._batch_size, batch_growth(self._spec))):
             size = batch.stop - batch.start
             # Algorithm 3, line 7; algorithm 4, line 8.
             z_BL = pop_prior(stack, size, self._spec.latent_size)
@@ -164,18 +164,33 @@ class BitsBackCoder:
             )
 
 
-def batches(count: int, batch_size: int) -> list[slice]:
-    """1, 2, 4, … batch_size images, then batch_size at a time.
+def batches(count: int, batch_size: int, growth: float = 1.0) -> list[slice]:
+    """Batches that grow with what is coded already: `growth` times as many images, from 1.
 
-    Each batch takes its latents out of what those before have left: were the first one large, the
+    Each batch takes its latents out of what those before have left: were it larger than that, the
     start would have to pay for it.
+
+    Args:
+        count: Images in all.
+        batch_size: The most in a batch.
+        growth: Images in a batch, for each image before it.
     """
-    result, start, size = [], 0, 1
+    result, start = [], 0
     while start < count:
-        stop = min(start + size, count)
-        result.append(slice(start, stop))
-        start, size = stop, min(2 * size, batch_size)
+        size = min(batch_size, max(1, math.floor(growth * start)), count - start)
+        result.append(slice(start, start + size))
+        start += size
     return result
+
+
+def batch_growth(spec: ModelSpec) -> float:
+    """A growth at which images leave enough bits for the latents of the batch after them.
+
+    An image leaves its code length, of which little is assumed: 0.15 bits for a binary pixel, 1.2
+    for others. It needs about ten bits for each latent. Part of the coder's version.
+    """
+    left = spec.dimensions * (0.15 if spec.levels == 2 else 1.2)
+    return min(1.0, max(0.1, left / (10 * spec.latent_size)))
 
 
 def _check_settings(settings: CoderSettings) -> None:

@@ -378,8 +378,11 @@ class ContainerReader:
         """Bytes of the file; asks for none that it does not have."""
         if offset + length > self.size:
             raise self.error("truncated")
-        self._file.seek(offset)
-        data = self._file.read(length)
+        try:
+            self._file.seek(offset)
+            data = self._file.read(length)
+        except OSError as error:
+            raise self.error(f"cannot be read ({error})") from error
         if len(data) != length:
             raise self.error("truncated")
         return data
