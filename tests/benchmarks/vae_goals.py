@@ -33,6 +33,7 @@ def main() -> None:
         print(", ".join(f"{name} {value}" for name, value in where.items()))
         for other in (
             {"inference": "vae", "noise": None},
+            {"inference": "wake", "noise": None},
             {"inference": "denoising", "noise": noise},
         ):
             for compared in results.compare(OURS, other, "test/bpd", where):
