@@ -1,48 +1,63 @@
 """What the study of table 4.1 shows of reverse half-sleep, in a few numbers.
 
-Run: python tests/benchmarks/vae_goals.py RUN_OF_TABLE_4_1
+Run: python tests/benchmarks/vae_goals.py RUN…
 """
 
 from __future__ import annotations
 
 import argparse
 
+import pandas as pd
+
 import modicum as md
+from modicum.results.statistics import paired_difference
 
-OURS = {"inference": "reverse_half_sleep", "noise": None}
+OURS = "reverse_half_sleep"
 
 
-def best_noise(results: md.Results, where: dict[str, object]) -> float:
-    """The denoising noise with the lowest mean test BPD: chosen in its favour, on test images."""
-    table = results.table(["inference", "noise"], None, "test/bpd", where)
-    means = {
-        noise: cell.summary.mean
-        for ((inference, noise), _), cell in table.cells.items()
-        if inference == "denoising"
+def last_records(results: md.Results) -> pd.DataFrame:
+    """The last record of every finished trial, with the method and its noise as one name."""
+    frame = results.frame[results.frame["status"] == "finished"]
+    frame = frame.sort_values("record").groupby("trial_id").last().reset_index()
+    noise = frame.get("config/noise", pd.Series(index=frame.index, dtype=float))
+    names = [
+        f"{name} {value:g}" if name == "denoising" else name
+        for name, value in zip(frame["config/inference"], noise, strict=True)
+    ]
+    return frame.assign(method=names)
+
+
+def differences(records: pd.DataFrame) -> None:
+    """Reverse half-sleep against every other method, over the seeds that both have."""
+    by_method = {
+        method: group.set_index("seed")["test/bpd"] for method, group in records.groupby("method")
     }
-    return min(means, key=means.__getitem__)
+    means = {method: values.mean() for method, values in by_method.items()}
+    noisy = [method for method in means if method.startswith("denoising")]
+    # The best noise is chosen on the test images, in its favour.
+    best = [min(noisy, key=means.__getitem__)] if noisy else []
+    for other in [method for method in ("vae", "wake") if method in means] + best:
+        seeds = sorted(by_method[OURS].index.intersection(by_method[other].index))
+        difference = paired_difference(
+            [by_method[OURS][seed] for seed in seeds], [by_method[other][seed] for seed in seeds]
+        )
+        print(f"  test/bpd, {OURS} minus {other}: {difference}")
 
 
 def main() -> None:
     """Print the figures."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("table_4_1")
-    results = md.load_results(parser.parse_args().table_4_1)
-    for where in results.groups():
-        noise = best_noise(results, where)
-        print(", ".join(f"{name} {value}" for name, value in where.items()))
-        for other in (
-            {"inference": "vae", "noise": None},
-            {"inference": "wake", "noise": None},
-            {"inference": "denoising", "noise": noise},
+    parser.add_argument("runs", nargs="+")
+    for run in parser.parse_args().runs:
+        records = last_records(md.load_results(run))
+        for (dataset, binarisation), group in records.groupby(
+            ["config/dataset", "config/binarisation"]
         ):
-            for compared in results.compare(OURS, other, "test/bpd", where):
-                print(f"  test/bpd of reverse half-sleep minus {other}: {compared.difference}")
-        table = results.table(["inference", "noise"], None, "gap/closed", where)
-        for (row, _), cell in table.cells.items():
-            s = cell.summary
-            interval = "" if s.low is None else f", 95% interval {s.low:.2f} to {s.high:.2f}"
-            print(f"  share of the gap closed by {row[0]} {row[1] or ''}: {s.mean:.2f}{interval}")
+            print(f"{run}: {dataset}, binarisation {binarisation}")
+            differences(group)
+            closed = group.groupby("method")["gap/closed"].agg(["mean", "min", "max"])
+            for method, (mean, low, high) in closed.iterrows():
+                print(f"  gap closed by {method}: {mean:.2f} (seeds {low:.2f} to {high:.2f})")
 
 
 if __name__ == "__main__":
