@@ -66,7 +66,7 @@ weak-results: $(VENV)/.full
 	$(BIN)/python tests/benchmarks/weak_goals.py runs/table_3_2
 
 ## What docs/results/vae.md reports, on the folders under MODICUM_DATA: about two hours.
-VAE_RESULTS := table_4_1_small closing_small cifar10_small table_b_1_small table_b_2_small samples_small \
+VAE_RESULTS := table_4_1_small closing_small table_b_1_small cifar10_small table_b_2_small samples_small \
 	figure_4_2_small figure_4_3_small figure_4_4_small figure_4_5_small figure_4_6_small \
 	figure_4_8_small figure_4_9_small figure_4_10_small all_of_mnist
 vae-results: $(VENV)/.full
