@@ -55,7 +55,7 @@ def images() -> tuple[np.ndarray, np.ndarray]:
         drawn = np.random.default_rng(0).random((20_000, 1, 28, 28)) < 0.13
         return drawn[:10_000].astype(np.uint8), drawn[10_000:].astype(np.uint8)
     data = datasets.load("mnist", binarisation="sampling", seed=0)
-    return data.train_NCHW, data.test_NCHW
+    return data.train_NCHW, data.test_NCHW.copy()
 
 
 def trained(train_NCHW: np.ndarray, epochs: int) -> VAE:
@@ -106,8 +106,8 @@ def codec(model: VAE, test_NCHW: np.ndarray, repeats: int, threads: int) -> None
             def compress(settings=settings, file=file):
                 return compress_images(source, model, file, settings=settings, overwrite=True)
 
-            def decompress(file=file, number=number):
-                return decompress_file(file, folder / f"out-{next(number)}", model)
+            def decompress(file=file, number=number, mode=mode):
+                return decompress_file(file, folder / f"{mode}-{next(number)}", model)
 
             written = compress()
             times = in_turns(
