@@ -339,7 +339,7 @@ def _verdicts(results: Results) -> dict[str, Any] | None:
         "counts": counts,
         "rows": [_judged(cell, with_metric=len(reference.metrics) > 1) for cell in judged],
         "reasons": [
-            {"where": _settings(entry.where), "reason": entry.reason}
+            {"where": _settings(entry.where) or "all cells", "reason": entry.reason}
             for entry in reference.not_comparable
         ],
     }
