@@ -113,6 +113,7 @@ SPACES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("experiment", SPACES)
 def test_runners_and_caches_give_the_same_records(tmp_path, ray_cluster, cache, experiment):
     """Locally with an empty cache, with that one filled, and on Ray with its own."""
@@ -505,6 +506,7 @@ def miniature(config, folders):
     return type(config).model_validate(small)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("file", FILES, ids=[file.stem for file in FILES])
 def test_every_study_file_runs_in_miniature(tmp_path, cache, noise, file):
     """All of its configurations that differ in more than numbers made small here, for one seed."""
