@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Iterator, Mapping
 from typing import ClassVar, Literal, Self
 
@@ -104,13 +103,10 @@ class VaeCompression(md.Experiment[CompressionConfig]):
 
     def check(self, config: CompressionConfig) -> None:
         """Refuse models that do not fit their images, and more test images than there are."""
+        from modicum_algorithms.vae.codec.requirements import require_constriction
         from modicum_algorithms.vae.trained import check_model
 
-        if importlib.util.find_spec("constriction") is None:
-            raise md.InputError(
-                "experiment: vae_compression needs the package 'constriction', which is not "
-                "installed; the extra 'vae' brings it: pip install 'modicum[vae]'"
-            )
+        require_constriction("experiment: vae_compression")
         check_model(config, config.samples)
         data = datasets.load(config.dataset, binarisation=config.binarisation, seed=0)
         if config.coded_images is not None and config.coded_images > len(data.test_NCHW):
@@ -160,10 +156,6 @@ class VaeCompression(md.Experiment[CompressionConfig]):
             "train/seconds": trained.seconds,
         }
         if config.general_codecs:
-            metrics |= {
-                f"general/{name}_bpd": value
-                for name, value in general_codecs(
-                    coded.cpu().numpy(), stage.model.spec.levels
-                ).items()
-            }
+            found = general_codecs(coded.cpu().numpy(), stage.model.spec.levels)
+            metrics |= {f"general/{name}_bpd": value for name, value in found.items()}
         yield md.Record(budget=len(images.train), metrics=metrics)

@@ -6,8 +6,13 @@ import io
 import lzma
 
 import numpy as np
+import PIL
 import pyarrow as pa
 from PIL import Image
+
+import modicum as md
+
+_VERSION = 1  # part of the cache's key: more when the same images would give other sizes
 
 
 def general_codecs(images_NCHW: np.ndarray, levels: int) -> dict[str, float]:
@@ -18,10 +23,22 @@ def general_codecs(images_NCHW: np.ndarray, levels: int) -> dict[str, float]:
     zstd and xz at their highest levels over the pixels of all images. Binary images are stored with
     one bit a pixel in PNG and in the input of zstd and xz, whichever of bits and bytes is shorter.
 
+    They take minutes where there are many images, so they are kept in the cache: every method of
+    inference is compared on the same images.
+
     Args:
         images_NCHW: uint8.
         levels: Values that a pixel can have.
     """
+    versions = f"{PIL.__version__}-{pa.__version__}"
+    digest = md.data.digest_arrays({"images": images_NCHW})
+    key = f"codecs-{_VERSION}-{versions}-{levels}-{digest}"
+    sizes = md.data.cached_arrays(key, lambda: _sizes(images_NCHW, levels))
+    return {name: 8 * int(size) / images_NCHW.size for name, size in sizes.items()}
+
+
+def _sizes(images_NCHW: np.ndarray, levels: int) -> dict[str, np.ndarray]:
+    """Bytes of each codec."""
     raw = [images_NCHW.tobytes()]
     if levels == 2:
         raw.append(np.packbits(images_NCHW).tobytes())
@@ -35,7 +52,7 @@ def general_codecs(images_NCHW: np.ndarray, levels: int) -> dict[str, float]:
         "zstd": min(len(pa.Codec("zstd", 22).compress(data, asbytes=True)) for data in raw),
         "xz": min(len(lzma.compress(data, preset=9 | lzma.PRESET_EXTREME)) for data in raw),
     }
-    return {name: 8 * size / images_NCHW.size for name, size in sizes.items()}
+    return {name: np.array(size) for name, size in sizes.items()}
 
 
 def _picture_bytes(image_CHW: np.ndarray, levels: int, kind: str) -> int:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import importlib
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 import modicum as md
+from modicum_algorithms.vae.codec.requirements import require_constriction
 
 _MODEL_HELP = (
     "Folder of a saved model, or a run folder: its first finished trial with a checkpoint."
@@ -59,7 +59,7 @@ def compress(
     """Compress images without loss, with a VAE and bits back."""
     if mode not in {"portable", "pinned"}:
         raise md.InputError(f"--mode: expected portable or pinned, got {mode!r}")
-    _require("compress", "constriction")
+    require_constriction("compress")
     from modicum_algorithms.vae.codec.coder import CoderSettings
     from modicum_algorithms.vae.codec.compress import compress_images
     from modicum_algorithms.vae.saved_models import find_model, load_vae
@@ -113,7 +113,7 @@ def decompress(
     """Restore images from a file of modicum compress: exactly those, or none."""
     if image_format not in {None, "png", "npy"}:
         raise md.InputError(f"--format: expected png or npy, got {image_format!r}")
-    _require("decompress", "constriction")
+    require_constriction("decompress")
     from modicum_algorithms.vae.codec.decompress import decompress_file
     from modicum_algorithms.vae.saved_models import find_model, load_vae
 
@@ -126,13 +126,3 @@ def decompress(
     print(f"images: {report.images} ({report.format})")
     print(f"seconds: {report.seconds:.1f} ({report.images_per_second:.0f} images/s)")
     print(f"folder: {out}")
-
-
-def _require(command: str, package: str) -> None:
-    try:
-        importlib.import_module(package)
-    except ModuleNotFoundError as error:
-        raise md.InputError(
-            f"{command} needs the package {package!r}, which is not installed; the extra 'vae' "
-            "brings it: pip install 'modicum[vae]'"
-        ) from error

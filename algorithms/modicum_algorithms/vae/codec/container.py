@@ -47,6 +47,7 @@ import os
 import struct
 import zlib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Annotated, Any, Literal
@@ -256,21 +257,16 @@ class ContainerReader:
             InputError: It cannot be read.
         """
         self.path = path
-        try:
+        self._check = 0
+        with self._readable():
             self._file = path.open("rb")
-        except OSError as error:
-            raise md.InputError(f"{path}: cannot be read ({error.strerror})") from error
-        try:
             self.size = os.fstat(self._file.fileno()).st_size
-            self._check = 0
+        try:
             self._read_start()
             self._read_chunk_heads(*self._read_end())
             # The end record's checksum has covered the lengths; now the words themselves.
             for _ in self.chunks():
                 pass
-        except OSError as error:
-            self.close()
-            raise md.InputError(f"{path}: cannot be read ({error.strerror})") from error
         except BaseException:
             self.close()
             raise
@@ -378,14 +374,20 @@ class ContainerReader:
         """Bytes of the file; asks for none that it does not have."""
         if offset + length > self.size:
             raise self.error("truncated")
-        try:
+        with self._readable():
             self._file.seek(offset)
             data = self._file.read(length)
-        except OSError as error:
-            raise self.error(f"cannot be read ({error})") from error
         if len(data) != length:
             raise self.error("truncated")
         return data
+
+    @contextmanager
+    def _readable(self) -> Iterator[None]:
+        """A file that cannot be read is not a broken one, nor an output that cannot be written."""
+        try:
+            yield
+        except OSError as error:
+            raise md.InputError(f"{self.path}: cannot be read ({error.strerror})") from error
 
 
 def _pack(header: Header) -> bytes:
