@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
 import torch
@@ -11,7 +11,7 @@ from torch import Tensor
 
 import modicum as md
 from modicum_algorithms.vae.experiment import MEASURED_TRAINING_IMAGES, VaeConfig
-from modicum_algorithms.vae.measures import bits_per_dimension
+from modicum_algorithms.vae.measures import mean_bits_per_dimension
 from modicum_algorithms.vae.methods import InferenceMethod
 from modicum_algorithms.vae.networks import VAE
 from modicum_algorithms.vae.pretraining import Refinement, Stage, pretrained, refined
@@ -20,8 +20,8 @@ from modicum_algorithms.vae.trained import (
     inference_method,
     post_hoc_refinement,
     pretraining,
+    training_settings,
 )
-from modicum_algorithms.vae.training import TrainingSettings
 
 
 @dataclass(frozen=True)
@@ -82,6 +82,21 @@ def gaps(test: float, optimal: float, train: float, before: float | None) -> dic
     return found
 
 
+@dataclass(frozen=True)
+class _OfCheckpoint:
+    """What is the same for all encoders of a checkpoint.
+
+    Attributes:
+        key: Of the stage.
+        test: Bits per dimension of the test images with the encoder as it was trained.
+        metrics: The rest, by the names of the experiment's metrics.
+    """
+
+    key: str
+    test: float
+    metrics: Mapping[str, float]
+
+
 class Measures:
     """What records say, by the names of the experiment's metrics.
 
@@ -92,7 +107,7 @@ class Measures:
         self._config = config
         self._trial = trial
         self._images = images
-        self._shared: tuple[str, dict[str, float]] = ("", {})
+        self._shared: _OfCheckpoint | None = None
 
     def of(self, encoded: Encoded) -> dict[str, float]:
         """Every metric of one encoder."""
@@ -100,13 +115,13 @@ class Measures:
         shared = self._of_checkpoint(encoded.stage)
         joint = config.inference != "vae" and config.apply == "joint"
         unrefined = model is encoded.stage.model
-        test = shared["test/bpd_stage"] if unrefined else self._bits(model, images.test)
+        test = shared.test if unrefined else self._bits(model, images.test)
         # A model that was trained jointly never was a usual VAE.
-        before = None if joint else shared["test/bpd_stage"]
-        optimal = shared.get("test/bpd_optimal")
+        before = None if joint else shared.test
+        optimal = shared.metrics.get("test/bpd_optimal")
         train = self._bits(model, images.train[:MEASURED_TRAINING_IMAGES])
-        metrics = {name: value for name, value in shared.items() if name != "test/bpd_stage"}
-        metrics |= {
+        metrics = {
+            **shared.metrics,
             "test/bpd": test,
             "train/bpd": train,
             "train/epoch": encoded.epoch,
@@ -123,34 +138,32 @@ class Measures:
             metrics["test/classification_accuracy"] = self._accuracy(model)
         return metrics
 
-    def _of_checkpoint(self, stage: Stage) -> dict[str, float]:
-        if self._shared[0] == stage.key:
-            return self._shared[1]
+    def _of_checkpoint(self, stage: Stage) -> _OfCheckpoint:
+        if self._shared is not None and self._shared.key == stage.key:
+            return self._shared
         config, images = self._config, self._images
-        shared = {
-            "test/bpd_stage": self._bits(stage.model, images.test),
-            "train/seconds": stage.seconds,
-        }
+        metrics = {"train/seconds": stage.seconds}
         if config.optimal_epochs:
             best = _optimal(config, self._trial, images, stage)
-            shared |= {
+            metrics |= {
                 "test/bpd_optimal": self._bits(best, images.test),
                 "evaluation/samples": len(images.test),
             }
             if config.iwae_samples:
-                shared["test/iwae_bpd_optimal"] = self._bits(best, images.test, config.iwae_samples)
-        self._shared = (stage.key, shared)
-        return shared
+                metrics["test/iwae_bpd_optimal"] = self._bits(
+                    best, images.test, config.iwae_samples
+                )
+        self._shared = _OfCheckpoint(stage.key, self._bits(stage.model, images.test), metrics)
+        return self._shared
 
     def _bits(self, model: VAE, images: Tensor, iwae_samples: int = 0) -> float:
-        per_image = bits_per_dimension(
+        return mean_bits_per_dimension(
             model.encoder,
             model.decoder,
             images,
             seed=self._trial.seed_for("evaluation"),
             iwae_samples=iwae_samples,
         )
-        return float(per_image.double().mean())
 
     def _accuracy(self, model: VAE) -> float:
         from modicum_algorithms.vae.classification import classification_accuracy
@@ -175,13 +188,7 @@ def _optimal(config: VaeConfig, trial: md.Trial, images: Images, stage: Stage) -
         images=images.test,
         images_key=images.test_key,
         method=InferenceMethod("wake"),
-        settings=TrainingSettings(
-            config.optimal_epochs,
-            config.batch_size,
-            config.learning_rate,
-            config.precision,
-            schedule="linear",
-        ),
+        settings=training_settings(config, config.optimal_epochs, schedule="linear"),
         seed=trial.seed_for("optimal"),
     )
     return refined(refinement).model

@@ -15,7 +15,7 @@ from modicum_algorithms.vae.codec.compress import compress_images
 from modicum_algorithms.vae.codec.decompress import decompress_file
 from modicum_algorithms.vae.compression import CompressionConfig
 from modicum_algorithms.vae.inference import k_step_posterior
-from modicum_algorithms.vae.measures import bits_per_dimension
+from modicum_algorithms.vae.measures import mean_bits_per_dimension
 from modicum_algorithms.vae.networks import VAE
 
 
@@ -78,5 +78,4 @@ def negative_elbo_bits(model: VAE, images: Tensor, config: CompressionConfig, se
             steps_seed,
         )
 
-    per_image = bits_per_dimension(posterior, model.decoder, images, seed=seed)
-    return float(per_image.double().mean())
+    return mean_bits_per_dimension(posterior, model.decoder, images, seed=seed)

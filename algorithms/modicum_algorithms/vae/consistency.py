@@ -84,12 +84,12 @@ class VaeConsistency(md.Experiment[ConsistencyConfig]):
 
         A record's budget is the number of sampled training images.
         """
-        from modicum_algorithms.vae.measures import bits_per_dimension, model_images
+        from modicum_algorithms.vae.measures import mean_bits_per_dimension, model_images
         from modicum_algorithms.vae.methods import InferenceMethod
         from modicum_algorithms.vae.networks import build_vae
         from modicum_algorithms.vae.pretraining import pretrained
-        from modicum_algorithms.vae.trained import load_images, pretraining
-        from modicum_algorithms.vae.training import TrainingSettings, refine_epochs
+        from modicum_algorithms.vae.trained import load_images, pretraining, training_settings
+        from modicum_algorithms.vae.training import refine_epochs
 
         images = load_images(config, trial, samples=None)
         stage = pretrained(pretraining(config, images, trial), config.epochs)
@@ -97,29 +97,26 @@ class VaeConsistency(md.Experiment[ConsistencyConfig]):
         train = model_images(stage.model, config.samples, trial.seed_for("model's training images"))
         test = model_images(stage.model, config.test_samples, trial.seed_for("model's test images"))
         encoder = build_vae(spec, trial.seed_for("encoder")).encoder.to(train.device)
-        settings = TrainingSettings(
-            config.inference_epochs, config.batch_size, config.learning_rate, config.precision
-        )
         losses = refine_epochs(
             encoder,
             decoder,
             train,
             InferenceMethod(config.inference, noise=0.1 * (spec.levels - 1)),
-            settings,
+            training_settings(config, config.inference_epochs),
             seed=trial.seed_for("inference"),
         )
         for epoch, _ in enumerate(losses, 1):
             if epoch % config.measure_every:
                 continue
             test_bits, train_bits = (
-                bits_per_dimension(encoder, decoder, of, seed=trial.seed_for("evaluation"))
+                mean_bits_per_dimension(encoder, decoder, of, seed=trial.seed_for("evaluation"))
                 for of in (test, train)
             )
             yield md.Record(
                 budget=config.samples,
                 metrics={
-                    "test/bpd": float(test_bits.double().mean()),
-                    "train/bpd": float(train_bits.double().mean()),
+                    "test/bpd": test_bits,
+                    "train/bpd": train_bits,
                     "inference/epoch": epoch,
                     "train/seconds": stage.seconds,
                 },

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.distributions import Independent, Normal, kl_divergence
+from torch.distributions import Independent, Normal
 from torch.nn.functional import softplus
 
 from modicum_algorithms.vae.networks import ImageDecoder
+from modicum_algorithms.vae.objectives import negative_elbo_at
 
 
 def k_step_posterior(
@@ -67,9 +68,8 @@ def elbo(
         noise_BL: The sample, standardised.
     """
     normal = posterior.base_dist
-    divergence_BL = kl_divergence(normal, Normal(0.0, 1.0))
-    log_likelihood_B = decoder(normal.loc + normal.scale * noise_BL).log_prob(x_BCHW)
-    return log_likelihood_B - divergence_BL.sum(1)
+    z_BL = normal.loc + normal.scale * noise_BL
+    return -negative_elbo_at(z_BL, posterior, decoder, x_BCHW)
 
 
 def _posterior(mean_BL: Tensor, raw_BL: Tensor) -> Independent[Normal]:

@@ -18,8 +18,8 @@ from modicum_algorithms.vae.objectives import (
     Network,
     image_log_prob,
     negative_elbo,
+    prior_of,
     sampled_images,
-    standard_normal,
 )
 from modicum_algorithms.vae.seeding import seeded
 
@@ -39,9 +39,7 @@ def iwae_bound(
         prior: p(z) of one image; N(0, I) if None.
     """
     posterior = encoder(x)
-    prior = standard_normal(posterior, x.device) if prior is None else prior
-    if prior.batch_shape != posterior.batch_shape:
-        prior = prior.expand(posterior.batch_shape)
+    prior = prior_of(posterior, prior, x.device)
     log_weights = []
     for _ in range(samples):
         z = posterior.rsample()
@@ -78,6 +76,14 @@ def bits_per_dimension(
     with seeded(seed):
         nats_N = in_batches(bound, images)
     return nats_N / (math.log(2) * images[0].numel())
+
+
+def mean_bits_per_dimension(
+    encoder: Network, decoder: Network, images: Tensor, *, seed: int, iwae_samples: int = 0
+) -> float:
+    """The mean of `bits_per_dimension` over images, in double precision."""
+    bits_N = bits_per_dimension(encoder, decoder, images, seed=seed, iwae_samples=iwae_samples)
+    return float(bits_N.double().mean())
 
 
 def model_images(model: VAE, count: int, seed: int) -> Tensor:

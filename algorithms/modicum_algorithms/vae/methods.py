@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import get_args
 
 import torch
 from torch import Tensor
@@ -11,7 +10,7 @@ from torch.distributions import Distribution
 
 import modicum as md
 from modicum_algorithms.vae import objectives
-from modicum_algorithms.vae.names import MethodName, SampleSource
+from modicum_algorithms.vae.names import MethodName, SampleSource, require_choice
 from modicum_algorithms.vae.objectives import Network
 
 
@@ -36,12 +35,8 @@ class InferenceMethod:
     noise: float = 0.1
 
     def __post_init__(self) -> None:
-        if self.name not in get_args(MethodName):
-            allowed = ", ".join(get_args(MethodName))
-            raise md.InputError(f"method: must be one of {allowed}, got {self.name!r}")
-        if self.samples_from not in get_args(SampleSource):
-            allowed = ", ".join(get_args(SampleSource))
-            raise md.InputError(f"samples_from: must be one of {allowed}, got {self.samples_from}")
+        require_choice("method", self.name, MethodName)
+        require_choice("samples_from", self.samples_from, SampleSource)
         if not 0 <= self.alpha <= 1:
             raise md.InputError(f"alpha: must lie between 0 and 1, got {self.alpha}")
         if not self.noise >= 0:

@@ -25,9 +25,7 @@ def image_log_prob(distribution: Distribution, value: Tensor) -> Tensor:
 
 def standard_normal(posterior: Distribution, device: torch.device) -> Distribution:
     """N(0, I) of a posterior's shapes: the prior where none is given."""
-    normal = Normal(torch.zeros((), device=device), 1.0, validate_args=False)
-    shape = posterior.batch_shape + posterior.event_shape
-    return _with_event(normal.expand(shape), len(posterior.event_shape))
+    return _unit_normal(posterior.batch_shape, posterior.event_shape, device)
 
 
 def latent_prior(encoder: Network, x: Tensor) -> Distribution:
@@ -44,9 +42,7 @@ def latent_prior(encoder: Network, x: Tensor) -> Distribution:
         posterior = encoder(x[:1])
     if isinstance(encoder, nn.Module):
         encoder.train(training)
-    normal = Normal(torch.zeros((), device=x.device), 1.0, validate_args=False)
-    shape = posterior.batch_shape[1:] + posterior.event_shape
-    return _with_event(normal.expand(shape), len(posterior.event_shape))
+    return _unit_normal(posterior.batch_shape[1:], posterior.event_shape, x.device)
 
 
 def negative_elbo(
@@ -160,24 +156,51 @@ def sampled_images(decoder: Network, z: Tensor) -> Tensor:
 def _negative_elbo(
     posterior: Distribution, decoder: Network, x: Tensor, prior: Distribution | None
 ) -> Tensor:
-    z = posterior.rsample()
-    prior = standard_normal(posterior, z.device) if prior is None else prior
-    return divergence(posterior, prior, z) - image_log_prob(decoder(z), x)
+    return negative_elbo_at(posterior.rsample(), posterior, decoder, x, prior)
 
 
-def divergence(posterior: Distribution, prior: Distribution, z: Tensor) -> Tensor:
-    """KL(q || p), (B,); where torch has no formula, log q(z) - log p(z) at the z ~ q given."""
-    if prior.batch_shape != posterior.batch_shape:
-        prior = prior.expand(posterior.batch_shape)
+def negative_elbo_at(
+    z: Tensor,
+    posterior: Distribution,
+    decoder: Network,
+    x: Tensor,
+    prior: Distribution | None = None,
+) -> Tensor:
+    """The negative ELBO with the z ~ q(z|x) given, nats, (B,).
+
+    Args:
+        z: One latent of each posterior.
+        posterior: q(z|x) of the batch.
+        decoder: p(x|z).
+        x: (B, ...) images.
+        prior: p(z) of one image, or of a batch; N(0, I) if None.
+    """
+    prior = prior_of(posterior, prior, z.device)
     try:
-        return _sum_rest(kl_divergence(posterior, prior))
+        divergence = _sum_rest(kl_divergence(posterior, prior))
     except NotImplementedError:
-        return image_log_prob(posterior, z) - image_log_prob(prior, z)
+        divergence = image_log_prob(posterior, z) - image_log_prob(prior, z)
+    return divergence - image_log_prob(decoder(z), x)
 
 
-def _with_event(normal: Normal, dimensions: int) -> Distribution:
-    """The last dimensions as one event; torch has no divergence of a bare one from a wrapped."""
-    return Independent(normal, dimensions, validate_args=False) if dimensions else normal
+def prior_of(
+    posterior: Distribution, prior: Distribution | None, device: torch.device
+) -> Distribution:
+    """The prior of a batch of posteriors: the one given, once for each, or N(0, I)."""
+    if prior is None:
+        return standard_normal(posterior, device)
+    same = prior.batch_shape == posterior.batch_shape
+    return prior if same else prior.expand(posterior.batch_shape)
+
+
+def _unit_normal(
+    batch_shape: torch.Size, event_shape: torch.Size, device: torch.device
+) -> Distribution:
+    """N(0, I); torch has no divergence of a bare normal distribution from a wrapped one."""
+    normal = Normal(torch.zeros((), device=device), 1.0, validate_args=False)
+    normal = normal.expand(batch_shape + event_shape)
+    events = len(event_shape)
+    return Independent(normal, events, validate_args=False) if events else normal
 
 
 def _sum_rest(values: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ the last stage that there is.
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 import time
@@ -139,8 +140,8 @@ class Refinement:
         """The model after every epoch of training: one object, whose encoder changes, in evaluation
         mode.
         """
-        model = _copy(self.stage.model).eval()
-        model.decoder.requires_grad_(False)
+        model = copy.deepcopy(self.stage.model)
+        model.encoder.requires_grad_(True)
         losses = refine_epochs(
             model.encoder, model.decoder, self.images, self.method, self.settings, seed=self.seed
         )
@@ -161,15 +162,9 @@ def refined(refinement: Refinement) -> Stage:
         return {**_weights(last), "seconds": np.array(time.perf_counter() - started)}
 
     arrays = md.data.cached_arrays(refinement.key, compute)
-    model = _copy(refinement.stage.model)
+    model = copy.deepcopy(refinement.stage.model)
     _load_weights(model, arrays)
-    return Stage(model.eval().requires_grad_(False), refinement.key, float(arrays["seconds"]))
-
-
-def _copy(model: VAE) -> VAE:
-    copied = build_vae(model.spec, seed=0).to(next(model.parameters()).device)
-    copied.load_state_dict(model.state_dict())
-    return copied
+    return Stage(model, refinement.key, float(arrays["seconds"]))
 
 
 def _stage_arrays(training: Pretraining, epoch: int) -> Mapping[str, np.ndarray]:

@@ -5,14 +5,20 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
 import modicum as md
 from modicum_algorithms.vae.methods import InferenceMethod
-from modicum_algorithms.vae.names import MethodName, Precision, SampleSource, Schedule
+from modicum_algorithms.vae.names import (
+    MethodName,
+    Precision,
+    SampleSource,
+    Schedule,
+    require_choice,
+)
 from modicum_algorithms.vae.objectives import image_log_prob
 from modicum_algorithms.vae.seeding import seeded
 from modicum_algorithms.vae.training import TrainingSettings, refine_epochs
@@ -79,12 +85,8 @@ def refine_encoder(
             raise md.InputError(f"{name}: must be 1 or more, got {value}")
     if not learning_rate > 0:
         raise md.InputError(f"learning_rate: must be above 0, got {learning_rate}")
-    if precision not in get_args(Precision):
-        allowed = ", ".join(get_args(Precision))
-        raise md.InputError(f"precision: must be one of {allowed}, got {precision!r}")
-    if schedule not in get_args(Schedule):
-        allowed = ", ".join(get_args(Schedule))
-        raise md.InputError(f"schedule: must be one of {allowed}, got {schedule!r}")
+    require_choice("precision", precision, Precision)
+    require_choice("schedule", schedule, Schedule)
     if seed < 0:
         raise md.InputError(f"seed: must be 0 or more, got {seed}")
     images = _as_tensor(data)

@@ -12,7 +12,7 @@ import modicum as md
 from modicum_algorithms.vae import datasets
 from modicum_algorithms.vae.config import DataConfig, InferenceConfig, ModelConfig
 from modicum_algorithms.vae.methods import InferenceMethod
-from modicum_algorithms.vae.names import LikelihoodName
+from modicum_algorithms.vae.names import LikelihoodName, Schedule
 from modicum_algorithms.vae.networks import ModelSpec, check_spec
 from modicum_algorithms.vae.pretraining import Pretraining, Refinement, Stage
 from modicum_algorithms.vae.training import TrainingSettings
@@ -101,10 +101,19 @@ def model_spec(config: ModelConfig, data: datasets.ImageData) -> ModelSpec:
     )
 
 
-def training_settings(config: ModelConfig) -> TrainingSettings:
-    """Of the VAE's training."""
+def training_settings(
+    config: ModelConfig,
+    epochs: int,
+    learning_rate: float | None = None,
+    schedule: Schedule = "constant",
+) -> TrainingSettings:
+    """Of any training in a trial; the learning rate is the VAE's if None."""
     return TrainingSettings(
-        config.epochs, config.batch_size, config.learning_rate, config.precision
+        epochs,
+        config.batch_size,
+        learning_rate or config.learning_rate,
+        config.precision,
+        schedule,
     )
 
 
@@ -116,7 +125,7 @@ def pretraining(
         spec=model_spec(config, images.data),
         images=images.train,
         images_key=images.train_key,
-        settings=training_settings(config),
+        settings=training_settings(config, config.epochs),
         seed=trial.seed_for("training"),
         stage_epochs=stage_epochs or max(1, config.epochs // 10),
     )
@@ -147,12 +156,8 @@ def post_hoc_refinement(
         images=images.train,
         images_key=images.train_key,
         method=method,
-        settings=TrainingSettings(
-            config.refine_epochs,
-            config.batch_size,
-            config.refine_learning_rate or config.learning_rate,
-            config.precision,
-            config.refine_schedule,
+        settings=training_settings(
+            config, config.refine_epochs, config.refine_learning_rate, config.refine_schedule
         ),
         seed=trial.seed_for("refinement"),
     )
