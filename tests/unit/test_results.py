@@ -216,6 +216,19 @@ def test_verdicts_by_hand(tmp_path):
     assert worse.verdicts(Reference.model_validate(REFERENCE))[1].verdict == "differs"
 
 
+def test_a_difference_in_settings_that_the_publication_does_not_name():
+    """Both of our cells are the published one's; only that of a single step is another thing."""
+    cells = [{"where": {"method": "slow"}, "mean": 1, "sd": 9, "n": 5}]
+    short = [{"where": {"steps": 1}, "reason": "one step"}]
+    reference = Reference.parse(
+        {"source": "a", "metric": "test/loss", "cells": cells, "not_comparable": short}, "a"
+    )
+    for steps, verdict in ((1, "not comparable"), (2, "matches")):
+        ours = [({"method": "slow", "steps": steps}, summarise([1.0, 1.1]))]
+        assert judge(reference, {"test/loss": ours})[0].verdict == verdict
+    assert judge(reference, {})[0].verdict == "not run"
+
+
 def test_a_reference_that_fits_two_cells_is_refused():
     reference = Reference.model_validate(REFERENCE)
     summary = summarise([1.0, 2.0])

@@ -153,16 +153,15 @@ def _progress(results: Results, where: Mapping[str, Any]) -> list[dict[str, Any]
     for picture in results.report_spec.pictures:
         for key in results.column_keys():
             group = {**where, **dict(zip(columns, key, strict=True))}
-            if not any(results.progress(picture.against, m, rows, group) for m in picture.metrics):
+            figure = results.plot_progress(picture.against, picture.metrics, rows, group)
+            if not figure.axes[0].lines:
                 continue
             title = f"{', '.join(picture.metrics)} against {picture.against}"
             pictures.append(
                 {
                     "title": title + _at(group, where),
                     "note": "Mean over seeds; shaded: 95% interval.",
-                    **_picture(
-                        results.plot_progress(picture.against, picture.metrics, rows, group)
-                    ),
+                    **_picture(figure),
                 }
             )
     return pictures

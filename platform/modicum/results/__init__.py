@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -411,11 +411,7 @@ class Results:
             InputError: The trials differ in a setting that is not in `where` and does not
                 set the budget.
         """
-        loose = self._loose(where)
-        if loose:
-            raise InputError(
-                f"curve: it would mix different values of {', '.join(loose)}; name it in where"
-            )
+        _require_alike(self._loose(where))
         rows = self._by_budget(metric, where)
         series: dict[int, list[tuple[float, float]]] = {}
         for seed, budget, value in zip(rows["seed"], rows["budget"], rows[metric], strict=True):
@@ -465,15 +461,21 @@ class Results:
         self, metric: str, rows: Names, where: Mapping[str, Any] | None
     ) -> dict[Key, tuple[Mapping[int, Points], bool]]:
         """Points by seed for each row key, and whether they join several trials."""
-        names = _names(rows) if rows is not None else tuple(self.layout[0])
-        self._check_settings(names)
         found: dict[Key, tuple[Mapping[int, Points], bool]] = {}
-        for key in self._order(names):
-            chosen = {**(where or {}), **dict(zip(names, key, strict=True))}
+        for key, chosen in self._rows(rows, where):
             points = self.points(metric, chosen)
             if points:
                 found[key] = (points, self._joins_trials(chosen))
         return found
+
+    def _rows(
+        self, rows: Names, where: Mapping[str, Any] | None
+    ) -> Iterator[tuple[Key, dict[str, Any]]]:
+        """Every row key, the report's rows if none are named, with all settings of its trials."""
+        names = _names(rows) if rows is not None else tuple(self.layout[0])
+        self._check_settings(names)
+        for key in self._order(names):
+            yield key, {**(where or {}), **dict(zip(names, key, strict=True))}
 
     def curves(
         self, metric: str | None = None, rows: Names = None, where: Mapping[str, Any] | None = None
@@ -505,21 +507,13 @@ class Results:
         """
         self.metric_info(against)
         self.metric_info(metric)
-        names = _names(rows) if rows is not None else tuple(self.layout[0])
-        self._check_settings(names)
         columns = dict.fromkeys(("trial_id", "seed", "status", against, metric))
         frame = self.frame.reindex(columns=list(columns))
         frame = frame[frame["status"] == "finished"].dropna(subset=[against, metric])
         found: dict[Key, list[CurvePoint]] = {}
-        for key in self._order(names):
-            chosen = {**(where or {}), **dict(zip(names, key, strict=True))}
+        for key, chosen in self._rows(rows, where):
             trials = self._selected(chosen)
-            loose = varying(trial.columns for trial in trials)
-            if loose:
-                raise InputError(
-                    f"progress: it would mix different values of {', '.join(loose)}; "
-                    "name it in where"
-                )
+            _require_alike(varying(trial.columns for trial in trials))
             chosen_rows = frame[frame["trial_id"].isin({trial.id for trial in trials})]
             values = (chosen_rows[name] for name in ("seed", against, metric))
             series: dict[int, list[tuple[float, float]]] = {}
@@ -683,6 +677,14 @@ class Results:
     def failed(self) -> list[TrialInfo]:
         """Trials that failed."""
         return [trial for trial in self.trials if trial.status == "failed"]
+
+
+def _require_alike(loose: Sequence[str]) -> None:
+    """Refuse a curve of trials that differ in settings."""
+    if loose:
+        raise InputError(
+            f"curve: it would mix different values of {', '.join(loose)}; name it in where"
+        )
 
 
 def _label(key: Key) -> str:

@@ -44,7 +44,7 @@ class NotComparable(_Part):
     """Cells whose data or features differ from the published ones.
 
     Attributes:
-        where: Settings that the cells have in common.
+        where: Settings that the cells have in common, published or ours.
         reason: What differs.
     """
 
@@ -168,10 +168,11 @@ def judge(reference: Reference, ours: Mapping[str, Cells]) -> list[JudgedCell]:
         metric = reference.metric_of(cell)
         cells = ours.get(metric, [])
         published = _on_our_scale(cell, reference.scale)
-        mine = _find(cells, cell.where)
+        settings, mine = _find(cells, cell.where)
+        # A difference may lie in settings that the publication does not name.
+        known = {**settings, **cell.where}
         reason = next(
-            (entry.reason for entry in reference.not_comparable if agrees(cell.where, entry.where)),
-            "",
+            (entry.reason for entry in reference.not_comparable if agrees(known, entry.where)), ""
         )
         interval = direction = None
         verdict: Verdict = "not run"
@@ -215,7 +216,7 @@ def _direction(
     metric = reference.metric_of(cell)
     same = [c for c in reference.cells if reference.metric_of(c) == metric]
     base = next((c for c in same if _is_baseline(c, cell, reference.baseline)), None)
-    own = None if base is None else _find(ours, base.where)
+    own = None if base is None else _find(ours, base.where)[1]
     if base is None or base is cell or own is None:
         return None
     return (mine.mean - own.mean) * (cell.mean - base.mean) > 0
@@ -233,6 +234,6 @@ def _is_baseline(
     )
 
 
-def _find(ours: Cells, where: Mapping[str, Any]) -> Summary | None:
+def _find(ours: Cells, where: Mapping[str, Any]) -> tuple[Mapping[str, Any], Summary | None]:
     index = find_cell([settings for settings, _ in ours], where)
-    return None if index is None else ours[index][1]
+    return ({}, None) if index is None else ours[index]
