@@ -25,6 +25,7 @@ from modicum.trial import Trial, derive_seed
 if TYPE_CHECKING:
     from modicum import data
     from modicum.results import Results, load_results
+    from modicum.results.checkpoints import find_checkpoint
     from modicum.study import Study
 
 __all__ = [
@@ -40,6 +41,7 @@ __all__ = [
     "Trial",
     "data",
     "derive_seed",
+    "find_checkpoint",
     "grid",
     "load_results",
     "setting",
@@ -48,6 +50,7 @@ __all__ = [
 _LATER = {
     "Study": "modicum.study",
     "Results": "modicum.results",
+    "find_checkpoint": "modicum.results.checkpoints",
     "load_results": "modicum.results",
 }
 

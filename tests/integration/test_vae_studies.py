@@ -28,17 +28,9 @@ from modicum_algorithms.vae.measures import bits_per_dimension
 from modicum_algorithms.vae.pretraining import pretrained
 from modicum_algorithms.vae.saved_models import load_vae
 from modicum_algorithms.vae.trained import load_images, pretraining
+from tiny_vae import TINY
 
 MODICUM = [sys.executable, "-m", "modicum"]
-TINY = {
-    "samples": 60,
-    "epochs": 2,
-    "hidden_layers": 1,
-    "hidden_units": 6,
-    "latent_size": 2,
-    "batch_size": 30,
-    "learning_rate": 1e-2,
-}
 # Learns the digits in a second.
 SMALL = {
     "epochs": 30,

@@ -4,12 +4,12 @@ import math
 
 import pytest
 import torch
-from linear_gaussian import LinearGaussian
 from torch import nn
 from torch.distributions import Bernoulli, Independent, Normal
 from torch.nn.functional import one_hot
 
 import modicum as md
+from linear_gaussian import LinearGaussian
 from modicum_algorithms.vae.classification import (
     classification_accuracy,
     predictive_probabilities,

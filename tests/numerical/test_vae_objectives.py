@@ -4,7 +4,6 @@ import math
 
 import pytest
 import torch
-from linear_gaussian import FullCovarianceEncoder, LinearEncoder, LinearGaussian
 from torch import nn
 from torch.distributions import (
     Bernoulli,
@@ -15,6 +14,7 @@ from torch.distributions import (
     kl_divergence,
 )
 
+from linear_gaussian import FullCovarianceEncoder, LinearEncoder, LinearGaussian
 from modicum_algorithms.vae import objectives
 from modicum_algorithms.vae.methods import InferenceMethod
 from modicum_algorithms.vae.networks import ModelSpec, build_vae

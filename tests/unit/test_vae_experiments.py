@@ -31,16 +31,7 @@ from modicum_algorithms.vae.trained import (
     post_hoc_refinement,
     pretraining,
 )
-
-TINY = {
-    "samples": 60,
-    "epochs": 2,
-    "hidden_layers": 1,
-    "hidden_units": 6,
-    "latent_size": 2,
-    "batch_size": 30,
-    "learning_rate": 1e-2,
-}
+from tiny_vae import TINY
 
 
 @pytest.fixture

@@ -6,7 +6,6 @@ import warnings
 import numpy as np
 import pytest
 import torch
-from linear_gaussian import FullCovarianceEncoder, LinearEncoder, LinearGaussian
 from torch import nn
 from torch.distributions import (
     Bernoulli,
@@ -17,6 +16,7 @@ from torch.distributions import (
 )
 
 import modicum as md
+from linear_gaussian import FullCovarianceEncoder, LinearEncoder, LinearGaussian
 from modicum_algorithms.vae.measures import bits_per_dimension
 from modicum_algorithms.vae.networks import ModelSpec, build_vae
 from modicum_algorithms.vae.refine import refine_encoder

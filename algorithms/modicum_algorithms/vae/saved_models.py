@@ -78,18 +78,4 @@ def find_model(location: str, field: str = "model") -> Path:
     Raises:
         InputError: The location is neither, or the run has no finished trial with a checkpoint.
     """
-    folder = Path(location).expanduser()
-    if (folder / SPEC_FILE).is_file():
-        return folder
-    if not (folder / "plan.json").is_file():
-        raise md.InputError(
-            f"{field}: {location!r} is neither a saved model ({SPEC_FILE}) nor a run (plan.json)"
-        )
-    results = md.load_results(folder)
-    for trial in results.trials:
-        if trial.status == "finished":
-            saved = results.folder.read_json("trials", trial.id, "trial.json")
-            where = saved["best_checkpoint"] or saved["checkpoint"]
-            if where is not None and (folder / where / SPEC_FILE).is_file():
-                return folder / where
-    raise md.InputError(f"{field}: {location!r} has no finished trial with a saved model")
+    return md.find_checkpoint(location, SPEC_FILE, field, "finished trial with a saved model")

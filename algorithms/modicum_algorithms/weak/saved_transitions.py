@@ -118,21 +118,10 @@ def find_model(location: str) -> Path:
     Raises:
         InputError: The location is neither, or the run has no such trial.
     """
-    folder = Path(location).expanduser()
-    if (folder / "model.json").is_file():
-        return folder
-    if not (folder / "plan.json").is_file():
-        raise md.InputError(
-            f"model: {location!r} is neither a saved model (model.json) nor a run (plan.json)"
-        )
-    results = md.load_results(folder)
-    for trial in results.trials:
-        if trial.status == "finished" and trial.columns.get("method") == "iwld":
-            saved = results.folder.read_json("trials", trial.id, "trial.json")
-            where = saved["best_checkpoint"] or saved["checkpoint"]
-            if where is not None:
-                return folder / where
-    raise md.InputError(
-        f"model: {location!r} has no finished trial of iwld with a checkpoint; run it with "
-        "save_model: true"
+    return md.find_checkpoint(
+        location,
+        "model.json",
+        "model",
+        "finished trial of iwld with a checkpoint; run it with save_model: true",
+        method="iwld",
     )
