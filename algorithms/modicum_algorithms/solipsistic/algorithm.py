@@ -1,0 +1,376 @@
+"""Solipsistic reinforcement learning for RLlib: `SolipsisticConfig` and `Solipsistic`.
+
+Algorithm 1 of the thesis, with its line numbers; chapter 5 and appendix C have the method.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Self
+
+import numpy as np
+from ray.rllib.algorithms.algorithm_config import NotProvided
+from ray.rllib.core import DEFAULT_MODULE_ID
+from ray.rllib.core.columns import Columns
+from ray.rllib.core.rl_module.rl_module import RLModuleSpec
+from ray.rllib.policy.sample_batch import MultiAgentBatch, SampleBatch
+from ray.rllib.utils.metrics import LEARNER_RESULTS, LEARNER_UPDATE_TIMER, TIMERS
+
+import modicum as md
+from modicum_algorithms.solipsistic.episodic import EpisodicAlgorithm, EpisodicConfig
+from modicum_algorithms.solipsistic.learner import SolipsisticLearner
+from modicum_algorithms.solipsistic.names import (
+    ContrastName,
+    DynamicsName,
+    ImaginedReturn,
+    RewardName,
+    StartFrames,
+    StateBound,
+    require_choice,
+)
+from modicum_algorithms.solipsistic.replay import Trajectories, TrajectoryReplayBuffer
+from modicum_algorithms.solipsistic.rl_module import PRESENT, REWARDED, SolipsisticRLModule
+
+POLICY_SEARCH_TIMER = "policy_search"
+_REPLAY_BUFFER = "replay_buffer"
+_CHOICES = {
+    "dynamics": DynamicsName,
+    "state_bound": StateBound,
+    "reward_distribution": RewardName,
+    "contrast": ContrastName,
+    "imagined_return": ImaginedReturn,
+    "start_frames": StartFrames,
+}
+# Settings of the module, the rest being the learner's and the algorithm's.
+_MODULE_SETTINGS = (
+    "dynamics",
+    "state_size",
+    "recognition",
+    "state_bound",
+    "reward_distribution",
+    "policy_units",
+    "horizon",
+    "replanning",
+    "action_noise",
+)
+_AT_LEAST = {
+    "state_size": 1,
+    "policy_units": 1,
+    "horizon": 1,
+    "model_updates": 1,
+    "trajectories": 1,
+    "trajectory_length": 2,
+    "imagined_steps": 1,
+    "starts": 1,
+    "policy_iterations": 1,
+    "perturbations": 2,
+    "replay_capacity": 1,
+    "absorbing_steps": 0,
+    "statistics_observations": 1,
+}
+_POSITIVE = ("margin", "perturbation_scale", "policy_lr")
+_NOT_NEGATIVE = ("contrast_weight", "reward_weight", "action_noise")
+
+
+class SolipsisticConfig(EpisodicConfig):
+    """Settings of `Solipsistic`, in RLlib's fluent style.
+
+    ```python
+    config = (
+        SolipsisticConfig()
+        .environment("modicum/PixelCartPole-v0")
+        .training(model_updates=100, lr=1e-3)
+        .debugging(seed=0)
+    )
+    algorithm = config.build_algo()
+    ```
+    """
+
+    def __init__(self, algo_class: Any = None) -> None:
+        """Start from the settings of the pixel CartPole study."""
+        super().__init__(algo_class=algo_class or Solipsistic)
+        self.lr = 1e-3
+        self.grad_clip = 10.0
+        self.grad_clip_by = "global_norm"
+        # The model.
+        self.dynamics: DynamicsName = "memory"
+        self.state_size = 16
+        self.state_bound: StateBound = "none"
+        self.reward_distribution: RewardName = "bernoulli"
+        # Its objective.
+        self.contrast: ContrastName = "same_time"
+        self.contrast_weight = 1.0
+        self.margin = 5.0
+        self.reward_weight = 2.0
+        self.reward_of_predictions = True
+        # Its training.
+        self.model_updates = 100
+        self.trajectories = 10
+        self.trajectory_length = 50
+        self.statistics_observations = 1_000
+        self.replay_capacity = 100_000
+        self.absorbing_steps = 0
+        # The policy's training.
+        self.policy_units = 50
+        self.imagined_steps = 200
+        self.imagined_return: ImaginedReturn = "sum"
+        self.start_frames: StartFrames = "any"
+        self.starts = 8
+        self.policy_iterations = 50
+        self.perturbations = 50
+        self.perturbation_scale = 0.2
+        self.policy_lr = 1e-2
+        self.antithetic = True
+        self.reinitialise_policy = True
+        # Acting.
+        self.horizon = 10
+        self.replanning = True
+        self.exploration_rates: tuple[float, ...] = (0.0, 0.5, 0.5, 0.5, 0.5)
+        self.action_noise = 0.1
+        self.episodes_per_iteration = 5
+
+    def training(
+        self,
+        *,
+        dynamics: DynamicsName = NotProvided,
+        state_size: int = NotProvided,
+        state_bound: StateBound = NotProvided,
+        reward_distribution: RewardName = NotProvided,
+        contrast: ContrastName = NotProvided,
+        contrast_weight: float = NotProvided,
+        margin: float = NotProvided,
+        reward_weight: float = NotProvided,
+        reward_of_predictions: bool = NotProvided,
+        model_updates: int = NotProvided,
+        trajectories: int = NotProvided,
+        trajectory_length: int = NotProvided,
+        statistics_observations: int = NotProvided,
+        replay_capacity: int = NotProvided,
+        absorbing_steps: int = NotProvided,
+        policy_units: int = NotProvided,
+        imagined_steps: int = NotProvided,
+        imagined_return: ImaginedReturn = NotProvided,
+        start_frames: StartFrames = NotProvided,
+        starts: int = NotProvided,
+        policy_iterations: int = NotProvided,
+        perturbations: int = NotProvided,
+        perturbation_scale: float = NotProvided,
+        policy_lr: float = NotProvided,
+        antithetic: bool = NotProvided,
+        reinitialise_policy: bool = NotProvided,
+        horizon: int = NotProvided,
+        replanning: bool = NotProvided,
+        exploration_rates: tuple[float, ...] = NotProvided,
+        action_noise: float = NotProvided,
+        **kwargs: Any,
+    ) -> Self:
+        """Set what concerns training; what is left out stays.
+
+        Args:
+            dynamics: `memory`, continuous states and a GRU with a policy from variational
+                optimisation, or `markov`, discrete states and exact dynamic programming.
+            state_size: Numbers of a solipsistic state, or number of discrete states.
+            state_bound: Whether recognised states are squashed by tanh.
+            reward_distribution: p(r | s): `bernoulli` for rewards in [0, 1], or `gaussian`.
+            contrast: What keeps states apart: a hinge against another trajectory's state at the
+                same time (`same_time`, equation C.4) or against all other states in the batch
+                (`any_time`, equation C.3), the regulariser of equation 5.12
+                (`information_bottleneck`), or `none`.
+            contrast_weight: λ_s.
+            margin: m, the divergence beyond which the hinge costs nothing.
+            reward_weight: λ_r.
+            reward_of_predictions: Whether rewards are predicted from predicted states, too.
+            model_updates: Gradient steps an iteration, N_model.
+            trajectories: Trajectories in a batch, B.
+            trajectory_length: Observations in each, T_model.
+            statistics_observations: Observations on which batch normalisation's statistics are
+                measured after the updates.
+            replay_capacity: Time steps that the replay buffer keeps.
+            absorbing_steps: Copies of the last observation of terminated episodes, with reward 0,
+                that the model is shown; 0 for environments that show what comes after the end
+                themselves.
+            policy_units: Units in each of the policy's two hidden layers.
+            imagined_steps: Steps of imagined roll-outs, T_policy.
+            imagined_return: `sum` of rewards, or `survival`; see `imagination`.
+            start_frames: Where imagined roll-outs start: at the `first` observations of
+                episodes, or at `any`.
+            starts: Starts in each iteration of the search, shared by all perturbations.
+            policy_iterations: Iterations of the search, N_policy.
+            perturbations: Perturbed policies in each, J.
+            perturbation_scale: Their standard deviation, σ.
+            policy_lr: Adam's learning rate in the search.
+            antithetic: Whether perturbations come in pairs of opposite sign.
+            reinitialise_policy: Whether the search starts from a random policy every time.
+            horizon: Observations that the Markov model plans for, T.
+            replanning: Whether the policy acts on what is recognised at every step, or on the
+                model's predictions from the first observation.
+            exploration_rates: Probability of a random action in each episode of an iteration.
+            action_noise: Standard deviation of the noise on continuous actions, which lie in
+                [-1, 1].
+            **kwargs: `EpisodicConfig.training`'s and RLlib's settings.
+        """
+        given = {
+            name: value
+            for name, value in locals().items()
+            if name not in ("self", "kwargs", "__class__") and value is not NotProvided
+        }
+        super().training(**kwargs)
+        for name, value in given.items():
+            setattr(self, name, value)
+        if "exploration_rates" in given:
+            self.episodes_per_iteration = len(self.exploration_rates)
+        return self
+
+    def validate(self) -> None:
+        """Check the settings.
+
+        Raises:
+            InputError: A setting is not allowed.
+        """
+        super().validate()
+        for name, choices in _CHOICES.items():
+            require_choice(name, getattr(self, name), choices)
+        for name, least in _AT_LEAST.items():
+            if getattr(self, name) < least:
+                raise md.InputError(f"{name}: must be at least {least}, got {getattr(self, name)}")
+        for name in _POSITIVE:
+            if not getattr(self, name) > 0:
+                raise md.InputError(f"{name}: must be above 0, got {getattr(self, name)}")
+        for name in _NOT_NEGATIVE:
+            if not getattr(self, name) >= 0:
+                raise md.InputError(f"{name}: must not be negative, got {getattr(self, name)}")
+        if not all(0 <= rate <= 1 for rate in self.exploration_rates):
+            raise md.InputError(
+                f"exploration_rates: must lie in [0, 1], got {self.exploration_rates}"
+            )
+        if len(self.exploration_rates) != self.episodes_per_iteration:
+            raise md.InputError(
+                "episodes_per_iteration: must be the number of exploration_rates, "
+                f"{len(self.exploration_rates)}, got {self.episodes_per_iteration}"
+            )
+        if self.imagined_return == "survival" and self.reward_distribution != "bernoulli":
+            raise md.InputError(
+                "imagined_return: survival needs reward_distribution bernoulli, whose rewards are "
+                "probabilities"
+            )
+        if self.contrast == "same_time" and self.trajectories < 2:
+            raise md.InputError("trajectories: must be at least 2 with contrast same_time")
+
+    @property
+    def _model_config_auto_includes(self) -> dict[str, Any]:
+        return super()._model_config_auto_includes | {
+            name: getattr(self, name) for name in _MODULE_SETTINGS
+        }
+
+    def get_default_rl_module_spec(self) -> RLModuleSpec:
+        """The module that acts and that is trained."""
+        return RLModuleSpec(module_class=SolipsisticRLModule)
+
+    def get_default_learner_class(self) -> type[SolipsisticLearner]:
+        """The learner."""
+        return SolipsisticLearner
+
+
+class Solipsistic(EpisodicAlgorithm):
+    """Solipsistic reinforcement learning (algorithm 1).
+
+    Attributes:
+        replay_buffer: The memory M; part of the checkpoints.
+    """
+
+    config: SolipsisticConfig
+
+    @classmethod
+    def get_default_config(cls) -> SolipsisticConfig:
+        """The settings to start from."""
+        return SolipsisticConfig()
+
+    def setup(self, config: Any) -> None:
+        """Build the algorithm (lines 2 and 3)."""
+        super().setup(config)
+        self.replay_buffer = TrajectoryReplayBuffer(
+            self.config.replay_capacity, self.config.absorbing_steps
+        )
+
+    def training_step(self) -> None:
+        """One iteration i of algorithm 1 (lines 4 to 37)."""
+        config = self.config
+        episodes = self.collect(config.exploration_rates)  # lines 5 to 11 and 13
+        self.replay_buffer.add(episodes)  # line 12
+        self._check_rewards()
+        self.replay_buffer.rng = np.random.default_rng(self.counter.iteration_seed("replay"))
+        self._train_model()
+        if config.dynamics == "memory":
+            self._train_policy()
+        self.send_weights()
+
+    def _train_model(self) -> None:
+        """Lines 14 to 17."""
+        config = self.config
+        seed = self.counter.iteration_seed("model")
+        self.learner_group.foreach_learner(lambda learner: learner.seed(seed))
+        with self.metrics.log_time((TIMERS, LEARNER_UPDATE_TIMER)):
+            for _ in range(config.model_updates):
+                trajectories = self.replay_buffer.sample_trajectories(  # line 15
+                    config.trajectories, config.trajectory_length
+                )
+                results = self.learner_group.update(batch=_batch(trajectories))  # line 16
+                self.metrics.aggregate(results, key=LEARNER_RESULTS)
+            sample = self.replay_buffer.sample_observations(config.statistics_observations)
+            self.learner_group.foreach_learner(lambda learner: learner.measure_statistics(sample))
+
+    def _train_policy(self) -> None:
+        """Lines 18 to 36; every learner makes the same search."""
+        config = self.config
+        count = config.policy_iterations * config.starts
+        starts = self.replay_buffer.sample_observations(  # line 23
+            count, first=config.start_frames == "first"
+        )
+        starts = starts.reshape(config.policy_iterations, config.starts, *starts.shape[1:])
+        seed = self.counter.iteration_seed("policy")
+        with self.metrics.log_time((TIMERS, POLICY_SEARCH_TIMER)):
+            answers = self.learner_group.foreach_learner(
+                lambda learner: learner.search_policy(starts, seed)
+            )
+        found = next(iter(answers)).get()
+        self.metrics.log_dict(found, key=("policy",), window=1)
+
+    def _check_rewards(self) -> None:
+        if self.config.reward_distribution != "bernoulli":
+            return
+        lowest, highest = self.replay_buffer.reward_range()
+        if lowest < 0 or highest > 1:
+            raise md.InputError(
+                "reward_distribution: bernoulli needs rewards in [0, 1], and the environment gave "
+                f"{lowest:g} to {highest:g}; use gaussian"
+            )
+
+    def get_state(
+        self, components: Any = None, *, not_components: Any = None, **kwargs: Any
+    ) -> dict[str, Any]:
+        """RLlib's state, the counter's, and the replay buffer's."""
+        state = super().get_state(components, not_components=not_components, **kwargs)
+        if self._check_component(_REPLAY_BUFFER, components, not_components):
+            state[_REPLAY_BUFFER] = self.replay_buffer.get_state()
+        return state
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Go on from a stored state."""
+        super().set_state(state)
+        if _REPLAY_BUFFER in state:
+            self.replay_buffer.set_state(state[_REPLAY_BUFFER])
+
+    def get_checkpointable_components(self) -> list[tuple[str, Any]]:
+        """RLlib's components, the counter, and the replay buffer."""
+        return [*super().get_checkpointable_components(), (_REPLAY_BUFFER, self.replay_buffer)]
+
+
+def _batch(trajectories: Trajectories) -> MultiAgentBatch:
+    columns = {
+        Columns.OBS: trajectories.observations,
+        Columns.ACTIONS: trajectories.actions,
+        Columns.REWARDS: trajectories.rewards,
+        PRESENT: trajectories.present,
+        REWARDED: trajectories.rewarded,
+    }
+    batch = SampleBatch(columns)
+    return MultiAgentBatch({DEFAULT_MODULE_ID: batch}, env_steps=int(trajectories.present.sum()))

@@ -1,0 +1,41 @@
+"""Planning with the Markov model by exact dynamic programming (section 5.3.1).
+
+Shapes: T time steps, S solipsistic states, A actions.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def state_values(transitions_ASS: Tensor, rewards_S: Tensor, horizon: int) -> Tensor:
+    """Value of each state with some steps left (equation 5.8).
+
+    Args:
+        transitions_ASS: Probabilities p(s' | s, a), indexed by action, state, next state.
+        rewards_S: Expected reward R(s) of each state.
+        horizon: Steps of the plan, T.
+
+    Returns:
+        Shape (T, S): row k is the value with k steps still to take, so that the thesis's V(s_t) is
+        row T − t. The last row, with all steps to take, is V(s_1).
+    """
+    values = [rewards_S]  # V(s_T) = R(s_T)
+    for _ in range(horizon - 1):
+        values.append(rewards_S + (transitions_ASS @ values[-1]).max(dim=0).values)
+    return torch.stack(values)
+
+
+def action_values(belief_S: Tensor, transitions_ASS: Tensor, next_values_S: Tensor) -> Tensor:
+    """Value of each first action, whose best is the plan's (equations 5.9 and 5.10).
+
+    Args:
+        belief_S: Recognition p(s_t | x_t).
+        transitions_ASS: Probabilities p(s' | s, a).
+        next_values_S: V(s_{t+1}), a row of `state_values`.
+
+    Returns:
+        Shape (A,).
+    """
+    return (transitions_ASS @ next_values_S) @ belief_S

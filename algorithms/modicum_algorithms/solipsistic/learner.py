@@ -1,0 +1,155 @@
+"""The Learner: gradient steps on equation 5.4, and the search for a policy inside the model.
+
+Shapes: B trajectories, T time steps, N observations, S solipsistic state size, J perturbations.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import torch
+from ray.rllib.core import DEFAULT_MODULE_ID
+from ray.rllib.core.columns import Columns
+from ray.rllib.core.learner.torch.torch_learner import TorchLearner
+from torch import Tensor
+
+from modicum_algorithms.solipsistic import losses
+from modicum_algorithms.solipsistic.imagination import imagined_returns
+from modicum_algorithms.solipsistic.models import MemoryModel, SolipsisticModel
+from modicum_algorithms.solipsistic.normalisation import measure_batch_statistics
+from modicum_algorithms.solipsistic.rl_module import PREDICTED, PRESENT, RECOGNISED, REWARDED
+from modicum_algorithms.solipsistic.seeding import seed_everything
+from modicum_algorithms.solipsistic.variational_optimisation import VariationalOptimiser
+
+
+class SolipsisticLearner(TorchLearner):
+    """Trains the model on trajectories, then the policy inside the model."""
+
+    def compute_loss_for_module(
+        self,
+        *,
+        module_id: str,
+        config: Any,
+        batch: dict[str, Any],
+        fwd_out: dict[str, Tensor],
+    ) -> Tensor:
+        """Equation 5.4 on a batch of trajectories; see `losses`."""
+        model: SolipsisticModel = self.module[module_id].unwrapped().model
+        recognised_BTS, predicted_BTS = fwd_out[RECOGNISED], fwd_out[PREDICTED]
+        present_BT, rewarded_BT = batch[PRESENT], batch[REWARDED]
+        rewards_BT = batch[Columns.REWARDS]
+        following_BT = present_BT[:, 1:]
+        predicted_NS = predicted_BTS[following_BT]
+        target_NS = recognised_BTS[:, 1:][following_BT]
+        terms = {
+            "consistency": model.divergence(predicted_NS, target_NS).mean(),
+            "reward": model.reward_loss(
+                recognised_BTS[rewarded_BT], rewards_BT[rewarded_BT]
+            ).mean(),
+        }
+        total = terms["consistency"] + config.reward_weight * terms["reward"]
+        if config.reward_of_predictions:
+            terms["predicted_reward"] = model.reward_loss(
+                predicted_NS, rewards_BT[:, 1:][following_BT]
+            ).mean()
+            total = total + config.reward_weight * terms["predicted_reward"]
+        if config.contrast != "none":
+            terms["contrast"] = self._contrast(
+                model, config, predicted_BTS, recognised_BTS[:, 1:], following_BT
+            )
+            total = total + config.contrast_weight * terms["contrast"]
+        self.metrics.log_dict(
+            {name: value.detach() for name, value in terms.items()}, key=module_id, window=20
+        )
+        return total
+
+    @staticmethod
+    def _contrast(
+        model: SolipsisticModel,
+        config: Any,
+        predicted_BTS: Tensor,
+        recognised_BTS: Tensor,
+        present_BT: Tensor,
+    ) -> Tensor:
+        """The term that keeps states apart, over t = 2 … T."""
+        if config.contrast == "same_time":  # equation C.4
+            # Each trajectory against another one: the batch in a random order against itself
+            # shifted by one.
+            order_B = torch.randperm(len(predicted_BTS), device=predicted_BTS.device)
+            other_B = torch.empty_like(order_B)
+            other_B[order_B] = order_B.roll(1)
+            both_BT = present_BT & present_BT[other_B]
+            divergences = model.divergence(predicted_BTS[both_BT], recognised_BTS[other_B][both_BT])
+            return losses.contrast(divergences, config.margin)
+        divergences_NN = model.pairwise_divergence(
+            predicted_BTS[present_BT], recognised_BTS[present_BT]
+        )
+        if config.contrast == "any_time":  # equation C.3
+            return losses.contrast(losses.off_diagonal(divergences_NN), config.margin)
+        return losses.contrastive_bottleneck(divergences_NN)
+
+    def seed(self, seed: int) -> None:
+        """Seed what is random in the next updates."""
+        seed_everything(seed)
+
+    @torch.no_grad()
+    def measure_statistics(self, observations: Any) -> None:
+        """Measure batch normalisation's statistics on some observations."""
+        model = self.module[DEFAULT_MODULE_ID].unwrapped().model
+        measure_batch_statistics(
+            model, model.recognise, torch.as_tensor(observations, device=self._device)
+        )
+
+    @torch.no_grad()
+    def search_policy(self, observations: Any, seed: int) -> dict[str, float]:
+        """Train the policy by variational optimisation (algorithm 1, lines 18 to 36).
+
+        Args:
+            observations: Starts of the imagined roll-outs, shape (iterations, N, ...).
+            seed: Of the initial policy, the perturbations and the imagined actions.
+
+        Returns:
+            Mean imagined return in the first and in the last iteration, and the time in seconds.
+        """
+        started = time.perf_counter()
+        module = self.module[DEFAULT_MODULE_ID].unwrapped()
+        model, policy, config = module.model, module.policy, self.config
+        assert isinstance(model, MemoryModel)
+        generator = torch.Generator(self._device).manual_seed(seed)
+        mean_P = module.policy_weights_P
+        if config.reinitialise_policy:  # line 18
+            mean_P = policy.initial_weights(torch.Generator().manual_seed(seed)).to(self._device)
+        search = VariationalOptimiser(
+            iterations=config.policy_iterations,
+            number=config.perturbations,
+            standard_deviation=config.perturbation_scale,
+            learning_rate=config.policy_lr,
+            antithetic=config.antithetic,
+        )
+        starts = torch.as_tensor(observations, device=self._device)
+        states_INS = model.recognise(starts.flatten(0, 1)).view(*starts.shape[:2], -1)  # line 24
+        remaining = iter(states_INS)
+
+        def objective(weights_JP: Tensor) -> Tensor:
+            returns_JN = imagined_returns(
+                policy,
+                weights_JP,
+                next(remaining),
+                transition=model.step,
+                reward=model.expected_reward,
+                horizon=config.imagined_steps,
+                kind=config.imagined_return,
+                generator=generator,
+            )
+            return returns_JN.mean(1)
+
+        history = []
+        for best_P, returns_J in search.maximise(objective, mean_P, generator):
+            module.policy_weights_P.copy_(best_P)  # line 36
+            history.append(float(returns_J.mean()))
+        return {
+            "imagined_return_before": history[0],
+            "imagined_return": history[-1],
+            "seconds": time.perf_counter() - started,
+        }

@@ -1,0 +1,145 @@
+"""The RLModule of solipsistic reinforcement learning: a model, and what acts on its states.
+
+Shapes: N observations, B trajectories, T time steps, S solipsistic state size, P weights of a
+policy, A numbers of an action's encoding.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from ray.rllib.core.columns import Columns
+from ray.rllib.core.rl_module.torch import TorchRLModule
+from torch import Tensor
+
+from modicum_algorithms.solipsistic.dynamic_programming import action_values, state_values
+from modicum_algorithms.solipsistic.models import MarkovModel, MemoryModel, ModelSpec
+from modicum_algorithms.solipsistic.policies import PolicyNetwork
+from modicum_algorithms.solipsistic.spaces import action_shape, observation_shape
+
+# What a batch for training holds beside RLlib's columns: see `replay.Trajectories`.
+PRESENT = "present"
+REWARDED = "rewarded"
+# What training's forward pass adds.
+RECOGNISED = "recognised"
+PREDICTED = "predicted"
+
+
+class SolipsisticRLModule(TorchRLModule):
+    """Acts by a policy on recognised states (memory model), or by planning (Markov model).
+
+    `model_config` is the dictionary of `SolipsisticConfig.model_settings`.
+    """
+
+    model: MemoryModel | MarkovModel
+
+    def setup(self) -> None:
+        """Build the model and the policy.
+
+        Raises:
+            InputError: The spaces or the sizes do not fit.
+        """
+        settings = self.model_config
+        self.action = action_shape(self.action_space)
+        spec = ModelSpec(
+            observation=observation_shape(self.observation_space),
+            action=self.action,
+            state_size=settings["state_size"],
+            recognition=settings["recognition"],
+            state_bound=settings["state_bound"],
+            reward=settings["reward_distribution"],
+        )
+        self.model = MarkovModel(spec) if settings["dynamics"] == "markov" else MemoryModel(spec)
+        if isinstance(self.model, MemoryModel):
+            self.policy = PolicyNetwork(spec.state_size, self.action, settings["policy_units"])
+            generator = torch.Generator().manual_seed(int(torch.randint(2**31, ())))
+            # A buffer, no parameter: gradients never train the policy.
+            self.register_buffer("policy_weights_P", self.policy.initial_weights(generator))
+        self._exploration_rate = 0.0
+        self._step = 0
+        self._predicted_NS: Tensor | None = None
+
+    def start_episode(self, exploration_rate: float | None) -> None:
+        """Begin at the first step, with some probability of random actions."""
+        self._exploration_rate = exploration_rate or 0.0
+        self._step = 0
+        self._predicted_NS = None
+
+    # --- Acting (section 5.3; algorithm 1, lines 8 and 9) ---
+
+    def _forward_inference(self, batch: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
+        return {Columns.ACTIONS: self._act(batch[Columns.OBS], explore=False)}
+
+    def _forward_exploration(self, batch: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
+        return {Columns.ACTIONS: self._act(batch[Columns.OBS], explore=True)}
+
+    @torch.no_grad()
+    def _act(self, observations: Tensor, *, explore: bool) -> Tensor:
+        self.eval()
+        states_NS = self._states(observations)
+        if isinstance(self.model, MarkovModel):
+            actions = self._planned_actions(self.model, states_NS)
+        else:
+            actions = self._policy_actions(states_NS, explore=explore)
+        if explore:
+            actions = self._explored(actions)
+        if isinstance(self.model, MemoryModel) and not self.model_config["replanning"]:
+            self._predicted_NS = self.model.step(states_NS, self.action.encode(actions))
+        self._step += 1
+        return actions
+
+    def _states(self, observations: Tensor) -> Tensor:
+        """States recognised now, or with `replanning` off predicted from the first one."""
+        if self._predicted_NS is not None:
+            return self._predicted_NS
+        return self.model.recognise(observations)
+
+    def _policy_actions(self, states_NS: Tensor, *, explore: bool) -> Tensor:
+        outputs = self.policy.outputs_of(self.policy_weights_P[None], states_NS[None])[0]
+        if self.action.choices is None:
+            return outputs
+        probabilities = self.policy.probabilities(outputs)
+        if explore:
+            return torch.multinomial(probabilities, 1).squeeze(-1)
+        return probabilities.argmax(-1)
+
+    def _planned_actions(self, model: MarkovModel, states_NS: Tensor) -> Tensor:
+        transitions_ASS, rewards_S = model.transitions, model.expected_rewards
+        # The plan's horizon shrinks as the episode goes on; one step is left at least.
+        left = max(1, self.model_config["horizon"] - 1 - self._step)
+        next_values_S = state_values(transitions_ASS, rewards_S, left)[-1]
+        return torch.stack(
+            [
+                action_values(state_S.exp(), transitions_ASS, next_values_S).argmax()
+                for state_S in states_NS
+            ]
+        )
+
+    def _explored(self, actions: Tensor) -> Tensor:
+        if self.action.choices is None:
+            noisy = actions + self.model_config["action_noise"] * torch.randn_like(actions)
+            random = 2 * torch.rand_like(actions) - 1
+        else:
+            noisy, random = actions, torch.randint_like(actions, self.action.choices)
+        at_random = torch.rand(len(actions), device=actions.device) < self._exploration_rate
+        if actions.ndim > 1:
+            at_random = at_random[:, None]
+        chosen = torch.where(at_random, random, noisy)
+        return chosen if self.action.choices is not None else chosen.clamp(-1, 1)
+
+    # --- Training (section 5.2.1) ---
+
+    def _forward_train(self, batch: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
+        """Recognised states at t = 1 … T and predictions of those at t = 2 … T."""
+        self.train()
+        present_BT = batch[PRESENT]
+        recognised = self.model.recognise(batch[Columns.OBS][present_BT])
+        # Padding is left out of the network, whose batch normalisation it would disturb.
+        recognised_BTS = recognised.new_zeros(*present_BT.shape, recognised.shape[-1])
+        recognised_BTS[present_BT] = recognised
+        actions_BTA = self.action.encode(batch[Columns.ACTIONS])
+        return {
+            RECOGNISED: recognised_BTS,
+            PREDICTED: self.model.predict(recognised_BTS, actions_BTA),
+        }
