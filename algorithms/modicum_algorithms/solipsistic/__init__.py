@@ -1,0 +1,1 @@
+"""Solipsistic reinforcement learning: planning in a model that never generates observations."""
