@@ -1,0 +1,73 @@
+"""Checks of what an environment is given, and of when it is stepped."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, SupportsInt
+
+import gymnasium as gym
+import numpy as np
+
+import modicum as md
+
+
+def require_one_of(field: str, value: object, allowed: tuple[object, ...]) -> None:
+    """Refuse what is not among `allowed`.
+
+    Raises:
+        InputError: It is not.
+    """
+    # 4.0 and True equal whole numbers that may be allowed.
+    if not any(type(value) is type(one) and value == one for one in allowed):
+        names = ", ".join(map(str, allowed))
+        raise md.InputError(f"{field}: {value!r} is unknown (allowed: {names})")
+
+
+def require_whole(field: str, value: object, lowest: int, highest: int | None = None) -> None:
+    """Refuse what is not a whole number from `lowest` to `highest`, None for no upper limit.
+
+    Raises:
+        InputError: It is not.
+    """
+    if (
+        not isinstance(value, (int, np.integer))
+        or isinstance(value, bool)
+        or value < lowest
+        or (highest is not None and value > highest)
+    ):
+        limits = f"{lowest} or more" if highest is None else f"{lowest} to {highest}"
+        raise md.InputError(f"{field}: must be a whole number (allowed: {limits}), got {value!r}")
+
+
+def require_options(options: Mapping[str, Any] | None, allowed: tuple[str, ...]) -> None:
+    """Refuse options of a reset that would have no effect.
+
+    Raises:
+        InputError: There is one that is not among `allowed`.
+    """
+    for name in options or {}:
+        if name not in allowed:
+            names = ", ".join(allowed) or "none"
+            raise md.InputError(f"options: {name!r} is unknown (allowed: {names})")
+
+
+def checked_action(action: SupportsInt, actions: gym.Space[np.int64]) -> int:
+    """The action, of two, as a plain integer.
+
+    Raises:
+        InputError: It is neither.
+    """
+    if not actions.contains(action):
+        raise md.InputError(f"action: {action!r} is unknown (allowed: 0, 1)")
+    return int(action)
+
+
+def started(steps: int | None) -> int:
+    """The number of steps since a reset.
+
+    Raises:
+        ResetNeeded: There is none, as there was no reset.
+    """
+    if steps is None:
+        raise gym.error.ResetNeeded("call reset() first")
+    return steps

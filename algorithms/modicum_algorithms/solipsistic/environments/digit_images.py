@@ -1,0 +1,82 @@
+"""Images of the ten digits, the first so many of each.
+
+Shapes: N images of a digit, H height, W width (28 both).
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+import modicum as md
+
+Images = Literal["auto", "mnist", "digits"]
+
+DIGITS = 10
+SIZE = 28
+
+_MNIST = "mnist"
+_WHITE = 255
+_DIGITS_MAXIMUM = 16  # of a pixel of scikit-learn's
+_DIGITS_SCALE = 3
+_DIGITS_MARGIN = 2  # 2 + 3 x 8 + 2 = 28; MNIST's digits have margins, too
+
+
+def digit_images(images: Images, count: int) -> np.ndarray:
+    """The first `count` training images of every digit.
+
+    Args:
+        images: `mnist`, which lies under `MODICUM_DATA`; `digits`, those of scikit-learn, whose
+            8 x 8 pixels become squares of 3 x 3 within a margin of 2; `auto`, MNIST if it is
+            there and else the others.
+        count: At least 1.
+
+    Returns:
+        uint8 (10, count, 28, 28), read-only.
+
+    Raises:
+        InputError: MNIST is not there or is something else, or a digit has fewer images.
+    """
+    if images == "auto":
+        root = md.data.data_folder()
+        images = "mnist" if root is not None and (root / _MNIST).is_dir() else "digits"
+    folder = md.data.find_data(_MNIST, field="images") if images == "mnist" else None
+    return _selected(folder, count)
+
+
+@lru_cache
+def _selected(mnist: Path | None, count: int) -> np.ndarray:
+    """Chosen once per process, however many copies of the game it plays."""
+    images_NHW, labels_N = _scikit_learn_digits() if mnist is None else _read(mnist)
+    rows = [np.flatnonzero(labels_N == digit) for digit in range(DIGITS)]
+    fewest = min(map(len, rows))
+    if count > fewest:
+        raise md.InputError(
+            f"images_per_digit: a digit has only {fewest} images "
+            f"(allowed: 1 to {fewest}), got {count}"
+        )
+    chosen = np.stack([images_NHW[row[:count]] for row in rows])
+    chosen.setflags(write=False)
+    return chosen
+
+
+def _read(folder: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Training images and labels."""
+    splits = md.data.read_image_set(folder)
+    labels = splits.train_labels_N
+    if splits.train_NCHW.shape[1:] != (1, SIZE, SIZE) or labels is None:
+        raise md.InputError(f"images: {folder} must hold grey images of 28 x 28 with their labels")
+    return splits.train_NCHW[:, 0], labels
+
+
+def _scikit_learn_digits() -> tuple[np.ndarray, np.ndarray]:
+    from sklearn.datasets import load_digits
+
+    digits = load_digits()
+    small = np.rint(digits.images * _WHITE / _DIGITS_MAXIMUM).astype(np.uint8)
+    large = small.repeat(_DIGITS_SCALE, axis=1).repeat(_DIGITS_SCALE, axis=2)
+    margin = (_DIGITS_MARGIN, _DIGITS_MARGIN)
+    return np.pad(large, ((0, 0), margin, margin)), digits.target

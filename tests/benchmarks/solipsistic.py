@@ -1,0 +1,74 @@
+"""How fast the parts of solipsistic reinforcement learning are, beside what they replace.
+
+Environments: steps a second of CartPole from pixels, drawn directly and by gymnasium's renderer and
+wrappers, and of the MNIST game, in one run and in turns; medians.
+Run: python tests/benchmarks/solipsistic.py [--repeats 5] [--steps 300]
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+
+import gymnasium as gym
+import numpy as np
+
+from modicum_algorithms.solipsistic import environments
+
+CASES = {
+    "PixelCartPole, direct": (environments.PIXEL_CART_POLE, {"drawing": "direct"}),
+    "PixelCartPole, rendered": (environments.PIXEL_CART_POLE, {"drawing": "rendered"}),
+    "MnistGame": (environments.MNIST_GAME, {"images": "digits"}),
+}
+
+
+def play(env: gym.Env, actions: np.ndarray) -> float:
+    """Seconds of a step with random actions; episodes that end are started anew."""
+    env.reset(seed=0)
+    started = time.perf_counter()
+    for action in actions:
+        _, _, terminated, truncated, _ = env.step(action)
+        if terminated or truncated:
+            env.reset()
+    return (time.perf_counter() - started) / len(actions)
+
+
+def steps(repeats: int, count: int) -> dict[str, float]:
+    """Median seconds of a step for each case, taken in turns so that a busy moment meets them all.
+
+    Args:
+        repeats: Turns that count; one more before them warms up.
+        count: Steps in a turn.
+    """
+    actions = np.random.default_rng(0).integers(0, 2, count)
+    envs = {name: gym.make(identity, **given) for name, (identity, given) in CASES.items()}
+    times: dict[str, list[float]] = {name: [] for name in envs}
+    for _ in range(repeats + 1):
+        for name, env in envs.items():
+            times[name].append(play(env.unwrapped, actions))
+    for env in envs.values():
+        env.close()
+    return {name: statistics.median(values[1:]) for name, values in times.items()}
+
+
+def report_steps(repeats: int, count: int) -> None:
+    """Print the table of steps a second."""
+    seconds = steps(repeats, count)
+    print(f"{'environment':25} {'steps/s':>10} {'ms/step':>10}")
+    for name, value in seconds.items():
+        print(f"{name:25} {1 / value:10,.0f} {value * 1000:10.3f}")
+    ratio = seconds["PixelCartPole, rendered"] / seconds["PixelCartPole, direct"]
+    print(f"direct drawing: {ratio:.1f} times the steps a second of the rendered one")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--steps", type=int, default=300)
+    arguments = parser.parse_args()
+    report_steps(arguments.repeats, arguments.steps)
+
+
+if __name__ == "__main__":
+    main()
