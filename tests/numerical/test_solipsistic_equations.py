@@ -65,7 +65,8 @@ def test_values_are_those_of_trying_every_action_in_every_state(seed):
 
 def test_the_first_action_is_that_of_the_best_sequence_where_all_is_certain():
     """A corridor of 5 states, one step left or right, reward in the last: brute force over all
-    action sequences (equation 5.7)."""
+    action sequences (equation 5.7).
+    """
     states, horizon = 5, 6
     transitions = torch.zeros(2, states, states)
     for state in range(states):
@@ -153,9 +154,7 @@ def test_the_bottleneck_is_minus_the_log_share_of_the_own_observation():
     covariance = 0.5 * torch.eye(3, dtype=torch.float64)
     logs = MultivariateNormal(recognised[None], covariance).log_prob(predicted[:, None])
     expected = -(logs.diagonal() - logs.exp().sum(1).log()).mean()
-    found = losses.contrastive_bottleneck(
-        losses.pairwise_spread_divergence(predicted, recognised)
-    )
+    found = losses.contrastive_bottleneck(losses.pairwise_spread_divergence(predicted, recognised))
     torch.testing.assert_close(found, expected)
 
 
@@ -185,7 +184,8 @@ def test_the_markov_model_sums_over_the_states_that_were_possible():
     model = MarkovModel(spec()).double()
     recognised = torch.randn(2, 3, 4, dtype=torch.float64).log_softmax(-1)
     actions = torch.tensor([[0, 1], [1, 1]])
-    predicted = model.predict(recognised, TWO_ACTIONS.encode(actions).double())
+    encoded = TWO_ACTIONS.encode(actions).double()
+    (predicted,) = model.predictions(recognised, encoded, None)
     for row, time in itertools.product(range(2), range(2)):
         by_loop = sum(
             recognised[row, time, state].exp() * model.transitions[actions[row, time], state]
@@ -204,16 +204,35 @@ def test_the_memory_model_predicts_without_looking_again():
     torch.manual_seed(0)
     model = MemoryModel(spec())
     recognised, actions = torch.randn(2, 5, 4), TWO_ACTIONS.encode(torch.randint(2, (2, 4)))
-    predicted = model.predict(recognised, actions)
+    (predicted,) = model.predictions(recognised, actions, None)
     changed = recognised.clone()
     changed[:, 1:] += 1
-    torch.testing.assert_close(model.predict(changed, actions), predicted)
+    torch.testing.assert_close(model.predictions(changed, actions, None)[0], predicted)
     state = recognised[:, 0]
     for time in range(4):
         state = model.step(state, actions[:, time])
         torch.testing.assert_close(predicted[:, time], state)
     changed[:, 0] += 1
-    assert not torch.allclose(model.predict(changed, actions), predicted)
+    assert not torch.allclose(model.predictions(changed, actions, None)[0], predicted)
+
+
+@pytest.mark.parametrize("transition", ["gru", "residual"])
+def test_predictions_from_every_state_are_those_of_a_loop(transition):
+    """The k-th tensor holds at its place t the prediction of state t + k + 1 from state t."""
+    torch.manual_seed(0)
+    model = MemoryModel(spec(transition=transition))
+    recognised, actions = torch.randn(2, 5, 4), TWO_ACTIONS.encode(torch.randint(2, (2, 4)))
+    found = model.predictions(recognised, actions, 3)
+    assert [group.shape for group in found] == [(2, 4, 4), (2, 3, 4), (2, 2, 4)]
+    for start in range(4):
+        state = recognised[:, start]
+        for ahead in range(min(3, 4 - start)):
+            state = model.step(state, actions[:, start + ahead])
+            torch.testing.assert_close(found[ahead][:, start], state)
+    # No further than the trajectory goes; and from the first state it is the same prediction.
+    assert len(model.predictions(recognised, actions, 9)) == 4
+    (open_loop,) = model.predictions(recognised, actions, None)
+    torch.testing.assert_close(found[2][:, 0], open_loop[:, 2])
 
 
 # --- Variational optimisation ---

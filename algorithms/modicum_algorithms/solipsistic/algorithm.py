@@ -25,6 +25,7 @@ from modicum_algorithms.solipsistic.names import (
     RewardName,
     StartFrames,
     StateBound,
+    TransitionName,
     require_choice,
 )
 from modicum_algorithms.solipsistic.replay import Trajectories, TrajectoryReplayBuffer
@@ -35,6 +36,7 @@ _REPLAY_BUFFER = "replay_buffer"
 _CHOICES = {
     "dynamics": DynamicsName,
     "state_bound": StateBound,
+    "transition": TransitionName,
     "reward_distribution": RewardName,
     "contrast": ContrastName,
     "imagined_return": ImaginedReturn,
@@ -46,6 +48,8 @@ _MODULE_SETTINGS = (
     "state_size",
     "recognition",
     "state_bound",
+    "transition",
+    "prediction_steps",
     "reward_distribution",
     "policy_units",
     "horizon",
@@ -95,6 +99,7 @@ class SolipsisticConfig(EpisodicConfig):
         self.dynamics: DynamicsName = "memory"
         self.state_size = 16
         self.state_bound: StateBound = "none"
+        self.transition: TransitionName = "residual"
         self.reward_distribution: RewardName = "bernoulli"
         # Its objective.
         self.contrast: ContrastName = "same_time"
@@ -104,8 +109,9 @@ class SolipsisticConfig(EpisodicConfig):
         self.reward_of_predictions = True
         # Its training.
         self.model_updates = 100
-        self.trajectories = 10
-        self.trajectory_length = 50
+        self.trajectories = 30
+        self.trajectory_length = 15
+        self.prediction_steps: int | None = 8
         self.statistics_observations = 1_000
         self.replay_capacity = 100_000
         self.absorbing_steps = 0
@@ -134,6 +140,7 @@ class SolipsisticConfig(EpisodicConfig):
         dynamics: DynamicsName = NotProvided,
         state_size: int = NotProvided,
         state_bound: StateBound = NotProvided,
+        transition: TransitionName = NotProvided,
         reward_distribution: RewardName = NotProvided,
         contrast: ContrastName = NotProvided,
         contrast_weight: float = NotProvided,
@@ -143,6 +150,7 @@ class SolipsisticConfig(EpisodicConfig):
         model_updates: int = NotProvided,
         trajectories: int = NotProvided,
         trajectory_length: int = NotProvided,
+        prediction_steps: int | None = NotProvided,
         statistics_observations: int = NotProvided,
         replay_capacity: int = NotProvided,
         absorbing_steps: int = NotProvided,
@@ -169,6 +177,7 @@ class SolipsisticConfig(EpisodicConfig):
             dynamics: `memory`, continuous states and a GRU with a policy from variational
                 optimisation, or `markov`, discrete states and exact dynamic programming.
             state_size: Numbers of a solipsistic state, or number of discrete states.
+            transition: The memory model's recurrent cell: `residual`, or the thesis's `gru`.
             state_bound: Whether recognised states are squashed by tanh.
             reward_distribution: p(r | s): `bernoulli` for rewards in [0, 1], or `gaussian`.
             contrast: What keeps states apart: a hinge against another trajectory's state at the
@@ -182,6 +191,9 @@ class SolipsisticConfig(EpisodicConfig):
             model_updates: Gradient steps an iteration, N_model.
             trajectories: Trajectories in a batch, B.
             trajectory_length: Observations in each, T_model.
+            prediction_steps: How many steps ahead the memory model is trained to predict, from
+                every observation; None for predictions from a trajectory's first observation to
+                its end, as the thesis has it.
             statistics_observations: Observations on which batch normalisation's statistics are
                 measured after the updates.
             replay_capacity: Time steps that the replay buffer keeps.
@@ -238,6 +250,10 @@ class SolipsisticConfig(EpisodicConfig):
         for name in _NOT_NEGATIVE:
             if not getattr(self, name) >= 0:
                 raise md.InputError(f"{name}: must not be negative, got {getattr(self, name)}")
+        if self.prediction_steps is not None and self.prediction_steps < 1:
+            raise md.InputError(
+                f"prediction_steps: must be at least 1, or None, got {self.prediction_steps}"
+            )
         if not all(0 <= rate <= 1 for rate in self.exploration_rates):
             raise md.InputError(
                 f"exploration_rates: must lie in [0, 1], got {self.exploration_rates}"

@@ -15,6 +15,7 @@ from ray.rllib.core.learner.torch.torch_learner import TorchLearner
 from torch import Tensor
 
 from modicum_algorithms.solipsistic import losses
+from modicum_algorithms.solipsistic.allocation import keep_freed_memory
 from modicum_algorithms.solipsistic.imagination import imagined_returns
 from modicum_algorithms.solipsistic.models import MemoryModel, SolipsisticModel
 from modicum_algorithms.solipsistic.normalisation import measure_batch_statistics
@@ -26,6 +27,11 @@ from modicum_algorithms.solipsistic.variational_optimisation import VariationalO
 class SolipsisticLearner(TorchLearner):
     """Trains the model on trajectories, then the policy inside the model."""
 
+    def build(self) -> None:
+        """Build the module and its optimiser."""
+        keep_freed_memory()
+        super().build()
+
     def compute_loss_for_module(
         self,
         *,
@@ -36,43 +42,44 @@ class SolipsisticLearner(TorchLearner):
     ) -> Tensor:
         """Equation 5.4 on a batch of trajectories; see `losses`."""
         model: SolipsisticModel = self.module[module_id].unwrapped().model
-        recognised_BTS, predicted_BTS = fwd_out[RECOGNISED], fwd_out[PREDICTED]
-        present_BT, rewarded_BT = batch[PRESENT], batch[REWARDED]
-        rewards_BT = batch[Columns.REWARDS]
-        following_BT = present_BT[:, 1:]
-        predicted_NS = predicted_BTS[following_BT]
-        target_NS = recognised_BTS[:, 1:][following_BT]
+        recognised_BTS = fwd_out[RECOGNISED]
+        rewarded_BT, rewards_BT = batch[REWARDED], batch[Columns.REWARDS]
         terms = {
-            "consistency": model.divergence(predicted_NS, target_NS).mean(),
-            "reward": model.reward_loss(
-                recognised_BTS[rewarded_BT], rewards_BT[rewarded_BT]
-            ).mean(),
+            "reward": model.reward_loss(recognised_BTS[rewarded_BT], rewards_BT[rewarded_BT]).mean()
         }
+        groups = [
+            self._prediction_terms(model, config, batch, recognised_BTS, predicted_BTS)
+            for predicted_BTS in fwd_out[PREDICTED]
+        ]
+        for name in groups[0]:
+            terms[name] = torch.stack([group[name] for group in groups]).mean()
         total = terms["consistency"] + config.reward_weight * terms["reward"]
         if config.reward_of_predictions:
-            terms["predicted_reward"] = model.reward_loss(
-                predicted_NS, rewards_BT[:, 1:][following_BT]
-            ).mean()
             total = total + config.reward_weight * terms["predicted_reward"]
         if config.contrast != "none":
-            terms["contrast"] = self._contrast(
-                model, config, predicted_BTS, recognised_BTS[:, 1:], following_BT
-            )
             total = total + config.contrast_weight * terms["contrast"]
         self.metrics.log_dict(
             {name: value.detach() for name, value in terms.items()}, key=module_id, window=20
         )
         return total
 
-    @staticmethod
-    def _contrast(
+    def _prediction_terms(
+        self,
         model: SolipsisticModel,
         config: Any,
-        predicted_BTS: Tensor,
+        batch: dict[str, Any],
         recognised_BTS: Tensor,
-        present_BT: Tensor,
-    ) -> Tensor:
-        """The term that keeps states apart, over t = 2 … T."""
+        predicted_BTS: Tensor,
+    ) -> dict[str, Tensor]:
+        """The terms that predictions of the last T' time steps enter."""
+        length = predicted_BTS.shape[1]
+        present_BT = batch[PRESENT][:, -length:]
+        target_BTS = recognised_BTS[:, -length:]
+        predicted_NS, target_NS = predicted_BTS[present_BT], target_BTS[present_BT]
+        terms = {"consistency": model.divergence(predicted_NS, target_NS).mean()}
+        if config.reward_of_predictions:
+            rewards_N = batch[Columns.REWARDS][:, -length:][present_BT]
+            terms["predicted_reward"] = model.reward_loss(predicted_NS, rewards_N).mean()
         if config.contrast == "same_time":  # equation C.4
             # Each trajectory against another one: the batch in a random order against itself
             # shifted by one.
@@ -80,14 +87,16 @@ class SolipsisticLearner(TorchLearner):
             other_B = torch.empty_like(order_B)
             other_B[order_B] = order_B.roll(1)
             both_BT = present_BT & present_BT[other_B]
-            divergences = model.divergence(predicted_BTS[both_BT], recognised_BTS[other_B][both_BT])
-            return losses.contrast(divergences, config.margin)
-        divergences_NN = model.pairwise_divergence(
-            predicted_BTS[present_BT], recognised_BTS[present_BT]
-        )
-        if config.contrast == "any_time":  # equation C.3
-            return losses.contrast(losses.off_diagonal(divergences_NN), config.margin)
-        return losses.contrastive_bottleneck(divergences_NN)
+            divergences = model.divergence(predicted_BTS[both_BT], target_BTS[other_B][both_BT])
+            terms["contrast"] = losses.contrast(divergences, config.margin)
+        elif config.contrast != "none":
+            divergences_NN = model.pairwise_divergence(predicted_NS, target_NS)
+            if config.contrast == "any_time":  # equation C.3
+                others = losses.off_diagonal(divergences_NN)
+                terms["contrast"] = losses.contrast(others, config.margin)
+            else:
+                terms["contrast"] = losses.contrastive_bottleneck(divergences_NN)
+        return terms
 
     def seed(self, seed: int) -> None:
         """Seed what is random in the next updates."""

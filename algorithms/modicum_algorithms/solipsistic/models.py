@@ -13,11 +13,17 @@ import torch
 from torch import Tensor, nn
 
 from modicum_algorithms.solipsistic import losses
-from modicum_algorithms.solipsistic.names import RecognitionName, RewardName, StateBound
+from modicum_algorithms.solipsistic.names import (
+    RecognitionName,
+    RewardName,
+    StateBound,
+    TransitionName,
+)
 from modicum_algorithms.solipsistic.networks import Recognition
 from modicum_algorithms.solipsistic.spaces import ActionShape, ObservationShape
 
 _REWARD_HIDDEN_UNITS = 32
+_TRANSITION_HIDDEN_UNITS = 64
 
 
 @dataclass(frozen=True)
@@ -31,6 +37,7 @@ class ModelSpec:
         recognition: Name of the recognition network.
         state_bound: Whether recognised states are squashed into (-1, 1), where a GRU's states
             stay, or not; the memory model's.
+        transition: The memory model's recurrent cell.
         reward: p(r | s).
     """
 
@@ -39,6 +46,7 @@ class ModelSpec:
     state_size: int
     recognition: RecognitionName = "auto"
     state_bound: StateBound = "none"
+    transition: TransitionName = "residual"
     reward: RewardName = "bernoulli"
 
 
@@ -63,15 +71,20 @@ class SolipsisticModel(nn.Module, ABC):
         """Recognised states of N observations, shape (N, S)."""
 
     @abstractmethod
-    def predict(self, recognised_BTS: Tensor, actions_BTA: Tensor) -> Tensor:
-        """Predictions of the states at t = 2 … T from what is known at t = 1 and since.
+    def predictions(
+        self, recognised_BTS: Tensor, actions_BTA: Tensor, steps: int | None
+    ) -> list[Tensor]:
+        """Predictions of the states at t = 2 … T.
 
         Args:
             recognised_BTS: States recognised at t = 1 … T.
             actions_BTA: Encoded actions at t = 1 … T − 1.
+            steps: How many steps ahead predictions run from every recognised state; None for all
+                the way from the first one alone.
 
         Returns:
-            Shape (B, T − 1, S).
+            Tensors of predictions, the last of whose time steps is t = T in each: shapes
+            (B, T', S).
         """
 
     @abstractmethod
@@ -100,10 +113,11 @@ class SolipsisticModel(nn.Module, ABC):
 
 
 class MemoryModel(SolipsisticModel):
-    """Continuous states, p(s | x) = δ(s − g(x)), and a GRU (section 5.3.2, appendix C.2.2).
+    """Continuous states, p(s | x) = δ(s − g(x)), and recurrent transitions (section 5.3.2).
 
-    The GRU's memory is the predicted state itself. It starts as the first recognised state and
-    takes one action a step, so predictions run on without looking at the observations between.
+    The transition's memory is the predicted state itself (appendix C.2.2). It starts as a
+    recognised state and takes one action a step, so predictions run on without looking at the
+    observations between.
     """
 
     def __init__(self, spec: ModelSpec) -> None:
@@ -113,7 +127,9 @@ class MemoryModel(SolipsisticModel):
             InputError: As `SolipsisticModel`.
         """
         super().__init__(spec)
-        self.transition = nn.GRUCell(spec.action.size, spec.state_size)
+        self.transition: nn.GRUCell | ResidualCell
+        cell = nn.GRUCell if spec.transition == "gru" else ResidualCell
+        self.transition = cell(spec.action.size, spec.state_size)
         self.reward = nn.Sequential(
             nn.Linear(spec.state_size, _REWARD_HIDDEN_UNITS),
             nn.ReLU(),
@@ -129,13 +145,31 @@ class MemoryModel(SolipsisticModel):
         """f(h): the next state, shape (B, S)."""
         return self.transition(actions_BA, states_BS)
 
-    def predict(self, recognised_BTS: Tensor, actions_BTA: Tensor) -> Tensor:
-        """Open-loop predictions from the first recognised state."""
-        state = recognised_BTS[:, 0]
+    def predictions(
+        self, recognised_BTS: Tensor, actions_BTA: Tensor, steps: int | None
+    ) -> list[Tensor]:
+        """Open-loop predictions, from the first recognised state or from all of them at once.
+
+        From all of them, the k-th tensor of the result looks k steps ahead.
+        """
+        if steps is None:
+            return [self._from_first(recognised_BTS[:, 0], actions_BTA)]
+        state_size, action_size = recognised_BTS.shape[-1], actions_BTA.shape[-1]
+        batch, length = actions_BTA.shape[:2]
+        states, found = recognised_BTS, []
+        for ahead in range(min(steps, length)):
+            # One more step from each state that is not the last.
+            states_NS = states[:, : length - ahead].reshape(-1, state_size)
+            actions_NA = actions_BTA[:, ahead:].reshape(-1, action_size)
+            states = self.step(states_NS, actions_NA).view(batch, length - ahead, state_size)
+            found.append(states)
+        return found
+
+    def _from_first(self, state_BS: Tensor, actions_BTA: Tensor) -> Tensor:
         predicted = []
         for actions_BA in actions_BTA.unbind(1):
-            state = self.step(state, actions_BA)
-            predicted.append(state)
+            state_BS = self.step(state_BS, actions_BA)
+            predicted.append(state_BS)
         return torch.stack(predicted, dim=1)
 
     def reward_outputs(self, states: Tensor) -> Tensor:
@@ -149,6 +183,28 @@ class MemoryModel(SolipsisticModel):
     def pairwise_divergence(self, predicted_NS: Tensor, recognised_MS: Tensor) -> Tensor:
         """Squared distances."""
         return losses.pairwise_spread_divergence(predicted_NS, recognised_MS)
+
+
+class ResidualCell(nn.Module):
+    """A recurrent cell that adds a small network's output to its memory.
+
+    Physical states change little in a step, which such a cell does from the start, whereas a GRU
+    must first learn to keep its memory, and what actions do (see the results' ablation).
+    """
+
+    def __init__(self, input_size: int, hidden_size: int) -> None:
+        """Build the network."""
+        super().__init__()
+        self.change = nn.Sequential(
+            nn.Linear(hidden_size + input_size, _TRANSITION_HIDDEN_UNITS),
+            nn.ReLU(),
+            nn.Linear(_TRANSITION_HIDDEN_UNITS, hidden_size),
+        )
+
+    def forward(self, inputs: Tensor, memory: Tensor) -> Tensor:
+        """The next memory, with arguments in a GRU cell's order; shape (B, hidden_size)."""
+        change: Tensor = self.change(torch.cat([memory, inputs], dim=-1))
+        return memory + change
 
 
 class MarkovModel(SolipsisticModel):
@@ -190,7 +246,7 @@ class MarkovModel(SolipsisticModel):
         transitions_BTSS = torch.einsum("bta,asn->btsn", actions_BTA, self.transitions)
         after = torch.einsum("bts,btsn->btn", before, transitions_BTSS)
         # A softmax can round to 0, whose logarithm has no gradient.
-        return after.clamp_min(torch.finfo(after.dtype).tiny).log()
+        return [after.clamp_min(torch.finfo(after.dtype).tiny).log()]
 
     def reward_outputs(self, states: Tensor) -> Tensor:
         """Logit or mean of p(r | x) = Σ_s p(r | s) p(s | x)."""

@@ -8,6 +8,7 @@ import modicum as md
 
 DynamicsName = Literal["memory", "markov"]
 RecognitionName = Literal["auto", "convolutional", "digits", "mlp"]
+TransitionName = Literal["gru", "residual"]
 StateBound = Literal["none", "tanh"]
 ContrastName = Literal["same_time", "any_time", "information_bottleneck", "none"]
 RewardName = Literal["bernoulli", "gaussian"]

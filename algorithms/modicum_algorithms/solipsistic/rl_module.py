@@ -48,6 +48,7 @@ class SolipsisticRLModule(TorchRLModule):
             state_size=settings["state_size"],
             recognition=settings["recognition"],
             state_bound=settings["state_bound"],
+            transition=settings["transition"],
             reward=settings["reward_distribution"],
         )
         self.model = MarkovModel(spec) if settings["dynamics"] == "markov" else MemoryModel(spec)
@@ -131,7 +132,10 @@ class SolipsisticRLModule(TorchRLModule):
     # --- Training (section 5.2.1) ---
 
     def _forward_train(self, batch: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
-        """Recognised states at t = 1 … T and predictions of those at t = 2 … T."""
+        """Recognised states at t = 1 … T and predictions of those at t = 2 … T.
+
+        `SolipsisticModel.predictions` has the predictions' shapes.
+        """
         self.train()
         present_BT = batch[PRESENT]
         recognised = self.model.recognise(batch[Columns.OBS][present_BT])
@@ -141,5 +145,7 @@ class SolipsisticRLModule(TorchRLModule):
         actions_BTA = self.action.encode(batch[Columns.ACTIONS])
         return {
             RECOGNISED: recognised_BTS,
-            PREDICTED: self.model.predict(recognised_BTS, actions_BTA),
+            PREDICTED: self.model.predictions(
+                recognised_BTS, actions_BTA, self.model_config["prediction_steps"]
+            ),
         }
