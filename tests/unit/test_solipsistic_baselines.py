@@ -6,10 +6,10 @@ import math
 import os
 import signal
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-import ray
 import torch
 from ray.rllib.algorithms.algorithm import Algorithm
 from ray.rllib.core.columns import Columns
@@ -20,12 +20,10 @@ from modicum_algorithms.solipsistic.baselines.dqn import EpisodicDQNConfig
 from modicum_algorithms.solipsistic.baselines.ppo import EpisodicPPOConfig
 from toy_environments import Broken, Endless, SideOfLight
 
-pytestmark = pytest.mark.usefixtures("ray_cluster")
 
-
-@pytest.fixture
-def build():
-    """Builds algorithms, and stops them at the end."""
+@pytest.fixture(scope="module")
+def build(ray_cluster):
+    """Builds algorithms, and stops them at the end, together since each stop waits a while."""
     built = []
 
     def build(config, environment="CartPole-v1", seed=3):
@@ -33,8 +31,8 @@ def build():
         return built[-1]
 
     yield build
-    for algorithm in built:
-        algorithm.stop()
+    with ThreadPoolExecutor(len(built)) as pool:
+        list(pool.map(lambda algorithm: algorithm.stop(), built))
 
 
 def small_dqn():
@@ -43,11 +41,12 @@ def small_dqn():
         train_batch_size_per_learner=16,
         num_steps_sampled_before_learning_starts=16,
         target_update_episodes=3,
+        updates_per_step=0.25,
     )
 
 
 def small_ppo():
-    return EpisodicPPOConfig().training(num_epochs=2)
+    return EpisodicPPOConfig().training(num_epochs=2, episodes_per_iteration=2)
 
 
 def learner(algorithm):
@@ -77,8 +76,8 @@ def updates(algorithm):
 
 
 @pytest.mark.parametrize("config", [small_ppo, small_dqn])
-@pytest.mark.parametrize("number", [1, 3])
-def test_an_iteration_collects_its_episodes(build, config, number):
+def test_an_iteration_collects_its_episodes(build, config):
+    number = 3
     algorithm = build(config().training(episodes_per_iteration=number))
     for iteration in (1, 2):
         results = algorithm.train()["env_runners"]
@@ -161,7 +160,6 @@ def test_ppo_learns_cartpole(build):
     before = mean_return()
     for _ in range(4):
         algorithm.train()
-    print(before, mean_return())
     assert mean_return() > 3 * before
 
 
@@ -212,7 +210,9 @@ def test_exploration_rate_is_the_share_of_random_actions(build):
 
 def test_the_target_network_is_replaced_after_every_tenth_episode(build):
     config = EpisodicDQNConfig().training(
-        train_batch_size_per_learner=8, num_steps_sampled_before_learning_starts=8
+        train_batch_size_per_learner=8,
+        num_steps_sampled_before_learning_starts=8,
+        updates_per_step=0.2,
     )
     algorithm = build(config)
     for episode in range(1, 22):
@@ -263,7 +263,7 @@ def test_a_seed_makes_runs_equal(build, config):
     runs = []
     for seed in (1, 1, 2):
         algorithm = build(config(), seed=seed)
-        for _ in range(3):
+        for _ in range(2):
             algorithm.train()
         runs.append(weights(algorithm))
     assert same(runs[0], runs[1])
@@ -275,10 +275,9 @@ def test_without_a_seed_runs_differ(build):
     assert first.counter.seed != second.counter.seed
 
 
-@pytest.mark.parametrize("environment", ["CartPole-v1", SideOfLight])
 @pytest.mark.parametrize("config", [small_ppo, small_dqn])
-def test_a_restored_algorithm_goes_on_as_if_never_stopped(build, tmp_path, config, environment):
-    algorithm = build(config(), environment, seed=None)
+def test_a_restored_algorithm_goes_on_as_if_never_stopped(build, tmp_path, config):
+    algorithm = build(config(), SideOfLight, seed=None)
     for _ in range(2):
         algorithm.train()
     algorithm.save_to_path(tmp_path)
@@ -398,6 +397,13 @@ def test_evaluation_by_remote_runners_is_the_same(build):
     assert returns[0] == returns[1]
 
 
+def kill_a_runner(algorithm):
+    process, *_ = algorithm.env_runner_group.foreach_env_runner(
+        lambda runner: os.getpid(), local_env_runner=False
+    )
+    os.kill(process, signal.SIGKILL)
+
+
 @pytest.mark.slow
 def test_a_killed_runner_is_replaced_and_its_episodes_collected_again(build):
     trained = []
@@ -405,10 +411,7 @@ def test_a_killed_runner_is_replaced_and_its_episodes_collected_again(build):
         algorithm = build(small_ppo().env_runners(num_env_runners=2))
         algorithm.train()
         if kill:
-            (process, _) = algorithm.env_runner_group.foreach_env_runner(
-                lambda runner: os.getpid(), local_env_runner=False
-            )
-            os.kill(process, signal.SIGKILL)
+            kill_a_runner(algorithm)
         algorithm.train()
         algorithm.train()
         trained.append(weights(algorithm))
@@ -428,7 +431,7 @@ def test_the_last_runner_is_waited_for(build):
         algorithm = build(small_ppo().env_runners(num_env_runners=1))
         algorithm.train()
         if kill:
-            ray.kill(algorithm.env_runner_group._worker_manager.actor(1), no_restart=False)
+            kill_a_runner(algorithm)
         algorithm.train()
         trained.append(weights(algorithm))
         algorithm.stop()
@@ -440,6 +443,7 @@ def test_a_remote_environment_that_raises_is_named(build):
     algorithm = build(EpisodicPPOConfig().env_runners(num_env_runners=2), Broken)
     with pytest.raises(RuntimeError, match="ArithmeticError: the pole has come off"):
         algorithm.train()
+    algorithm.stop()
 
 
 @pytest.mark.slow
@@ -448,3 +452,4 @@ def test_a_remote_episode_that_does_not_end_is_refused(build):
     algorithm = build(config.env_runners(num_env_runners=2), Endless)
     with pytest.raises(md.InputError, match=r"^max_episode_steps: .* within 50 steps"):
         algorithm.train()
+    algorithm.stop()

@@ -11,8 +11,9 @@ from collections.abc import Sequence
 from typing import Any, Self, get_args
 
 from ray.rllib.algorithms.algorithm import Algorithm
-from ray.rllib.algorithms.algorithm_config import AlgorithmConfig, NotProvided
+from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 from ray.rllib.env.single_agent_episode import SingleAgentEpisode
+from ray.rllib.utils.from_config import NotProvided
 from ray.rllib.utils.metrics import (
     ENV_RUNNER_RESULTS,
     ENV_RUNNER_SAMPLING_TIMER,
@@ -44,6 +45,10 @@ class EpisodicConfig(AlgorithmConfig):
     Episodes are collected in this process unless `num_env_runners` says otherwise, and are the
     same wherever they are collected. `evaluate()` runs `evaluation_duration` greedy episodes.
     """
+
+    # RLlib types these as the defaults that it gives them.
+    env_runner_cls: Any
+    custom_evaluation_function: Any
 
     def __init__(self, algo_class: Any = None) -> None:
         """Start from RLlib's settings."""
@@ -136,7 +141,7 @@ class EpisodicAlgorithm(Algorithm):
     learner_group: Any
     local_replay_buffer: Any
 
-    def setup(self, config: AlgorithmConfig) -> None:
+    def setup(self, config: Any) -> None:
         """Build the algorithm."""
         super().setup(config)
         seed = self.config.seed

@@ -20,7 +20,7 @@ from ray.rllib.core.rl_module.apis import InferenceOnlyAPI, QNetAPI, TargetNetwo
 from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 from ray.rllib.core.rl_module.torch import TorchRLModule
 from ray.rllib.utils.metrics import REPLAY_BUFFER_RESULTS, TD_ERROR_KEY
-from torch import Tensor, nn
+from torch import nn
 
 import modicum as md
 from modicum_algorithms.solipsistic.episodic import NOT_PROVIDED, EpisodicAlgorithm, EpisodicConfig
@@ -52,6 +52,10 @@ class QModule(TorchRLModule, InferenceOnlyAPI, TargetNetworkAPI, QNetAPI):
         exploration_rate: Probability that the next action is random.
     """
 
+    observation_space: Any
+    action_space: Any
+    model_config: Any
+
     def setup(self) -> None:
         """Build the network.
 
@@ -71,7 +75,7 @@ class QModule(TorchRLModule, InferenceOnlyAPI, TargetNetworkAPI, QNetAPI):
         final = self.model_config["final_exploration_rate"]
         self.exploration_rate = final if exploration_rate is None else exploration_rate
 
-    def compute_q_values(self, batch: dict[str, Any]) -> dict[str, Tensor]:
+    def compute_q_values(self, batch: dict[str, Any]) -> dict[str, Any]:
         """The actions' values."""
         return {QF_PREDS: self.q_network(batch[Columns.OBS])}
 
@@ -96,7 +100,7 @@ class QModule(TorchRLModule, InferenceOnlyAPI, TargetNetworkAPI, QNetAPI):
         target = self.forward_target({Columns.OBS: batch[Columns.NEXT_OBS]})
         return self.compute_q_values(batch) | {QF_TARGET_NEXT_PREDS: target[QF_PREDS]}
 
-    def forward_target(self, batch: dict[str, Any]) -> dict[str, Tensor]:
+    def forward_target(self, batch: dict[str, Any]) -> dict[str, Any]:
         """The actions' values by the target network."""
         return {QF_PREDS: self.target_network(batch[Columns.OBS])}
 
@@ -127,6 +131,9 @@ class QModule(TorchRLModule, InferenceOnlyAPI, TargetNetworkAPI, QNetAPI):
 class QLearner(DQNTorchLearner):
     """RLlib's learner of Q-values with the tutorial's optimiser."""
 
+    metrics: Any
+    module: Any
+
     def configure_optimizers_for_module(self, module_id: str, config: Any = None) -> None:
         """Make the optimiser, RMSprop as torch has it."""
         parameters = self.get_parameters(self.module[module_id])
@@ -139,9 +146,9 @@ class QLearner(DQNTorchLearner):
 
     def compute_loss_for_module(
         self, *, module_id: str, config: Any, batch: dict[str, Any], fwd_out: dict[str, Any]
-    ) -> Tensor:
+    ) -> Any:
         """RLlib's loss."""
-        loss: Tensor = super().compute_loss_for_module(
+        loss = super().compute_loss_for_module(
             module_id=module_id, config=config, batch=batch, fwd_out=fwd_out
         )
         # Every sample's error is of use to prioritised replay alone.
@@ -165,6 +172,11 @@ class EpisodicDQNConfig(EpisodicConfig, DQNConfig):
     step: within an episode the policy does not change. The exploration rate decays with the
     steps of the iterations before, and those of the episode itself.
     """
+
+    # RLlib types these as the defaults that it gives them.
+    train_batch_size_per_learner: Any
+    target_network_update_freq: Any
+    grad_clip: Any
 
     def __init__(self, algo_class: Any = None) -> None:
         """Start from the tutorial's settings."""

@@ -39,6 +39,10 @@ class ActorCriticModule(TorchRLModule, ValueFunctionAPI):
         value_network: From observations to values.
     """
 
+    observation_space: Any
+    action_space: Any
+    model_config: Any
+
     def setup(self) -> None:
         """Build the networks.
 
@@ -99,6 +103,8 @@ class TrainingLogProbabilities(ConnectorV2):
 class EpisodicPPOLearner(PPOTorchLearner):
     """RLlib's learner of PPO, for networks with batch normalisation."""
 
+    _learner_connector: Any
+
     def build(self) -> None:
         """Build the learner."""
         super().build()
@@ -116,6 +122,8 @@ class EpisodicPPOConfig(EpisodicConfig, PPOConfig):
     squared error itself, so that values further off than `vf_clip_param` allows learn nothing.
     Gradients are not clipped either; RLlib's `grad_clip` can.
     """
+
+    minibatch_size: Any  # RLlib types it as the default that it gives it
 
     def __init__(self, algo_class: Any = None) -> None:
         """Start from the thesis's settings."""
