@@ -127,6 +127,9 @@ class EpisodicConfig(AlgorithmConfig):
 class EpisodicAlgorithm(Algorithm):
     """An algorithm that collects whole episodes, and goes on exactly from its checkpoints.
 
+    Exactly with the learner in this process, as is RLlib's default (`num_learners=0`): what is
+    random in an update is seeded here.
+
     Attributes:
         counter: Where the algorithm is; every seed derives from it. Made of the setting `seed`,
             or of a random seed without one; part of the checkpoints.
