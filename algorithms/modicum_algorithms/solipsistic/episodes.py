@@ -18,6 +18,8 @@ from ray.rllib.env.env_runner_group import EnvRunnerGroup
 from ray.rllib.env.single_agent_env_runner import SingleAgentEnvRunner
 from ray.rllib.env.single_agent_episode import SingleAgentEpisode
 from ray.rllib.utils.checkpoints import Checkpointable
+from ray.rllib.utils.metrics import ENV_RUNNER_RESULTS, EVALUATION_RESULTS
+from ray.rllib.utils.metrics.metrics_logger import MetricsLogger
 
 import modicum as md
 from modicum_algorithms.solipsistic.seeding import seeded
@@ -90,11 +92,16 @@ class _Answer:
 
 def _answer(runner: Any, requests: dict[int, EpisodeRequest]) -> _Answer:
     # An exception of the environment's travels as a value: RLlib takes one that is raised on a
-    # remote runner for a fault of the runner, and tries again for ever.
+    # remote runner for a fault of the runner, and tries again for ever. It travels as text, since
+    # it may not be picklable, and loses its cause if it is.
     try:
         episodes = runner.run(list(requests.values()))
-    except Exception as error:
+    except md.InputError as error:
         return _Answer({}, None, error)
+    except Exception as error:
+        cause = error.__cause__ or error  # RLlib wraps what `step` raises
+        text = f"the environment raised {type(cause).__name__}: {cause}"
+        return _Answer({}, None, RuntimeError(text))
     return _Answer(dict(zip(requests, episodes, strict=True)), runner.get_metrics())
 
 
@@ -153,13 +160,8 @@ def _sharer(share: dict[int, EpisodeRequest]) -> Any:
 
 def _checked(answers: Sequence[_Answer], number: int) -> tuple[list[SingleAgentEpisode], list[Any]]:
     for answer in answers:
-        if isinstance(answer.error, md.InputError):
-            raise answer.error
         if answer.error is not None:
-            cause = answer.error.__cause__ or answer.error
-            raise RuntimeError(
-                f"the environment raised {type(cause).__name__}: {cause}"
-            ) from answer.error
+            raise answer.error
     episodes: dict[int, SingleAgentEpisode] = {}
     for answer in answers:
         episodes.update(answer.episodes)
@@ -221,18 +223,27 @@ class EpisodeCounter(Checkpointable):
 
 
 def evaluate_greedily(
-    algorithm: Any, eval_env_runner_group: EnvRunnerGroup
+    algorithm: Any, eval_env_runner_group: EnvRunnerGroup | None
 ) -> tuple[dict[str, Any], int, int]:
     """RLlib's `custom_evaluation_function`: `evaluation_duration` greedy episodes.
 
-    Needs an algorithm with an `EpisodeCounter` named `counter`.
+    Needs an algorithm with an `EpisodeCounter` named `counter`. RLlib makes runners for
+    evaluation if `evaluation_interval` or `evaluation_num_env_runners` is set; without them those
+    of the training do it. RLlib's results of an evaluation are what is in the algorithm's
+    metrics: `env_runners` holds its usual means, and all returns as `episode_returns`.
 
     Returns:
         Results, environment steps and agent steps.
     """
     number = algorithm.evaluation_config.evaluation_duration
     requests = algorithm.counter.evaluation_requests(number)
-    episodes, _ = collect_episodes(algorithm, eval_env_runner_group, requests)
+    group = eval_env_runner_group or algorithm.env_runner_group
+    episodes, metrics = collect_episodes(algorithm, group, requests)
     steps = sum(len(episode) for episode in episodes)
     returns = [float(episode.get_return()) for episode in episodes]
+    logger = MetricsLogger(root=False)
+    for value in returns:
+        logger.log_value("episode_returns", value, reduce="item_series")
+    key = (EVALUATION_RESULTS, ENV_RUNNER_RESULTS)
+    algorithm.metrics.aggregate([*metrics, logger.reduce()], key=key)
     return {"episode_returns": returns}, steps, steps

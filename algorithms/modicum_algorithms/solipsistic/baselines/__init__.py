@@ -1,0 +1,1 @@
+"""The thesis's model-free baselines as RLlib algorithms (appendix C.2.3)."""

@@ -1,0 +1,455 @@
+"""PPO and DQN with whole episodes: what they collect, learn from, store, and refuse."""
+
+from __future__ import annotations
+
+import math
+import os
+import signal
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+import torch
+from ray.rllib.algorithms.algorithm import Algorithm
+from ray.rllib.core.columns import Columns
+from ray.rllib.evaluation.postprocessing import Postprocessing
+
+import modicum as md
+from modicum_algorithms.solipsistic.baselines.dqn import EpisodicDQNConfig
+from modicum_algorithms.solipsistic.baselines.ppo import EpisodicPPOConfig
+from toy_environments import Broken, Endless, SideOfLight
+
+
+@pytest.fixture(scope="module")
+def build(ray_cluster):
+    """Builds algorithms, and stops them at the end, together since each stop waits a while."""
+    built = []
+
+    def build(config, environment="CartPole-v1", seed=3):
+        built.append(config.environment(environment).debugging(seed=seed).build_algo())
+        return built[-1]
+
+    yield build
+    with ThreadPoolExecutor(len(built)) as pool:
+        list(pool.map(lambda algorithm: algorithm.stop(), built))
+
+
+def small_dqn():
+    """Learns from the first episodes on."""
+    return EpisodicDQNConfig().training(
+        train_batch_size_per_learner=16,
+        num_steps_sampled_before_learning_starts=16,
+        target_update_episodes=3,
+        updates_per_step=0.25,
+    )
+
+
+def small_ppo():
+    return EpisodicPPOConfig().training(num_epochs=2, episodes_per_iteration=2)
+
+
+def learner(algorithm):
+    return algorithm.learner_group._learner
+
+
+def module(algorithm):
+    return learner(algorithm).module["default_policy"]
+
+
+def optimizer(algorithm):
+    return learner(algorithm).get_optimizer("default_policy")
+
+
+def weights(algorithm):
+    return {name: values.clone() for name, values in module(algorithm).state_dict().items()}
+
+
+def same(a, b):
+    return all(torch.equal(a[name], b[name]) for name in a)
+
+
+def updates(algorithm):
+    """Updates that the optimiser has made."""
+    states = optimizer(algorithm).state.values()
+    return int(next(iter(states))["step"]) if states else 0
+
+
+@pytest.mark.parametrize("config", [small_ppo, small_dqn])
+def test_an_iteration_collects_its_episodes(build, config):
+    number = 3
+    algorithm = build(config().training(episodes_per_iteration=number))
+    for iteration in (1, 2):
+        results = algorithm.train()["env_runners"]
+        assert results["num_episodes_lifetime"] == algorithm.counter.episodes == iteration * number
+        assert results["num_episodes"] == number
+
+
+def test_episodes_per_iteration_of_the_thesis():
+    assert EpisodicPPOConfig().episodes_per_iteration == 5
+    assert EpisodicDQNConfig().episodes_per_iteration == 1
+
+
+def test_settings_of_ppo_reach_its_learner(build):
+    algorithm = build(EpisodicPPOConfig().training(clip_param=0.1), SideOfLight)
+    assert type(optimizer(algorithm)) is torch.optim.Adam
+    assert optimizer(algorithm).param_groups[0]["lr"] == 3e-4
+    config = learner(algorithm).config
+    assert (config.gamma, config.lambda_, config.clip_param) == (0.99, 0.95, 0.1)
+    assert (config.vf_loss_coeff, config.entropy_coeff, config.use_kl_loss) == (0.5, 0.01, False)
+    algorithm.train()
+    # 5 episodes of 20 steps, each with one more for its bootstrap, 10 times over.
+    assert updates(algorithm) == math.ceil(10 * 5 * 21 / 64)
+
+
+def test_ppo_networks_are_separate_recognition_networks(build):
+    networks = module(build(EpisodicPPOConfig(), SideOfLight))
+    convolutions = [
+        [layer for layer in network.modules() if isinstance(layer, torch.nn.Conv2d)]
+        for network in (networks.policy_network, networks.value_network)
+    ]
+    for layers in convolutions:
+        assert [layer.out_channels for layer in layers] == [8, 16, 16, 16]  # appendix C.2.2
+    assert not torch.equal(convolutions[0][0].weight, convolutions[1][0].weight)
+
+
+def train_batch(algorithm, episodes):
+    """The batch that a learner makes of episodes."""
+    pipeline = learner(algorithm)._learner_connector
+    multi_agent_module = learner(algorithm).module
+    return pipeline(rl_module=multi_agent_module, batch={}, episodes=episodes, shared_data={})[
+        "default_policy"
+    ]
+
+
+def test_advantages_of_a_truncated_episode_bootstrap_from_its_last_observation(build):
+    algorithm = build(EpisodicPPOConfig(), SideOfLight)
+    (episode,) = algorithm.collect([None])
+    assert episode.is_truncated
+    assert not episode.is_terminated
+    rewards = np.asarray(episode.get_rewards())
+    networks = module(algorithm).eval()
+    with torch.no_grad():
+        values = networks.value_network(torch.from_numpy(episode.get_observations()))[:, 0].numpy()
+    errors = rewards + 0.99 * values[1:] - values[:-1]
+    advantages = [
+        sum((0.99 * 0.95) ** k * error for k, error in enumerate(errors[step:]))
+        for step in range(len(errors))
+    ]
+    targets = train_batch(algorithm, [episode])[Postprocessing.VALUE_TARGETS][:-1]
+    np.testing.assert_allclose(targets, advantages + values[:-1], rtol=1e-4, atol=1e-5)
+
+
+def test_ratios_of_probabilities_start_at_one(build):
+    algorithm = build(EpisodicPPOConfig(), SideOfLight)
+    algorithm.train()
+    batch = train_batch(algorithm, algorithm.collect([None] * 2))
+    outputs = module(algorithm).forward_train(batch)[Columns.ACTION_DIST_INPUTS]
+    distribution = module(algorithm).get_train_action_dist_cls().from_logits(outputs)
+    ratios = torch.exp(distribution.logp(batch[Columns.ACTIONS]) - batch[Columns.ACTION_LOGP])
+    torch.testing.assert_close(ratios, torch.ones_like(ratios))
+
+
+def test_ppo_learns_cartpole(build):
+    config = EpisodicPPOConfig().training(lr=3e-3, episodes_per_iteration=10)
+    algorithm = build(config.evaluation(evaluation_duration=5))
+
+    def mean_return():
+        return np.mean(algorithm.evaluate()["env_runners"]["episode_returns"])
+
+    before = mean_return()
+    for _ in range(4):
+        algorithm.train()
+    assert mean_return() > 3 * before
+
+
+def test_dqn_learns_from_images(build):
+    config = EpisodicDQNConfig().training(
+        lr=1e-3, train_batch_size_per_learner=32, num_steps_sampled_before_learning_starts=32
+    )
+    algorithm = build(config.evaluation(evaluation_duration=2), SideOfLight)
+    for _ in range(5):
+        algorithm.train()
+    returns = algorithm.evaluate()["env_runners"]["episode_returns"]
+    assert np.mean(returns) > 17  # of 20; chance is 10
+
+
+def test_optimiser_and_loss_of_the_tutorial(build):
+    algorithm = build(EpisodicDQNConfig())
+    assert type(optimizer(algorithm)) is torch.optim.RMSprop
+    group = optimizer(algorithm).param_groups[0]
+    assert (group["lr"], group["alpha"], group["momentum"], group["centered"]) == (
+        0.01, 0.99, 0, False,
+    )  # fmt: skip
+    config = learner(algorithm).config
+    assert (config.gamma, config.td_error_loss_fn, config.double_q) == (0.999, "huber", False)
+    assert (config.grad_clip, config.grad_clip_by) == (1.0, "value")
+    assert algorithm.local_replay_buffer.capacity == 10_000
+    assert config.total_train_batch_size == 128
+
+
+def test_exploration_decays_exponentially_with_steps(build):
+    config = EpisodicDQNConfig().training(num_steps_sampled_before_learning_starts=10**6)
+    algorithm = build(config, SideOfLight)
+    for iteration in range(21):
+        if iteration in (10, 20):  # 200 and 400 steps
+            rate = 0.05 + 0.85 * math.exp(-iteration * 20 / 200)
+            assert algorithm.env_runner.module.exploration_rate == pytest.approx(rate)
+        algorithm.train()
+
+
+def test_exploration_rate_is_the_share_of_random_actions(build):
+    networks = build(EpisodicDQNConfig().training(exploration_decay_steps=1e9)).env_runner.module
+    observations = torch.zeros(4000, 4)
+    greedy = networks.forward_inference({Columns.OBS: observations})[Columns.ACTIONS]
+    networks.start_episode(0.6)
+    explored = networks.forward_exploration({Columns.OBS: observations}, t=0)[Columns.ACTIONS]
+    # Half of the random actions are the greedy one.
+    assert (explored != greedy).float().mean() == pytest.approx(0.3, abs=0.03)
+
+
+def test_the_target_network_is_replaced_after_every_tenth_episode(build):
+    config = EpisodicDQNConfig().training(
+        train_batch_size_per_learner=8,
+        num_steps_sampled_before_learning_starts=8,
+        updates_per_step=0.2,
+    )
+    algorithm = build(config)
+    for episode in range(1, 22):
+        algorithm.train()
+        online, target = module(algorithm).q_network, module(algorithm).target_network
+        assert same(online.state_dict(), target.state_dict()) == (episode in (10, 20))
+
+
+@pytest.mark.parametrize("per_step", [1.0, 0.3])
+def test_updates_are_made_per_step_once_there_are_enough(build, per_step):
+    config = EpisodicDQNConfig().training(
+        updates_per_step=per_step,
+        train_batch_size_per_learner=8,
+        num_steps_sampled_before_learning_starts=40,
+    )
+    algorithm = build(config, SideOfLight)
+    made = []
+    for _ in range(3):
+        algorithm.train()
+        made.append(updates(algorithm))
+    assert made == [0, 20 * per_step, 40 * per_step]
+
+
+def test_images_stay_bytes_up_to_the_networks(build):
+    algorithm = build(small_dqn(), SideOfLight)
+    seen = set()
+    for network in (module(algorithm).q_network, module(algorithm).target_network):
+        network.register_forward_pre_hook(lambda _, inputs: seen.add(inputs[0].dtype))
+    algorithm.train()
+    assert seen == {torch.uint8}
+    (episode,) = algorithm.local_replay_buffer.episodes
+    assert episode.get_observations().dtype == np.uint8
+
+
+def test_the_target_network_normalises_by_running_statistics(build):
+    algorithm = build(small_dqn(), SideOfLight)
+    networks = module(algorithm)
+    observations = torch.randint(256, (2, 32, 32, 3), dtype=torch.uint8)
+    before = networks.target_network(observations).detach()
+    networks.train()
+    torch.testing.assert_close(networks.target_network(observations), before)
+    statistics = networks.target_network.layers[1].running_mean
+    assert torch.equal(statistics, torch.zeros_like(statistics))
+
+
+@pytest.mark.parametrize("config", [small_ppo, small_dqn])
+def test_a_seed_makes_runs_equal(build, config):
+    runs = []
+    for seed in (1, 1, 2):
+        algorithm = build(config(), seed=seed)
+        for _ in range(2):
+            algorithm.train()
+        runs.append(weights(algorithm))
+    assert same(runs[0], runs[1])
+    assert not same(runs[0], runs[2])
+
+
+def test_without_a_seed_runs_differ(build):
+    first, second = (build(small_ppo(), seed=None) for _ in range(2))
+    assert first.counter.seed != second.counter.seed
+
+
+@pytest.mark.parametrize("config", [small_ppo, small_dqn])
+def test_a_restored_algorithm_goes_on_as_if_never_stopped(build, tmp_path, config):
+    algorithm = build(config(), SideOfLight, seed=None)
+    for _ in range(2):
+        algorithm.train()
+    algorithm.save_to_path(tmp_path)
+    restored = Algorithm.from_checkpoint(str(tmp_path))
+    assert restored.counter.episodes == algorithm.counter.episodes
+    for _ in range(2):  # in which the target network is replaced
+        algorithm.train()
+        restored.train()
+    assert updates(restored) == updates(algorithm) > 0
+    assert same(weights(restored), weights(algorithm))
+    restored.stop()
+
+
+@pytest.mark.parametrize("config", [EpisodicPPOConfig, EpisodicDQNConfig])
+@pytest.mark.parametrize("interval", [None, 1])
+def test_evaluation_is_greedy_and_from_the_same_starts(build, config, interval):
+    evaluated = config().evaluation(evaluation_interval=interval, evaluation_duration=3)
+    algorithm = build(evaluated)
+    returns = algorithm.evaluate()["env_runners"]["episode_returns"]
+    again = algorithm.evaluate()["env_runners"]
+    assert again["episode_returns"] == returns
+    assert again["episode_return_mean"] == np.mean(returns)
+    environment = algorithm.env_runner.env.unwrapped.envs[0]
+    for request, expected in zip(algorithm.counter.evaluation_requests(3), returns, strict=True):
+        observation, _ = environment.reset(seed=request.seed)
+        total, done = 0.0, False
+        while not done:
+            batch = {Columns.OBS: torch.from_numpy(observation)[None]}
+            output = algorithm.env_runner.module.forward_inference(batch)
+            scores = output.get(Columns.ACTION_DIST_INPUTS)
+            action = int(output[Columns.ACTIONS] if scores is None else scores.argmax())
+            observation, reward, terminated, truncated, _ = environment.step(action)
+            total, done = total + reward, terminated or truncated
+        assert total == expected
+    assert algorithm.counter.episodes == 0  # evaluation takes nothing from the budget
+
+
+def test_evaluation_does_not_change_training(build):
+    trained = []
+    for interval in (None, 1):
+        algorithm = build(small_dqn().evaluation(evaluation_interval=interval))
+        for _ in range(3):
+            results = algorithm.train()
+        trained.append(weights(algorithm))
+    assert len(results["evaluation"]["env_runners"]["episode_returns"]) == 10
+    assert same(*trained)
+
+
+@pytest.mark.parametrize("config", [EpisodicPPOConfig, EpisodicDQNConfig])
+def test_an_environment_that_raises_is_named(build, config):
+    algorithm = build(config(), Broken)
+    with pytest.raises(RuntimeError, match="ArithmeticError: the pole has come off"):
+        algorithm.train()
+
+
+def test_an_episode_that_does_not_end_is_refused(build):
+    algorithm = build(EpisodicPPOConfig().training(max_episode_steps=50), Endless)
+    with pytest.raises(md.InputError, match=r"^max_episode_steps: .* within 50 steps"):
+        algorithm.train()
+
+
+@pytest.mark.parametrize(
+    ("config", "setting", "message"),
+    [
+        (EpisodicPPOConfig, {"episodes_per_iteration": 0}, "^episodes_per_iteration: .*at least 1"),
+        (EpisodicPPOConfig, {"max_episode_steps": 0}, "^max_episode_steps: .*or None, got 0"),
+        (EpisodicPPOConfig, {"recognition": "cnn"}, "^recognition: must be one of auto, conv"),
+        (EpisodicPPOConfig, {"recognition": "digits"}, "^recognition: must be mlp, or auto"),
+        (EpisodicDQNConfig, {"updates_per_step": 0}, "^updates_per_step: must be above 0, got 0"),
+        (EpisodicDQNConfig, {"target_update_episodes": 0}, "^target_update_episodes: .*least 1"),
+        (EpisodicDQNConfig, {"initial_exploration_rate": 2}, "^initial_exploration_rate: .*0 to 1"),
+        (EpisodicDQNConfig, {"double_q": True}, "^double_q: must be False, got True"),
+        (EpisodicDQNConfig, {"n_step": 3}, "^n_step: must be 1, got 3"),
+        (EpisodicDQNConfig, {"target_network_update_freq": 9}, "^target_network_update_freq: "),
+    ],
+)
+def test_bad_settings_are_refused(build, config, setting, message):
+    with pytest.raises(md.InputError, match=message):
+        build(config().training(**setting))
+
+
+def test_several_environments_in_a_runner_are_refused(build):
+    with pytest.raises(md.InputError, match=r"^num_envs_per_env_runner: must be 1, got 2"):
+        build(EpisodicPPOConfig().env_runners(num_envs_per_env_runner=2))
+
+
+def test_dqn_refuses_continuous_actions(build):
+    with pytest.raises(md.InputError, match=r"^action_space: must be Discrete for DQN"):
+        build(EpisodicDQNConfig(), "Pendulum-v1")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("config", [small_ppo, small_dqn])
+def test_training_is_the_same_with_remote_runners(build, config):
+    trained = []
+    for runners in (0, 2):
+        configured = config().training(episodes_per_iteration=5)
+        algorithm = build(configured.env_runners(num_env_runners=runners), SideOfLight)
+        for _ in range(2):
+            algorithm.train()
+        trained.append(weights(algorithm))
+        algorithm.stop()
+    assert same(*trained)
+
+
+@pytest.mark.slow
+def test_evaluation_by_remote_runners_is_the_same(build):
+    returns = []
+    for runners in (0, 2):
+        evaluated = small_ppo().evaluation(
+            evaluation_num_env_runners=runners, evaluation_duration=5
+        )
+        algorithm = build(evaluated)
+        algorithm.train()
+        returns.append(algorithm.evaluate()["env_runners"]["episode_returns"])
+        algorithm.stop()
+    assert returns[0] == returns[1]
+
+
+def kill_a_runner(algorithm):
+    process, *_ = algorithm.env_runner_group.foreach_env_runner(
+        lambda runner: os.getpid(), local_env_runner=False
+    )
+    os.kill(process, signal.SIGKILL)
+
+
+@pytest.mark.slow
+def test_a_killed_runner_is_replaced_and_its_episodes_collected_again(build):
+    trained = []
+    for kill in (False, True):
+        algorithm = build(small_ppo().env_runners(num_env_runners=2))
+        algorithm.train()
+        if kill:
+            kill_a_runner(algorithm)
+        algorithm.train()
+        algorithm.train()
+        trained.append(weights(algorithm))
+        deadline = time.monotonic() + 60
+        while algorithm.env_runner_group.num_healthy_remote_workers() < 2:
+            assert time.monotonic() < deadline
+            algorithm.restore_env_runners(algorithm.env_runner_group)
+            time.sleep(0.1)
+        algorithm.stop()
+    assert same(*trained)
+
+
+@pytest.mark.slow
+def test_the_last_runner_is_waited_for(build):
+    trained = []
+    for kill in (False, True):
+        algorithm = build(small_ppo().env_runners(num_env_runners=1))
+        algorithm.train()
+        if kill:
+            kill_a_runner(algorithm)
+        algorithm.train()
+        trained.append(weights(algorithm))
+        algorithm.stop()
+    assert same(*trained)
+
+
+@pytest.mark.slow
+def test_a_remote_environment_that_raises_is_named(build):
+    algorithm = build(EpisodicPPOConfig().env_runners(num_env_runners=2), Broken)
+    with pytest.raises(RuntimeError, match="ArithmeticError: the pole has come off"):
+        algorithm.train()
+    algorithm.stop()
+
+
+@pytest.mark.slow
+def test_a_remote_episode_that_does_not_end_is_refused(build):
+    config = EpisodicPPOConfig().training(max_episode_steps=50)
+    algorithm = build(config.env_runners(num_env_runners=2), Endless)
+    with pytest.raises(md.InputError, match=r"^max_episode_steps: .* within 50 steps"):
+        algorithm.train()
+    algorithm.stop()
