@@ -8,7 +8,6 @@ from __future__ import annotations
 from typing import Any, Self
 
 import numpy as np
-from ray.rllib.algorithms.algorithm_config import NotProvided
 from ray.rllib.core import DEFAULT_MODULE_ID
 from ray.rllib.core.columns import Columns
 from ray.rllib.core.rl_module.rl_module import RLModuleSpec
@@ -16,7 +15,7 @@ from ray.rllib.policy.sample_batch import MultiAgentBatch, SampleBatch
 from ray.rllib.utils.metrics import LEARNER_RESULTS, LEARNER_UPDATE_TIMER, TIMERS
 
 import modicum as md
-from modicum_algorithms.solipsistic.episodic import EpisodicAlgorithm, EpisodicConfig
+from modicum_algorithms.solipsistic.episodic import NOT_PROVIDED, EpisodicAlgorithm, EpisodicConfig
 from modicum_algorithms.solipsistic.learner import SolipsisticLearner
 from modicum_algorithms.solipsistic.names import (
     ContrastName,
@@ -92,9 +91,7 @@ class SolipsisticConfig(EpisodicConfig):
     def __init__(self, algo_class: Any = None) -> None:
         """Start from the settings of the pixel CartPole study."""
         super().__init__(algo_class=algo_class or Solipsistic)
-        self.lr = 1e-3
-        self.grad_clip = 10.0
-        self.grad_clip_by = "global_norm"
+        super().training(lr=3e-3, grad_clip=10.0, grad_clip_by="global_norm")
         # The model.
         self.dynamics: DynamicsName = "memory"
         self.state_size = 16
@@ -137,38 +134,38 @@ class SolipsisticConfig(EpisodicConfig):
     def training(
         self,
         *,
-        dynamics: DynamicsName = NotProvided,
-        state_size: int = NotProvided,
-        state_bound: StateBound = NotProvided,
-        transition: TransitionName = NotProvided,
-        reward_distribution: RewardName = NotProvided,
-        contrast: ContrastName = NotProvided,
-        contrast_weight: float = NotProvided,
-        margin: float = NotProvided,
-        reward_weight: float = NotProvided,
-        reward_of_predictions: bool = NotProvided,
-        model_updates: int = NotProvided,
-        trajectories: int = NotProvided,
-        trajectory_length: int = NotProvided,
-        prediction_steps: int | None = NotProvided,
-        statistics_observations: int = NotProvided,
-        replay_capacity: int = NotProvided,
-        absorbing_steps: int = NotProvided,
-        policy_units: int = NotProvided,
-        imagined_steps: int = NotProvided,
-        imagined_return: ImaginedReturn = NotProvided,
-        start_frames: StartFrames = NotProvided,
-        starts: int = NotProvided,
-        policy_iterations: int = NotProvided,
-        perturbations: int = NotProvided,
-        perturbation_scale: float = NotProvided,
-        policy_lr: float = NotProvided,
-        antithetic: bool = NotProvided,
-        reinitialise_policy: bool = NotProvided,
-        horizon: int = NotProvided,
-        replanning: bool = NotProvided,
-        exploration_rates: tuple[float, ...] = NotProvided,
-        action_noise: float = NotProvided,
+        dynamics: DynamicsName = NOT_PROVIDED,
+        state_size: int = NOT_PROVIDED,
+        state_bound: StateBound = NOT_PROVIDED,
+        transition: TransitionName = NOT_PROVIDED,
+        reward_distribution: RewardName = NOT_PROVIDED,
+        contrast: ContrastName = NOT_PROVIDED,
+        contrast_weight: float = NOT_PROVIDED,
+        margin: float = NOT_PROVIDED,
+        reward_weight: float = NOT_PROVIDED,
+        reward_of_predictions: bool = NOT_PROVIDED,
+        model_updates: int = NOT_PROVIDED,
+        trajectories: int = NOT_PROVIDED,
+        trajectory_length: int = NOT_PROVIDED,
+        prediction_steps: int | None = NOT_PROVIDED,
+        statistics_observations: int = NOT_PROVIDED,
+        replay_capacity: int = NOT_PROVIDED,
+        absorbing_steps: int = NOT_PROVIDED,
+        policy_units: int = NOT_PROVIDED,
+        imagined_steps: int = NOT_PROVIDED,
+        imagined_return: ImaginedReturn = NOT_PROVIDED,
+        start_frames: StartFrames = NOT_PROVIDED,
+        starts: int = NOT_PROVIDED,
+        policy_iterations: int = NOT_PROVIDED,
+        perturbations: int = NOT_PROVIDED,
+        perturbation_scale: float = NOT_PROVIDED,
+        policy_lr: float = NOT_PROVIDED,
+        antithetic: bool = NOT_PROVIDED,
+        reinitialise_policy: bool = NOT_PROVIDED,
+        horizon: int = NOT_PROVIDED,
+        replanning: bool = NOT_PROVIDED,
+        exploration_rates: tuple[float, ...] = NOT_PROVIDED,
+        action_noise: float = NOT_PROVIDED,
         **kwargs: Any,
     ) -> Self:
         """Set what concerns training; what is left out stays.
@@ -223,7 +220,7 @@ class SolipsisticConfig(EpisodicConfig):
         given = {
             name: value
             for name, value in locals().items()
-            if name not in ("self", "kwargs", "__class__") and value is not NotProvided
+            if name not in ("self", "kwargs", "__class__") and value is not NOT_PROVIDED
         }
         super().training(**kwargs)
         for name, value in given.items():

@@ -19,7 +19,13 @@ from modicum_algorithms.solipsistic.allocation import keep_freed_memory
 from modicum_algorithms.solipsistic.imagination import imagined_returns
 from modicum_algorithms.solipsistic.models import MemoryModel, SolipsisticModel
 from modicum_algorithms.solipsistic.normalisation import measure_batch_statistics
-from modicum_algorithms.solipsistic.rl_module import PREDICTED, PRESENT, RECOGNISED, REWARDED
+from modicum_algorithms.solipsistic.rl_module import (
+    PREDICTED,
+    PRESENT,
+    RECOGNISED,
+    REWARDED,
+    SolipsisticRLModule,
+)
 from modicum_algorithms.solipsistic.seeding import seed_everything
 from modicum_algorithms.solipsistic.variational_optimisation import VariationalOptimiser
 
@@ -27,21 +33,28 @@ from modicum_algorithms.solipsistic.variational_optimisation import VariationalO
 class SolipsisticLearner(TorchLearner):
     """Trains the model on trajectories, then the policy inside the model."""
 
+    config: Any  # a `SolipsisticConfig`
+
     def build(self) -> None:
         """Build the module and its optimiser."""
         keep_freed_memory()
         super().build()
+
+    def _own_module(self, module_id: str = DEFAULT_MODULE_ID) -> SolipsisticRLModule:
+        module = self.module[module_id].unwrapped()  # of DistributedDataParallel's wrapper
+        assert isinstance(module, SolipsisticRLModule)
+        return module
 
     def compute_loss_for_module(
         self,
         *,
         module_id: str,
         config: Any,
-        batch: dict[str, Any],
-        fwd_out: dict[str, Tensor],
+        batch: Any,
+        fwd_out: Any,
     ) -> Tensor:
         """Equation 5.4 on a batch of trajectories; see `losses`."""
-        model: SolipsisticModel = self.module[module_id].unwrapped().model
+        model = self._own_module(module_id).model
         recognised_BTS = fwd_out[RECOGNISED]
         rewarded_BT, rewards_BT = batch[REWARDED], batch[Columns.REWARDS]
         terms = {
@@ -105,7 +118,7 @@ class SolipsisticLearner(TorchLearner):
     @torch.no_grad()
     def measure_statistics(self, observations: Any) -> None:
         """Measure batch normalisation's statistics on some observations."""
-        model = self.module[DEFAULT_MODULE_ID].unwrapped().model
+        model = self._own_module().model
         measure_batch_statistics(
             model, model.recognise, torch.as_tensor(observations, device=self._device)
         )
@@ -122,7 +135,7 @@ class SolipsisticLearner(TorchLearner):
             Mean imagined return in the first and in the last iteration, and the time in seconds.
         """
         started = time.perf_counter()
-        module = self.module[DEFAULT_MODULE_ID].unwrapped()
+        module = self._own_module()
         model, policy, config = module.model, module.policy, self.config
         assert isinstance(model, MemoryModel)
         generator = torch.Generator(self._device).manual_seed(seed)

@@ -243,7 +243,7 @@ class MarkovModel(SolipsisticModel):
     def predictions(
         self, recognised_BTS: Tensor, actions_BTA: Tensor, steps: int | None
     ) -> list[Tensor]:
-        """log p(s_{t+1} | x_t, a_t), one step from each observation (equation 5.1)."""
+        """Log p(s_{t+1} | x_t, a_t), one step from each observation (equation 5.1)."""
         before = recognised_BTS[:, :-1].exp()
         transitions_BTSS = torch.einsum("bta,asn->btsn", actions_BTA, self.transitions)
         after = torch.einsum("bts,btsn->btn", before, transitions_BTSS)

@@ -33,6 +33,8 @@ class SolipsisticRLModule(TorchRLModule):
     """
 
     model: MemoryModel | MarkovModel
+    model_config: Any
+    policy_weights_P: Tensor
 
     def setup(self) -> None:
         """Build the model and the policy.

@@ -50,7 +50,7 @@ class ObservationShape:
         return observations.permute(0, 3, 1, 2).float() * self.scale
 
 
-def observation_shape(space: gym.Space[Any]) -> ObservationShape:
+def observation_shape(space: gym.Space[Any] | None) -> ObservationShape:
     """Read an observation space.
 
     Raises:
@@ -89,7 +89,7 @@ class ActionShape:
         return functional.one_hot(actions.long(), self.choices).float()
 
 
-def action_shape(space: gym.Space[Any]) -> ActionShape:
+def action_shape(space: gym.Space[Any] | None) -> ActionShape:
     """Read an action space.
 
     Raises:
