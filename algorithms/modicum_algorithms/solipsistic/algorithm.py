@@ -12,7 +12,7 @@ from ray.rllib.core import DEFAULT_MODULE_ID
 from ray.rllib.core.columns import Columns
 from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 from ray.rllib.policy.sample_batch import MultiAgentBatch, SampleBatch
-from ray.rllib.utils.metrics import LEARNER_RESULTS, LEARNER_UPDATE_TIMER, TIMERS
+from ray.rllib.utils.metrics import LEARNER_RESULTS, LEARNER_UPDATE_TIMER
 
 import modicum as md
 from modicum_algorithms.solipsistic.episodic import NOT_PROVIDED, EpisodicAlgorithm, EpisodicConfig
@@ -105,7 +105,7 @@ class SolipsisticConfig(EpisodicConfig):
         self.reward_weight = 2.0
         self.reward_of_predictions = True
         # Its training.
-        self.model_updates = 100
+        self.model_updates = 50
         self.trajectories = 30
         self.trajectory_length = 15
         self.prediction_steps: int | None = 8
@@ -114,14 +114,14 @@ class SolipsisticConfig(EpisodicConfig):
         self.absorbing_steps = 0
         # The policy's training.
         self.policy_units = 50
-        self.imagined_steps = 200
-        self.imagined_return: ImaginedReturn = "sum"
+        self.imagined_steps = 60
+        self.imagined_return: ImaginedReturn = "survival"
         self.start_frames: StartFrames = "any"
-        self.starts = 8
-        self.policy_iterations = 50
+        self.starts = 16
+        self.policy_iterations = 100
         self.perturbations = 50
         self.perturbation_scale = 0.2
-        self.policy_lr = 1e-2
+        self.policy_lr = 0.05
         self.antithetic = True
         self.reinitialise_policy = True
         # Acting.
@@ -321,7 +321,7 @@ class Solipsistic(EpisodicAlgorithm):
         config = self.config
         seed = self.counter.iteration_seed("model")
         self.learner_group.foreach_learner(lambda learner: learner.seed(seed))
-        with self.metrics.log_time((TIMERS, LEARNER_UPDATE_TIMER)):
+        with self.timed("model", LEARNER_UPDATE_TIMER):
             for _ in range(config.model_updates):
                 trajectories = self.replay_buffer.sample_trajectories(  # line 15
                     config.trajectories, config.trajectory_length
@@ -340,7 +340,7 @@ class Solipsistic(EpisodicAlgorithm):
         )
         starts = starts.reshape(config.policy_iterations, config.starts, *starts.shape[1:])
         seed = self.counter.iteration_seed("policy")
-        with self.metrics.log_time((TIMERS, POLICY_SEARCH_TIMER)):
+        with self.timed("policy", POLICY_SEARCH_TIMER):
             answers = self.learner_group.foreach_learner(
                 lambda learner: learner.search_policy(starts, seed)
             )

@@ -7,7 +7,9 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, Self, get_args
 
 from ray.rllib.algorithms.algorithm import Algorithm
@@ -133,9 +135,14 @@ class EpisodicAlgorithm(Algorithm):
     Attributes:
         counter: Where the algorithm is; every seed derives from it. Made of the setting `seed`,
             or of a random seed without one; part of the checkpoints.
+        collected: Episodes of the last iteration.
+        seconds: Wall-clock time that this process has spent so far, by part: `collection` of
+            episodes, updates of the `model` (or networks), search of the `policy`.
     """
 
     counter: EpisodeCounter
+    collected: list[SingleAgentEpisode]
+    seconds: dict[str, float]
 
     # Set up by RLlib, which types them as they are before.
     config: Any
@@ -149,6 +156,16 @@ class EpisodicAlgorithm(Algorithm):
         super().setup(config)
         seed = self.config.seed
         self.counter = EpisodeCounter(secrets.randbits(31) if seed is None else seed)
+        self.collected = []
+        self.seconds = {"collection": 0.0, "model": 0.0, "policy": 0.0}
+
+    @contextmanager
+    def timed(self, part: str, timer: str) -> Iterator[None]:
+        """Time a part of the iteration, for `seconds` and among RLlib's timers."""
+        started = time.perf_counter()
+        with self.metrics.log_time((TIMERS, timer)):
+            yield
+        self.seconds[part] += time.perf_counter() - started
 
     def collect(self, exploration_rates: Sequence[float | None]) -> list[SingleAgentEpisode]:
         """Collect the iteration's episodes, one for each exploration rate, and count them.
@@ -158,9 +175,10 @@ class EpisodicAlgorithm(Algorithm):
             RuntimeError: The environment raised, or there is no runner left.
         """
         requests = self.counter.next_requests(exploration_rates)
-        with self.metrics.log_time((TIMERS, ENV_RUNNER_SAMPLING_TIMER)):
+        with self.timed("collection", ENV_RUNNER_SAMPLING_TIMER):
             episodes, metrics = collect_episodes(self, self.env_runner_group, requests)
         self.metrics.aggregate(metrics, key=ENV_RUNNER_RESULTS)
+        self.collected = episodes
         return episodes
 
     def learn(self, episodes: Sequence[SingleAgentEpisode], **kwargs: Any) -> None:
@@ -171,7 +189,7 @@ class EpisodicAlgorithm(Algorithm):
             **kwargs: Arguments of RLlib's `LearnerGroup.update`.
         """
         steps = self.metrics.peek((ENV_RUNNER_RESULTS, NUM_ENV_STEPS_SAMPLED_LIFETIME), default=0)
-        with self.metrics.log_time((TIMERS, LEARNER_UPDATE_TIMER)):
+        with self.timed("model", LEARNER_UPDATE_TIMER):
             results = self.learner_group.update(
                 episodes=list(episodes), timesteps={NUM_ENV_STEPS_SAMPLED_LIFETIME: steps}, **kwargs
             )
