@@ -158,6 +158,14 @@ class SolipsisticSettings(md.Config):
         ge=1,
         used_by=_SOLIPSISTIC,
     )
+    final_lr_share: float = md.setting(
+        0.1,
+        description="Share of the learning rate that is left at an iteration's last gradient step, "
+        "to which it falls linearly (thesis: constant, 1).",
+        gt=0.0,
+        le=1.0,
+        used_by=_SOLIPSISTIC,
+    )
     trajectories: int = md.setting(
         30, description="Trajectories in a batch, B (thesis: 10).", ge=1, used_by=_SOLIPSISTIC
     )

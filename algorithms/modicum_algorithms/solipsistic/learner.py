@@ -29,6 +29,9 @@ from modicum_algorithms.solipsistic.rl_module import (
 from modicum_algorithms.solipsistic.seeding import seed_everything
 from modicum_algorithms.solipsistic.variational_optimisation import VariationalOptimiser
 
+# What an update is told beside its batch: which share of the learning rate it uses.
+LR_SHARE = "lr_share"
+
 
 class SolipsisticLearner(TorchLearner):
     """Trains the model on trajectories, then the policy inside the model."""
@@ -39,6 +42,12 @@ class SolipsisticLearner(TorchLearner):
         """Build the module and its optimiser."""
         keep_freed_memory()
         super().build()
+
+    def before_gradient_based_update(self, *, timesteps: dict[str, Any]) -> None:
+        """Set the learning rate of the next update (see `final_lr_share`)."""
+        super().before_gradient_based_update(timesteps=timesteps)
+        for _, optimizer in self.get_optimizers_for_module(DEFAULT_MODULE_ID):
+            self._set_optimizer_lr(optimizer, self.config.lr * timesteps[LR_SHARE])
 
     def _own_module(self, module_id: str = DEFAULT_MODULE_ID) -> SolipsisticRLModule:
         module = self.module[module_id].unwrapped()  # of DistributedDataParallel's wrapper
