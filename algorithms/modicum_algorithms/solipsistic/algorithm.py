@@ -16,7 +16,7 @@ from ray.rllib.utils.metrics import LEARNER_RESULTS, LEARNER_UPDATE_TIMER
 
 import modicum as md
 from modicum_algorithms.solipsistic.episodic import NOT_PROVIDED, EpisodicAlgorithm, EpisodicConfig
-from modicum_algorithms.solipsistic.learner import LR_SHARE, SolipsisticLearner
+from modicum_algorithms.solipsistic.learner import SolipsisticLearner
 from modicum_algorithms.solipsistic.names import (
     ContrastName,
     DynamicsName,
@@ -106,7 +106,7 @@ class SolipsisticConfig(EpisodicConfig):
         self.reward_of_predictions = True
         # Its training.
         self.model_updates = 50
-        self.final_lr_share = 0.1
+        self.averaging = 0.95
         self.trajectories = 30
         self.trajectory_length = 15
         self.prediction_steps: int | None = 8
@@ -146,7 +146,7 @@ class SolipsisticConfig(EpisodicConfig):
         reward_weight: float = NOT_PROVIDED,
         reward_of_predictions: bool = NOT_PROVIDED,
         model_updates: int = NOT_PROVIDED,
-        final_lr_share: float = NOT_PROVIDED,
+        averaging: float = NOT_PROVIDED,
         trajectories: int = NOT_PROVIDED,
         trajectory_length: int = NOT_PROVIDED,
         prediction_steps: int | None = NOT_PROVIDED,
@@ -188,8 +188,8 @@ class SolipsisticConfig(EpisodicConfig):
             reward_weight: λ_r.
             reward_of_predictions: Whether rewards are predicted from predicted states, too.
             model_updates: Gradient steps an iteration, N_model.
-            final_lr_share: Share of the learning rate that is left at an iteration's last step,
-                to which it falls linearly; 1 for a constant rate.
+            averaging: Decay, for each gradient step, of the moving average of the model's weights
+                that acting and the policy's search use; 0 for the weights themselves.
             trajectories: Trajectories in a batch, B.
             trajectory_length: Observations in each, T_model.
             prediction_steps: How many steps ahead the memory model is trained to predict, from
@@ -251,10 +251,8 @@ class SolipsisticConfig(EpisodicConfig):
         for name in _NOT_NEGATIVE:
             if not getattr(self, name) >= 0:
                 raise md.InputError(f"{name}: must not be negative, got {getattr(self, name)}")
-        if not 0 < self.final_lr_share <= 1:
-            raise md.InputError(
-                f"final_lr_share: must be above 0 and at most 1, got {self.final_lr_share}"
-            )
+        if not 0 <= self.averaging < 1:
+            raise md.InputError(f"averaging: must be at least 0 and below 1, got {self.averaging}")
         if self.prediction_steps is not None and self.prediction_steps < 1:
             raise md.InputError(
                 f"prediction_steps: must be at least 1, or None, got {self.prediction_steps}"
@@ -330,14 +328,11 @@ class Solipsistic(EpisodicAlgorithm):
         seed = self.counter.iteration_seed("model")
         self.learner_group.foreach_learner(lambda learner: learner.seed(seed))
         with self.timed("model", LEARNER_UPDATE_TIMER):
-            # The policy is searched in a model that has settled.
-            for lr_share in np.linspace(1.0, config.final_lr_share, config.model_updates):
+            for _ in range(config.model_updates):
                 trajectories = self.replay_buffer.sample_trajectories(  # line 15
                     config.trajectories, config.trajectory_length
                 )
-                results = self.learner_group.update(  # line 16
-                    batch=_batch(trajectories), timesteps={LR_SHARE: float(lr_share)}
-                )
+                results = self.learner_group.update(batch=_batch(trajectories))  # line 16
                 self.metrics.aggregate(results, key=LEARNER_RESULTS)
             sample = self.replay_buffer.sample_observations(config.statistics_observations)
             self.learner_group.foreach_learner(lambda learner: learner.measure_statistics(sample))

@@ -34,7 +34,7 @@ _SHARED = (
     "reward_weight",
     "reward_of_predictions",
     "model_updates",
-    "final_lr_share",
+    "averaging",
     "trajectories",
     "trajectory_length",
     "prediction_steps",

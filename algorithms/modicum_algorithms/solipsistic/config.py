@@ -158,12 +158,12 @@ class SolipsisticSettings(md.Config):
         ge=1,
         used_by=_SOLIPSISTIC,
     )
-    final_lr_share: float = md.setting(
-        0.1,
-        description="Share of the learning rate that is left at an iteration's last gradient step, "
-        "to which it falls linearly (thesis: constant, 1).",
-        gt=0.0,
-        le=1.0,
+    averaging: float = md.setting(
+        0.95,
+        description="Decay, for each gradient step, of the moving average of the model's weights "
+        "that acting and the policy's search use (thesis: 0, the weights themselves).",
+        ge=0.0,
+        lt=1.0,
         used_by=_SOLIPSISTIC,
     )
     trajectories: int = md.setting(

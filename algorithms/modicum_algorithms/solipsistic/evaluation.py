@@ -117,8 +117,8 @@ def mnist_game_metrics(module: Any, config: SolipsisticSettings) -> dict[str, fl
         actions = greedy_actions(module, observation[None])
         optimal += int(actions[0]) == _PLUS_ONE
     metrics = {"evaluation/optimal_starts": optimal / DIGITS}
-    if isinstance(module, SolipsisticRLModule) and isinstance(module.model, MarkovModel):
-        states = module.model.recognise(observations).argmax(-1)
+    if isinstance(module, SolipsisticRLModule) and isinstance(module.averaged_model, MarkovModel):
+        states = module.averaged_model.recognise(observations).argmax(-1)
         metrics["evaluation/distinct_states"] = len(set(states.tolist())) / DIGITS
     return metrics
 

@@ -29,9 +29,6 @@ from modicum_algorithms.solipsistic.rl_module import (
 from modicum_algorithms.solipsistic.seeding import seed_everything
 from modicum_algorithms.solipsistic.variational_optimisation import VariationalOptimiser
 
-# What an update is told beside its batch: which share of the learning rate it uses.
-LR_SHARE = "lr_share"
-
 
 class SolipsisticLearner(TorchLearner):
     """Trains the model on trajectories, then the policy inside the model."""
@@ -43,11 +40,14 @@ class SolipsisticLearner(TorchLearner):
         keep_freed_memory()
         super().build()
 
-    def before_gradient_based_update(self, *, timesteps: dict[str, Any]) -> None:
-        """Set the learning rate of the next update (see `final_lr_share`)."""
-        super().before_gradient_based_update(timesteps=timesteps)
-        for _, optimizer in self.get_optimizers_for_module(DEFAULT_MODULE_ID):
-            self._set_optimizer_lr(optimizer, self.config.lr * timesteps[LR_SHARE])
+    def get_parameters(self, module: Any) -> list[Any]:
+        """What gradients train: not the averaged copy."""
+        return [parameter for parameter in module.parameters() if parameter.requires_grad]
+
+    def apply_gradients(self, gradients_dict: Any) -> None:
+        """A step of the optimiser, after which the averaged model follows."""
+        super().apply_gradients(gradients_dict)
+        self._own_module().average(self.config.averaging)
 
     def _own_module(self, module_id: str = DEFAULT_MODULE_ID) -> SolipsisticRLModule:
         module = self.module[module_id].unwrapped()  # of DistributedDataParallel's wrapper
@@ -127,7 +127,7 @@ class SolipsisticLearner(TorchLearner):
     @torch.no_grad()
     def measure_statistics(self, observations: Any) -> None:
         """Measure batch normalisation's statistics on some observations."""
-        model = self._own_module().model
+        model = self._own_module().averaged_model
         measure_batch_statistics(
             model, model.recognise, torch.as_tensor(observations, device=self._device)
         )
@@ -145,7 +145,7 @@ class SolipsisticLearner(TorchLearner):
         """
         started = time.perf_counter()
         module = self._own_module()
-        model, policy, config = module.model, module.policy, self.config
+        model, policy, config = module.averaged_model, module.policy, self.config
         assert isinstance(model, MemoryModel)
         generator = torch.Generator(self._device).manual_seed(seed)
         mean_P = module.policy_weights_P
