@@ -25,7 +25,6 @@ from modicum_algorithms.solipsistic.names import (
     StartFrames,
     StateBound,
     TransitionName,
-    require_choice,
 )
 from modicum_algorithms.solipsistic.replay import Trajectories, TrajectoryReplayBuffer
 from modicum_algorithms.solipsistic.rl_module import PRESENT, REWARDED, SolipsisticRLModule
@@ -241,7 +240,7 @@ class SolipsisticConfig(EpisodicConfig):
         """
         super().validate()
         for name, choices in _CHOICES.items():
-            require_choice(name, getattr(self, name), choices)
+            md.require_choice(name, getattr(self, name), choices)
         for name, least in _AT_LEAST.items():
             if getattr(self, name) < least:
                 raise md.InputError(f"{name}: must be at least {least}, got {getattr(self, name)}")

@@ -88,13 +88,15 @@ def algorithm_config(config: SolipsisticSettings, seed: int) -> EpisodicConfig:
 @contextlib.contextmanager
 def _quietly() -> Iterator[None]:
     """Without RLlib's notes on its own interfaces."""
-    logger = logging.getLogger("ray.rllib")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
+    loggers = [logging.getLogger(name) for name in ("ray.rllib", "ray._common.deprecation")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
     try:
         yield
     finally:
-        logger.setLevel(level)
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
 
 
 def check_environment(config: SolipsisticSettings) -> None:
