@@ -110,6 +110,12 @@ def _enlarged(frame_HW3: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     return frame_HW3.repeat(times, axis=0).repeat(times, axis=1)
 
 
+def _even(frame_HW3: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """With the last row or column twice where their number is odd, which MP4 does not allow."""
+    height, width, _ = frame_HW3.shape
+    return np.pad(frame_HW3, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
+
+
 def _write_gif(film: Film, path: Path) -> None:
     from PIL import Image
 
@@ -121,7 +127,7 @@ def _write_gif(film: Film, path: Path) -> None:
 def _write_mp4(film: Film, path: Path) -> None:
     writer: Any = None
     for frame_HW3 in film:
-        picture = np.ascontiguousarray(_enlarged(frame_HW3)[:, :, ::-1])  # blue first
+        picture = np.ascontiguousarray(_even(_enlarged(frame_HW3))[:, :, ::-1])  # blue first
         writer = writer or _opened(path, film.frames_per_second, picture.shape)
         writer.write(picture)
     if writer is not None:
