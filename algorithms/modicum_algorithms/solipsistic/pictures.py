@@ -111,7 +111,8 @@ def activations_figure(
         figsize=((frames + filters) * _MAP_INCHES + 0.8, rows * _MAP_INCHES + 0.8),
         layout="constrained",
     )
-    left, right = figure.subfigures(1, 2, width_ratios=[frames + 0.5, filters + 0.5])
+    parts: Any = figure.subfigures(1, 2, width_ratios=[frames + 0.5, filters + 0.5])
+    left, right = parts
     frame_axes: Any = left.subplots(rows, frames, squeeze=False)
     map_axes: Any = right.subplots(rows, filters, squeeze=False)
     for row, column in np.ndindex(rows, frames):
@@ -143,7 +144,8 @@ def trajectories_figure(
         projection: Of the same trajectories' states.
     """
     figure = Figure(figsize=(11, 3.6), layout="constrained")
-    left, right = figure.subfigures(1, 2, width_ratios=[1.35, 1])
+    parts: Any = figure.subfigures(1, 2, width_ratios=[1.35, 1])
+    left, right = parts
     strips: Any = left.subplots(len(frames), len(times), squeeze=False)
     axes = right.subplots()
     for row, (name, images_THW) in enumerate(frames.items()):
