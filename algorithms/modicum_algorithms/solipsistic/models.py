@@ -221,7 +221,7 @@ class MarkovModel(SolipsisticModel):
         """
         super().__init__(spec)
         size = spec.state_size
-        self.transition_logits_ASS = nn.Parameter(0.1 * torch.randn(spec.action.size, size, size))
+        self.transition_logits_ASS = nn.Parameter(torch.randn(spec.action.size, size, size))
         self.reward_outputs_S = nn.Parameter(torch.zeros(size))
 
     @property
