@@ -13,6 +13,7 @@ from ray.rllib.core.columns import Columns
 from ray.rllib.core.rl_module.torch import TorchRLModule
 from torch import Tensor
 
+import modicum as md
 from modicum_algorithms.solipsistic.dynamic_programming import action_values, state_values
 from modicum_algorithms.solipsistic.models import MarkovModel, MemoryModel, ModelSpec
 from modicum_algorithms.solipsistic.policies import PolicyNetwork
@@ -29,7 +30,7 @@ PREDICTED = "predicted"
 class SolipsisticRLModule(TorchRLModule):
     """Acts by a policy on recognised states (memory model), or by planning (Markov model).
 
-    `model_config` is the dictionary of `SolipsisticConfig.model_settings`.
+    `model_config` is a dictionary of `SolipsisticConfig`'s settings of the module.
     """
 
     model: MemoryModel | MarkovModel
@@ -62,6 +63,26 @@ class SolipsisticRLModule(TorchRLModule):
         self._exploration_rate = 0.0
         self._step = 0
         self._predicted_NS: Tensor | None = None
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Take stored weights and statistics.
+
+        Raises:
+            InputError: They are those of a module with other settings or spaces, which RLlib would
+                take in part, or refuse without a name.
+        """
+        own = self.state_dict()
+        for name in sorted({*own, *state}):
+            here, there = (
+                tuple(values[name].shape) if name in values else None for values in (own, state)
+            )
+            if here != there:
+                raise md.InputError(
+                    "checkpoint: must be of an algorithm with the same dynamics, state_size, "
+                    "recognition, transition and policy_units and the same spaces; its "
+                    f"{name} has the shape {there}, here it is {here}"
+                )
+        super().set_state(state)
 
     def start_episode(self, exploration_rate: float | None) -> None:
         """Begin at the first step, with some probability of random actions."""
