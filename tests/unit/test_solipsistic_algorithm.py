@@ -262,7 +262,7 @@ def test_the_oldest_episodes_make_way():
     restored = TrajectoryReplayBuffer(10)
     restored.set_state(buffer.get_state())
     restored.add(an_episode(4, seed=9))
-    assert [episode.id_ for episode in restored.episodes][0] == episodes[-1].id_
+    assert restored.episodes[0].id_ == episodes[-1].id_
     assert restored.get_added_timesteps() == 28
 
 
@@ -271,8 +271,8 @@ def test_the_oldest_episodes_make_way():
 
 def test_measured_statistics_recognise_as_in_training_and_running_averages_do_not():
     network = build_module(IMAGES).model
-    images = torch.randint(0, 256, (40, 28, 28, 1), dtype=torch.uint8)
-    images[20:] //= 4
+    images = torch.randint(0, 256, (400, 28, 28, 1), dtype=torch.uint8)
+    images[200:] //= 4
 
     def recognised():
         with torch.no_grad():
@@ -318,7 +318,9 @@ def reference_objective(model, settings, sample, orders):
 
     def following(state, action):
         if markov:
-            return sum(state[s].exp() * model.transitions[action, s] for s in range(len(state))).log()
+            return sum(
+                state[s].exp() * model.transitions[action, s] for s in range(len(state))
+            ).log()
         return model.step(state[None], torch.eye(2)[action][None])[0]
 
     def divergence(p, q):
@@ -351,7 +353,9 @@ def reference_objective(model, settings, sample, orders):
     consistency, rewards, contrasts = [], [], []
     for group, order in zip(groups, orders, strict=False):
         consistency.append(average([divergence(p, states[k]) for k, p in group.items()]))
-        rewards.append(average([reward_cost(p, float(sample.rewards[k])) for k, p in group.items()]))
+        rewards.append(
+            average([reward_cost(p, float(sample.rewards[k])) for k, p in group.items()])
+        )
         hinge = lambda value: (settings["margin"] - value).clamp(min=0)  # noqa: E731
         if settings["contrast"] == "same_time":
             partner = {b: order[place - 1] for place, b in enumerate(order)}
@@ -393,11 +397,18 @@ def test_settings_of_the_objective_are_those_of_the_thesis():
     assert (config.contrast_weight, config.reward_weight, config.margin) == (1, 2, 5)
 
 
-@pytest.mark.parametrize("steps", [(7, 2, 9), (2, 3, 1)], ids=["long", "short"])
+LONG, SHORT = (7, 2, 9), (2, 3, 1)  # steps of the episodes, whose windows have 4
+
+
 @pytest.mark.parametrize("contrast", ["same_time", "any_time", "information_bottleneck", "none"])
 @pytest.mark.parametrize(
-    ("dynamics", "prediction_steps", "reward_of_predictions"),
-    [("memory", None, True), ("memory", 3, True), ("memory", 3, False), ("markov", None, True)],
+    ("dynamics", "prediction_steps", "reward_of_predictions", "steps"),
+    [
+        ("memory", None, True, LONG),
+        ("memory", 3, True, LONG),
+        ("memory", 4, False, SHORT),
+        ("markov", None, True, LONG),
+    ],
 )
 def test_an_update_follows_equation_5_4(
     dynamics, prediction_steps, reward_of_predictions, contrast, steps
@@ -417,15 +428,19 @@ def test_an_update_follows_equation_5_4(
         module.model.transition_logits_ASS.data *= 10
         module.model.reward_outputs_S.data = torch.linspace(-1, 1, 4)
         module.model.recognition.layers[-1].weight.data *= 5
-    twin, policy = copy.deepcopy(module.model), copy.deepcopy(getattr(module, "policy_weights_P", 0))
+    twin, policy = (
+        copy.deepcopy(module.model),
+        copy.deepcopy(getattr(module, "policy_weights_P", 0)),
+    )
     episodes = [an_episode(number, seed=number) for number in steps]
     for episode in episodes:
         episode.observations.data /= 256
-    sample = buffer_of(*episodes, absorbing_steps=1).sample_trajectories(4, 5)
+    buffer = buffer_of(*episodes, absorbing_steps=steps is LONG)
+    sample = buffer.sample_trajectories(4, 5)
     own.seed(11)
     results = own.update(batch=_batch(sample))
     torch.manual_seed(11)
-    orders = [torch.randperm(4).tolist() for _ in range(3)]
+    orders = [torch.randperm(4).tolist() for _ in range(4)]
     expected = reference_objective(twin, settings, sample, orders)
     found = results[DEFAULT_MODULE_ID]["total_loss"].peek()
     assert float(found) == pytest.approx(expected.item(), rel=1e-4)
@@ -496,10 +511,17 @@ def policy_probability(module, observations):
     return torch.sigmoid(outputs)[:, 0]
 
 
+def varied(module):
+    """With states and a policy that tell observations apart."""
+    torch.manual_seed(2)
+    module.model.recognition.layers[-1].weight.data *= 10
+    module.policy_weights_P.normal_()
+    return module
+
+
 def test_exploration_rate_is_the_share_of_random_actions():
-    module = build_module()
-    module.policy_weights_P *= 6
-    observations = 2 * torch.randn(6000, 3)
+    module = varied(build_module())
+    observations = torch.randn(6000, 3)
     probability = policy_probability(module, observations)
     sure = (probability > 0.9) | (probability < 0.1)
     assert sure.float().mean() > 0.2
@@ -533,8 +555,7 @@ def test_continuous_actions_are_the_policy_s_with_noise_or_uniform():
 
 @pytest.mark.parametrize("replanning", [True, False])
 def test_without_replanning_actions_follow_predictions_of_the_first_observation(replanning):
-    module = build_module(replanning=replanning)
-    module.policy_weights_P *= 8
+    module = varied(build_module(replanning=replanning))
     first, *later = torch.randn(12, 16, 3)
 
     def actions(observations):
@@ -649,11 +670,15 @@ def test_a_restored_algorithm_goes_on_as_if_never_stopped(build, tmp_path, case)
     algorithm.train()
     algorithm.save_to_path(tmp_path)
     restored = Algorithm.from_checkpoint(str(tmp_path))
-    other = build(config().evaluation(evaluation_duration=1), environment, seed=8)
-    other.train()
-    other.restore_from_path(str(tmp_path))
+    # Others that have been trained as long, or longer.
+    others = [build(config().evaluation(evaluation_duration=1), environment, seed=8) for _ in "ab"]
+    for number, other in enumerate(others):
+        for _ in range(1 + number):
+            other.train()
+    others[0].restore_from_path(str(tmp_path))
+    others[1].set_state(algorithm.get_state())
     runs = []
-    for each in (algorithm, restored, other):
+    for each in (algorithm, restored, *others):
         returns = [each.train()["env_runners"]["episode_return_mean"] for _ in range(2)]
         returns += each.evaluate()["env_runners"]["episode_returns"]
         runs.append((returns, weights(each), [e.get_return() for e in each.replay_buffer.episodes]))
@@ -727,7 +752,11 @@ def boxes(*shape):
         ({}, {"action_space": gym.spaces.Discrete(3, start=1)}, "^action_space: .*counted from 0"),
         ({}, {"action_space": gym.spaces.Box(-np.inf, 1, (1,))}, "^action_space: .*bounded Box"),
         ({}, {"observation_space": boxes(16, 16, 1)}, "^recognition: images of 16x16 pixels are"),
-        ({"recognition": "mlp"}, {"observation_space": boxes(32, 32, 1)}, "^recognition: must be c"),
+        (
+            {"recognition": "mlp"},
+            {"observation_space": boxes(32, 32, 1)},
+            "^recognition: must be c",
+        ),
         ({"recognition": "digits"}, {}, "^recognition: must be mlp, or auto, got 'digits'"),
         (
             {"dynamics": "markov", "contrast": "any_time"},

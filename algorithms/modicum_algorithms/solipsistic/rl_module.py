@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
 from ray.rllib.core.columns import Columns
 from ray.rllib.core.rl_module.torch import TorchRLModule
@@ -74,7 +75,7 @@ class SolipsisticRLModule(TorchRLModule):
         own = self.state_dict()
         for name in sorted({*own, *state}):
             here, there = (
-                tuple(values[name].shape) if name in values else None for values in (own, state)
+                np.shape(values[name]) if name in values else None for values in (own, state)
             )
             if here != there:
                 raise md.InputError(
