@@ -47,3 +47,24 @@ class Endless(SideOfLight):
     """Never ends."""
 
     length = 10**9
+
+
+class Shaped(gym.Env):
+    """Two steps of what its configuration says: the spaces, and the reward of every step."""
+
+    def __init__(self, config: Any = None) -> None:
+        config = config or {}
+        vectors = gym.spaces.Box(-1, 1, (3,), np.float32)
+        self.observation_space = config.get("observation_space", vectors)
+        self.action_space = config.get("action_space", gym.spaces.Discrete(2))
+        self.reward = config.get("reward", 1.0)
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[Any, dict]:
+        super().reset(seed=seed)
+        self.observation_space.seed(seed)
+        self.steps = 0
+        return self.observation_space.sample(), {}
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict]:
+        self.steps += 1
+        return self.observation_space.sample(), self.reward, self.steps == 2, False, {}

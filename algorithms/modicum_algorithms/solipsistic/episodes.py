@@ -18,7 +18,7 @@ from ray.rllib.env.env_runner_group import EnvRunnerGroup
 from ray.rllib.env.single_agent_env_runner import SingleAgentEnvRunner
 from ray.rllib.env.single_agent_episode import SingleAgentEpisode
 from ray.rllib.utils.checkpoints import Checkpointable
-from ray.rllib.utils.metrics import ENV_RUNNER_RESULTS, EVALUATION_RESULTS
+from ray.rllib.utils.metrics import ENV_RUNNER_RESULTS, EVALUATION_RESULTS, WEIGHTS_SEQ_NO
 from ray.rllib.utils.metrics.metrics_logger import MetricsLogger
 
 import modicum as md
@@ -50,6 +50,14 @@ class EpisodeEnvRunner(SingleAgentEnvRunner):
     """
 
     _steps_left: int | None = None
+
+    def set_state(self, state: Any) -> None:
+        """Take a state with its weights.
+
+        RLlib's runners keep their own weights where those that come are of no later update, as
+        they are when an algorithm goes back to a checkpoint. Here runners never lag behind.
+        """
+        super().set_state({**state, WEIGHTS_SEQ_NO: 0})
 
     def run(self, requests: Sequence[EpisodeRequest]) -> list[SingleAgentEpisode]:
         """Collect the requested episodes one after another.

@@ -14,6 +14,7 @@ from typing import Any, Self
 
 from ray.rllib.algorithms.algorithm import Algorithm
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
+from ray.rllib.core import COMPONENT_LEARNER_GROUP
 from ray.rllib.env.single_agent_episode import SingleAgentEpisode
 from ray.rllib.utils.from_config import NotProvided
 from ray.rllib.utils.metrics import (
@@ -213,6 +214,9 @@ class EpisodicAlgorithm(Algorithm):
 
     def set_state(self, state: dict[str, Any]) -> None:
         """Go on from a stored state."""
+        if COMPONENT_LEARNER_GROUP in state:
+            # Or a learner would keep its own weights where the stored ones are of no later update.
+            self.learner_group.foreach_learner(_forget_updates)
         super().set_state(state)
         if _COUNTER in state:
             self.counter.set_state(state[_COUNTER])
@@ -220,3 +224,7 @@ class EpisodicAlgorithm(Algorithm):
     def get_checkpointable_components(self) -> list[tuple[str, Any]]:
         """RLlib's components, and the counter."""
         return [*super().get_checkpointable_components(), (_COUNTER, self.counter)]
+
+
+def _forget_updates(learner: Any) -> None:
+    learner._weights_seq_no = 0

@@ -72,6 +72,8 @@ class SolipsisticLearner(TorchLearner):
         groups = [
             self._prediction_terms(model, config, batch, recognised_BTS, predicted_BTS)
             for predicted_BTS in fwd_out[PREDICTED]
+            # All episodes may be too short for the predictions that look furthest ahead.
+            if batch[PRESENT][:, -predicted_BTS.shape[1] :].any()
         ]
         for name in groups[0]:
             terms[name] = torch.stack([group[name] for group in groups]).mean()

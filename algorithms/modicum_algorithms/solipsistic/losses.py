@@ -49,13 +49,14 @@ def pairwise_categorical_divergence(log_p_ND: Tensor, log_q_MD: Tensor) -> Tenso
 def contrast(divergences: Tensor, margin: float) -> Tensor:
     """Hinge that keeps a prediction away from observations it does not predict.
 
-    The third term of equation 5.4: the mean of max(0, m − KL).
+    The third term of equation 5.4: the mean of max(0, m − KL), or 0 where there is nothing to
+    compare with.
 
     Args:
         divergences: Between predictions and states recognised elsewhere, any shape.
         margin: m; a divergence beyond it costs nothing.
     """
-    return functional.relu(margin - divergences).mean()
+    return functional.relu(margin - divergences).sum() / max(1, divergences.numel())
 
 
 def off_diagonal(values_NN: Tensor) -> Tensor:

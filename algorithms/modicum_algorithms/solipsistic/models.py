@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+import modicum as md
 from modicum_algorithms.solipsistic import losses
 from modicum_algorithms.solipsistic.names import (
     RecognitionName,
@@ -217,8 +218,10 @@ class MarkovModel(SolipsisticModel):
         """Build the networks and matrices.
 
         Raises:
-            InputError: As `SolipsisticModel`.
+            InputError: As `SolipsisticModel`, or the actions are continuous.
         """
+        if spec.action.choices is None:
+            raise md.InputError("dynamics: must be memory where actions are continuous, got markov")
         super().__init__(spec)
         size = spec.state_size
         self.transition_logits_ASS = nn.Parameter(torch.randn(spec.action.size, size, size))

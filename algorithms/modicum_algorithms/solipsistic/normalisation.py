@@ -7,6 +7,7 @@ training may recognise nothing. So they are replaced by the statistics of a samp
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -43,7 +44,8 @@ def measure_batch_statistics(
             layer.reset_running_stats()
             layer.momentum = None  # a cumulative mean
         module.train()
-        for chunk in observations.split(_CHUNK):
+        # Of about the same size, since each counts the same.
+        for chunk in observations.tensor_split(math.ceil(len(observations) / _CHUNK)):
             forward(chunk)
         for layer, momentum in zip(layers, momenta, strict=True):
             layer.momentum = momentum

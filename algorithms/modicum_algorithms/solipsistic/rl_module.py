@@ -9,11 +9,13 @@ from __future__ import annotations
 import copy
 from typing import Any
 
+import numpy as np
 import torch
 from ray.rllib.core.columns import Columns
 from ray.rllib.core.rl_module.torch import TorchRLModule
 from torch import Tensor
 
+import modicum as md
 from modicum_algorithms.solipsistic.dynamic_programming import action_values, state_values
 from modicum_algorithms.solipsistic.models import MarkovModel, MemoryModel, ModelSpec
 from modicum_algorithms.solipsistic.policies import PolicyNetwork
@@ -35,6 +37,8 @@ class SolipsisticRLModule(TorchRLModule):
         averaged_model: A moving average of its weights, in which a policy is searched and which
             recognises states when acting: single updates make the trained one jump about.
         policy_weights_P: The policy of the memory model.
+
+    `model_config` is a dictionary of `SolipsisticConfig`'s settings of the module.
     """
 
     model: MemoryModel | MarkovModel
@@ -80,6 +84,26 @@ class SolipsisticRLModule(TorchRLModule):
         pairs = zip(self.averaged_model.parameters(), self.model.parameters(), strict=True)
         for averaged, trained in pairs:
             averaged.lerp_(trained, 1 - decay)
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Take stored weights and statistics.
+
+        Raises:
+            InputError: They are those of a module with other settings or spaces, which RLlib would
+                take in part, or refuse without a name.
+        """
+        own = self.state_dict()
+        for name in sorted({*own, *state}):
+            here, there = (
+                np.shape(values[name]) if name in values else None for values in (own, state)
+            )
+            if here != there:
+                raise md.InputError(
+                    "checkpoint: must be of an algorithm with the same dynamics, state_size, "
+                    "recognition, transition and policy_units and the same spaces; its "
+                    f"{name} has the shape {there}, here it is {here}"
+                )
+        super().set_state(state)
 
     def start_episode(self, exploration_rate: float | None) -> None:
         """Begin at the first step, with some probability of random actions."""
