@@ -19,11 +19,6 @@ from torch.nn.modules.batchnorm import _BatchNorm
 _CHUNK = 512
 
 
-def has_batch_normalisation(module: nn.Module) -> bool:
-    """Whether any layer keeps statistics of batches."""
-    return any(isinstance(layer, _BatchNorm) for layer in module.modules())
-
-
 @torch.no_grad()
 def measure_batch_statistics(
     module: nn.Module, forward: Callable[[Tensor], Any], observations: Tensor
