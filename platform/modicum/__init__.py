@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from modicum.errors import InputError
+from modicum.errors import InputError, require_choice
 from modicum.experiment import (
     Bundle,
     Config,
@@ -44,6 +44,7 @@ __all__ = [
     "find_checkpoint",
     "grid",
     "load_results",
+    "require_choice",
     "setting",
 ]
 

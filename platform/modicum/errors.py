@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterable, Mapping
+from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 
@@ -26,6 +27,17 @@ def unknown_name(kind: str, name: object, allowed: Iterable[str]) -> InputError:
     hint = f"; did you mean {near[0]!r}?" if near else ""
     listing = ", ".join(names) if names else "none"
     return InputError(f"unknown {kind} {name!r}{hint} (allowed: {listing})")
+
+
+def require_choice(field: str, value: object, choices: Any) -> None:
+    """Refuse a name that is none of a `Literal`'s.
+
+    Raises:
+        InputError: Naming the field and what is allowed.
+    """
+    if value not in get_args(choices):
+        allowed = ", ".join(map(str, get_args(choices)))
+        raise InputError(f"{field}: must be one of {allowed}, got {value!r}")
 
 
 def from_validation(

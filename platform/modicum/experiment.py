@@ -263,6 +263,7 @@ class SettingInfo:
     sets_budget: bool = False
     used_by: Mapping[str, Sequence[Any]] | None = None
     limits: Mapping[str, Any] = field(default_factory=dict)
+    is_mapping: bool = False
 
     def active(self, values: Mapping[str, Any]) -> bool:
         """Whether the setting has an effect in a configuration (flat dotted names).
@@ -301,6 +302,7 @@ def settings_of(model: type[BaseModel], prefix: str = "") -> dict[str, SettingIn
             sets_budget=extra.get("sets_budget", False),
             used_by=extra.get("used_by"),
             limits=limits,
+            is_mapping=(get_origin(annotation) or annotation) is dict,
         )
     return found
 

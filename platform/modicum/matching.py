@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from modicum.errors import InputError, unknown_name
+from modicum.experiment import SettingInfo
 
 
 def agrees(settings: Mapping[str, Any], where: Mapping[str, Any]) -> bool:
@@ -55,13 +56,25 @@ def find_baseline(rows: Sequence[Mapping[str, Any]], baseline: Mapping[str, Any]
     return found[0]
 
 
-def require_settings(names: Iterable[str], known: Iterable[str], field: str) -> None:
+def require_settings(
+    names: Iterable[str],
+    known: Mapping[str, SettingInfo],
+    field: str,
+    *,
+    also: Collection[str] = (),
+) -> None:
     """Refuse names that are not settings.
+
+    Args:
+        names: Dotted names.
+        known: The settings; a mapping's keys, after a dot, are free.
+        field: Where the names stand.
+        also: Further names that are allowed.
 
     Raises:
         InputError: Names the field, the first unknown name and what is allowed.
     """
-    known = set(known)
+    mappings = tuple(f"{name}." for name, info in known.items() if info.is_mapping)
     for name in names:
-        if name not in known:
-            raise InputError(f"{field}: {unknown_name('setting', name, known)}")
+        if name not in known and name not in also and not name.startswith(mappings):
+            raise InputError(f"{field}: {unknown_name('setting', name, {*known, *also})}")

@@ -214,10 +214,11 @@ class Study:
 
     def _check_report(self) -> None:
         report = self.spec.report
-        known = {*settings_of(self.experiment.Config), "seed"}
+        known = settings_of(self.experiment.Config)
         for role in ("rows", "columns", "by"):
-            require_settings(getattr(report, role) or [], known, f"report.{role}")
-        require_settings(report.baseline or {}, known, "report.baseline")
+            names = getattr(report, role) or []
+            require_settings(names, known, f"report.{role}", also=["seed"])
+        require_settings(report.baseline or {}, known, "report.baseline", also=["seed"])
         for name in report.baseline or {}:
             if report.rows is not None and name not in report.rows:
                 raise InputError(
@@ -327,7 +328,7 @@ class Study:
         flat = {name: info.default for name, info in known.items()} | flatten(settings)
         return any(
             all(
-                flat[name] in value if isinstance(value, list) else flat[name] == value
+                flat.get(name) in value if isinstance(value, list) else flat.get(name) == value
                 for name, value in entry.items()
             )
             for entry in self.spec.exclude

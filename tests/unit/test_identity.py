@@ -1,3 +1,8 @@
+from typing import ClassVar
+
+import pytest
+
+import modicum as md
 from modicum.identity import TrialPlan, plan_trial
 from toys import Descent, DescentConfig
 
@@ -47,3 +52,29 @@ def test_inactive_settings_are_left_out_of_the_columns():
 def test_a_plan_survives_json():
     plan = plan_trial(Descent(), DescentConfig(), 3, {"data": "x"})
     assert TrialPlan.from_json({**plan.as_json(), "status": "finished"}) == plan
+
+
+class Playing(md.Experiment):
+    """An experiment with a setting whose keys are the user's."""
+
+    class Config(md.Config):
+        options: dict[str, int] = md.setting({}, description="Arguments of the game.")
+
+    name = "playing"
+    version = "1"
+    budget_unit = "episodes"
+    metrics: ClassVar = {"score": md.Metric("Score.", goal="max")}
+
+    def run(self, config, trial):
+        yield md.Record(budget=1, metrics={"score": sum(config.options.values())})
+
+
+def test_keys_of_a_mapping_are_settings_that_can_be_swept(tmp_path):
+    space = {"options": {"speed": md.grid(1, 2), "size": 3}}
+    study = md.Study(Playing, space, seeds=1, report={"rows": ["options.speed"]})
+    results = study.run(tmp_path / "run", runner="local", quiet=True)
+    assert results.frame["config/options.speed"].tolist() == [1, 2]
+    assert results.frame["score"].tolist() == [4, 5]
+    assert len({trial.id for trial in study.trials}) == 2
+    with pytest.raises(md.InputError, match=r"unknown setting 'optionz.speed'"):
+        md.Study(Playing, {"optionz": {"speed": 1}}, seeds=1)

@@ -25,7 +25,6 @@ from modicum_algorithms.solipsistic.names import (
     StartFrames,
     StateBound,
     TransitionName,
-    require_choice,
 )
 from modicum_algorithms.solipsistic.replay import Trajectories, TrajectoryReplayBuffer
 from modicum_algorithms.solipsistic.rl_module import PRESENT, REWARDED, SolipsisticRLModule
@@ -106,6 +105,7 @@ class SolipsisticConfig(EpisodicConfig):
         self.reward_of_predictions = True
         # Its training.
         self.model_updates = 50
+        self.averaging = 0.95
         self.trajectories = 30
         self.trajectory_length = 15
         self.prediction_steps: int | None = 8
@@ -145,6 +145,7 @@ class SolipsisticConfig(EpisodicConfig):
         reward_weight: float = NOT_PROVIDED,
         reward_of_predictions: bool = NOT_PROVIDED,
         model_updates: int = NOT_PROVIDED,
+        averaging: float = NOT_PROVIDED,
         trajectories: int = NOT_PROVIDED,
         trajectory_length: int = NOT_PROVIDED,
         prediction_steps: int | None = NOT_PROVIDED,
@@ -186,6 +187,8 @@ class SolipsisticConfig(EpisodicConfig):
             reward_weight: λ_r.
             reward_of_predictions: Whether rewards are predicted from predicted states, too.
             model_updates: Gradient steps an iteration, N_model.
+            averaging: Decay, for each gradient step, of the moving average of the model's weights
+                that acting and the policy's search use; 0 for the weights themselves.
             trajectories: Trajectories in a batch, B.
             trajectory_length: Observations in each, T_model.
             prediction_steps: How many steps ahead the memory model is trained to predict, from
@@ -237,7 +240,7 @@ class SolipsisticConfig(EpisodicConfig):
         """
         super().validate()
         for name, choices in _CHOICES.items():
-            require_choice(name, getattr(self, name), choices)
+            md.require_choice(name, getattr(self, name), choices)
         for name, least in _AT_LEAST.items():
             if getattr(self, name) < least:
                 raise md.InputError(f"{name}: must be at least {least}, got {getattr(self, name)}")
@@ -247,6 +250,8 @@ class SolipsisticConfig(EpisodicConfig):
         for name in _NOT_NEGATIVE:
             if not getattr(self, name) >= 0:
                 raise md.InputError(f"{name}: must not be negative, got {getattr(self, name)}")
+        if not 0 <= self.averaging < 1:
+            raise md.InputError(f"averaging: must be at least 0 and below 1, got {self.averaging}")
         if self.prediction_steps is not None and self.prediction_steps < 1:
             raise md.InputError(
                 f"prediction_steps: must be at least 1, or None, got {self.prediction_steps}"

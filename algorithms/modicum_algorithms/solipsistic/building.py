@@ -34,6 +34,7 @@ _SHARED = (
     "reward_weight",
     "reward_of_predictions",
     "model_updates",
+    "averaging",
     "trajectories",
     "trajectory_length",
     "prediction_steps",
@@ -85,15 +86,17 @@ def algorithm_config(config: SolipsisticSettings, seed: int) -> EpisodicConfig:
 
 
 @contextlib.contextmanager
-def _quietly() -> Iterator[None]:
+def quietly() -> Iterator[None]:
     """Without RLlib's notes on its own interfaces."""
-    logger = logging.getLogger("ray.rllib")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
+    loggers = [logging.getLogger(name) for name in ("ray.rllib", "ray._common.deprecation")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
     try:
         yield
     finally:
-        logger.setLevel(level)
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
 
 
 def check_environment(config: SolipsisticSettings) -> None:
@@ -112,7 +115,7 @@ def check_environment(config: SolipsisticSettings) -> None:
         raise md.InputError(message) from None
     spaces = (environment.observation_space, environment.action_space)
     environment.close()
-    with _quietly():
+    with quietly():
         found.validate()
         found.get_rl_module_spec(spaces={DEFAULT_MODULE_ID: spaces}).build()
 
@@ -140,7 +143,7 @@ def build_algorithm(config: SolipsisticSettings, seed: int) -> EpisodicAlgorithm
     Raises:
         InputError: A setting is not allowed, or does not fit the environment.
     """
-    with _quietly():
+    with quietly():
         algorithm: Any = algorithm_config(config, seed).build_algo()
     # RLlib makes a folder in the user's home, which stays empty.
     with contextlib.suppress(OSError):

@@ -158,6 +158,14 @@ class SolipsisticSettings(md.Config):
         ge=1,
         used_by=_SOLIPSISTIC,
     )
+    averaging: float = md.setting(
+        0.95,
+        description="Decay, for each gradient step, of the moving average of the model's weights "
+        "that acting and the policy's search use (thesis: 0, the weights themselves).",
+        ge=0.0,
+        lt=1.0,
+        used_by=_SOLIPSISTIC,
+    )
     trajectories: int = md.setting(
         30, description="Trajectories in a batch, B (thesis: 10).", ge=1, used_by=_SOLIPSISTIC
     )

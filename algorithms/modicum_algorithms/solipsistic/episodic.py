@@ -10,7 +10,7 @@ import secrets
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Self, get_args
+from typing import Any, Self
 
 from ray.rllib.algorithms.algorithm import Algorithm
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
@@ -107,9 +107,7 @@ class EpisodicConfig(AlgorithmConfig):
             raise md.InputError(
                 f"max_episode_steps: must be at least 1, or None, got {self.max_episode_steps}"
             )
-        if self.recognition not in get_args(RecognitionName):
-            allowed = ", ".join(get_args(RecognitionName))
-            raise md.InputError(f"recognition: must be one of {allowed}, got {self.recognition!r}")
+        md.require_choice("recognition", self.recognition, RecognitionName)
         self.require({"num_envs_per_env_runner": 1, "evaluation_parallel_to_training": False})
 
     def require(self, values: dict[str, Any]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -95,9 +96,13 @@ class Progress:
         self._steps = state["steps"]
 
 
-def digit_observations(config: SolipsisticSettings) -> np.ndarray[Any, Any]:
-    """The MNIST game's first observation at each digit; shape (10, 28, 28, 1)."""
-    game = gym.make(environment_id(MNIST_GAME), **config.environment_arguments)
+def digit_observations(options: Mapping[str, Any]) -> np.ndarray[Any, Any]:
+    """The MNIST game's first observation at each digit; shape (10, 28, 28, 1).
+
+    Args:
+        options: The game's arguments.
+    """
+    game = gym.make(environment_id(MNIST_GAME), **options)
     observations = [game.reset(seed=0, options={"digit": digit})[0] for digit in range(DIGITS)]
     game.close()
     return np.stack(observations)
@@ -111,14 +116,14 @@ def mnist_game_metrics(module: Any, config: SolipsisticSettings) -> dict[str, fl
         module: The RLModule.
         config: Settings of the game.
     """
-    observations = torch.as_tensor(digit_observations(config))
+    observations = torch.as_tensor(digit_observations(config.environment_arguments))
     optimal = 0
     for observation in observations:
         actions = greedy_actions(module, observation[None])
         optimal += int(actions[0]) == _PLUS_ONE
     metrics = {"evaluation/optimal_starts": optimal / DIGITS}
-    if isinstance(module, SolipsisticRLModule) and isinstance(module.model, MarkovModel):
-        states = module.model.recognise(observations).argmax(-1)
+    if isinstance(module, SolipsisticRLModule) and isinstance(module.averaged_model, MarkovModel):
+        states = module.averaged_model.recognise(observations).argmax(-1)
         metrics["evaluation/distinct_states"] = len(set(states.tolist())) / DIGITS
     return metrics
 

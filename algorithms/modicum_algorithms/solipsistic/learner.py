@@ -40,6 +40,15 @@ class SolipsisticLearner(TorchLearner):
         keep_freed_memory()
         super().build()
 
+    def get_parameters(self, module: Any) -> list[Any]:
+        """What gradients train: not the averaged copy."""
+        return [parameter for parameter in module.parameters() if parameter.requires_grad]
+
+    def apply_gradients(self, gradients_dict: Any) -> None:
+        """A step of the optimiser, after which the averaged model follows."""
+        super().apply_gradients(gradients_dict)
+        self._own_module().average(self.config.averaging)
+
     def _own_module(self, module_id: str = DEFAULT_MODULE_ID) -> SolipsisticRLModule:
         module = self.module[module_id].unwrapped()  # of DistributedDataParallel's wrapper
         assert isinstance(module, SolipsisticRLModule)
@@ -120,7 +129,7 @@ class SolipsisticLearner(TorchLearner):
     @torch.no_grad()
     def measure_statistics(self, observations: Any) -> None:
         """Measure batch normalisation's statistics on some observations."""
-        model = self._own_module().model
+        model = self._own_module().averaged_model
         measure_batch_statistics(
             model, model.recognise, torch.as_tensor(observations, device=self._device)
         )
@@ -138,7 +147,7 @@ class SolipsisticLearner(TorchLearner):
         """
         started = time.perf_counter()
         module = self._own_module()
-        model, policy, config = module.model, module.policy, self.config
+        model, policy, config = module.averaged_model, module.policy, self.config
         assert isinstance(model, MemoryModel)
         generator = torch.Generator(self._device).manual_seed(seed)
         mean_P = module.policy_weights_P

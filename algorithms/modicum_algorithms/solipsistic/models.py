@@ -224,7 +224,7 @@ class MarkovModel(SolipsisticModel):
             raise md.InputError("dynamics: must be memory where actions are continuous, got markov")
         super().__init__(spec)
         size = spec.state_size
-        self.transition_logits_ASS = nn.Parameter(0.1 * torch.randn(spec.action.size, size, size))
+        self.transition_logits_ASS = nn.Parameter(torch.randn(spec.action.size, size, size))
         self.reward_outputs_S = nn.Parameter(torch.zeros(size))
 
     @property

@@ -6,6 +6,7 @@ policy, A numbers of an action's encoding.
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import numpy as np
@@ -31,10 +32,17 @@ PREDICTED = "predicted"
 class SolipsisticRLModule(TorchRLModule):
     """Acts by a policy on recognised states (memory model), or by planning (Markov model).
 
+    Attributes:
+        model: What is trained.
+        averaged_model: A moving average of its weights, in which a policy is searched and which
+            recognises states when acting: single updates make the trained one jump about.
+        policy_weights_P: The policy of the memory model.
+
     `model_config` is a dictionary of `SolipsisticConfig`'s settings of the module.
     """
 
     model: MemoryModel | MarkovModel
+    averaged_model: MemoryModel | MarkovModel
     model_config: Any
     policy_weights_P: Tensor
 
@@ -56,6 +64,7 @@ class SolipsisticRLModule(TorchRLModule):
             reward=settings["reward_distribution"],
         )
         self.model = MarkovModel(spec) if settings["dynamics"] == "markov" else MemoryModel(spec)
+        self.averaged_model = copy.deepcopy(self.model).requires_grad_(False)
         if isinstance(self.model, MemoryModel):
             self.policy = PolicyNetwork(spec.state_size, self.action, settings["policy_units"])
             generator = torch.Generator().manual_seed(int(torch.randint(2**31, ())))
@@ -64,6 +73,17 @@ class SolipsisticRLModule(TorchRLModule):
         self._exploration_rate = 0.0
         self._step = 0
         self._predicted_NS: Tensor | None = None
+
+    @torch.no_grad()
+    def average(self, decay: float) -> None:
+        """Move the averaged model towards the trained one.
+
+        Args:
+            decay: Weight of what it was; 0 makes it equal.
+        """
+        pairs = zip(self.averaged_model.parameters(), self.model.parameters(), strict=True)
+        for averaged, trained in pairs:
+            averaged.lerp_(trained, 1 - decay)
 
     def set_state(self, state: dict[str, Any]) -> None:
         """Take stored weights and statistics.
@@ -103,14 +123,14 @@ class SolipsisticRLModule(TorchRLModule):
     def _act(self, observations: Tensor, *, explore: bool) -> Tensor:
         self.eval()
         states_NS = self._states(observations)
-        if isinstance(self.model, MarkovModel):
-            actions = self._planned_actions(self.model, states_NS)
+        if isinstance(self.averaged_model, MarkovModel):
+            actions = self._planned_actions(self.averaged_model, states_NS)
         else:
             actions = self._policy_actions(states_NS, explore=explore)
         if explore:
             actions = self._explored(actions)
-        if isinstance(self.model, MemoryModel) and not self.model_config["replanning"]:
-            self._predicted_NS = self.model.step(states_NS, self.action.encode(actions))
+        if isinstance(self.averaged_model, MemoryModel) and not self.model_config["replanning"]:
+            self._predicted_NS = self.averaged_model.step(states_NS, self.action.encode(actions))
         self._step += 1
         return actions
 
@@ -118,7 +138,7 @@ class SolipsisticRLModule(TorchRLModule):
         """States recognised now, or with `replanning` off predicted from the first one."""
         if self._predicted_NS is not None:
             return self._predicted_NS
-        return self.model.recognise(observations)
+        return self.averaged_model.recognise(observations)
 
     def _policy_actions(self, states_NS: Tensor, *, explore: bool) -> Tensor:
         outputs = self.policy.outputs_of(self.policy_weights_P[None], states_NS[None])[0]

@@ -10,7 +10,7 @@ from torch.distributions import Distribution
 
 import modicum as md
 from modicum_algorithms.vae import objectives
-from modicum_algorithms.vae.names import MethodName, SampleSource, require_choice
+from modicum_algorithms.vae.names import MethodName, SampleSource
 from modicum_algorithms.vae.objectives import Network
 
 
@@ -35,8 +35,8 @@ class InferenceMethod:
     noise: float = 0.1
 
     def __post_init__(self) -> None:
-        require_choice("method", self.name, MethodName)
-        require_choice("samples_from", self.samples_from, SampleSource)
+        md.require_choice("method", self.name, MethodName)
+        md.require_choice("samples_from", self.samples_from, SampleSource)
         if not 0 <= self.alpha <= 1:
             raise md.InputError(f"alpha: must lie between 0 and 1, got {self.alpha}")
         if not self.noise >= 0:

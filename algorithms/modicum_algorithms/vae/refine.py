@@ -17,7 +17,6 @@ from modicum_algorithms.vae.names import (
     Precision,
     SampleSource,
     Schedule,
-    require_choice,
 )
 from modicum_algorithms.vae.objectives import image_log_prob
 from modicum_algorithms.vae.seeding import seeded
@@ -85,8 +84,8 @@ def refine_encoder(
             raise md.InputError(f"{name}: must be 1 or more, got {value}")
     if not learning_rate > 0:
         raise md.InputError(f"learning_rate: must be above 0, got {learning_rate}")
-    require_choice("precision", precision, Precision)
-    require_choice("schedule", schedule, Schedule)
+    md.require_choice("precision", precision, Precision)
+    md.require_choice("schedule", schedule, Schedule)
     if seed < 0:
         raise md.InputError(f"seed: must be 0 or more, got {seed}")
     images = _as_tensor(data)

@@ -1,0 +1,71 @@
+"""`modicum watch`."""
+
+from __future__ import annotations
+
+import importlib
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+import modicum as md
+
+
+def watch(
+    checkpoint: Annotated[
+        str,
+        typer.Argument(
+            help="Folder of RLlib's checkpoint (written by save_to_path), or a run folder: its "
+            "first finished trial with a checkpoint. Pickles are loaded: give none that you do "
+            "not trust.",
+            show_default=False,
+        ),
+    ],
+    out: Annotated[Path, typer.Option("--out", "-o", help="File to write (.gif or .mp4).")] = Path(
+        "episode.gif"
+    ),
+    seed: Annotated[int, typer.Option(help="Of the environment.")] = 0,
+    episodes: Annotated[int, typer.Option(help="One after the other.", min=1)] = 1,
+    what: Annotated[
+        str,
+        typer.Option(
+            help="picture: the environment's, if it has any; observation: what the networks see."
+        ),
+    ] = "picture",
+) -> None:
+    """Film greedy episodes of a solipsistic, PPO or DQN agent."""
+    _require_rllib()
+    # gymnasium's renderer starts all of SDL, which complains where there is no screen or sound.
+    for name in ("SDL_VIDEODRIVER", "SDL_AUDIODRIVER"):
+        os.environ.setdefault(name, "dummy")
+    from modicum_algorithms.solipsistic.films import check_film_path
+
+    check_film_path(out, "--out")
+    if what not in {"picture", "observation"}:
+        raise md.InputError(f"--what: expected picture or observation, got {what!r}")
+    from modicum_algorithms.solipsistic.watching import play
+
+    played = play(
+        checkpoint,
+        episodes=episodes,
+        seed=seed,
+        what="picture" if what == "picture" else "observation",
+    )
+    played.film.write(out, "--out")
+    for number, (value, length) in enumerate(
+        zip(played.returns, played.lengths, strict=True), start=1
+    ):
+        print(f"episode {number}: return {value:g}, {length} steps")
+    print(f"film: {out}")
+
+
+def _require_rllib() -> None:
+    try:
+        for name in ("gymnasium", "cv2", "PIL"):
+            importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        raise md.InputError(
+            f"watch needs the package {error.name!r}, which is not installed; the extra 'rl' "
+            "brings it: pip install 'modicum[rl]'"
+        ) from error

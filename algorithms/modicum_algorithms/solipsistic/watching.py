@@ -1,0 +1,210 @@
+"""What a trained agent does: its checkpoint, its networks, and films of its episodes.
+
+Neither needs Ray to run.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import pickle
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import gymnasium as gym
+from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
+from ray.rllib.core import DEFAULT_MODULE_ID
+from ray.rllib.core.rl_module.rl_module import RLModule
+from ray.tune.registry import ENV_CREATOR, _global_registry
+
+import modicum as md
+from modicum_algorithms.solipsistic.building import quietly
+from modicum_algorithms.solipsistic.episodes import EpisodeCounter, EpisodeEnvRunner
+from modicum_algorithms.solipsistic.episodic import EpisodicAlgorithm, EpisodicConfig
+from modicum_algorithms.solipsistic.experiment import ALGORITHM
+from modicum_algorithms.solipsistic.films import Film, observation_picture
+
+Shown = Literal["picture", "observation"]
+
+# Of RLlib's checkpoints.
+_MARK = "rllib_checkpoint.json"
+_CONSTRUCTOR = "class_and_ctor_args.pkl"
+_MODULE = f"learner_group/learner/rl_module/{DEFAULT_MODULE_ID}"
+_ENV_RUNNER = "env_runner"
+
+_USUAL_FRAMES_PER_SECOND = 30
+
+
+def find_algorithm(location: str | Path, field: str = "checkpoint") -> Path:
+    """The folder of RLlib's checkpoint of an algorithm.
+
+    Args:
+        location: That folder, a checkpoint of a trial, or a run folder: its first finished trial
+            with a checkpoint.
+        field: Setting to name in an error.
+
+    Raises:
+        InputError: The location is none of these.
+    """
+    folder = Path(location).expanduser().resolve()
+    if not folder.is_dir():
+        raise md.InputError(f"{field}: there is no folder {str(location)!r}")
+    if (folder / _MARK).is_file():
+        return folder
+    mark = f"{ALGORITHM}/{_MARK}"
+    return (
+        md.find_checkpoint(str(folder), mark, field, "finished trial with a checkpoint of RLlib's")
+        / ALGORITHM
+    )
+
+
+def load_config(location: str | Path, field: str = "checkpoint") -> EpisodicConfig:
+    """The settings of an algorithm.
+
+    Checkpoints of RLlib's are pickles, which can run any code: load none that you do not trust.
+
+    Args:
+        location: As `find_algorithm` takes it.
+        field: Setting to name in an error.
+
+    Raises:
+        InputError: The location holds no checkpoint of an algorithm of this family.
+    """
+    folder = find_algorithm(location, field)
+    with _refusing(folder, field), quietly():
+        constructor = pickle.loads((folder / _CONSTRUCTOR).read_bytes())
+        if not issubclass(constructor["class"], EpisodicAlgorithm):
+            raise ValueError(f"of a {constructor['class'].__name__}")
+        (state,), _ = constructor["ctor_args_and_kwargs"]
+        config = AlgorithmConfig.from_state(state).copy(copy_frozen=False)
+    assert isinstance(config, EpisodicConfig)
+    return config
+
+
+def load_module(location: str | Path, field: str = "checkpoint") -> Any:
+    """The trained module of an algorithm, for inference.
+
+    Checkpoints of RLlib's are pickles, which can run any code: load none that you do not trust.
+
+    Args:
+        location: As `find_algorithm` takes it.
+        field: Setting to name in an error.
+
+    Raises:
+        InputError: The location holds no checkpoint of an algorithm of this family.
+    """
+    folder = find_algorithm(location, field)
+    with _refusing(folder, field), quietly():
+        return RLModule.from_checkpoint(folder / _MODULE).eval()  # type: ignore[attr-defined]
+
+
+@contextlib.contextmanager
+def _refusing(folder: Path, field: str) -> Iterator[None]:
+    # What reading something else raises depends on what it is.
+    try:
+        yield
+    except Exception as error:
+        message = f"{field}: {str(folder)!r} holds no checkpoint that can be read ({error})"
+        raise md.InputError(message) from error
+
+
+@dataclass(frozen=True)
+class Played:
+    """Episodes that were played.
+
+    Attributes:
+        returns: Sum of rewards of each.
+        lengths: Steps of each.
+        film: Of one after the other; each has one frame more than steps.
+    """
+
+    returns: tuple[float, ...]
+    lengths: tuple[int, ...]
+    film: Film
+
+
+def play(
+    location: str | Path,
+    *,
+    episodes: int = 1,
+    seed: int = 0,
+    what: Shown = "picture",
+    field: str = "checkpoint",
+) -> Played:
+    """Play greedy episodes: those of an evaluation of an algorithm that has this seed.
+
+    Args:
+        location: As `find_algorithm` takes it.
+        episodes: How many.
+        seed: Of the environment.
+        what: Whether frames are the environment's pictures, if it has any, or the observations,
+            which have to be images.
+        field: Setting to name in an error about the location.
+
+    Raises:
+        InputError: There is no such checkpoint, or nothing to see, or the environment cannot be
+            made or did not end an episode within the setting `max_episode_steps`.
+    """
+    if what not in get_args(Shown):
+        allowed = " or ".join(get_args(Shown))
+        raise md.InputError(f"what: must be {allowed}, got {what!r}")
+    if episodes < 1:
+        raise md.InputError(f"episodes: must be at least 1, got {episodes}")
+    config, module = load_config(location, field), load_module(location, field)
+    config.environment(env_config=_with_pictures(config))
+    film: Film | None = None
+
+    def add_picture(*, env: Any, **kwargs: Any) -> None:
+        if film is not None:
+            film.add(env.render()[0])
+
+    config.callbacks(on_episode_start=add_picture, on_episode_step=add_picture)
+    runner = _runner(config, find_algorithm(location, field))
+    runner.module = module
+    environment: Any = runner.env
+    speed = environment.metadata.get("render_fps") or _USUAL_FRAMES_PER_SECOND
+    if what == "picture" and environment.render_mode == "rgb_array":
+        film = Film(speed)
+    played = runner.run(EpisodeCounter(seed).evaluation_requests(episodes))
+    runner.stop()
+    if film is None:
+        film = Film(speed)
+        for episode in played:
+            for observation in episode.get_observations():
+                film.add(observation_picture(observation))
+    return Played(
+        returns=tuple(float(episode.get_return()) for episode in played),
+        lengths=tuple(map(len, played)),
+        film=film,
+    )
+
+
+def _with_pictures(config: EpisodicConfig) -> dict[str, Any]:
+    """The environment's arguments, so that it renders if it is gymnasium's and can."""
+    arguments = dict(config.env_config)
+    if isinstance(config.env, str) and not _global_registry.contains(ENV_CREATOR, config.env):
+        with _refusing_environment(config):
+            environment = gym.make(config.env, **arguments)
+        if "rgb_array" in environment.metadata.get("render_modes", ()):
+            arguments["render_mode"] = "rgb_array"
+        environment.close()
+    return arguments
+
+
+def _runner(config: EpisodicConfig, folder: Path) -> EpisodeEnvRunner:
+    """The runner with what it remembers beside the module, as running means of observations."""
+    with quietly(), _refusing_environment(config):
+        runner = EpisodeEnvRunner(config=config)
+        if (folder / _ENV_RUNNER).is_dir():
+            runner.restore_from_path(folder / _ENV_RUNNER)
+    return runner
+
+
+@contextlib.contextmanager
+def _refusing_environment(config: EpisodicConfig) -> Iterator[None]:
+    try:
+        yield
+    except (gym.error.Error, ImportError, TypeError) as error:
+        message = f"environment: {config.env!r} cannot be made: {error}"
+        raise md.InputError(message) from error

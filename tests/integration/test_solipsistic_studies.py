@@ -1,0 +1,138 @@
+"""Studies of the family solipsistic, as users run them, on a real Ray cluster."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+import modicum as md
+from conftest import ROOT
+from modicum.yaml_io import dump_yaml
+from modicum_algorithms.solipsistic.experiment import SolipsisticLearning
+
+CART_POLE = "modicum/PixelCartPole-v0"
+STUDIES = sorted((ROOT / "tune_configs" / "solipsistic").glob("*.yaml"))
+# Small enough for a few seconds; all parts of the algorithm take part.
+TINY = {
+    "environment": CART_POLE,
+    "episodes": 10,
+    "model_updates": 2,
+    "trajectories": 4,
+    "policy_iterations": 2,
+    "perturbations": 4,
+    "starts": 2,
+    "imagined_steps": 5,
+}
+
+
+def run(out, space, **options):
+    return md.Study(SolipsisticLearning, space, **{"seeds": 1, **options}).run(
+        out, runner="ray", quiet=True
+    )
+
+
+def comparable(results):
+    """Everything that two runs of the same trials must have in common."""
+    timing = [n for n, m in results.experiment["metrics"].items() if m["timing"]]
+    return results.frame.drop(columns=["seconds", "resumed_at", *timing], errors="ignore")
+
+
+def test_the_three_methods_spend_the_same_budget_on_the_same_environment(tmp_path, ray_cluster):
+    space = {**TINY, "method": md.grid("solipsistic", "ppo", "dqn"), "updates_per_step": 0.05}
+    frame = run(tmp_path / "run", space).frame
+    assert sorted(set(frame["config/method"])) == ["dqn", "ppo", "solipsistic"]
+    for method, records in frame.groupby("config/method"):
+        assert records["budget"].tolist() == [5, 10], method
+        assert records["evaluation/episodes"].tolist() == [1, 2]
+        # A step earns at most 1, and the pole needs eight steps to fall.
+        assert (records["evaluation/return"] >= 7).all()
+        assert (records["evaluation/return"] <= 200).all()
+        assert records["time/collection"].is_monotonic_increasing
+    last = frame[frame["budget"] == 10].set_index("config/method")
+    assert last.loc["solipsistic", "model/consistency"] > 0
+    assert last["policy/imagined_return"].notna().to_dict() == {
+        "solipsistic": True, "ppo": False, "dqn": False
+    }  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_a_killed_study_goes_on_exactly_from_its_checkpoint(tmp_path):
+    """A real kill -9 of the whole command, and the same command again."""
+    space = {**TINY, "episodes": 60, "checkpoint_every": 5}
+    study = {"name": "kill", "experiment": "solipsistic", "space": space, "seeds": 1}
+    (tmp_path / "kill.yaml").write_text(dump_yaml(study))
+    command = [sys.executable, "-m", "modicum", "run", "kill.yaml", "--out", "run"]
+    process = subprocess.Popen(command, cwd=tmp_path, start_new_session=True)
+    deadline = time.monotonic() + 240
+    while len(records_of(tmp_path / "run")) < 3:
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    subprocess.run(command, cwd=tmp_path, check=True)
+    resumed = md.load_results(tmp_path / "run")
+    assert resumed.frame["resumed_at"].max() > 0
+    whole = md.Study("solipsistic", space, seeds=1).run(tmp_path / "whole", quiet=True)
+    assert comparable(resumed).equals(comparable(whole))
+
+
+def records_of(folder):
+    return [
+        line
+        for path in folder.glob("trials/*/records.jsonl")
+        for line in path.read_text().splitlines()
+    ]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_the_mnist_game_is_solved(tmp_path):
+    """The study of figure 5.4 with one seed: the optimal action everywhere, a state a digit."""
+    study = ROOT / "tune_configs" / "solipsistic" / "figure_5_4.yaml"
+    command = [sys.executable, "-m", "modicum", "run", study, "--seeds", "1", "--out", "run"]
+    subprocess.run(command, cwd=tmp_path, check=True)
+    last = md.load_results(tmp_path / "run").frame.iloc[-1]
+    assert last["evaluation/optimal_starts"] == 1
+    assert last["evaluation/distinct_states"] == 1
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_cart_pole_is_learnt_in_a_few_iterations(tmp_path, ray_cluster):
+    """After 40 episodes the pole stays up for several times what it does untrained (8 steps)."""
+    results = run(tmp_path / "run", {"environment": CART_POLE, "episodes": 40})
+    returns = results.frame["evaluation/return"]
+    assert returns.iloc[-4:].mean() > 32
+
+
+@pytest.mark.parametrize("path", STUDIES, ids=lambda path: path.stem)
+def test_studies_are_valid(path):
+    assert md.Study.from_yaml(path).trials
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"environment": "NoSuchGame-v0"}, "environment: 'NoSuchGame-v0' cannot be made"),
+        ({"environment_options": {"gravity": 1}}, "environment: .* cannot be made"),
+        ({"environment_options": {"horizon": 0}}, "horizon: "),
+        ({"environment": "Taxi-v3"}, "observation_space: must be a Box"),
+        ({"environment": "CartPole-v1", "recognition": "digits"}, "recognition: must be mlp"),
+        ({"environment": "CartPole-v1", "random_start": True}, "random_start: only"),
+        ({"evaluate_every": 7}, "evaluate_every: must be a multiple of 5"),
+        ({"episodes": 12}, "episodes: must be a multiple of evaluate_every"),
+        ({"perturbations": 1}, "perturbations"),
+        ({"method": "dqn", "environment": "Pendulum-v1"}, "action_space"),
+    ],
+)
+def test_a_mistake_is_told_before_anything_starts(tmp_path, changes, message):
+    with pytest.raises(md.InputError, match=message):
+        md.Study(SolipsisticLearning, {**TINY, **changes}, seeds=1).run(
+            tmp_path / "run", runner="ray", quiet=True
+        )
+    assert not (tmp_path / "run").exists()
