@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import itertools
 import os
 import pickle
@@ -24,7 +25,7 @@ import modicum as md
 from modicum_algorithms.solipsistic.algorithm import Solipsistic, SolipsisticConfig, _batch
 from modicum_algorithms.solipsistic.environments.mnist_game import MnistGame
 from modicum_algorithms.solipsistic.normalisation import measure_batch_statistics
-from modicum_algorithms.solipsistic.replay import TrajectoryReplayBuffer
+from modicum_algorithms.solipsistic.replay import Trajectories, TrajectoryReplayBuffer
 from toy_environments import Broken, Endless, Shaped, SideOfLight
 
 VECTORS = gym.spaces.Box(-1, 1, (3,), np.float32)
@@ -451,6 +452,21 @@ def test_an_update_follows_equation_5_4(
         torch.testing.assert_close(values.grad, gradients[name], rtol=1e-3, atol=1e-5)
     if dynamics == "memory":
         assert torch.equal(policy, module.policy_weights_P)
+
+
+def test_where_no_other_trajectory_is_as_long_there_is_no_contrast():
+    own = build_learner(prediction_steps=4)
+    long, short = (
+        buffer_of(an_episode(steps, seed=steps)).sample_trajectories(number, 5)
+        for steps, number in ((4, 1), (1, 3))
+    )
+    columns = (
+        np.concatenate([getattr(each, field.name) for each in (long, short)])
+        for field in dataclasses.fields(Trajectories)
+    )
+    own.update(batch=_batch(Trajectories(*columns)))
+    for values in own.module[DEFAULT_MODULE_ID].parameters():
+        assert values.isfinite().all()
 
 
 def test_the_policy_is_no_parameter_of_the_model():
