@@ -471,8 +471,25 @@ def test_where_no_other_trajectory_is_as_long_there_is_no_contrast():
 
 def test_the_policy_is_no_parameter_of_the_model():
     module = build_module()
-    assert all(name.startswith("model.") for name, _ in module.named_parameters())
+    trained = [name for name, values in module.named_parameters() if values.requires_grad]
+    assert trained
+    assert all(name.startswith("model.") for name in trained)
     assert "policy_weights_P" in module.state_dict()  # so it travels with the weights
+
+
+def test_the_averaged_model_follows_the_trained_one_with_its_decay():
+    own = build_learner(averaging=0.75)
+    module = own.module[DEFAULT_MODULE_ID]
+    buffer = buffer_of(*(an_episode(number, seed=number) for number in (6, 9)))
+    expected = {name: values.clone() for name, values in module.model.named_parameters()}
+    for _ in range(3):
+        own.update(batch=_batch(buffer.sample_trajectories(4, 5)))
+        for name, values in module.model.named_parameters():
+            expected[name] = 0.75 * expected[name] + 0.25 * values.detach()
+    for name, values in module.averaged_model.named_parameters():
+        torch.testing.assert_close(values, expected[name])
+        assert not torch.equal(values, module.model.get_parameter(name))
+        assert not values.requires_grad
 
 
 # --- The search for a policy ---
@@ -522,7 +539,7 @@ def acting(module, observations, *, rate=None, explore=True):
 def policy_probability(module, observations):
     """Of action 1."""
     with torch.no_grad():
-        states = module.eval().model.recognise(observations)
+        states = module.eval().averaged_model.recognise(observations)
         outputs = module.policy.outputs_of(module.policy_weights_P[None], states[None])[0]
     return torch.sigmoid(outputs)[:, 0]
 
@@ -531,6 +548,7 @@ def varied(module):
     """With states and a policy that tell observations apart."""
     torch.manual_seed(2)
     module.model.recognition.layers[-1].weight.data *= 10
+    module.average(0)
     module.policy_weights_P.normal_()
     return module
 
@@ -599,6 +617,7 @@ def test_the_markov_model_plans_for_the_steps_that_are_left():
     model.transition_logits_ASS.data = 4 * torch.randn(2, 4, 4)
     model.reward_outputs_S.data = 3 * torch.randn(4)
     model.recognition.layers[-1].weight.data *= 30
+    module.average(0)
     transitions, rewards = model.transitions.detach(), model.expected_rewards.detach()
 
     def value(state, left):
