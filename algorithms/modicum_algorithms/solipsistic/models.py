@@ -25,6 +25,8 @@ from modicum_algorithms.solipsistic.spaces import ActionShape, ObservationShape
 
 _REWARD_HIDDEN_UNITS = 32
 _TRANSITION_HIDDEN_UNITS = 64
+# Of a discrete state's logits, times that of a linear layer's usual initialisation.
+_INITIAL_SPREAD = 10
 
 
 @dataclass(frozen=True)
@@ -223,6 +225,9 @@ class MarkovModel(SolipsisticModel):
         if spec.action.choices is None:
             raise md.InputError("dynamics: must be memory where actions are continuous, got markov")
         super().__init__(spec)
+        # Observations that start with nearly the same distribution, or transitions near uniform,
+        # end as one state and do not part again.
+        self.recognition.layers[-1].weight.data.mul_(_INITIAL_SPREAD)
         size = spec.state_size
         self.transition_logits_ASS = nn.Parameter(torch.randn(spec.action.size, size, size))
         self.reward_outputs_S = nn.Parameter(torch.zeros(size))
