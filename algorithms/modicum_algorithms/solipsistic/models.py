@@ -227,7 +227,9 @@ class MarkovModel(SolipsisticModel):
         super().__init__(spec)
         # Observations that start with nearly the same distribution, or transitions near uniform,
         # end as one state and do not part again.
-        self.recognition.layers[-1].weight.data.mul_(_INITIAL_SPREAD)
+        last = self.recognition.layers[-1]
+        assert isinstance(last, nn.Linear)
+        last.weight.data.mul_(_INITIAL_SPREAD)
         size = spec.state_size
         self.transition_logits_ASS = nn.Parameter(torch.randn(spec.action.size, size, size))
         self.reward_outputs_S = nn.Parameter(torch.zeros(size))
