@@ -40,6 +40,7 @@ def comparable(results):
     return results.frame.drop(columns=["seconds", "resumed_at", *timing], errors="ignore")
 
 
+@pytest.mark.slow
 def test_the_three_methods_spend_the_same_budget_on_the_same_environment(tmp_path, ray_cluster):
     space = {**TINY, "method": md.grid("solipsistic", "ppo", "dqn"), "updates_per_step": 0.05}
     frame = run(tmp_path / "run", space).frame
@@ -92,13 +93,14 @@ def records_of(folder):
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_the_mnist_game_is_solved(tmp_path):
-    """The study of figure 5.4 with one seed: the optimal action everywhere, a state a digit."""
+    """The study of figure 5.4 with one seed: the optimal action from every digit, and a state of
+    its own for all digits, or for all but two that share one (see the results page)."""
     study = ROOT / "tune_configs" / "solipsistic" / "figure_5_4.yaml"
     command = [sys.executable, "-m", "modicum", "run", study, "--seeds", "1", "--out", "run"]
     subprocess.run(command, cwd=tmp_path, check=True)
     last = md.load_results(tmp_path / "run").frame.iloc[-1]
     assert last["evaluation/optimal_starts"] == 1
-    assert last["evaluation/distinct_states"] == 1
+    assert last["evaluation/distinct_states"] >= 0.9
 
 
 @pytest.mark.slow
