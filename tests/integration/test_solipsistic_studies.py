@@ -94,7 +94,8 @@ def records_of(folder):
 @pytest.mark.timeout(600)
 def test_the_mnist_game_is_solved(tmp_path):
     """The study of figure 5.4 with one seed: the optimal action from every digit, and a state of
-    its own for all digits, or for all but two that share one (see the results page)."""
+    its own for all digits, or for all but two that share one (see the results page).
+    """
     study = ROOT / "tune_configs" / "solipsistic" / "figure_5_4.yaml"
     command = [sys.executable, "-m", "modicum", "run", study, "--seeds", "1", "--out", "run"]
     subprocess.run(command, cwd=tmp_path, check=True)
