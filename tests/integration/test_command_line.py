@@ -66,6 +66,7 @@ def test_run_prints_the_table_and_where_the_report_lies(small):
         assert (folder / "local" / name).exists()
 
 
+@pytest.mark.slow
 def test_ray_and_local_agree_on_the_real_experiment(small):
     folder, _ = small
     done = call("run", "small.yaml", "--out", "ray", "--cpus", 2, cwd=folder)

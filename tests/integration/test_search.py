@@ -42,6 +42,7 @@ def test_every_suggestion_runs_with_every_seed(tmp_path, ray_cluster):
     assert results.frame["config/rate"].between(0.1, 0.9).all()
 
 
+@pytest.mark.slow
 def test_a_search_goes_on_where_it_was(tmp_path, ray_cluster):
     """Two runs of 6 and 12 suggestions make the same suggestions as one run of 12."""
     ledger = tmp_path / "ledger"

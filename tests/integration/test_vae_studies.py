@@ -416,6 +416,7 @@ def test_the_bound_after_steps_is_measured_with_other_noise(tmp_path):
 # --- Study files ---
 
 
+@pytest.mark.slow
 def test_the_digits_study_and_its_page(tmp_path, cache):
     """The command on the study file of the repository, with fewer epochs."""
     cache("cache")

@@ -695,7 +695,9 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize(
+    "case", [pytest.param("images", marks=pytest.mark.slow), "markov", "vectors"]
+)
 def test_a_restored_algorithm_goes_on_as_if_never_stopped(build, tmp_path, case):
     config, environment = CASES[case]
     if environment is MnistGame:

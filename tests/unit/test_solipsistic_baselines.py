@@ -150,6 +150,7 @@ def test_ratios_of_probabilities_start_at_one(build):
     torch.testing.assert_close(ratios, torch.ones_like(ratios))
 
 
+@pytest.mark.slow
 def test_ppo_learns_cartpole(build):
     config = EpisodicPPOConfig().training(lr=3e-3, episodes_per_iteration=10)
     algorithm = build(config.evaluation(evaluation_duration=5))
@@ -163,6 +164,7 @@ def test_ppo_learns_cartpole(build):
     assert mean_return() > 3 * before
 
 
+@pytest.mark.slow
 def test_dqn_learns_from_images(build):
     config = EpisodicDQNConfig().training(
         lr=1e-3, train_batch_size_per_learner=32, num_steps_sampled_before_learning_starts=32
@@ -258,6 +260,7 @@ def test_the_target_network_normalises_by_running_statistics(build):
     assert torch.equal(statistics, torch.zeros_like(statistics))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("config", [small_ppo, small_dqn])
 def test_a_seed_makes_runs_equal(build, config):
     runs = []

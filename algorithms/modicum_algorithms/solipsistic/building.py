@@ -18,7 +18,7 @@ from modicum_algorithms.solipsistic.algorithm import SolipsisticConfig
 from modicum_algorithms.solipsistic.baselines.dqn import EpisodicDQNConfig
 from modicum_algorithms.solipsistic.baselines.ppo import EpisodicPPOConfig
 from modicum_algorithms.solipsistic.config import SolipsisticSettings
-from modicum_algorithms.solipsistic.environments.digit_images import digit_images
+from modicum_algorithms.solipsistic.environments.digit_images import digit_images, found_images
 from modicum_algorithms.solipsistic.episodic import EpisodicAlgorithm, EpisodicConfig
 
 # Settings with the same name and meaning here and in `SolipsisticConfig.training`.
@@ -77,7 +77,11 @@ def algorithm_config(config: SolipsisticSettings, seed: int) -> EpisodicConfig:
         recognition=config.recognition,
         **rate,
     )
-    found.environment(environment_id(config.environment), env_config=config.environment_arguments)
+    arguments = config.environment_arguments
+    if config.environment == environments.MNIST_GAME:
+        # Checkpoints say which images they were trained on, wherever they are loaded.
+        arguments["images"] = found_images(arguments.get("images", "auto"))
+    found.environment(environment_id(config.environment), env_config=arguments)
     found.env_runners(num_env_runners=config.environment_runners)
     found.learners(num_gpus_per_learner=config.gpus)
     found.evaluation(evaluation_duration=config.evaluation_episodes)

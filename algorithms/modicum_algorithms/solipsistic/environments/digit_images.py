@@ -25,6 +25,14 @@ _DIGITS_SCALE = 3
 _DIGITS_MARGIN = 2  # 2 + 3 x 8 + 2 = 28; MNIST's digits have margins, too
 
 
+def found_images(images: Images) -> Images:
+    """Which images `auto` stands for here; other names as they are."""
+    if images != "auto":
+        return images
+    root = md.data.data_folder()
+    return "mnist" if root is not None and (root / _MNIST).is_dir() else "digits"
+
+
 def digit_images(images: Images, count: int) -> np.ndarray:
     """The first `count` training images of every digit.
 
@@ -40,9 +48,7 @@ def digit_images(images: Images, count: int) -> np.ndarray:
     Raises:
         InputError: MNIST is not there or is something else, or a digit has fewer images.
     """
-    if images == "auto":
-        root = md.data.data_folder()
-        images = "mnist" if root is not None and (root / _MNIST).is_dir() else "digits"
+    images = found_images(images)
     folder = md.data.find_data(_MNIST, field="images") if images == "mnist" else None
     return _selected(folder, count)
 
