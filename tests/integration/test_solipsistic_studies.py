@@ -1,16 +1,12 @@
 """Studies of the family solipsistic, as users run them, on a real Ray cluster."""
 
-import os
-import signal
 import subprocess
 import sys
-import time
 
 import pytest
 
 import modicum as md
 from conftest import ROOT
-from modicum.yaml_io import dump_yaml
 from modicum_algorithms.solipsistic.experiment import SolipsisticLearning
 
 CART_POLE = "modicum/PixelCartPole-v0"
@@ -57,37 +53,6 @@ def test_the_three_methods_spend_the_same_budget_on_the_same_environment(tmp_pat
     assert last["policy/imagined_return"].notna().to_dict() == {
         "solipsistic": True, "ppo": False, "dqn": False
     }  # fmt: skip
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(600)
-def test_a_killed_study_goes_on_exactly_from_its_checkpoint(tmp_path):
-    """A real kill -9 of the whole command, and the same command again."""
-    space = {**TINY, "episodes": 60, "checkpoint_every": 5}
-    study = {"name": "kill", "experiment": "solipsistic", "space": space, "seeds": 1}
-    (tmp_path / "kill.yaml").write_text(dump_yaml(study))
-    command = [sys.executable, "-m", "modicum", "run", "kill.yaml", "--out", "run"]
-    process = subprocess.Popen(command, cwd=tmp_path, start_new_session=True)
-    deadline = time.monotonic() + 240
-    while len(records_of(tmp_path / "run")) < 3:
-        assert process.poll() is None
-        assert time.monotonic() < deadline
-        time.sleep(0.2)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
-    subprocess.run(command, cwd=tmp_path, check=True)
-    resumed = md.load_results(tmp_path / "run")
-    assert resumed.frame["resumed_at"].max() > 0
-    whole = md.Study("solipsistic", space, seeds=1).run(tmp_path / "whole", quiet=True)
-    assert comparable(resumed).equals(comparable(whole))
-
-
-def records_of(folder):
-    return [
-        line
-        for path in folder.glob("trials/*/records.jsonl")
-        for line in path.read_text().splitlines()
-    ]
 
 
 @pytest.mark.slow
