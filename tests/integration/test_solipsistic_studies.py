@@ -1,12 +1,16 @@
 """Studies of the family solipsistic, as users run them, on a real Ray cluster."""
 
+import os
+import signal
 import subprocess
 import sys
+import time
 
 import pytest
 
 import modicum as md
 from conftest import ROOT
+from modicum.yaml_io import dump_yaml
 from modicum_algorithms.solipsistic.experiment import SolipsisticLearning
 
 CART_POLE = "modicum/PixelCartPole-v0"
@@ -33,7 +37,7 @@ def run(out, space, **options):
 def comparable(results):
     """Everything that two runs of the same trials must have in common."""
     timing = [n for n, m in results.experiment["metrics"].items() if m["timing"]]
-    return results.frame.drop(columns=["seconds", "resumed_at", *timing], errors="ignore")
+    return results.frame.drop(columns=["seconds", *timing], errors="ignore")
 
 
 @pytest.mark.slow
@@ -53,6 +57,40 @@ def test_the_three_methods_spend_the_same_budget_on_the_same_environment(tmp_pat
     assert last["policy/imagined_return"].notna().to_dict() == {
         "solipsistic": True, "ppo": False, "dqn": False
     }  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_a_killed_study_goes_on_exactly_from_its_checkpoint(tmp_path):
+    """A real kill -9 of the whole command, and the same command again."""
+    space = {**TINY, "episodes": 60, "checkpoint_every": 5}
+    study = {"name": "kill", "experiment": "solipsistic", "space": space, "seeds": 1}
+    (tmp_path / "kill.yaml").write_text(dump_yaml(study))
+    command = [sys.executable, "-m", "modicum", "run", "kill.yaml", "--out", "run"]
+    process = subprocess.Popen(command, cwd=tmp_path, start_new_session=True)
+    deadline = time.monotonic() + 240
+    while len(records_of(tmp_path / "run")) < 3:
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    kept = records_of(tmp_path / "run")
+    assert len(kept) < 12
+    subprocess.run(command, cwd=tmp_path, check=True)
+    # What was safe was not computed again: the very same lines, their times included.
+    assert records_of(tmp_path / "run")[:2] == kept[:2]
+    resumed = md.load_results(tmp_path / "run")
+    whole = md.Study("solipsistic", space, seeds=1).run(tmp_path / "whole", quiet=True)
+    assert comparable(resumed).equals(comparable(whole))
+
+
+def records_of(folder):
+    return [
+        line
+        for path in folder.glob("trials/*/records.jsonl")
+        for line in path.read_text().splitlines()
+    ]
 
 
 @pytest.mark.slow

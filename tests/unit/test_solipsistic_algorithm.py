@@ -616,7 +616,7 @@ def test_the_markov_model_plans_for_the_steps_that_are_left():
     torch.manual_seed(5)
     model.transition_logits_ASS.data = 4 * torch.randn(2, 4, 4)
     model.reward_outputs_S.data = 3 * torch.randn(4)
-    model.recognition.layers[-1].weight.data *= 30
+    model.recognition.layers[-1].weight.data *= 3
     module.average(0)
     transitions, rewards = model.transitions.detach(), model.expected_rewards.detach()
 
