@@ -30,7 +30,6 @@ from modicum_algorithms.solipsistic.replay import Trajectories, TrajectoryReplay
 from modicum_algorithms.solipsistic.rl_module import PRESENT, REWARDED, SolipsisticRLModule
 
 POLICY_SEARCH_TIMER = "policy_search"
-_REPLAY_BUFFER = "replay_buffer"
 _CHOICES = {
     "dynamics": DynamicsName,
     "state_bound": StateBound,
@@ -223,13 +222,12 @@ class SolipsisticConfig(EpisodicConfig):
         given = {
             name: value
             for name, value in locals().items()
-            if name not in ("self", "kwargs", "__class__") and value is not NOT_PROVIDED
+            if name not in ("self", "kwargs", "__class__")
         }
         super().training(**kwargs)
-        for name, value in given.items():
-            setattr(self, name, value)
-        if "exploration_rates" in given:
-            self.episodes_per_iteration = len(self.exploration_rates)
+        self.take(**given)
+        if exploration_rates is not NOT_PROVIDED:
+            self.episodes_per_iteration = len(exploration_rates)
         return self
 
     def validate(self) -> None:
@@ -313,8 +311,8 @@ class Solipsistic(EpisodicAlgorithm):
         """One iteration i of algorithm 1 (lines 4 to 37)."""
         config = self.config
         episodes = self.collect(config.exploration_rates)  # lines 5 to 11 and 13
-        self.replay_buffer.add(episodes)  # line 12
         self._check_rewards()
+        self.replay_buffer.add(episodes)  # line 12
         self.replay_buffer.rng = np.random.default_rng(self.counter.iteration_seed("replay"))
         self._train_model()
         if config.dynamics == "memory":
@@ -355,31 +353,17 @@ class Solipsistic(EpisodicAlgorithm):
     def _check_rewards(self) -> None:
         if self.config.reward_distribution != "bernoulli":
             return
-        lowest, highest = self.replay_buffer.reward_range()
+        rewards = np.concatenate([episode.get_rewards() for episode in self.collected])
+        lowest, highest = rewards.min(), rewards.max()
         if lowest < 0 or highest > 1:
             raise md.InputError(
                 "reward_distribution: bernoulli needs rewards in [0, 1], and the environment gave "
                 f"{lowest:g} to {highest:g}; use gaussian"
             )
 
-    def get_state(
-        self, components: Any = None, *, not_components: Any = None, **kwargs: Any
-    ) -> dict[str, Any]:
-        """RLlib's state, the counter's, and the replay buffer's."""
-        state = super().get_state(components, not_components=not_components, **kwargs)
-        if self._check_component(_REPLAY_BUFFER, components, not_components):
-            state[_REPLAY_BUFFER] = self.replay_buffer.get_state()
-        return state
-
-    def set_state(self, state: dict[str, Any]) -> None:
-        """Go on from a stored state."""
-        super().set_state(state)
-        if _REPLAY_BUFFER in state:
-            self.replay_buffer.set_state(state[_REPLAY_BUFFER])
-
-    def get_checkpointable_components(self) -> list[tuple[str, Any]]:
-        """RLlib's components, the counter, and the replay buffer."""
-        return [*super().get_checkpointable_components(), (_REPLAY_BUFFER, self.replay_buffer)]
+    def own_components(self) -> dict[str, Any]:
+        """The counter and the replay buffer."""
+        return super().own_components() | {"replay_buffer": self.replay_buffer}
 
 
 def _batch(trajectories: Trajectories) -> MultiAgentBatch:

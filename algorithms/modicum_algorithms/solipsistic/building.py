@@ -103,6 +103,15 @@ def quietly() -> Iterator[None]:
             logger.setLevel(level)
 
 
+@contextlib.contextmanager
+def refusing_environment(name: object) -> Iterator[None]:
+    """What gymnasium raises where an environment cannot be made, as an `InputError`."""
+    try:
+        yield
+    except (gym.error.Error, ImportError, TypeError) as error:
+        raise md.InputError(f"environment: {name!r} cannot be made: {error}") from error
+
+
 def check_environment(config: SolipsisticSettings) -> None:
     """Make the environment, and an untrained module on its spaces.
 
@@ -111,12 +120,9 @@ def check_environment(config: SolipsisticSettings) -> None:
             networks do not fit its spaces.
     """
     found = algorithm_config(config, seed=0)
-    try:
+    with refusing_environment(config.environment):
         name = environment_id(config.environment)
         environment = gym.make(name, **config.environment_arguments)
-    except (gym.error.Error, ImportError, TypeError) as error:
-        message = f"environment: {config.environment!r} cannot be made: {error}"
-        raise md.InputError(message) from None
     spaces = (environment.observation_space, environment.action_space)
     environment.close()
     with quietly():

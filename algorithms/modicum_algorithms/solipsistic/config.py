@@ -8,6 +8,8 @@ from pydantic import model_validator
 
 import modicum as md
 from modicum_algorithms.solipsistic.names import (
+    MNIST_GAME,
+    PIXEL_CART_POLE,
     ContrastName,
     DynamicsName,
     ImaginedReturn,
@@ -18,8 +20,6 @@ from modicum_algorithms.solipsistic.names import (
     TransitionName,
 )
 
-MNIST_GAME = "modicum/MnistGame-v0"
-PIXEL_CART_POLE = "modicum/PixelCartPole-v0"
 _OWN_ENVIRONMENTS = (MNIST_GAME, PIXEL_CART_POLE)
 
 _SOLIPSISTIC = {"method": ("solipsistic",)}

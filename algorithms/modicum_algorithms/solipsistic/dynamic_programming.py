@@ -27,15 +27,15 @@ def state_values(transitions_ASS: Tensor, rewards_S: Tensor, horizon: int) -> Te
     return torch.stack(values)
 
 
-def action_values(belief_S: Tensor, transitions_ASS: Tensor, next_values_S: Tensor) -> Tensor:
+def action_values(beliefs: Tensor, transitions_ASS: Tensor, next_values_S: Tensor) -> Tensor:
     """Value of each first action, whose best is the plan's (equations 5.9 and 5.10).
 
     Args:
-        belief_S: Recognition p(s_t | x_t).
+        beliefs: Recognition p(s_t | x_t), shape (..., S).
         transitions_ASS: Probabilities p(s' | s, a).
         next_values_S: V(s_{t+1}), a row of `state_values`.
 
     Returns:
-        Shape (A,).
+        Shape (..., A).
     """
-    return (transitions_ASS @ next_values_S) @ belief_S
+    return beliefs @ (transitions_ASS @ next_values_S).T

@@ -39,8 +39,6 @@ from modicum_algorithms.solipsistic.names import RecognitionName
 # RLlib's mark of a setting that a call leaves as it is, in signatures of any type.
 NOT_PROVIDED: Any = NotProvided
 
-_COUNTER = "counter"
-
 
 class EpisodicConfig(AlgorithmConfig):
     """Settings of an algorithm that collects whole episodes.
@@ -84,13 +82,18 @@ class EpisodicConfig(AlgorithmConfig):
             **kwargs: Settings of RLlib's algorithm.
         """
         super().training(**kwargs)
-        if episodes_per_iteration is not NOT_PROVIDED:
-            self.episodes_per_iteration = episodes_per_iteration
-        if max_episode_steps is not NOT_PROVIDED:
-            self.max_episode_steps = max_episode_steps
-        if recognition is not NOT_PROVIDED:
-            self.recognition = recognition
+        self.take(
+            episodes_per_iteration=episodes_per_iteration,
+            max_episode_steps=max_episode_steps,
+            recognition=recognition,
+        )
         return self
+
+    def take(self, **settings: Any) -> None:
+        """Take the settings that a call gave; those that are `NOT_PROVIDED` stay."""
+        for name, value in settings.items():
+            if value is not NOT_PROVIDED:
+                setattr(self, name, value)
 
     def validate(self) -> None:
         """Check the settings.
@@ -135,8 +138,8 @@ class EpisodicAlgorithm(Algorithm):
         counter: Where the algorithm is; every seed derives from it. Made of the setting `seed`,
             or of a random seed without one; part of the checkpoints.
         collected: Episodes of the last iteration.
-        seconds: Wall-clock time that this process has spent so far, by part: `collection` of
-            episodes, updates of the `model` (or networks), search of the `policy`.
+        seconds: Wall-clock time spent so far, by part: `collection` of episodes, updates of the
+            `model` (or networks), search of the `policy`. No part of the checkpoints.
     """
 
     counter: EpisodeCounter
@@ -204,12 +207,13 @@ class EpisodicAlgorithm(Algorithm):
     def get_state(
         self, components: Any = None, *, not_components: Any = None, **kwargs: Any
     ) -> dict[str, Any]:
-        """RLlib's state, and the counter's."""
+        """RLlib's state, and that of `own_components`."""
         state: dict[str, Any] = super().get_state(
             components, not_components=not_components, **kwargs
         )
-        if self._check_component(_COUNTER, components, not_components):
-            state[_COUNTER] = self.counter.get_state()
+        for name, component in self.own_components().items():
+            if self._check_component(name, components, not_components):
+                state[name] = component.get_state()
         return state
 
     def set_state(self, state: dict[str, Any]) -> None:
@@ -218,12 +222,17 @@ class EpisodicAlgorithm(Algorithm):
             # Or a learner would keep its own weights where the stored ones are of no later update.
             self.learner_group.foreach_learner(_forget_updates)
         super().set_state(state)
-        if _COUNTER in state:
-            self.counter.set_state(state[_COUNTER])
+        for name, component in self.own_components().items():
+            if name in state:
+                component.set_state(state[name])
 
     def get_checkpointable_components(self) -> list[tuple[str, Any]]:
-        """RLlib's components, and the counter."""
-        return [*super().get_checkpointable_components(), (_COUNTER, self.counter)]
+        """RLlib's components, and `own_components`."""
+        return [*super().get_checkpointable_components(), *self.own_components().items()]
+
+    def own_components(self) -> dict[str, Any]:
+        """What checkpoints hold beside RLlib's components, by name."""
+        return {"counter": self.counter}
 
 
 def _forget_updates(learner: Any) -> None:

@@ -15,11 +15,12 @@ from ray.rllib.core.columns import Columns
 from ray.rllib.utils.metrics import LEARNER_RESULTS
 
 from modicum_algorithms.solipsistic.building import environment_id
-from modicum_algorithms.solipsistic.config import MNIST_GAME, SolipsisticSettings
+from modicum_algorithms.solipsistic.config import SolipsisticSettings
 from modicum_algorithms.solipsistic.environments.digit_images import DIGITS
 from modicum_algorithms.solipsistic.episodes import evaluate_greedily
 from modicum_algorithms.solipsistic.episodic import EpisodicAlgorithm
 from modicum_algorithms.solipsistic.models import MarkovModel
+from modicum_algorithms.solipsistic.names import MNIST_GAME
 from modicum_algorithms.solipsistic.rl_module import SolipsisticRLModule
 
 _FILE = "progress.json"
@@ -33,7 +34,6 @@ class Progress:
         """Start with nothing trained."""
         self._algorithm = algorithm
         self._config = config
-        self._seconds = {"collection": 0.0, "model": 0.0, "policy": 0.0}
         self._evaluation_episodes = 0
         self._steps = 0
         self._returns: list[float] = []
@@ -41,10 +41,7 @@ class Progress:
 
     def train(self) -> None:
         """One iteration of the algorithm."""
-        before = dict(self._algorithm.seconds)
         self._results = self._algorithm.train()
-        for part in self._seconds:
-            self._seconds[part] += self._algorithm.seconds[part] - before[part]
         collected = self._algorithm.collected
         self._steps += sum(len(episode) for episode in collected)
         self._returns += [float(episode.get_return()) for episode in collected]
@@ -61,7 +58,8 @@ class Progress:
             "train/return": float(np.mean(self._returns)),
             "train/steps": float(self._steps),
         }
-        metrics |= {f"time/{part}": seconds for part, seconds in self._seconds.items() if seconds}
+        times = self._algorithm.seconds
+        metrics |= {f"time/{part}": seconds for part, seconds in times.items() if seconds}
         self._returns = []
         if self._config.method == "solipsistic":
             metrics |= self._model_metrics()
@@ -82,7 +80,7 @@ class Progress:
     def save(self, folder: Path) -> None:
         """Write what a restored trial must know beside the algorithm's own checkpoint."""
         state = {
-            "seconds": self._seconds,
+            "seconds": self._algorithm.seconds,
             "evaluation_episodes": self._evaluation_episodes,
             "steps": self._steps,
         }
@@ -91,7 +89,7 @@ class Progress:
     def restore(self, folder: Path) -> None:
         """Go on from a checkpoint."""
         state = json.loads((folder / _FILE).read_text())
-        self._seconds = state["seconds"]
+        self._algorithm.seconds = state["seconds"]
         self._evaluation_episodes = state["evaluation_episodes"]
         self._steps = state["steps"]
 
@@ -117,11 +115,8 @@ def mnist_game_metrics(module: Any, config: SolipsisticSettings) -> dict[str, fl
         config: Settings of the game.
     """
     observations = torch.as_tensor(digit_observations(config.environment_arguments))
-    optimal = 0
-    for observation in observations:
-        actions = greedy_actions(module, observation[None])
-        optimal += int(actions[0]) == _PLUS_ONE
-    metrics = {"evaluation/optimal_starts": optimal / DIGITS}
+    optimal = greedy_actions(module, observations) == _PLUS_ONE
+    metrics = {"evaluation/optimal_starts": float(optimal.float().mean())}
     if isinstance(module, SolipsisticRLModule) and isinstance(module.averaged_model, MarkovModel):
         states = module.averaged_model.recognise(observations).argmax(-1)
         metrics["evaluation/distinct_states"] = len(set(states.tolist())) / DIGITS

@@ -7,7 +7,8 @@ from collections.abc import Iterator, Mapping
 from typing import ClassVar
 
 import modicum as md
-from modicum_algorithms.solipsistic.config import MNIST_GAME, SolipsisticSettings
+from modicum_algorithms.solipsistic.config import SolipsisticSettings
+from modicum_algorithms.solipsistic.names import MNIST_GAME
 
 # Folder of RLlib's checkpoint in a trial's.
 ALGORITHM = "algorithm"

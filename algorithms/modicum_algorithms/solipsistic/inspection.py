@@ -133,7 +133,7 @@ def first_layer_activations(
 def networks(module: nn.Module) -> dict[str, Recognition]:
     """A module's networks that see observations, by their names; no target networks."""
     names = {
-        "model.recognition": "recognition",
+        "averaged_model.recognition": "recognition",
         "policy_network": "policy",
         "value_network": "value",
         "q_network": "q",

@@ -192,7 +192,7 @@ class ResidualCell(nn.Module):
     """A recurrent cell that adds a small network's output to its memory.
 
     Physical states change little in a step, which such a cell does from the start, whereas a GRU
-    must first learn to keep its memory, and what actions do (see the results' ablation).
+    must first learn to keep its memory, and what actions do.
     """
 
     def __init__(self, input_size: int, hidden_size: int) -> None:

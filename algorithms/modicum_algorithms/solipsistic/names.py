@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import Literal
 
+MNIST_GAME = "modicum/MnistGame-v0"
+PIXEL_CART_POLE = "modicum/PixelCartPole-v0"
+
 DynamicsName = Literal["memory", "markov"]
 RecognitionName = Literal["auto", "convolutional", "digits", "mlp"]
 TransitionName = Literal["gru", "residual"]

@@ -187,7 +187,7 @@ def draw_markov_model(module: Any, options: Mapping[str, Any]) -> Figure:
     """
     observations = digit_observations(options)
     horizon = module.model_config["horizon"]
-    return markov_model_figure(digits_in_markov_model(module.model, observations, horizon))
+    return markov_model_figure(digits_in_markov_model(module.averaged_model, observations, horizon))
 
 
 def draw_activations(network: Recognition, options: Mapping[str, Any], title: str = "") -> Figure:
@@ -213,7 +213,7 @@ def draw_trajectories(module: Any, options: Mapping[str, Any]) -> Figure:
     scripts = falls(max(_SHOWN) - 1)
     seen = {name: scripted_observations(options, script) for name, script in scripts.items()}
     frames = {name: observations[..., 0] for name, observations in seen.items()}
-    return trajectories_figure(frames, _SHOWN, projected(recognised(module.model, seen)))
+    return trajectories_figure(frames, _SHOWN, projected(recognised(module.averaged_model, seen)))
 
 
 def draw_all(checkpoint: str, folder: Path) -> list[Path]:
@@ -232,7 +232,7 @@ def draw_all(checkpoint: str, folder: Path) -> list[Path]:
     """
     config, module = load_config(checkpoint), load_module(checkpoint)
     options, environment = config.env_config, str(config.env).rpartition(":")[2]
-    model = getattr(module, "model", None)
+    model = getattr(module, "averaged_model", None)
     figures: dict[str, Figure] = {}
     if environment == environments.MNIST_GAME and isinstance(model, MarkovModel):
         figures["markov_model"] = draw_markov_model(module, options)

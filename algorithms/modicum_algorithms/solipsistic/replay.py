@@ -95,14 +95,6 @@ class TrajectoryReplayBuffer(EpisodeReplayBuffer, Checkpointable):
             drawn.append(episode.get_observations(slice(place, place + 1))[0])
         return np.stack(drawn)
 
-    def reward_range(self) -> tuple[float, float]:
-        """Smallest and largest reward in the buffer."""
-        rewards = [np.asarray(episode.get_rewards()) for episode in self.episodes]
-        return (
-            float(min(episode.min() for episode in rewards)),
-            float(max(episode.max() for episode in rewards)),
-        )
-
     def get_state(
         self, components: Any = None, *, not_components: Any = None, **kwargs: Any
     ) -> dict[str, Any]:

@@ -154,12 +154,7 @@ class SolipsisticRLModule(TorchRLModule):
         # The plan's horizon shrinks as the episode goes on; one step is left at least.
         left = max(1, self.model_config["horizon"] - 1 - self._step)
         next_values_S = state_values(transitions_ASS, rewards_S, left)[-1]
-        return torch.stack(
-            [
-                action_values(state_S.exp(), transitions_ASS, next_values_S).argmax()
-                for state_S in states_NS
-            ]
-        )
+        return action_values(states_NS.exp(), transitions_ASS, next_values_S).argmax(-1)
 
     def _explored(self, actions: Tensor) -> Tensor:
         if self.action.choices is None:

@@ -19,7 +19,7 @@ from ray.rllib.core.rl_module.rl_module import RLModule
 from ray.tune.registry import ENV_CREATOR, _global_registry
 
 import modicum as md
-from modicum_algorithms.solipsistic.building import quietly
+from modicum_algorithms.solipsistic.building import quietly, refusing_environment
 from modicum_algorithms.solipsistic.episodes import EpisodeCounter, EpisodeEnvRunner
 from modicum_algorithms.solipsistic.episodic import EpisodicAlgorithm, EpisodicConfig
 from modicum_algorithms.solipsistic.experiment import ALGORITHM
@@ -184,7 +184,7 @@ def _with_pictures(config: EpisodicConfig) -> dict[str, Any]:
     """The environment's arguments, so that it renders if it is gymnasium's and can."""
     arguments = dict(config.env_config)
     if isinstance(config.env, str) and not _global_registry.contains(ENV_CREATOR, config.env):
-        with _refusing_environment(config):
+        with refusing_environment(config.env):
             environment = gym.make(config.env, **arguments)
         if "rgb_array" in environment.metadata.get("render_modes", ()):
             arguments["render_mode"] = "rgb_array"
@@ -194,17 +194,8 @@ def _with_pictures(config: EpisodicConfig) -> dict[str, Any]:
 
 def _runner(config: EpisodicConfig, folder: Path) -> EpisodeEnvRunner:
     """The runner with what it remembers beside the module, as running means of observations."""
-    with quietly(), _refusing_environment(config):
+    with quietly(), refusing_environment(config.env):
         runner = EpisodeEnvRunner(config=config)
         if (folder / _ENV_RUNNER).is_dir():
             runner.restore_from_path(folder / _ENV_RUNNER)
     return runner
-
-
-@contextlib.contextmanager
-def _refusing_environment(config: EpisodicConfig) -> Iterator[None]:
-    try:
-        yield
-    except (gym.error.Error, ImportError, TypeError) as error:
-        message = f"environment: {config.env!r} cannot be made: {error}"
-        raise md.InputError(message) from error

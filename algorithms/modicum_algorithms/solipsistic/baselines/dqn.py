@@ -222,16 +222,13 @@ class EpisodicDQNConfig(EpisodicConfig, DQNConfig):
             **kwargs: Settings of `EpisodicConfig.training` and of RLlib's DQN.
         """
         super().training(**kwargs)
-        if updates_per_step is not NOT_PROVIDED:
-            self.updates_per_step = updates_per_step
-        if target_update_episodes is not NOT_PROVIDED:
-            self.target_update_episodes = target_update_episodes
-        if initial_exploration_rate is not NOT_PROVIDED:
-            self.initial_exploration_rate = initial_exploration_rate
-        if final_exploration_rate is not NOT_PROVIDED:
-            self.final_exploration_rate = final_exploration_rate
-        if exploration_decay_steps is not NOT_PROVIDED:
-            self.exploration_decay_steps = exploration_decay_steps
+        self.take(
+            updates_per_step=updates_per_step,
+            target_update_episodes=target_update_episodes,
+            initial_exploration_rate=initial_exploration_rate,
+            final_exploration_rate=final_exploration_rate,
+            exploration_decay_steps=exploration_decay_steps,
+        )
         return self
 
     def validate(self) -> None:

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import gymnasium as gym
 
-MNIST_GAME = "modicum/MnistGame-v0"
-PIXEL_CART_POLE = "modicum/PixelCartPole-v0"
+from modicum_algorithms.solipsistic.names import MNIST_GAME, PIXEL_CART_POLE
+
+__all__ = ["MNIST_GAME", "PIXEL_CART_POLE", "register"]
 
 _ENTRY_POINTS = {
     MNIST_GAME: f"{__name__}.mnist_game:MnistGame",
