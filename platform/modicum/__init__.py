@@ -19,6 +19,7 @@ from modicum.experiment import (
     Resources,
     setting,
 )
+from modicum.quiet import quiet_loggers
 from modicum.space import grid
 from modicum.trial import Trial, derive_seed
 
@@ -44,6 +45,7 @@ __all__ = [
     "find_checkpoint",
     "grid",
     "load_results",
+    "quiet_loggers",
     "require_choice",
     "setting",
 ]

@@ -5,12 +5,8 @@ from __future__ import annotations
 import copy
 import dataclasses
 import itertools
-import os
 import pickle
-import signal
-import time
 from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
 
 import gymnasium as gym
 import numpy as np
@@ -22,6 +18,13 @@ from ray.rllib.core.columns import Columns
 from ray.rllib.env.single_agent_episode import SingleAgentEpisode
 
 import modicum as md
+from episodic_algorithms import (
+    building,
+    kill_a_runner,
+    same,
+    wait_for_runners,
+    weights,
+)
 from modicum_algorithms.solipsistic.algorithm import Solipsistic, SolipsisticConfig, _batch
 from modicum_algorithms.solipsistic.environments.mnist_game import MnistGame
 from modicum_algorithms.solipsistic.normalisation import measure_batch_statistics
@@ -35,17 +38,8 @@ TWO = gym.spaces.Discrete(2)
 
 @pytest.fixture(scope="module")
 def build(ray_cluster):
-    """Builds algorithms, and stops them at the end, together since each stop waits a while."""
-    built = []
-
-    def build(config, environment="CartPole-v1", seed=3, **options):
-        config = config.environment(environment, env_config=options).debugging(seed=seed)
-        built.append(config.build_algo())
-        return built[-1]
-
-    yield build
-    with ThreadPoolExecutor(max(1, len(built))) as pool:
-        list(pool.map(lambda algorithm: algorithm.stop(), built))
+    with building() as build:
+        yield build
 
 
 def small(**settings):
@@ -68,22 +62,6 @@ def small(**settings):
 
 def small_markov(**settings):
     return small(dynamics="markov", contrast="any_time", **settings)
-
-
-def learner(algorithm):
-    return algorithm.learner_group._learner
-
-
-def module(algorithm):
-    return learner(algorithm).module[DEFAULT_MODULE_ID]
-
-
-def weights(algorithm):
-    return {name: values.clone() for name, values in module(algorithm).state_dict().items()}
-
-
-def same(a, b):
-    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
 
 
 def build_learner(observations=VECTORS, actions=TWO, **settings):
@@ -890,17 +868,10 @@ def test_a_killed_runner_is_replaced_and_its_episodes_collected_again(build):
         algorithm = build(small().env_runners(num_env_runners=2))
         algorithm.train()
         if kill:
-            process, *_ = algorithm.env_runner_group.foreach_env_runner(
-                lambda runner: os.getpid(), local_env_runner=False
-            )
-            os.kill(process, signal.SIGKILL)
+            kill_a_runner(algorithm)
         algorithm.train()
         algorithm.train()
         trained.append(weights(algorithm))
-        deadline = time.monotonic() + 60
-        while algorithm.env_runner_group.num_healthy_remote_workers() < 2:
-            assert time.monotonic() < deadline
-            algorithm.restore_env_runners(algorithm.env_runner_group)
-            time.sleep(0.1)
+        wait_for_runners(algorithm, 2)
         algorithm.stop()
     assert same(*trained)

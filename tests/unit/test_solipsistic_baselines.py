@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
-import signal
-import time
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -16,6 +12,15 @@ from ray.rllib.core.columns import Columns
 from ray.rllib.evaluation.postprocessing import Postprocessing
 
 import modicum as md
+from episodic_algorithms import (
+    building,
+    kill_a_runner,
+    learner,
+    module,
+    same,
+    wait_for_runners,
+    weights,
+)
 from modicum_algorithms.solipsistic.baselines.dqn import EpisodicDQNConfig
 from modicum_algorithms.solipsistic.baselines.ppo import EpisodicPPOConfig
 from toy_environments import Broken, Endless, SideOfLight
@@ -23,16 +28,8 @@ from toy_environments import Broken, Endless, SideOfLight
 
 @pytest.fixture(scope="module")
 def build(ray_cluster):
-    """Builds algorithms, and stops them at the end, together since each stop waits a while."""
-    built = []
-
-    def build(config, environment="CartPole-v1", seed=3):
-        built.append(config.environment(environment).debugging(seed=seed).build_algo())
-        return built[-1]
-
-    yield build
-    with ThreadPoolExecutor(len(built)) as pool:
-        list(pool.map(lambda algorithm: algorithm.stop(), built))
+    with building() as build:
+        yield build
 
 
 def small_dqn():
@@ -49,24 +46,8 @@ def small_ppo():
     return EpisodicPPOConfig().training(num_epochs=2, episodes_per_iteration=2)
 
 
-def learner(algorithm):
-    return algorithm.learner_group._learner
-
-
-def module(algorithm):
-    return learner(algorithm).module["default_policy"]
-
-
 def optimizer(algorithm):
     return learner(algorithm).get_optimizer("default_policy")
-
-
-def weights(algorithm):
-    return {name: values.clone() for name, values in module(algorithm).state_dict().items()}
-
-
-def same(a, b):
-    return all(torch.equal(a[name], b[name]) for name in a)
 
 
 def updates(algorithm):
@@ -400,13 +381,6 @@ def test_evaluation_by_remote_runners_is_the_same(build):
     assert returns[0] == returns[1]
 
 
-def kill_a_runner(algorithm):
-    process, *_ = algorithm.env_runner_group.foreach_env_runner(
-        lambda runner: os.getpid(), local_env_runner=False
-    )
-    os.kill(process, signal.SIGKILL)
-
-
 @pytest.mark.slow
 def test_a_killed_runner_is_replaced_and_its_episodes_collected_again(build):
     trained = []
@@ -418,11 +392,7 @@ def test_a_killed_runner_is_replaced_and_its_episodes_collected_again(build):
         algorithm.train()
         algorithm.train()
         trained.append(weights(algorithm))
-        deadline = time.monotonic() + 60
-        while algorithm.env_runner_group.num_healthy_remote_workers() < 2:
-            assert time.monotonic() < deadline
-            algorithm.restore_env_runners(algorithm.env_runner_group)
-            time.sleep(0.1)
+        wait_for_runners(algorithm, 2)
         algorithm.stop()
     assert same(*trained)
 

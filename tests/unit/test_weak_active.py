@@ -329,6 +329,7 @@ def test_the_same_seed_gives_the_same_records(tmp_path, acquisition):
     assert numbers(records(tmp_path, "iwl", acquisition, seed=1)) != numbers(once)
 
 
+@pytest.mark.slow
 def test_both_runners_give_the_same_records(tmp_path, ray_cluster):
     def run(runner):
         study = md.Study(

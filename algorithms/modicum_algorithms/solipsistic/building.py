@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import logging
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -89,18 +88,9 @@ def algorithm_config(config: SolipsisticSettings, seed: int) -> EpisodicConfig:
     return found
 
 
-@contextlib.contextmanager
-def quietly() -> Iterator[None]:
+def quietly() -> contextlib.AbstractContextManager[None]:
     """Without RLlib's notes on its own interfaces."""
-    loggers = [logging.getLogger(name) for name in ("ray.rllib", "ray._common.deprecation")]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
+    return md.quiet_loggers("ray.rllib", "ray._common.deprecation")
 
 
 @contextlib.contextmanager

@@ -18,6 +18,7 @@ from modicum.cluster import node_resources
 from modicum.execution import EndMessage, RecordMessage, execute
 from modicum.experiment import Experiment, Resources
 from modicum.identity import TrialPlan
+from modicum.quiet import quiet_loggers
 from modicum.recorder import Recorder
 from modicum.runners.fit import require_fit
 
@@ -68,7 +69,9 @@ def run_on_tune(
     nodes = node_resources()
     fit = min(require_fit(nodes, need) for need in set(map(experiment.resources, configs)))
     saves = any(map(experiment.saves_checkpoints, configs))
-    with _tune_storage(recorder, saves) as (storage, name), _quiet_tune():
+    # Tune remarks on the log files that it was told not to write.
+    quiet = quiet_loggers("ray.tune", "ray.tune.analysis", level=logging.CRITICAL)
+    with _tune_storage(recorder, saves) as (storage, name), quiet:
         tuner = tune.Tuner(
             tune.with_resources(_trainable(experiment, recorder), _resources_of(experiment)),
             param_space={}
@@ -253,17 +256,3 @@ def _drop_tune_state(recorder: Recorder) -> None:
     for info in folder.filesystem.get_file_info(selector):
         if info.type == fs.FileType.File:
             folder.filesystem.delete_file(info.path)
-
-
-@contextlib.contextmanager
-def _quiet_tune() -> Iterator[None]:
-    """Silence Tune's remarks on the log files that it was told not to write."""
-    loggers = [logging.getLogger(name) for name in ("ray.tune", "ray.tune.analysis")]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.CRITICAL)
-    try:
-        yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
