@@ -24,7 +24,7 @@ from modicum.space import grid
 from modicum.trial import Trial, derive_seed
 
 if TYPE_CHECKING:
-    from modicum import data
+    from modicum import data, oracles
     from modicum.results import Results, load_results
     from modicum.results.checkpoints import find_checkpoint
     from modicum.study import Study
@@ -45,6 +45,7 @@ __all__ = [
     "find_checkpoint",
     "grid",
     "load_results",
+    "oracles",
     "quiet_loggers",
     "require_choice",
     "setting",
@@ -61,6 +62,6 @@ _LATER = {
 def __getattr__(name: str) -> Any:
     if name in _LATER:
         return getattr(importlib.import_module(_LATER[name]), name)
-    if name == "data":
-        return importlib.import_module("modicum.data")
+    if name in {"data", "oracles"}:
+        return importlib.import_module(f"modicum.{name}")
     raise AttributeError(f"module 'modicum' has no attribute {name!r}")
