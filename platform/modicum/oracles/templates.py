@@ -1,0 +1,103 @@
+"""What a language model is told: a system message and a question with fields for a pair's texts."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from functools import cached_property
+from importlib.resources import files
+from pathlib import Path
+
+from modicum.errors import InputError, unknown_name
+from modicum.oracles.protocol import digest
+from modicum.yaml_io import parse_yaml
+
+FIELDS = ("prompt", "completion_a", "completion_b")
+_FIELD = re.compile(r"\{\{\s*(\w+)\s*\}\}")
+_SHIPPED = files("modicum.oracles") / "templates"
+
+# What an answer looks like where the endpoint can be told so (structured output).
+ANSWER_SCHEMA = {
+    "type": "object",
+    "properties": {
+        "comparison": {"type": "string"},
+        "preferred": {"type": "string", "enum": ["A", "B"]},
+    },
+    "required": ["comparison", "preferred"],
+    "additionalProperties": False,
+}
+
+
+@dataclass(frozen=True)
+class Template:
+    """The wording of a question, with `{{prompt}}`, `{{completion_a}}` and `{{completion_b}}`.
+
+    The thesis's two are shipped (figure 6.1): `Template.load("sentiment")` and
+    `Template.load("summarisation")`; a file of one's own has the same three keys.
+
+    Attributes:
+        name: Shown in results.
+        system: The system message; may be empty.
+        user: The question. Every field must occur in it.
+
+    Raises:
+        InputError: A field is missing, or there is one that a question does not have.
+    """
+
+    name: str
+    system: str
+    user: str
+
+    def __post_init__(self) -> None:
+        found = set(_FIELD.findall(self.user))
+        for field in sorted(found | set(_FIELD.findall(self.system))):
+            if field not in FIELDS:
+                raise unknown_name("field of a template", field, FIELDS)
+        missing = [f"{{{{{field}}}}}" for field in FIELDS if field not in found]
+        if missing:
+            raise InputError(
+                f"template {self.name}: the user message must hold {', '.join(missing)}"
+            )
+
+    @classmethod
+    def load(cls, name: str) -> Template:
+        """A shipped template by its name, or a file of one's own by its path (.yaml).
+
+        Raises:
+            InputError: There is none, or the file does not hold a template.
+        """
+        if name.endswith((".yaml", ".yml")):
+            path = Path(name).expanduser()
+            if not path.is_file():
+                raise InputError(f"template: no file at {name!r}")
+            text = path.read_text(encoding="utf-8")
+        else:
+            shipped = [f.name.removesuffix(".yaml") for f in _SHIPPED.iterdir()]
+            if name not in shipped:
+                raise unknown_name("template", name, shipped)
+            text = (_SHIPPED / f"{name}.yaml").read_text(encoding="utf-8")
+        values = parse_yaml(text, f"template {name}")
+        keys = {"name", "system", "user"}
+        if not isinstance(values, dict) or set(values) != keys:
+            raise InputError(f"template {name}: must have the keys name, system and user, no other")
+        wrong = [key for key in sorted(keys) if not isinstance(values[key], str)]
+        if wrong:
+            raise InputError(f"template {name}: {wrong[0]} must be text")
+        return cls(**values)
+
+    @cached_property
+    def digest(self) -> str:
+        """Identifies the wording: part of an oracle's version and of every question's key."""
+        return digest(self.system, self.user)[:16]
+
+    def render(self, prompt: str, completion_a: str, completion_b: str) -> tuple[str, str]:
+        """System and user message about one pair as shown.
+
+        Fields are replaced in one pass: a text that looks like a field stays what it is.
+        """
+        values = {"prompt": prompt, "completion_a": completion_a, "completion_b": completion_b}
+
+        def value(match: re.Match[str]) -> str:
+            return values[match[1]]
+
+        return _FIELD.sub(value, self.system), _FIELD.sub(value, self.user)

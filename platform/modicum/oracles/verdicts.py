@@ -1,0 +1,75 @@
+"""Reading a verdict out of an answer. What cannot be read is not a verdict."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+
+from modicum.oracles.protocol import Letter
+
+_VERDICT = re.compile(r"^\W*preferred\b\W*?:(?P<value>.*)$", re.IGNORECASE)
+_REASON = re.compile(r"^\W*comparison\b\W*?:(?P<text>.*)", re.IGNORECASE | re.DOTALL)
+_LETTER = re.compile(
+    r"[\s\"'“”‘’*_`(\[<]*(?:(?:review|summary|completion|option|response|answer)\s+)?"
+    r"[\s\"'“”‘’*_`(\[<]*(?P<letter>[AB])[\s\"'“”‘’*_`)\]>.]*",
+    re.IGNORECASE,
+)
+_FENCE = re.compile(r"^\s*```\w*\n(.*?)\n?```\s*$", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A letter as shown, and the reason given for it."""
+
+    letter: Letter
+    rationale: str | None
+
+
+def read_verdict(answer: str) -> Verdict | None:
+    """The verdict of an answer, or None where there is not exactly one.
+
+    Read are JSON objects with `preferred` (and `comparison`), lines `Preferred: A`, and an answer
+    whose last line is a letter alone, each with quotes or markup around it. Lines that disagree,
+    both letters, other words beside the letter and empty answers are no verdict.
+    """
+    structured = _as_object(answer)
+    if structured is not None:
+        letter = _letter(structured.get("preferred"))
+        return None if letter is None else Verdict(letter, _text(structured.get("comparison")))
+    lines = answer.strip().splitlines()
+    found = [(i, match["value"]) for i, line in enumerate(lines) if (match := _VERDICT.match(line))]
+    if not found and lines:
+        found = [(len(lines) - 1, lines[-1])]
+    letters = {_letter(value) for _, value in found}
+    if len(letters) != 1:
+        return None
+    letter = letters.pop()
+    if letter is None:
+        return None
+    before = "\n".join(lines[: found[0][0]]).strip()
+    reason = _REASON.match(before)
+    return Verdict(letter, _text(reason["text"] if reason else before))
+
+
+def _as_object(answer: str) -> dict[str, object] | None:
+    fenced = _FENCE.match(answer)
+    text = (fenced[1] if fenced else answer).strip()
+    if not text.startswith("{"):
+        return None
+    try:
+        value = json.loads(text)
+    except ValueError:
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def _letter(value: object) -> Letter | None:
+    if not isinstance(value, str) or not (match := _LETTER.fullmatch(value)):
+        return None
+    return "A" if match["letter"].upper() == "A" else "B"
+
+
+def _text(value: object) -> str | None:
+    text = value.strip() if isinstance(value, str) else ""
+    return text or None
