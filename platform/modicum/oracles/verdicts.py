@@ -58,10 +58,16 @@ def _as_object(answer: str) -> dict[str, object] | None:
     if not text.startswith("{"):
         return None
     try:
-        value = json.loads(text)
+        value = json.loads(text, object_pairs_hook=_without_repetition)
     except ValueError:
         return None
     return value if isinstance(value, dict) else None
+
+
+def _without_repetition(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    if len(dict(pairs)) < len(pairs):
+        raise ValueError("a key stands twice")
+    return dict(pairs)
 
 
 def _letter(value: object) -> Letter | None:

@@ -1,0 +1,58 @@
+"""What the gate and its workers tell each other."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Outcome = Literal[
+    "answered",
+    "throttled",  # The rate limit of the endpoint: everybody waits.
+    "failed",  # An error of the endpoint's, uncharged: this request waits.
+    "unreachable",  # Nothing listens: this request waits, and all give up if nothing ever did.
+    "lost",  # Sent, and no readable answer: may have been charged.
+    "too_long",
+    "rejected",
+    "unstructured",  # The endpoint knows no structured output.
+    "fatal",  # Asking on is useless, for everybody: no credit, no such model, a bad key.
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One request to an endpoint, by its number in the ledger."""
+
+    number: int
+    model: str
+    system: str
+    user: str
+    temperature: float
+    max_tokens: int
+    structured: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reply:
+    """What came of a request.
+
+    Attributes:
+        number: The request's.
+        outcome: See `Outcome`.
+        text: The answer's text.
+        complete: False where the answer was cut off at its limit of tokens.
+        prompt_tokens: As the endpoint counted; None where it did not say.
+        completion_tokens: As the endpoint counted; None where it did not say.
+        latency: Seconds from sending to the answer.
+        wait: Seconds for which the endpoint asks everybody to send nothing; None if it does not.
+        message: What went wrong, without the key.
+    """
+
+    number: int
+    outcome: Outcome
+    text: str = ""
+    complete: bool = True
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    latency: float = 0.0
+    wait: float | None = None
+    message: str = ""

@@ -1,0 +1,229 @@
+"""The actor that sends requests: many at once, in one process, with the official client.
+
+It decides nothing. What an error means is told to the gate, which decides for everybody.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import time
+from typing import TYPE_CHECKING, Any
+
+from modicum.oracles.endpoint import Endpoint, read_key
+from modicum.oracles.messages import Outcome, Reply, Request
+from modicum.oracles.templates import ANSWER_SCHEMA
+
+if TYPE_CHECKING:
+    import openai
+
+_RESPONSE_FORMAT = {
+    "type": "json_schema",
+    "json_schema": {"name": "judgement", "strict": True, "schema": ANSWER_SCHEMA},
+}
+_DURATION = re.compile(r"(?:(\d+)h)?(?:(\d+)m(?!s))?(?:([\d.]+)s)?(?:([\d.]+)ms)?")
+# Part of a key that is too short to be one: such texts are left alone.
+_SHORTEST = 8
+
+
+class Worker:
+    """Sends requests and reports to the gate in batches: what came in while it was reporting.
+
+    Args:
+        endpoint: Where to send them.
+        gate: Handle of the gate's actor.
+        index: The gate's number for this worker.
+
+    Raises:
+        InputError: There is no key on this machine.
+    """
+
+    def __init__(self, endpoint: Endpoint, gate: Any, index: int) -> None:
+        import openai
+
+        self._endpoint = endpoint
+        self._gate = gate
+        self._index = index
+        self._key = read_key(endpoint)
+        self._client = openai.AsyncOpenAI(
+            api_key=self._key or "none",
+            base_url=endpoint.base_url,
+            timeout=endpoint.timeout,
+            max_retries=0,
+        )
+        self._replies: list[Reply] = []
+        self._under_way: set[asyncio.Task[None]] = set()
+        self._reporting = False
+
+    async def serve(self) -> None:
+        """Never returns: that it ends tells the gate that this process has."""
+        await asyncio.Event().wait()
+
+    async def send(self, requests: list[Request]) -> None:
+        """Start sending; each reply goes to the gate as it arrives."""
+        for request in requests:
+            task = asyncio.ensure_future(self._send_and_report(request))
+            self._under_way.add(task)
+            task.add_done_callback(self._under_way.discard)
+
+    async def _send_and_report(self, request: Request) -> None:
+        self._replies.append(await self.ask(request))
+        if self._reporting:
+            return
+        self._reporting = True
+        try:
+            while self._replies:
+                batch, self._replies = self._replies, []
+                await self._gate.settle.remote(batch)
+        finally:
+            self._reporting = False
+
+    async def ask(self, request: Request) -> Reply:
+        """One request, one reply, whatever happens."""
+        started = time.perf_counter()
+        try:
+            return await self._ask(request, started)
+        except Exception as error:
+            outcome, wait, message = self._meaning(error)
+            return Reply(
+                number=request.number,
+                outcome=outcome,
+                wait=wait,
+                latency=time.perf_counter() - started,
+                message=self._without_key(message),
+            )
+
+    async def _ask(self, request: Request, started: float) -> Reply:
+        messages = [{"role": "user", "content": request.user}]
+        if request.system:
+            messages.insert(0, {"role": "system", "content": request.system})
+        arguments: dict[str, Any] = {
+            "model": request.model,
+            "messages": messages,
+            "temperature": request.temperature,
+            self._endpoint.limit_parameter: request.max_tokens,
+        }
+        if request.structured:
+            arguments["response_format"] = _RESPONSE_FORMAT
+        raw = await self._client.chat.completions.with_raw_response.create(**arguments)
+        completion = raw.parse()
+        choice = completion.choices[0]
+        usage = completion.usage
+        text = choice.message.content or ""
+        if self._key is not None and self._key in text:
+            text = text.replace(self._key, "[key]")
+        return Reply(
+            number=request.number,
+            outcome="answered",
+            text=text,
+            complete=choice.finish_reason != "length",
+            prompt_tokens=None if usage is None else usage.prompt_tokens,
+            completion_tokens=None if usage is None else usage.completion_tokens,
+            latency=time.perf_counter() - started,
+            wait=_wait_until_reset(raw.headers),
+        )
+
+    def _meaning(self, error: Exception) -> tuple[Outcome, float | None, str]:
+        """What an error means, how long everybody has to wait, and a sentence about it."""
+        import openai
+
+        if isinstance(error, openai.APITimeoutError):
+            return "lost", None, f"no answer within {self._endpoint.timeout:g} s"
+        if isinstance(error, openai.APIConnectionError):
+            cause = error.__cause__
+            if type(cause).__name__ in {"ConnectError", "UnsupportedProtocol"}:
+                return "unreachable", None, f"nothing answers at {self._endpoint.base_url}"
+            return "lost", None, f"the connection broke ({type(cause).__name__})"
+        if isinstance(error, openai.APIStatusError):
+            return self._status(error)
+        # A body that is no completion: not JSON, no choices, other types than promised.
+        return "lost", None, f"the answer is no completion ({type(error).__name__})"
+
+    def _status(self, error: openai.APIStatusError) -> tuple[Outcome, float | None, str]:
+        status, code = error.status_code, str(error.code or error.type or "")
+        said = f"{status}: {error.message}"
+        url = self._endpoint.base_url
+        if status in {401, 403}:
+            # Not quoted: what servers say here often holds a part of the key.
+            source = self._endpoint.key_name or self._endpoint.key_file or "there is none"
+            return "fatal", None, f"{url} does not accept the key ({status}; key: {source})"
+        if status == 404:
+            return "fatal", None, f"no such model, or no such address at {url} ({said})"
+        if status == 429:
+            if "insufficient_quota" in code:
+                return "fatal", None, f"the account has no credit left ({said})"
+            return "throttled", _retry_after(error.response.headers), said
+        if status >= 500 or status in {408, 409}:
+            return "failed", _retry_after(error.response.headers), said
+        if "context_length" in code or "maximum context" in error.message:
+            return "too_long", None, said
+        if "response_format" in error.message:
+            return "unstructured", None, said
+        if "model" in code:
+            return "fatal", None, said
+        return "rejected", None, said
+
+    def _without_key(self, text: str) -> str:
+        """A text with the key taken out, and every part of it that is long enough to tell."""
+        key = self._key or ""
+        for length in range(len(key), _SHORTEST - 1, -1):
+            for start in range(len(key) - length + 1):
+                text = text.replace(key[start : start + length], "[key]")
+        return text
+
+
+def _retry_after(headers: Any) -> float | None:
+    """Seconds that an endpoint asks to wait, from `retry-after-ms` or `Retry-After`.
+
+    A date in the place of seconds is the time until then.
+    """
+    milliseconds = _number(headers.get("retry-after-ms"))
+    if milliseconds is not None:
+        return milliseconds / 1000
+    value = headers.get("retry-after")
+    seconds = _number(value)
+    if seconds is None and value:
+        from email.utils import parsedate_to_datetime
+
+        try:
+            seconds = parsedate_to_datetime(value).timestamp() - time.time()
+        except ValueError:
+            return None
+    return None if seconds is None else max(seconds, 0.0)
+
+
+def _wait_until_reset(headers: Any) -> float | None:
+    """Seconds until a limit is reset of which nothing remains, from `x-ratelimit-…` headers."""
+    waits = [
+        parse_duration(headers.get(f"x-ratelimit-reset-{kind}"))
+        for kind in ("requests", "tokens")
+        if _number(headers.get(f"x-ratelimit-remaining-{kind}")) == 0
+    ]
+    known = [wait for wait in waits if wait is not None]
+    return max(known) if known else None
+
+
+def parse_duration(text: str | None) -> float | None:
+    """Seconds of a duration such as `6m0s`, `1h2m3.5s`, `250ms` or `1.5`; None if it is none."""
+    plain = _number(text)
+    if plain is not None:
+        return plain
+    match = _DURATION.fullmatch(text.strip()) if text else None
+    if match is None or not any(match.groups()):
+        return None
+    hours, minutes, seconds, milliseconds = (float(part or 0) for part in match.groups())
+    return 3600 * hours + 60 * minutes + seconds + milliseconds / 1000
+
+
+def _number(text: str | None) -> float | None:
+    try:
+        value = float(text) if text is not None else None
+    except ValueError:
+        return None
+    return value if value is not None and 0 <= value < float("inf") else None
+
+
+def schema_bytes() -> int:
+    """Bytes that structured output adds to a request: endpoints may charge for them."""
+    return len(json.dumps(_RESPONSE_FORMAT))
