@@ -195,8 +195,6 @@ def content(verdict: str, fault: str, response_format: dict[str, Any] | None) ->
     elif fault == "ambiguous_verdict":
         said = "A or B"
     if response_format is None or response_format["type"] == "text":
-        if fault == "missing_verdict":
-            reason = "Each says what matters."
         text = f"Comparison: {reason}" + ("" if said is None else f'\nPreferred: "{said}"')
     else:
         schema = response_format.get("json_schema", {}).get("schema", {})
