@@ -8,7 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, is_dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -92,4 +92,4 @@ def running_endpoint(*, port: int = 0, **behaviour: Any) -> Iterator[Endpoint]:
 
 
 def _json(behaviour: dict[str, Any]) -> str:
-    return json.dumps(behaviour, default=lambda each: asdict(each) if is_dataclass(each) else each)
+    return json.dumps(behaviour, default=asdict)
