@@ -51,24 +51,7 @@ You must choose A or B for the preferred answer even if neither summary is very 
 Your response should use the format:
 Comparison: <one-sentence comparison and explanation>
 Preferred: <"A" or "B">"""
-WORDS = [
-    "the",
-    "my",
-    "we",
-    "was",
-    "it",
-    "told",
-    "year",
-    "friend",
-    "moved",
-    "job",
-    "never",
-    "because",
-    "money",
-    "house",
-    "asked",
-    "then",
-]
+VOCABULARY = "the my we was it told year friend moved job never because money house asked then"
 POST_WORDS, SUMMARY_WORDS = 270, 25  # TL;DR's posts and summaries, about.
 WARM_UP = 200  # Requests of the turn that does not count.
 
@@ -94,9 +77,10 @@ class Turn:
 def pairs(count: int, seed: int) -> list[Pair]:
     """Pairs of which the server knows the better one."""
     draws = random.Random(seed)
+    vocabulary = VOCABULARY.split()
 
     def text(words: int) -> str:
-        return " ".join(draws.choices(WORDS, k=words))
+        return " ".join(draws.choices(vocabulary, k=words))
 
     def summary() -> str:
         return f"{text(SUMMARY_WORDS)} quality={draws.random():.6f}"
