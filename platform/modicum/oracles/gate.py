@@ -366,6 +366,12 @@ class Gate:
 
     async def settle(self, replies: Sequence[Reply]) -> None:
         """Take replies in: account for them, write them down, and only then answer."""
+        try:
+            await self._settle(replies)
+        except Exception as error:
+            self._break_down(error)
+
+    async def _settle(self, replies: Sequence[Reply]) -> None:
         settlements, after = [], []
         for reply in replies:
             item = self._in_flight.pop(reply.number, None)
@@ -585,12 +591,16 @@ class Gate:
         def ended(task: asyncio.Task[None]) -> None:
             self._tasks.discard(task)
             if not task.cancelled() and (error := task.exception()) is not None:
-                self._crash = error
-                self._fail_everything(error)
+                self._break_down(error)
 
         task = asyncio.ensure_future(coroutine)
         self._tasks.add(task)
         task.add_done_callback(ended)
+
+    def _break_down(self, error: BaseException) -> None:
+        """A bug: whoever waits, and whoever asks from now on, gets its traceback."""
+        self._crash = error
+        self._fail_everything(error)
 
     def _now(self) -> float:
         return asyncio.get_running_loop().time()

@@ -9,6 +9,7 @@ import asyncio
 import json
 import re
 import time
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from modicum.oracles.endpoint import Endpoint, read_key
@@ -22,6 +23,7 @@ _RESPONSE_FORMAT = {
     "type": "json_schema",
     "json_schema": {"name": "judgement", "strict": True, "schema": ANSWER_SCHEMA},
 }
+_COUNTS = ("prompt_tokens", "completion_tokens")
 _DURATION = re.compile(r"(?:(\d+)h)?(?:(\d+)m(?!s))?(?:([\d.]+)s)?(?:([\d.]+)ms)?")
 # Part of a key that is too short to be one: such texts are left alone.
 _SHORTEST = 8
@@ -56,6 +58,7 @@ class Worker:
             base_url=self._endpoint.base_url,
             timeout=self._endpoint.timeout,
             max_retries=0,
+            http_client=openai.DefaultAioHttpClient(),  # A third less work for each request.
         )
 
     async def serve(self) -> None:
@@ -70,7 +73,8 @@ class Worker:
             task.add_done_callback(self._under_way.discard)
 
     async def _send_and_report(self, request: Request) -> None:
-        self._replies.append(await self.ask(request))
+        reply = await self.ask(request)
+        self._replies.append(reply)
         if self._reporting:
             return
         self._reporting = True
@@ -97,6 +101,8 @@ class Worker:
             )
 
     async def _ask(self, request: Request, started: float) -> Reply:
+        import httpx2
+
         messages = [{"role": "user", "content": request.user}]
         if request.system:
             messages.insert(0, {"role": "system", "content": request.system})
@@ -108,41 +114,43 @@ class Worker:
         }
         if request.structured:
             arguments["response_format"] = _RESPONSE_FORMAT
-        raw = await self._client.chat.completions.with_raw_response.create(**arguments)
-        completion = raw.parse()
-        choice = completion.choices[0]
-        usage = completion.usage
-        text = choice.message.content or ""
+        # The client's own method beneath `chat.completions.create`, which spends two thirds of a
+        # request's time on checking types that are known here.
+        response = await self._client.post(
+            "/chat/completions", cast_to=httpx2.Response, body=arguments
+        )
+        text, complete, usage = read_completion(response.content)
         if self._key is not None and self._key in text:
             text = text.replace(self._key, "[key]")
-        # JSON can hold halves of surrogate pairs, which no file can.
-        text = text.encode("utf-8", "replace").decode("utf-8")
         return Reply(
             number=request.number,
             outcome="answered",
             text=text,
-            complete=choice.finish_reason != "length",
-            prompt_tokens=None if usage is None else usage.prompt_tokens,
-            completion_tokens=None if usage is None else usage.completion_tokens,
+            complete=complete,
+            prompt_tokens=usage.get("prompt_tokens"),
+            completion_tokens=usage.get("completion_tokens"),
             latency=time.perf_counter() - started,
-            wait=_wait_until_reset(raw.headers),
+            wait=_wait_until_reset(response.headers),
         )
 
     def _meaning(self, error: Exception) -> tuple[Outcome, float | None, str]:
         """What an error means, how long everybody has to wait, and a sentence about it."""
+        import httpx2
         import openai
 
+        # Also what a connection that broke before an answer looks like: it may have been charged.
         if isinstance(error, openai.APITimeoutError):
             return "lost", None, f"no answer within {self._endpoint.timeout:g} s"
         if isinstance(error, openai.APIConnectionError):
             cause = error.__cause__
-            if type(cause).__name__ in {"ConnectError", "UnsupportedProtocol"}:
+            if isinstance(cause, httpx2.ConnectError):
                 return "unreachable", None, f"nothing answers at {self._endpoint.base_url}"
             return "lost", None, f"the connection broke ({type(cause).__name__})"
         if isinstance(error, openai.APIStatusError):
             return self._status(error)
-        # A body that is no completion: not JSON, no choices, other types than promised.
-        return "lost", None, f"the answer is no completion ({type(error).__name__})"
+        if isinstance(error, NoCompletionError):
+            return "lost", None, "the answer is no chat completion"
+        raise error
 
     def _status(self, error: openai.APIStatusError) -> tuple[Outcome, float | None, str]:
         status, code = error.status_code, str(error.code or error.type or "")
@@ -176,6 +184,31 @@ class Worker:
             for start in range(len(key) - length + 1):
                 text = text.replace(key[start : start + length], "[key]")
         return text
+
+
+class NoCompletionError(Exception):
+    """A body that is no chat completion."""
+
+
+def read_completion(body: bytes) -> tuple[str, bool, Mapping[str, int]]:
+    """Text of a completion, whether it is whole, and the tokens that were counted.
+
+    Raises:
+        NoCompletionError: Not JSON, no choices, or other types than promised.
+    """
+    try:
+        completion = json.loads(body)
+        choice = completion["choices"][0]
+        text = choice["message"]["content"] or ""
+        usage = completion.get("usage") or {}
+        counts = {name: int(usage[name]) for name in _COUNTS if name in usage}
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
+        raise NoCompletionError from error
+    if not isinstance(text, str) or min(counts.values(), default=0) < 0:
+        raise NoCompletionError
+    # JSON can hold halves of surrogate pairs, which no file can.
+    text = text.encode("utf-8", "replace").decode("utf-8")
+    return text, choice.get("finish_reason") != "length", counts
 
 
 def _retry_after(headers: Any) -> float | None:
