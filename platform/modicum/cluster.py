@@ -6,7 +6,7 @@ import logging
 import os
 import socket
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,8 @@ from modicum.errors import InputError
 FORWARDED = ("MODICUM_DATA", "MODICUM_CACHE")
 
 _PROBE_SECONDS = 10.0
+
+_UNTIL_THE_END = ExitStack()
 
 _QUIET = {
     # Tune would write a JSON, a CSV and a TensorBoard log per trial; records have a home.
@@ -84,6 +86,14 @@ def connected(address: str | None = None, cpus: int | None = None) -> Iterator[N
         yield
     finally:
         ray.shutdown()
+
+
+def ensure_connected() -> None:
+    """Be connected to Ray from now on: as `connected`, until the program ends."""
+    import ray
+
+    if not ray.is_initialized():
+        _UNTIL_THE_END.enter_context(connected())
 
 
 def check_address(address: str) -> tuple[str, int] | None:

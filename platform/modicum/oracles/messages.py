@@ -1,9 +1,13 @@
-"""What the gate and its workers tell each other."""
+"""What clients, the gate and its workers tell each other."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Literal
+
+from modicum.oracles.protocol import Letter, Reason
+from modicum.oracles.questions import Question
+from modicum.oracles.templates import Template
 
 Outcome = Literal[
     "answered",
@@ -16,6 +20,52 @@ Outcome = Literal[
     "unstructured",  # The endpoint knows no structured output.
     "fatal",  # Asking on is useless, for everybody: no credit, no such model, a bad key.
 ]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Questions with one wording, from a client to the gate.
+
+    Attributes:
+        client: The client, under whose lease they are asked.
+        run: The run that pays.
+        template: Their wording.
+        max_tokens: Tokens that an answer may have.
+        questions: The questions.
+    """
+
+    client: str
+    run: str
+    template: Template
+    max_tokens: int
+    questions: tuple[Question, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """What a client gets for a question: a letter, or the reason why there is none.
+
+    Attributes:
+        letter: The verdict as shown.
+        rationale: The reason given with it.
+        failure: Why there is no verdict.
+        message: A sentence about that.
+        prompt_tokens: Over all requests made for it now.
+        completion_tokens: Over all requests made for it now.
+        dollars: Spent on it now.
+        latency: Seconds from sending the last request to its answer.
+        cached: Whether it was in the ledger.
+    """
+
+    letter: Letter | None = None
+    rationale: str | None = None
+    failure: Reason | None = None
+    message: str = ""
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    dollars: float = 0.0
+    latency: float = 0.0
+    cached: bool = False
 
 
 @dataclass(frozen=True, slots=True)

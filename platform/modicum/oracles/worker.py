@@ -33,28 +33,30 @@ class Worker:
     Args:
         endpoint: Where to send them.
         gate: Handle of the gate's actor.
-        index: The gate's number for this worker.
-
-    Raises:
-        InputError: There is no key on this machine.
     """
 
-    def __init__(self, endpoint: Endpoint, gate: Any, index: int) -> None:
-        import openai
-
+    def __init__(self, endpoint: Endpoint, gate: Any) -> None:
         self._endpoint = endpoint
         self._gate = gate
-        self._index = index
-        self._key = read_key(endpoint)
-        self._client = openai.AsyncOpenAI(
-            api_key=self._key or "none",
-            base_url=endpoint.base_url,
-            timeout=endpoint.timeout,
-            max_retries=0,
-        )
         self._replies: list[Reply] = []
         self._under_way: set[asyncio.Task[None]] = set()
         self._reporting = False
+
+    async def open(self) -> None:
+        """Get ready to send.
+
+        Raises:
+            InputError: There is no key on this machine.
+        """
+        import openai
+
+        self._key = read_key(self._endpoint)
+        self._client = openai.AsyncOpenAI(
+            api_key=self._key or "none",
+            base_url=self._endpoint.base_url,
+            timeout=self._endpoint.timeout,
+            max_retries=0,
+        )
 
     async def serve(self) -> None:
         """Never returns: that it ends tells the gate that this process has."""
@@ -113,6 +115,8 @@ class Worker:
         text = choice.message.content or ""
         if self._key is not None and self._key in text:
             text = text.replace(self._key, "[key]")
+        # JSON can hold halves of surrogate pairs, which no file can.
+        text = text.encode("utf-8", "replace").decode("utf-8")
         return Reply(
             number=request.number,
             outcome="answered",
@@ -166,6 +170,7 @@ class Worker:
 
     def _without_key(self, text: str) -> str:
         """A text with the key taken out, and every part of it that is long enough to tell."""
+        text = text.encode("utf-8", "replace").decode("utf-8")
         key = self._key or ""
         for length in range(len(key), _SHORTEST - 1, -1):
             for start in range(len(key) - length + 1):
