@@ -1,0 +1,377 @@
+"""The server: HTTP/1.1 by hand, for a load test measures the client and not this."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import math
+import re
+import struct
+import time
+from collections import Counter, deque
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+from fake_endpoint import answers
+from fake_endpoint.answers import Answer, Question
+from fake_endpoint.behaviour import Behaviour, Limit
+from fake_endpoint.log import Log, question_digest
+
+LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
+KEY = re.compile(rb"\r\nauthorization: *bearer +([^\r\n]*)", re.IGNORECASE)
+CHUNKED = re.compile(rb"\r\ntransfer-encoding:", re.IGNORECASE)
+REASONS = {
+    200: "OK",
+    400: "Bad Request",
+    401: "Unauthorized",
+    404: "Not Found",
+    411: "Length Required",
+    429: "Too Many Requests",
+    500: "Internal Server Error",
+    503: "Service Unavailable",
+}
+COLUMNS = tuple(each.name for each in fields(Log) if each.name != "maximum_concurrency")
+
+
+@dataclass
+class Entry:
+    """A row of the log, while it is written."""
+
+    arrived: float
+    wall: float
+    question: str = ""
+    outcome: str = "pending"
+    status: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    verdict: str | None = None
+    finished: float | None = None
+
+
+class Window:
+    """Amounts that were let in during the last seconds."""
+
+    def __init__(self, limit: Limit):
+        self.limit = limit
+        self.let_in: deque[tuple[float, int]] = deque()
+        self.used = 0
+
+    def wait(self, now: float, amount: int) -> float:
+        """Seconds until the amount fits; 0 if it does, infinite if it never does."""
+        while self.let_in and now - self.let_in[0][0] >= self.limit.seconds:
+            self.used -= self.let_in.popleft()[1]
+        excess = self.used + amount - self.limit.amount
+        if excess <= 0:
+            return 0.0
+        for time_in, amount_in in self.let_in:
+            excess -= amount_in
+            if excess <= 0:
+                return time_in + self.limit.seconds - now
+        return math.inf
+
+    def add(self, now: float, amount: int) -> None:
+        self.let_in.append((now, amount))
+        self.used += amount
+
+
+class State:
+    """Behaviour and accounts, shared by all connections."""
+
+    def __init__(self, behaviour: Behaviour):
+        self.behave(behaviour)
+        self.reset()
+
+    def behave(self, behaviour: Behaviour) -> None:
+        before: Behaviour | None = getattr(self, "behaviour", None)
+        if before is None or before.script != behaviour.script:
+            self.script = deque(behaviour.script)
+        if before is None or before.limits != behaviour.limits:
+            self.windows = [Window(limit) for limit in behaviour.limits]
+        self.behaviour = behaviour
+
+    def reset(self) -> None:
+        """Forget what was seen; requests in flight end in the account that they began in."""
+        self.entries: list[Entry] = []
+        self.asked: Counter[str] = Counter()
+        self.answers = 0
+        self.in_flight = 0
+        self.maximum_concurrency = 0
+        self.script = deque(self.behaviour.script)
+        self.windows = [Window(limit) for limit in self.behaviour.limits]
+
+    def draws(self, question: str) -> tuple[float, float, float]:
+        """Three uniform numbers in [0, 1) that belong to this asking of the question."""
+        text = f"{self.behaviour.seed} {question} {self.asked[question]}"
+        first, second, third = struct.unpack("<3Q8x", hashlib.sha256(text.encode()).digest())
+        return first / 2**64, second / 2**64, third / 2**64
+
+    def decide(self, entry: Entry, body: bytes, key: str | None) -> tuple[Answer, float]:
+        """The answer to a request and the seconds before it is sent."""
+        behaviour = self.behaviour
+        refused = answers.wrong_key(behaviour, key)
+        if refused is not None:
+            return refused, 0.0
+        question = answers.read_question(body)
+        if question is None:
+            return answers.bad_request("The body is not a request for a chat completion."), 0.0
+        entry.question = question_digest(question.user, question.model, question.temperature)
+        refused = answers.refusal(behaviour, question)
+        if refused is not None:
+            return refused, 0.0
+        for_fault, for_delay, for_verdict = self.draws(entry.question)
+        fault = self.script[0] if self.script else answers.chosen_fault(behaviour, for_fault)
+        answer = answers.refused_by_fault(behaviour, fault) or answers.generate(
+            behaviour,
+            question,
+            fault,
+            answers.letter(behaviour, question, for_verdict, self.answers),
+            len(self.entries),
+            int(entry.wall),
+        )
+        limited = self.enforce(entry.arrived, question, answer)
+        if limited is not None:
+            return limited, 0.0
+        # What a limit turned away meets its fate when it comes again.
+        self.asked[entry.question] += 1
+        if self.script:
+            self.script.popleft()
+        if answer.outcome == "answered":
+            self.answers += 1
+        if fault == "hang":
+            return answer, behaviour.hang_seconds
+        delay = behaviour.delay
+        if behaviour.delay_distribution == "exponential":
+            delay *= -math.log1p(-for_delay)
+        return answer, delay
+
+    def enforce(self, now: float, question: Question, answer: Answer) -> Answer | None:
+        """429 if a limit does not let the request in."""
+        if not self.windows:
+            return None
+        tokens = (answer.prompt_tokens or question.tokens) + answer.completion_tokens
+        amounts = [tokens if w.limit.unit == "tokens" else 1 for w in self.windows]
+        waits = [w.wait(now, amount) for w, amount in zip(self.windows, amounts, strict=True)]
+        wait = max(waits)
+        if wait == 0:
+            for window, amount in zip(self.windows, amounts, strict=True):
+                window.add(now, amount)
+            return None
+        headers = {}
+        if self.behaviour.limits_say_when and wait < math.inf:
+            headers["retry-after"] = str(math.ceil(wait))
+            headers["retry-after-ms"] = str(math.ceil(wait * 1000))
+        return answers.rate_limited("limit", headers)
+
+    def limit_headers(self) -> dict[str, str]:
+        """OpenAI's headers for the window with least left, one of requests and one of tokens."""
+        headers = {}
+        now = time.monotonic()
+        for unit in ("requests", "tokens"):
+            windows = [window for window in self.windows if window.limit.unit == unit]
+            for window in windows:
+                window.wait(now, 0)
+            if windows:
+                tightest = min(windows, key=lambda w: w.limit.amount - w.used)
+                limit = tightest.limit
+                reset = tightest.let_in[-1][0] + limit.seconds - now if tightest.let_in else 0.0
+                headers[f"x-ratelimit-limit-{unit}"] = str(limit.amount)
+                headers[f"x-ratelimit-remaining-{unit}"] = str(limit.amount - tightest.used)
+                headers[f"x-ratelimit-reset-{unit}"] = duration(reset)
+        return headers
+
+    def log(self) -> dict[str, Any]:
+        """The log, by columns."""
+        table = {name: [getattr(entry, name) for entry in self.entries] for name in COLUMNS}
+        return {**table, "maximum_concurrency": self.maximum_concurrency}
+
+    def counters(self) -> dict[str, Any]:
+        """What is cheap to read while a test runs."""
+        return {
+            "requests": len(self.entries),
+            "outcomes": Counter(entry.outcome for entry in self.entries),
+            "in_flight": self.in_flight,
+            "maximum_concurrency": self.maximum_concurrency,
+            "cpu_seconds": time.process_time(),
+        }
+
+
+def duration(seconds: float) -> str:
+    """Seconds as OpenAI writes them: 6m0s, 1.5s, 20ms."""
+    milliseconds = math.ceil(seconds * 1000)
+    if milliseconds < 1000:
+        return f"{milliseconds}ms"
+    hours, rest = divmod(milliseconds, 3_600_000)
+    minutes, rest = divmod(rest, 60_000)
+    text = f"{hours}h" if hours else ""
+    text += f"{minutes}m" if minutes or hours else ""
+    return text + f"{rest / 1000:g}s"
+
+
+class Connection(asyncio.Protocol):
+    """One connection; its requests are answered one after the other."""
+
+    def __init__(self, state: State):
+        self.state = state
+        self.buffer = b""
+        self.transport: asyncio.Transport
+        self.entry: Entry | None = None
+        self.account: list[Entry] = []
+        self.timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self.transport = transport
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self.timer is not None:
+            self.timer.cancel()
+        if self.entry is not None:
+            if self.entry.outcome != "hang":
+                self.entry.outcome = "abandoned"
+            self.entry.status = 0
+            self.entry.verdict = None
+            self.finish()
+
+    def data_received(self, data: bytes) -> None:
+        self.buffer += data
+        while self.entry is None and not self.transport.is_closing():
+            end = self.buffer.find(b"\r\n\r\n")
+            if end < 0:
+                return
+            head = self.buffer[: end + 2]
+            found = LENGTH.search(head)
+            length = int(found[1]) if found else 0
+            if len(self.buffer) < end + 4 + length:
+                return
+            body = self.buffer[end + 4 : end + 4 + length]
+            self.buffer = self.buffer[end + 4 + length :]
+            if CHUNKED.search(head):
+                self.send(411, b"{}", {"connection": "close"})
+                self.transport.close()
+                return
+            self.handle(head, body)
+
+    def handle(self, head: bytes, body: bytes) -> None:
+        method, path, _ = head.split(b"\r\n", 1)[0].decode("latin-1").split(" ", 2)
+        if path == "/v1/chat/completions" and method == "POST":
+            self.complete(head, body)
+        elif path == "/v1/models" and method == "GET":
+            refused = answers.wrong_key(self.state.behaviour, key_of(head))
+            models = [
+                {"id": name, "object": "model", "created": 0, "owned_by": "fake"}
+                for name in self.state.behaviour.models
+            ]
+            listed = json.dumps({"object": "list", "data": models}).encode()
+            self.send(200 if refused is None else 401, refused.body if refused else listed)
+        elif path.startswith("/control/"):
+            self.control(method, path.removeprefix("/control/"), body)
+        else:
+            said = f"Invalid URL ({method} {path})"
+            refused = answers.error(404, "no_path", said, "invalid_request_error", None)
+            self.send(404, refused.body)
+
+    def complete(self, head: bytes, body: bytes) -> None:
+        state = self.state
+        self.entry = entry = Entry(time.monotonic(), time.time())
+        self.account = state.entries
+        state.entries.append(entry)
+        state.in_flight += 1
+        state.maximum_concurrency = max(state.maximum_concurrency, state.in_flight)
+        answer, delay = state.decide(entry, body, key_of(head))
+        entry.prompt_tokens = answer.prompt_tokens
+        entry.completion_tokens = answer.completion_tokens
+        if answer.outcome == "hang":
+            entry.outcome = "hang"
+        if delay > 0:
+            self.timer = asyncio.get_running_loop().call_later(delay, self.answer, answer)
+        else:
+            self.answer(answer)
+
+    def answer(self, answer: Answer) -> None:
+        assert self.entry is not None
+        self.timer = None
+        entry = self.entry
+        entry.outcome = answer.outcome
+        entry.verdict = answer.verdict
+        if answer.outcome not in ("dropped", "hang"):
+            entry.status = answer.status
+            half = answer.outcome == "dropped_midway"
+            self.send(answer.status, answer.body, answer.headers, half=half)
+        self.finish()
+        if answer.outcome in ("dropped", "hang", "dropped_midway"):
+            self.transport.close()
+        elif self.buffer:
+            asyncio.get_running_loop().call_soon(self.data_received, b"")
+
+    def finish(self) -> None:
+        assert self.entry is not None
+        self.entry.finished = time.monotonic()
+        self.entry = None
+        if self.account is self.state.entries:
+            self.state.in_flight -= 1
+
+    def control(self, method: str, name: str, body: bytes) -> None:
+        state = self.state
+        try:
+            if (method, name) == ("POST", "behaviour"):
+                state.behave(state.behaviour.changed(json.loads(body)))
+            elif (method, name) == ("POST", "reset"):
+                state.reset()
+            elif (method, name) == ("GET", "log"):
+                self.send(200, json.dumps(state.log(), separators=(",", ":")).encode())
+                return
+            elif (method, name) == ("GET", "counters"):
+                self.send(200, json.dumps(state.counters()).encode())
+                return
+            else:
+                self.send(404, b'{"error": "no such control"}')
+                return
+        except (ValueError, TypeError) as error:
+            self.send(400, json.dumps({"error": str(error)}).encode())
+            return
+        self.send(200, json.dumps(asdict(state.behaviour)).encode())
+
+    def send(
+        self,
+        status: int,
+        body: bytes,
+        headers: Mapping[str, str] | None = None,
+        *,
+        half: bool = False,
+    ) -> None:
+        lines = f"HTTP/1.1 {status} {REASONS[status]}\r\ncontent-type: application/json\r\n"
+        lines += f"content-length: {len(body)}\r\n"
+        more = {**self.state.behaviour.headers, **(headers or {})}
+        if self.state.windows:
+            more = {**self.state.limit_headers(), **more}
+        for name, value in more.items():
+            lines += f"{name}: {value}\r\n"
+        if half:
+            body = body[: len(body) // 2]
+        self.transport.write(lines.encode("latin-1") + b"\r\n" + body)
+
+
+def key_of(head: bytes) -> str | None:
+    """The key in a request's Authorization header."""
+    found = KEY.search(head)
+    return found[1].decode("latin-1").strip() if found else None
+
+
+async def serve(behaviour: Behaviour, port: int, until: asyncio.Event) -> None:
+    """Serve on the loopback interface and print the URL when ready.
+
+    Args:
+        behaviour: What to begin with.
+        port: 0 takes a free one.
+        until: Ends it.
+    """
+    state = State(behaviour)
+    loop = asyncio.get_running_loop()
+    server = await loop.create_server(
+        lambda: Connection(state), "127.0.0.1", port, backlog=4096, reuse_address=True
+    )
+    print(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", flush=True)
+    await until.wait()
+    server.close()
