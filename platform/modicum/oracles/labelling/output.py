@@ -1,0 +1,75 @@
+"""Judgements as a file: one row a pair, `.jsonl` or `.parquet`."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from modicum.errors import InputError
+from modicum.oracles.protocol import Failure, Judgement, Pair
+
+OUTPUT_SUFFIXES = (".jsonl", ".parquet")
+
+
+def check_output(path: Path, field: str = "--out") -> None:
+    """Refuse a file that could not be written at the end.
+
+    Raises:
+        InputError: Its ending is none of `OUTPUT_SUFFIXES`, or there is no such folder.
+    """
+    if path.suffix not in OUTPUT_SUFFIXES:
+        raise InputError(
+            f"{field}: expected a file {' or '.join(OUTPUT_SUFFIXES)}, got {str(path)!r}"
+        )
+    if not path.parent.is_dir():
+        raise InputError(f"{field}: no folder {str(path.parent)!r}")
+
+
+def write_judgements(
+    path: Path, pairs: Sequence[Pair], judgements: Sequence[Judgement | Failure]
+) -> int:
+    """Write the judgements with their pairs; pairs without a judgement are left out.
+
+    Columns are the fields of `Pair` and of `Judgement`. The file is complete or is not there.
+
+    Returns:
+        The number of rows.
+    """
+    rows = [
+        asdict(pair) | asdict(judgement)
+        for pair, judgement in zip(pairs, judgements, strict=True)
+        if isinstance(judgement, Judgement)
+    ]
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    if path.suffix == ".parquet":
+        _write_parquet(temporary, rows)
+    else:
+        lines = [json.dumps(row, ensure_ascii=False) + "\n" for row in rows]
+        temporary.write_text("".join(lines), encoding="utf-8")
+    os.replace(temporary, path)
+    return len(rows)
+
+
+def _write_parquet(path: Path, rows: list[dict[str, object]]) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet
+
+    # Spelled out, so that a column without a value in any row keeps its type.
+    texts = ("prompt", "first", "second", "winner", "rationale", "oracle", "version", "order_shown")
+    schema = pa.schema(
+        [
+            *((name, pa.string()) for name in texts[:3]),
+            ("seed", pa.int64()),
+            *((name, pa.string()) for name in texts[3:]),
+            ("prompt_tokens", pa.int64()),
+            ("completion_tokens", pa.int64()),
+            ("cost", pa.float64()),
+            ("latency", pa.float64()),
+            ("cached", pa.bool_()),
+            ("consistent", pa.bool_()),
+        ]
+    )
+    pyarrow.parquet.write_table(pa.Table.from_pylist(rows, schema=schema), path)

@@ -1,0 +1,140 @@
+"""Files of pairs: `.jsonl`, `.json` (a list of objects), `.csv` or `.parquet`.
+
+| column | holds |
+|---|---|
+| `prompt` | what was completed; may be empty |
+| `first`, `second` | the two completions |
+| `seed` | optional whole number that decides the order shown; empty derives it from the texts |
+
+Other columns are ignored.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from modicum.errors import InputError
+from modicum.oracles.protocol import Pair
+
+PAIR_SUFFIXES = (".jsonl", ".json", ".csv", ".parquet")
+_WHOLE = re.compile(r"[+-]?\d{1,20}")
+_TEXTS = ("prompt", "first", "second")
+
+# Where a row stands in its file, for messages, and its values by column.
+_Row = tuple[str, Mapping[str, Any]]
+
+
+def read_pairs(path: Path) -> list[Pair]:
+    """Read and check a file of pairs.
+
+    Raises:
+        InputError: There is no such file, it cannot be read, holds no pairs, lacks a column, or
+            a value is no text or no seed; the message names the file, the row (from 1; the line
+            of a `.jsonl` file) and the column.
+    """
+    if path.suffix not in PAIR_SUFFIXES:
+        raise InputError(f"pairs: expected a file {' or '.join(PAIR_SUFFIXES)}, got {str(path)!r}")
+    if not path.is_file():
+        raise InputError(f"pairs: no file at {str(path)!r}")
+    reader = {".jsonl": _jsonl, ".json": _json, ".csv": _csv, ".parquet": _parquet}[path.suffix]
+    try:
+        pairs = [_pair(row, f"{path}, {place}") for place, row in reader(path)]
+    except InputError:
+        raise
+    except (ValueError, csv.Error, OSError) as error:
+        # UnicodeDecodeError, JSONDecodeError and pyarrow's ArrowInvalid are ValueErrors.
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise InputError(f"pairs: {path} is not readable {path.suffix[1:]} ({reason})") from error
+    if not pairs:
+        raise InputError(f"pairs: {path} holds no pairs")
+    return pairs
+
+
+def _pair(row: Mapping[str, Any], where: str) -> Pair:
+    prompt, first, second = (_text(row, column, where) for column in _TEXTS)
+    return Pair(prompt, first, second, _seed(row.get("seed"), where))
+
+
+def _text(row: Mapping[str, Any], column: str, where: str) -> str:
+    if column not in row:
+        there = ", ".join(map(str, row)) or "none"
+        raise InputError(f"pairs: {where}: {column} is missing (there: {there})")
+    value = row[column]
+    if not isinstance(value, str):
+        raise InputError(f"pairs: {where}: {column} must be text, got {value!r}")
+    try:
+        value.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise InputError(
+            f"pairs: {where}: {column} holds half a character ({value[error.start]!r} at "
+            f"{error.start}), which no file can keep"
+        ) from error
+    return value
+
+
+def _seed(value: Any, where: str) -> int | None:
+    if value is None or value == "":
+        return None
+    if isinstance(value, str) and _WHOLE.fullmatch(value.strip()):
+        value = int(value)
+    if not isinstance(value, int) or isinstance(value, bool) or not -(2**63) <= value < 2**63:
+        raise InputError(
+            f"pairs: {where}: seed must be a whole number of 64 bits or nothing, got {value!r}"
+        )
+    return value
+
+
+def _jsonl(path: Path) -> Iterator[_Row]:
+    with path.open(encoding="utf-8-sig") as file:
+        for number, line in enumerate(file, 1):
+            if not line.strip():
+                continue
+            try:
+                row = json.loads(line)
+            except ValueError as error:
+                raise ValueError(f"line {number}: {error}") from error
+            yield _object(row, f"line {number}")
+
+
+def _json(path: Path) -> Iterator[_Row]:
+    rows = json.loads(path.read_text(encoding="utf-8-sig"))
+    if not isinstance(rows, list):
+        raise ValueError("expected a list of objects, one for each pair")
+    for number, row in enumerate(rows, 1):
+        yield _object(row, f"row {number}")
+
+
+def _object(row: Any, place: str) -> _Row:
+    if not isinstance(row, dict):
+        raise ValueError(f"{place}: expected an object with a value for each column")
+    return place, row
+
+
+def _csv(path: Path) -> Iterator[_Row]:
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        reader = csv.reader(file, strict=True)
+        names = next(reader, [])
+        twice = next((name for name in names if names.count(name) > 1), None)
+        if twice is not None:
+            raise ValueError(f"the column {twice!r} stands twice")
+        for number, values in enumerate((row for row in reader if row), 1):
+            if len(values) != len(names):
+                raise ValueError(
+                    f"row {number} has {len(values)} values, the header {len(names)} columns"
+                )
+            yield f"row {number}", dict(zip(names, values, strict=True))
+
+
+def _parquet(path: Path) -> Iterator[_Row]:
+    import pyarrow.parquet
+
+    # Not read_table, which would take a folder's name for a column.
+    file = pyarrow.parquet.ParquetFile(path)
+    wanted = [name for name in file.schema_arrow.names if name in (*_TEXTS, "seed")]
+    for number, row in enumerate(file.read(columns=wanted).to_pylist(), 1):
+        yield f"row {number}", row
