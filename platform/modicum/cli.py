@@ -14,6 +14,7 @@ from typing import Annotated, Any
 import typer
 
 from modicum.errors import InputError
+from modicum.oracles.commands import app as oracle_commands
 from modicum.registry import added_commands, experiment_names, get_experiment
 
 app = typer.Typer(
@@ -194,6 +195,9 @@ def doctor() -> None:
 
     for name, text in findings():
         print(f"{name:22} {text}")
+
+
+app.add_typer(oracle_commands, name="oracle")
 
 
 def _add_commands() -> None:

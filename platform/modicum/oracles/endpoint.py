@@ -14,6 +14,7 @@ from modicum.errors import InputError, from_validation
 from modicum.experiment import Config, setting
 from modicum.oracles.budget import Budget, Price
 from modicum.oracles.protocol import digest
+from modicum.yaml_io import parse_yaml
 
 OPENAI = "https://api.openai.com/v1"
 LEDGERS_VARIABLE = "MODICUM_LEDGERS"
@@ -96,6 +97,20 @@ class Endpoint(Config):
     lease: float = setting(
         60.0, description="The gate outlives its last client by so long.", unit="seconds", gt=0
     )
+
+    @classmethod
+    def load(cls, path: Path) -> Endpoint:
+        """Settings from a YAML file.
+
+        Raises:
+            InputError: There is no such file, or a setting is not allowed.
+        """
+        if not path.is_file():
+            raise InputError(f"endpoint: no file at {str(path)!r}")
+        values = parse_yaml(path.read_text(encoding="utf-8"), str(path))
+        if not isinstance(values, dict):
+            raise InputError(f"{path}: must hold settings (name: value)")
+        return cls(**values)
 
     @field_validator("base_url")
     @classmethod

@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from modicum.oracles.labelling.human import Human
-from modicum.oracles.labelling.pairs_file import read_pairs
+from modicum.oracles.pairs_file import read_pairs
 
 __all__ = ["Human", "read_pairs"]

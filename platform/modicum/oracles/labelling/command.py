@@ -53,9 +53,9 @@ def label(
     ] = None,
 ) -> None:
     """Judge pairs yourself. Running it again goes on where you stopped."""
+    from modicum.oracles.judgements_file import check_output, write_judgements
     from modicum.oracles.labelling.human import Human
-    from modicum.oracles.labelling.output import check_output, write_judgements
-    from modicum.oracles.labelling.pairs_file import read_pairs
+    from modicum.oracles.pairs_file import read_pairs
 
     if out is not None:
         check_output(out)
