@@ -29,6 +29,11 @@ def test_no_package_file_directly_in_the_source_roots():
     [
         ("import modicum", {"ray", "torch", "pandas", "scipy", "sklearn", "matplotlib", "numpy"}),
         ("import modicum.cli", {"ray", "torch", "pandas", "scipy", "sklearn", "matplotlib"}),
+        ("import modicum.oracles", {"ray", "torch", "transformers", "openai", "sklearn", "numpy"}),
+        (
+            "from modicum.oracles import *",
+            {"ray", "torch", "transformers", "openai", "sklearn", "vaderSentiment"},
+        ),
         (
             "import modicum_algorithms.weak.experiment",
             {"ray", "torch", "transformers", "sklearn", "pandas"},

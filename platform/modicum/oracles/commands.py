@@ -101,8 +101,8 @@ def estimate(
     ] = 60,
 ) -> None:
     """What judging a file of pairs will take, before anything is asked."""
-    from modicum.oracles.estimate import estimate as plan
     from modicum.oracles.pairs_file import read_pairs
+    from modicum.oracles.planning import estimate as plan
 
     oracle = _oracle(model, template, endpoint, temperature, max_tokens, both_orders, None)
     cost = plan(oracle, read_pairs(pairs), repeats=repeats, answer_tokens=answer_tokens)

@@ -16,7 +16,7 @@ from typing import Literal, Protocol, runtime_checkable
 Winner = Literal["first", "second"]
 Letter = Literal["A", "B"]
 Order = Literal["given", "swapped"]
-Reason = Literal["unreadable", "too_long", "rejected", "unavailable", "budget"]
+Reason = Literal["unreadable", "tie", "too_long", "rejected", "unavailable", "budget"]
 
 
 @dataclass(frozen=True)
@@ -81,9 +81,10 @@ class Failure:
     Training drops such pairs and counts them; evaluation reports them.
 
     Attributes:
-        reason: `unreadable`: asked twice, no verdict in either answer; `too_long`: longer than
-            the model's context; `rejected`: the endpoint refused this request; `unavailable`:
-            no answer within the attempts allowed; `budget`: there was not enough left.
+        reason: `unreadable`: asked twice, no verdict in either answer, or nothing to score;
+            `tie`: both completions scored the same; `too_long`: longer than the model's context;
+            `rejected`: the endpoint refused this request; `unavailable`: no answer within the
+            attempts allowed; `budget`: there was not enough left.
         message: One sentence for the user.
         oracle: The oracle's name.
         version: As in `Judgement`.

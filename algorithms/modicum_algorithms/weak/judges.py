@@ -1,0 +1,381 @@
+"""Several oracles of different quality as judges, combined as labeling functions are.
+
+Which completion wins is a label of two classes, an oracle's judgement a weak label of it, a failure
+an abstain. How the oracles agree and disagree tells how often each is right (thesis, end of section
+3.5), with features of the pairs (iWL) or without. Classes are 0, the first completion wins, and 1,
+the second does.
+
+Two classes that change places make the same votes as likely. What holds them in place is that
+oracles are taken to be right more often than not: fits start from the majority vote, and without
+features a prior worth a few judgements says so, too.
+
+Shapes: N pairs, K oracles, C = 2 classes, V outcomes of a vote, D features.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from sklearn.base import clone
+
+import modicum as md
+from modicum_algorithms.weak.estimators import IntegratedWeakLearner
+from modicum_algorithms.weak.expectation_maximisation import maximise_expectation, responsibilities
+from modicum_algorithms.weak.label_model import (
+    SharedTransitions,
+    Votes,
+    majority_vote_transitions,
+    self_transitions,
+)
+from modicum_algorithms.weak.label_summary import LabelModel, describe_votes
+from modicum_algorithms.weak.majority_vote import majority_vote
+from modicum_algorithms.weak.snorkel import SnorkelSettings, fit_snorkel
+from modicum_algorithms.weak.supervision import ABSTAIN, UNKNOWN
+
+Answer = md.oracles.Judgement | md.oracles.Failure
+Method = Literal["label_model", "snorkel", "majority_vote"]
+
+_CLASSES = 2
+_FIRST, _SECOND = 0, 1
+_PRIOR_ACCURACY = 0.7
+_PRIOR_VOTES = 6.0  # judgements of each class that the prior is worth
+_MOST_STEPS = 2_000
+_SETTLED = 1e-6  # change of every probability below which steps end
+
+
+@dataclass(frozen=True, eq=False)
+class Verdicts:
+    """What several oracles say together.
+
+    Attributes:
+        first_wins: Probability that the first completion wins, (N,); 1/2 where nobody judged
+            and there are no features.
+        label_model: How each oracle votes, by the method: accuracy, coverage, conflict.
+    """
+
+    first_wins: np.ndarray
+    label_model: LabelModel
+
+    @property
+    def accuracy(self) -> np.ndarray:
+        """Probability that an oracle's judgement is right, (K,); NaN for one that never judged."""
+        return self.label_model.accuracy
+
+
+def votes_of(answers: Sequence[Sequence[Answer]]) -> np.ndarray:
+    """Judgements as votes.
+
+    Args:
+        answers: What each of K oracles said of the same N pairs.
+
+    Returns:
+        Votes (N, K), int64: 0, the first completion wins; 1, the second; -1, a failure.
+
+    Raises:
+        InputError: There is no oracle, or they answered different numbers of pairs.
+    """
+    if not answers or len({len(column) for column in answers}) > 1:
+        raise md.InputError(
+            "answers: must be of at least one oracle, all of the same pairs, got lengths "
+            f"{[len(column) for column in answers]}"
+        )
+    columns = [[_vote(answer) for answer in column] for column in answers]
+    return np.array(columns, dtype=np.int64).T
+
+
+def _vote(answer: Answer) -> int:
+    if isinstance(answer, md.oracles.Failure):
+        return ABSTAIN
+    return _FIRST if answer.winner == "first" else _SECOND
+
+
+def combine_votes(
+    votes_NK: np.ndarray,
+    *,
+    method: Method = "label_model",
+    symmetric: bool = True,
+    names: Sequence[str] | None = None,
+) -> Verdicts:
+    """Combine judgements without looking at the pairs.
+
+    Args:
+        votes_NK: From `votes_of`.
+        method: `label_model`, iWL's with the class balance in the end model's place, fitted by
+            expectation-maximisation (appendix A.4); `snorkel`; `majority_vote`.
+        symmetric: Whether an oracle errs as often where the first completion is the better one as
+            where the second is, and each is so equally often: true where chance decides which
+            stands first. False lets the label model learn both, from more pairs; the other methods
+            ignore it.
+        names: Of the oracles; their numbers if None.
+
+    Raises:
+        InputError: The votes or the method are none.
+    """
+    md.require_choice("method", method, Method)
+    votes_NK = _checked(votes_NK)
+    transitions_VKC: np.ndarray | None = None
+    if method == "majority_vote":
+        soft_NC = majority_vote(votes_NK, _CLASSES)
+    elif method == "snorkel":
+        snorkel = fit_snorkel(votes_NK, _CLASSES, SnorkelSettings())
+        soft_NC, transitions_VKC = snorkel.predict(votes_NK), snorkel.transitions()
+    else:
+        soft_NC, transitions_VKC = _label_model(votes_NK, symmetric)
+    return _verdicts(votes_NK, soft_NC, transitions_VKC, names)
+
+
+def combine_votes_with_features(
+    votes_NK: np.ndarray,
+    features_ND: np.ndarray,
+    *,
+    learner: IntegratedWeakLearner | None = None,
+    mirrored: bool = True,
+    names: Sequence[str] | None = None,
+) -> Verdicts:
+    """Combine judgements by integrated weak learning (equations 3.4 and 3.7).
+
+    The end model learns from the features which completion wins, while the label model learns how
+    good each oracle is.
+
+    Args:
+        votes_NK: From `votes_of`.
+        features_ND: Of the pairs, such as the difference of the embeddings of the first and the
+            second completion.
+        learner: Unfitted, its settings; if None, iWL with judgements that count in full and no
+            labeling functions beside the oracles: the plain model of equation 3.4, which fits
+            oracles that err independently.
+        mirrored: Whether features change their sign where the completions change places, as
+            differences do: then every pair is learned from in both orders.
+        names: Of the oracles; their numbers if None.
+
+    Raises:
+        InputError: The arguments do not fit together.
+    """
+    votes_NK = _checked(votes_NK)
+    features_ND = np.asarray(features_ND)
+    if features_ND.ndim != 2 or len(features_ND) != len(votes_NK):
+        raise md.InputError(
+            f"features_ND: must have a row for each of the {len(votes_NK)} pairs, got shape "
+            f"{features_ND.shape}"
+        )
+    if learner is None:
+        learner = IntegratedWeakLearner(
+            vote_weight=1.0, coverage_vote=False, self_supervision=False, random_state=0
+        )
+    learner = clone(learner).set_params(classes=[_FIRST, _SECOND])
+    X, votes = features_ND, votes_NK
+    if mirrored:
+        X, votes = np.concatenate([X, -X]), np.concatenate([votes, _mirror(votes)])
+    learner.fit(X, weak_labels=votes)
+    soft_NC = learner.predict_proba_with_votes(X, votes)
+    if mirrored:
+        # Networks are not quite odd functions; what a pair's two orders say is averaged.
+        here_NC, there_NC = np.split(soft_NC, 2)
+        soft_NC = (here_NC + there_NC[:, ::-1]) / 2
+    transitions_VKC = learner.label_model_.transitions.transpose(1, 0, 2)
+    return _verdicts(votes_NK, soft_NC, transitions_VKC, names)
+
+
+def _verdicts(
+    votes_NK: np.ndarray,
+    soft_NC: np.ndarray,
+    transitions_VKC: np.ndarray | None,
+    names: Sequence[str] | None,
+) -> Verdicts:
+    listed = list(range(votes_NK.shape[1])) if names is None else list(names)
+    if len(listed) != votes_NK.shape[1]:
+        raise md.InputError(f"names: {len(listed)} names for {votes_NK.shape[1]} oracles")
+    label_model = describe_votes(votes_NK, soft_NC, transitions_VKC, listed)
+    return Verdicts(soft_NC[:, _FIRST], label_model)
+
+
+def _label_model(votes_NK: np.ndarray, symmetric: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Posteriors (N, C), and transitions (V, K, C) with abstain as the last outcome."""
+    pairs = len(votes_NK)
+    seen_NK = np.concatenate([votes_NK, _mirror(votes_NK)]) if symmetric else votes_NK
+    votes = Votes.of(seen_NK, _CLASSES, "missing")
+    start_VKC = majority_vote_transitions(seen_NK, _CLASSES, "missing", 1.0, "uniform")
+    model = SharedTransitions(start_VKC, 1, torch.Generator()).double()
+    prior_VKCH = self_transitions(_PRIOR_ACCURACY, _CLASSES, _CLASSES).exp().unsqueeze(-1)
+    prior_VKCH = prior_VKCH * _PRIOR_VOTES * (len(seen_NK) / pairs)
+    labels_N = torch.full((len(seen_NK),), UNKNOWN)
+    balance_C = torch.full((_CLASSES,), 1 / _CLASSES, dtype=torch.float64)
+    before_NC = torch.zeros(len(seen_NK), _CLASSES, dtype=torch.float64)
+    with torch.no_grad():
+        for _ in range(_MOST_STEPS):
+            log_balance_NC = balance_C.log().expand(len(seen_NK), -1)
+            expected_NCH, _ = responsibilities(
+                model, votes.outcomes_NK, votes.counted_NK, log_balance_NC, labels_N
+            )
+            expected_NC = expected_NCH.squeeze(-1)
+            settled = bool((expected_NC - before_NC).abs().max() < _SETTLED)
+            if settled:
+                break
+            before_NC = expected_NC
+            maximise_expectation(model, votes, expected_NCH, prior_VKCH)
+            # One more pair of each class keeps both possible.
+            balance_C = (expected_NC.sum(0) + 1) / (len(seen_NK) + _CLASSES)
+        votes_VKC = model.logits_VKCH.softmax(0).squeeze(-1).numpy()
+    coverage_K1 = (votes_NK != ABSTAIN).mean(0)[:, None]
+    abstain_1KC = np.broadcast_to(1 - coverage_K1, votes_VKC.shape[1:])[None]
+    return (
+        expected_NC[:pairs].numpy(),
+        np.concatenate([votes_VKC * coverage_K1, abstain_1KC]),
+    )
+
+
+def _mirror(votes_NK: np.ndarray) -> np.ndarray:
+    """The votes that the same judgements are where the completions change places."""
+    return np.where(votes_NK == ABSTAIN, ABSTAIN, _SECOND - votes_NK)
+
+
+def _checked(votes_NK: np.ndarray) -> np.ndarray:
+    votes_NK = np.asarray(votes_NK)
+    if votes_NK.ndim != 2 or not votes_NK.size or votes_NK.dtype.kind not in "iu":
+        raise md.InputError(
+            "votes_NK: must be whole numbers, a row for each pair and a column for each oracle, "
+            f"got {votes_NK.dtype} of shape {votes_NK.shape}"
+        )
+    if not np.isin(votes_NK, [ABSTAIN, _FIRST, _SECOND]).all():
+        raise md.InputError("votes_NK: must be 0 (first wins), 1 (second wins) or -1 (none)")
+    return votes_NK.astype(np.int64)
+
+
+@dataclass(frozen=True, kw_only=True)
+class JudgesOracle:
+    """Several oracles as one.
+
+    How good each is, is estimated on the batch of pairs that `judge` is given, so that an answer
+    depends on what is asked beside it: give it many pairs at once, hundreds rather than tens. A
+    batch of a few pairs is close to a majority vote. A pair that nobody could judge is a failure,
+    and one on which both completions are equally probable winners is a tie. Cost, tokens and
+    latency are sums over the oracles, failed ones included where they say.
+
+    Attributes:
+        oracles: The judges, at least one.
+        method: As in `combine_votes`, where there are no features.
+        symmetric: As in `combine_votes`.
+        features: From pairs to the features of `combine_votes_with_features`, differences of the
+            first and the second completion; None for none.
+        learner: As in `combine_votes_with_features`.
+        name: Shown in results.
+
+    Raises:
+        InputError: There is no oracle, two are the same, or there is no such method.
+    """
+
+    oracles: Sequence[md.oracles.Oracle]
+    method: Method = "label_model"
+    symmetric: bool = True
+    features: Callable[[Sequence[md.oracles.Pair]], np.ndarray] | None = None
+    learner: IntegratedWeakLearner | None = None
+    name: str = "judges"
+
+    def __post_init__(self) -> None:
+        if not self.oracles:
+            raise md.InputError("oracles: at least one is needed")
+        twice = [who for who, n in Counter(self._identities).items() if n > 1]
+        if twice:
+            raise md.InputError(f"oracles: {twice[0][0]!r} is there twice")
+        md.require_choice("method", self.method, Method)
+
+    @property
+    def version(self) -> str:
+        """Digest of the oracles' names and versions, and of how they are combined.
+
+        The function that makes features counts by its name.
+        """
+        features = getattr(self.features, "__qualname__", repr(type(self.features)))
+        how = (self.method, str(self.symmetric), str(self.learner), features)
+        identities = [text for identity in self._identities for text in identity]
+        return md.oracles.digest(*how, *identities)[:16]
+
+    def judge(self, pairs: Sequence[md.oracles.Pair], *, repeat: int = 0) -> list[Answer]:
+        """One answer for each pair. See `md.oracles.Oracle`."""
+        if not pairs:
+            return []
+        answers, verdicts = self.examine(pairs, repeat=repeat)
+        columns = zip(*answers, strict=True)
+        return [
+            self._answer(pair, list(column), float(probability))
+            for pair, column, probability in zip(pairs, columns, verdicts.first_wins, strict=True)
+        ]
+
+    def examine(
+        self, pairs: Sequence[md.oracles.Pair], *, repeat: int = 0
+    ) -> tuple[list[list[Answer]], Verdicts]:
+        """What each oracle answers, and what they say together, with how good each is.
+
+        Args:
+            pairs: What to judge, at least one.
+            repeat: As in `md.oracles.Oracle`.
+        """
+        answers = [oracle.judge(pairs, repeat=repeat) for oracle in self.oracles]
+        votes_NK = votes_of(answers)
+        names = [name for name, _ in self._identities]
+        if self.features is None:
+            verdicts = combine_votes(
+                votes_NK, method=self.method, symmetric=self.symmetric, names=names
+            )
+        else:
+            verdicts = combine_votes_with_features(
+                votes_NK,
+                self.features(pairs),
+                learner=self.learner,
+                mirrored=self.symmetric,
+                names=names,
+            )
+        return answers, verdicts
+
+    @property
+    def _identities(self) -> list[tuple[str, str]]:
+        return [(oracle.name, oracle.version) for oracle in self.oracles]
+
+    def _answer(self, pair: md.oracles.Pair, column: Sequence[Answer], first_wins: float) -> Answer:
+        cost = math.fsum(answer.cost for answer in column)
+        judgements = [a for a in column if isinstance(a, md.oracles.Judgement)]
+        if not judgements:
+            return self._all_failed(column, cost)
+        if first_wins == 1 / 2:
+            return md.oracles.Failure(
+                reason="tie",
+                message=f"{len(judgements)} oracles judged, to an even verdict",
+                oracle=self.name,
+                version=self.version,
+                cost=cost,
+            )
+        winner: Literal["first", "second"] = "first" if first_wins > 1 / 2 else "second"
+        agree = sum(judgement.winner == winner for judgement in judgements)
+        return md.oracles.Judgement(
+            winner=winner,
+            rationale=(
+                f"{agree} of {len(judgements)} oracles prefer it; its probability is "
+                f"{max(first_wins, 1 - first_wins):.3f}."
+            ),
+            oracle=self.name,
+            version=self.version,
+            order_shown=pair.order,
+            prompt_tokens=sum(judgement.prompt_tokens for judgement in judgements),
+            completion_tokens=sum(judgement.completion_tokens for judgement in judgements),
+            cost=cost,
+            latency=math.fsum(judgement.latency for judgement in judgements),
+            cached=all(judgement.cached for judgement in judgements),
+        )
+
+    def _all_failed(self, column: Sequence[Answer], cost: float) -> md.oracles.Failure:
+        failures = [answer for answer in column if isinstance(answer, md.oracles.Failure)]
+        reasons = {failure.reason for failure in failures}
+        return md.oracles.Failure(
+            reason=failures[0].reason if len(reasons) == 1 else "unreadable",
+            message="no oracle judged: "
+            + "; ".join(f"{failure.oracle}: {failure.message}" for failure in failures),
+            oracle=self.name,
+            version=self.version,
+            cost=cost,
+        )
