@@ -8,7 +8,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from modicum.oracles.protocol import Failure, Judgement, Oracle, Pair, digest
+from modicum.oracles.protocol import Failure, Judgement, Oracle, Pair, Winner, digest
 
 if TYPE_CHECKING:
     from modicum.oracles.budget import Budget, Price
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from modicum.oracles.local.lexicon import VaderOracle
     from modicum.oracles.local.noisy import NoisyOracle
     from modicum.oracles.local.sentiment import SentimentOracle
-    from modicum.oracles.pairs_file import read_pairs
+    from modicum.oracles.pairs_file import read_judged_pairs, read_pairs
     from modicum.oracles.planning import Estimate, estimate
     from modicum.oracles.templates import Template
 
@@ -43,8 +43,10 @@ __all__ = [
     "SentimentOracle",
     "Template",
     "VaderOracle",
+    "Winner",
     "digest",
     "estimate",
+    "read_judged_pairs",
     "read_pairs",
 ]
 
@@ -64,6 +66,7 @@ _LATER = {
     "Template": "modicum.oracles.templates",
     "VaderOracle": "modicum.oracles.local.lexicon",
     "estimate": "modicum.oracles.planning",
+    "read_judged_pairs": "modicum.oracles.pairs_file",
     "read_pairs": "modicum.oracles.pairs_file",
 }
 

@@ -15,16 +15,24 @@ _CENT_OF_A_CENT = 1e-9
 class Budget(Config):
     """Caps on what is spent. One that is left out is not capped."""
 
-    calls: int | None = setting(None, description="Requests that may be charged for.", ge=1)
-    tokens: int | None = setting(None, description="Tokens read and written.", ge=1)
-    dollars: float | None = setting(None, description="Money.", unit="dollars", gt=0)
+    calls: int | None = setting(
+        None, identity=False, description="Requests that may be charged for.", ge=1
+    )
+    tokens: int | None = setting(None, identity=False, description="Tokens read and written.", ge=1)
+    dollars: float | None = setting(
+        None, identity=False, description="Money.", unit="dollars", gt=0
+    )
 
 
 class Price(Config):
     """What a model's endpoint charges. Prices change, so none are built in."""
 
-    input: float = setting(description="Per million tokens read.", unit="dollars", ge=0)
-    output: float = setting(description="Per million tokens written.", unit="dollars", ge=0)
+    input: float = setting(
+        identity=False, description="Per million tokens read.", unit="dollars", ge=0
+    )
+    output: float = setting(
+        identity=False, description="Per million tokens written.", unit="dollars", ge=0
+    )
 
     def of(self, prompt_tokens: int, completion_tokens: int) -> float:
         """Dollars for so many tokens."""

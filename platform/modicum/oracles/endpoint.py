@@ -25,13 +25,18 @@ class Limits(Config):
     """What an endpoint lets its clients do, all of them together."""
 
     requests_per_minute: float | None = setting(
-        None, description="Requests, spread evenly.", unit="requests/minute", gt=0
+        None, identity=False, description="Requests, spread evenly.", unit="requests/minute", gt=0
     )
     tokens_per_minute: float | None = setting(
-        None, description="Tokens read and written.", unit="tokens/minute", gt=0
+        None, identity=False, description="Tokens read and written.", unit="tokens/minute", gt=0
     )
     concurrent_requests: int = setting(
-        32, description="Requests under way at once.", unit="requests", ge=1, le=10_000
+        32,
+        identity=False,
+        description="Requests under way at once.",
+        unit="requests",
+        ge=1,
+        le=10_000,
     )
 
 
@@ -55,6 +60,7 @@ class Endpoint(Config):
 
     name: str | None = setting(
         None,
+        identity=False,
         description="Tells gates apart; the URL if left out. Where a provider limits each model by "
         "itself, give each a name.",
         min_length=1,
@@ -63,39 +69,64 @@ class Endpoint(Config):
     base_url: str = setting(OPENAI, description="URL up to and without /chat/completions.")
     key_variable: str | None = setting(
         None,
+        identity=False,
         description="Environment variable with the key, on the machines that send requests; "
         "OPENAI_API_KEY for OpenAI, no key for other URLs, if left out.",
     )
-    key_file: Path | None = setting(None, description="File with the key, on those machines.")
+    key_file: Path | None = setting(
+        None, identity=False, description="File with the key, on those machines."
+    )
     limits: Limits = Limits()
-    prices: dict[str, Price] = setting({}, description="What each model costs, by its name.")
+    prices: dict[str, Price] = setting(
+        {}, identity=False, description="What each model costs, by its name."
+    )
     budget: Budget = Budget()
-    workers: int = setting(2, description="Actors that send requests.", ge=1, le=1000)
+    workers: int = setting(
+        2, identity=False, description="Actors that send requests.", ge=1, le=1000
+    )
     timeout: float = setting(
-        60.0, description="Wait for an answer so long.", unit="seconds", gt=0, le=3600
+        60.0,
+        identity=False,
+        description="Wait for an answer so long.",
+        unit="seconds",
+        gt=0,
+        le=3600,
     )
     attempts: int = setting(
-        10, description="Requests for one answer before giving up.", ge=1, le=1000
+        10, identity=False, description="Requests for one answer before giving up.", ge=1, le=1000
     )
     first_wait: float = setting(
-        0.5, description="Wait before asking again; doubles each time.", unit="seconds", gt=0
+        0.5,
+        identity=False,
+        description="Wait before asking again; doubles each time.",
+        unit="seconds",
+        gt=0,
     )
     longest_wait: float = setting(
-        60.0, description="The longest such wait.", unit="seconds", gt=0, le=3600
+        60.0, identity=False, description="The longest such wait.", unit="seconds", gt=0, le=3600
     )
     structured_output: bool = setting(
-        True, description="Ask for JSON; given up for good where the endpoint refuses it."
+        True,
+        identity=False,
+        description="Ask for JSON; given up for good where the endpoint refuses it.",
     )
     completion_limit: Literal["max_tokens", "max_completion_tokens"] | None = setting(
-        None, description="Name of the parameter that bounds an answer; by the URL if left out."
+        None,
+        identity=False,
+        description="Name of the parameter that bounds an answer; by the URL if left out.",
     )
     ledger: Path | None = setting(
         None,
+        identity=False,
         description="File of the ledger on the cluster's head node; if left out, one of this "
         f"endpoint's own under {LEDGERS_VARIABLE}, or under ~/.local/share/modicum/ledgers.",
     )
     lease: float = setting(
-        60.0, description="The gate outlives its last client by so long.", unit="seconds", gt=0
+        60.0,
+        identity=False,
+        description="The gate outlives its last client by so long.",
+        unit="seconds",
+        gt=0,
     )
 
     @classmethod

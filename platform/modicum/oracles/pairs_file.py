@@ -4,6 +4,7 @@
 |---|---|
 | `prompt` | what was completed; may be empty |
 | `first`, `second` | the two completions |
+| `preferred` | the winner, `first` or `second`, where it is known |
 | `seed` | optional whole number that decides the order shown; empty derives it from the texts |
 
 Other columns are ignored.
@@ -16,14 +17,15 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast, get_args
 
 from modicum.errors import InputError
-from modicum.oracles.protocol import Pair
+from modicum.oracles.protocol import Pair, Winner
 
 PAIR_SUFFIXES = (".jsonl", ".json", ".csv", ".parquet")
 _WHOLE = re.compile(r"[+-]?\d{1,20}")
 _TEXTS = ("prompt", "first", "second")
+_COLUMNS = (*_TEXTS, "seed", "preferred")
 
 # Where a row stands in its file, for messages, and its values by column.
 _Row = tuple[str, Mapping[str, Any]]
@@ -37,22 +39,44 @@ def read_pairs(path: Path) -> list[Pair]:
             a value is no text or no seed; the message names the file, the row (from 1; the line
             of a `.jsonl` file) and the column.
     """
+    return [_pair(row, where) for where, row in _rows(path)]
+
+
+def read_judged_pairs(path: Path) -> tuple[list[Pair], list[Winner]]:
+    """Read and check a file of pairs whose winners are known.
+
+    Raises:
+        InputError: As `read_pairs`, or a winner is missing or is none.
+    """
+    rows = _rows(path)
+    return (
+        [_pair(row, where) for where, row in rows],
+        [_winner(row.get("preferred"), where) for where, row in rows],
+    )
+
+
+def _rows(path: Path) -> list[_Row]:
+    """Every row with where it stands, for messages."""
     if path.suffix not in PAIR_SUFFIXES:
         raise InputError(f"pairs: expected a file {' or '.join(PAIR_SUFFIXES)}, got {str(path)!r}")
     if not path.is_file():
         raise InputError(f"pairs: no file at {str(path)!r}")
     reader = {".jsonl": _jsonl, ".json": _json, ".csv": _csv, ".parquet": _parquet}[path.suffix]
     try:
-        pairs = [_pair(row, f"{path}, {place}") for place, row in reader(path)]
-    except InputError:
-        raise
+        rows = [(f"{path}, {place}", row) for place, row in reader(path)]
     except (ValueError, csv.Error, OSError) as error:
         # UnicodeDecodeError, JSONDecodeError and pyarrow's ArrowInvalid are ValueErrors.
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InputError(f"pairs: {path} is not readable {path.suffix[1:]} ({reason})") from error
-    if not pairs:
+    if not rows:
         raise InputError(f"pairs: {path} holds no pairs")
-    return pairs
+    return rows
+
+
+def _winner(value: object, where: str) -> Winner:
+    if value not in get_args(Winner):
+        raise InputError(f"pairs: {where}: preferred must be first or second, got {value!r}")
+    return cast(Winner, value)
 
 
 def _pair(row: Mapping[str, Any], where: str) -> Pair:
@@ -135,6 +159,6 @@ def _parquet(path: Path) -> Iterator[_Row]:
 
     # Not read_table, which would take a folder's name for a column.
     file = pyarrow.parquet.ParquetFile(path)
-    wanted = [name for name in file.schema_arrow.names if name in (*_TEXTS, "seed")]
+    wanted = [name for name in file.schema_arrow.names if name in _COLUMNS]
     for number, row in enumerate(file.read(columns=wanted).to_pylist(), 1):
         yield f"row {number}", row
