@@ -14,7 +14,7 @@ from modicum.errors import InputError
 
 # Environment of the driver that trials need on whichever node they run. Never a secret:
 # Ray's job API shows a runtime environment to anyone who may ask.
-FORWARDED = ("MODICUM_DATA", "MODICUM_CACHE")
+FORWARDED = ("MODICUM_DATA", "MODICUM_CACHE", "MODICUM_LEDGERS")
 
 _PROBE_SECONDS = 10.0
 

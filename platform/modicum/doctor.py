@@ -12,17 +12,18 @@ from pathlib import Path
 from modicum import provenance
 from modicum.data.location import cache_folder, data_folder
 from modicum.errors import InputError
+from modicum.oracles.endpoint import ledgers_folder
 from modicum.registry import experiment_names
 
 _KEYS = ("OPENAI_API_KEY", "HF_TOKEN", "WANDB_API_KEY")
 _OPTIONAL = {
-    "transformers": "weak, llm",
+    "transformers": "weak, oracles, llm",
     "datasets": "weak, llm",
     "constriction": "vae",
     "gymnasium": "rl",
     "deepspeed": "llm",
     "peft": "llm",
-    "openai": "llm",
+    "openai": "oracles, llm",
 }
 
 
@@ -56,6 +57,7 @@ def findings() -> Iterator[tuple[str, str]]:
         names = sorted(p.name for p in folder.iterdir() if p.is_dir()) if folder else []
         yield "data", f"{folder}: {', '.join(names)}" if folder else "MODICUM_DATA is unset"
     yield "cache", str(cache_folder())
+    yield "ledgers", str(ledgers_folder())
 
 
 def _accelerators() -> str:

@@ -322,8 +322,9 @@ def _attach(endpoint: Endpoint, client: str, run: str, budget: Budget) -> Any:
     from modicum.oracles.gate import Gate
 
     until = time.monotonic() + _PATIENCE
-    # The path is settled here: the gate's process has another home for relative ones.
-    settled = endpoint.model_copy(update={"ledger": endpoint.ledger_file})
+    # A relative path means something else in the gate's process.
+    ledger = None if endpoint.ledger is None else endpoint.ledger_file
+    settled = endpoint.model_copy(update={"ledger": ledger})
     while True:
         gate: Any = (
             ray.remote(Gate)
