@@ -19,6 +19,9 @@ LOOKED_AT = {
     "vae": "import json\n"
     "print(json.dumps({'gaps': gaps.to_dict('list'), 'watched': watched, 'sizes': sizes,\n"
     "    'gain': gain.mean}))",
+    "solipsistic": "import json\n"
+    "print(json.dumps({'actions': actions, 'states': states, 'episodes': episodes,\n"
+    "    'greedy': greedy, 'played': played.returns[0]}))",
     "weak": "import json\n"
     "trust = model.label_model_.table['accuracy'].to_dict()\n"
     "print(json.dumps({'scores': scores, 'trust': trust}))",
@@ -82,6 +85,22 @@ def test_inference_shows_what_it_claims(executed):
     sizes = found["sizes"]
     assert sizes["VAE, encoder refined"] < sizes["VAE"] < min(sizes["zstd"], sizes["xz"])
     assert found["gain"] < 0
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_solipsistic_learning_shows_what_it_claims(executed):
+    """Every digit has a state of its own, and 'plus 1' is the move at all of them; CartPole's
+    policy holds the pole many times longer than before training, and the film is of that policy.
+
+    An untrained policy tends to push to one side all the time; the pole falls after eight steps.
+    """
+    found = executed("solipsistic")
+    assert len(set(found["states"])) == 10
+    assert found["actions"] == [1] * 10
+    assert found["episodes"][-1] <= 30
+    assert max(found["greedy"]) > 5 * found["greedy"][0]
+    assert found["played"] == max(found["greedy"])
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)

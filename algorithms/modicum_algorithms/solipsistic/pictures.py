@@ -43,6 +43,7 @@ _DOTS_PER_INCH = 200
 _PUSHES = (1, 5, 10, 15)  # time steps of figure 5.6
 _SHOWN = (1, 10, 20, 30, 40, 50)  # time steps of figure 5.7
 _MAP_INCHES = 0.85
+_LABELLED = 20  # states that figure 5.4 names one by one
 _NETWORKS = {
     "recognition": "Recognition network of solipsistic reinforcement learning",
     "policy": "PPO's policy network",
@@ -63,11 +64,12 @@ def markov_model_figure(digits: DigitsInMarkovModel) -> Figure:
     left, middle, right = figure.subplots(1, 3)
     number, states = digits.states_NS.shape
     probabilities = left.imshow(
-        digits.states_NS.T, cmap="Blues", vmin=0, vmax=1, interpolation="nearest"
+        digits.states_NS.T, cmap="Blues", vmin=0, vmax=1, interpolation="nearest", aspect="auto"
     )
+    left.set_box_aspect(1)
     left.set_title("(a) p(s|x)", fontsize=_SMALL + 1)
     left.set_ylabel("state s", fontsize=_SMALL)
-    left.set_yticks(range(states))
+    left.set_yticks(range(0, states, 1 if states <= _LABELLED else 5))
     middle.bar(range(number), digits.rewards_N, color=_COLOURS[2])
     middle.set_ylim(0, max(1.0, float(digits.rewards_N.max())))
     middle.set_title("(b) predicted reward", fontsize=_SMALL + 1)
