@@ -179,9 +179,9 @@ def combine_votes_with_features(
 
 
 def default_learner(random_state: int = 0) -> IntegratedWeakLearner:
-    """Integrated weak learning with judgements that count in full and no labeling functions beside the oracles.
+    """The plain model of equation 3.4, which fits oracles that err independently.
 
-    It is the plain model of equation 3.4, which fits oracles that err independently.
+    Judgements count in full, and there are no labeling functions beside the oracles.
 
     Args:
         random_state: Seed of the fit.
