@@ -147,9 +147,7 @@ def combine_votes_with_features(
         votes_NK: From `votes_of`.
         features_ND: Of the pairs, such as the difference of the embeddings of the first and the
             second completion.
-        learner: Unfitted, its settings; if None, iWL with judgements that count in full and no
-            labeling functions beside the oracles: the plain model of equation 3.4, which fits
-            oracles that err independently.
+        learner: Unfitted, its settings; `default_learner()` if None.
         mirrored: Whether features change their sign where the completions change places, as
             differences do: then every pair is learned from in both orders.
         names: Of the oracles; their numbers if None.
@@ -165,9 +163,7 @@ def combine_votes_with_features(
             f"{features_ND.shape}"
         )
     if learner is None:
-        learner = IntegratedWeakLearner(
-            vote_weight=1.0, coverage_vote=False, self_supervision=False, random_state=0
-        )
+        learner = default_learner()
     learner = clone(learner).set_params(classes=[_FIRST, _SECOND])
     X, votes = features_ND, votes_NK
     if mirrored:
@@ -180,6 +176,19 @@ def combine_votes_with_features(
         soft_NC = (here_NC + there_NC[:, ::-1]) / 2
     transitions_VKC = learner.label_model_.transitions.transpose(1, 0, 2)
     return _verdicts(votes_NK, soft_NC, transitions_VKC, names)
+
+
+def default_learner(random_state: int = 0) -> IntegratedWeakLearner:
+    """The plain model of equation 3.4, which fits oracles that err independently.
+
+    Judgements count in full, and there are no labeling functions beside the oracles.
+
+    Args:
+        random_state: Seed of the fit.
+    """
+    return IntegratedWeakLearner(
+        vote_weight=1.0, coverage_vote=False, self_supervision=False, random_state=random_state
+    )
 
 
 def _verdicts(
