@@ -605,12 +605,6 @@ class Gate:
                 leave()
                 return
 
-    async def leave(self) -> None:
-        """End this process; called by itself."""
-        import ray
-
-        ray.actor.exit_actor()  # type: ignore[no-untyped-call]
-
     def _keep(self, coroutine: Coroutine[Any, Any, None]) -> None:
         """A task that lives as long as the gate, and whose failure ends everybody's waiting."""
 

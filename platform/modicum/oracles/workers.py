@@ -134,7 +134,10 @@ class Workers:
 
 
 def leave() -> None:
-    """End the gate's process, and so the workers; called by the gate."""
+    """End the gate's process, and so the workers; called by the gate.
+
+    An orderly exit would wait for the calls of `serve`, which never return.
+    """
     import ray
 
-    ray.get_runtime_context().current_actor.leave.remote()
+    ray.kill(ray.get_runtime_context().current_actor)
