@@ -30,6 +30,8 @@ from modicum.oracles.templates import Template
 NAMESPACE = "modicum-oracles"
 _RENEW = 5.0
 _PATIENCE = 60.0
+# Gates that may end one after another within that time before the reason is raised.
+_GATES = 10
 _CHUNK = 1000
 
 
@@ -197,19 +199,23 @@ class EndpointOracle:
         """Answers by key; a gate that ended meanwhile is started again and asked again."""
         import ray
 
-        until = time.monotonic() + _PATIENCE
+        short_lived = 0
         while True:
             connection = self._connected()
+            started = time.monotonic()
             try:
                 return connection.ask(self._batches(questions, connection))
-            except InputError:
-                raise
             except (ray.exceptions.RayActorError, GateGoneError):
                 # Answers so far are in its ledger.
                 self.close()
-                if time.monotonic() > until:
+                lasted = time.monotonic() - started
+                short_lived = short_lived + 1 if lasted < _PATIENCE else 0
+                if short_lived > _GATES:
                     raise
                 time.sleep(0.2)
+            except KeyboardInterrupt:
+                self.close()  # What was not sent is not sent any more.
+                raise
 
     def _batches(self, questions: Sequence[Question], connection: _Connection) -> list[Batch]:
         return [
@@ -225,6 +231,7 @@ class EndpointOracle:
 
     def _connected(self) -> _Connection:
         if self._connection is None or not self._connection.usable():
+            self.close()
             self._connection = _Connection(self.endpoint, self.run, self.budget)
         return self._connection
 
@@ -272,7 +279,8 @@ class _Connection:
 
         ensure_connected()
         self.client = uuid.uuid4().hex
-        self._job = ray.get_runtime_context().get_job_id()
+        # Jobs have the same numbers on every private cluster.
+        self._process = ray.get_runtime_context().get_worker_id()
         self._gate = _attach(endpoint, self.client, run, budget)
         self._ended = threading.Event()
         self._renewing = threading.Thread(target=self._renew, daemon=True, name="oracle lease")
@@ -287,7 +295,7 @@ class _Connection:
         """Whether Ray is still the one that the gate was found on."""
         import ray
 
-        return ray.is_initialized() and ray.get_runtime_context().get_job_id() == self._job
+        return ray.is_initialized() and ray.get_runtime_context().get_worker_id() == self._process
 
     def ask(self, batches: Sequence[Batch]) -> dict[str, Answer]:
         """Answers by the questions' keys.

@@ -18,7 +18,7 @@ from modicum.yaml_io import parse_yaml
 
 OPENAI = "https://api.openai.com/v1"
 LEDGERS_VARIABLE = "MODICUM_LEDGERS"
-_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_VARIABLE = re.compile(r"[A-Z_][A-Z0-9_]*")
 
 
 class Limits(Config):
@@ -138,7 +138,11 @@ class Endpoint(Config):
         """
         if not path.is_file():
             raise InputError(f"endpoint: no file at {str(path)!r}")
-        values = parse_yaml(path.read_text(encoding="utf-8"), str(path))
+        try:
+            text = path.read_text(encoding="utf-8")
+        except UnicodeDecodeError:
+            raise InputError(f"endpoint: {str(path)!r} must be UTF-8 text") from None
+        values = parse_yaml(text, str(path))
         if not isinstance(values, dict):
             raise InputError(f"{path}: must hold settings (name: value)")
         return cls(**values)
@@ -149,6 +153,10 @@ class Endpoint(Config):
         parts = urlsplit(value)
         if parts.scheme not in {"http", "https"} or not parts.hostname:
             raise ValueError("must be a URL that starts with http:// or https://")
+        try:
+            _ = parts.port
+        except ValueError:
+            raise ValueError("must have a port from 0 to 65535, or none") from None
         if parts.username or parts.password or parts.query:
             raise ValueError("must hold no key: name an environment variable in key_variable")
         return value.rstrip("/")
@@ -158,7 +166,10 @@ class Endpoint(Config):
     def _is_a_name(cls, value: str | None) -> str | None:
         # The value is not quoted: it may be a key, put here by mistake.
         if value is not None and not (_VARIABLE.fullmatch(value) and len(value) <= 60):
-            raise ValueError("must be the name of an environment variable, not a key")
+            raise ValueError(
+                "must be the name of an environment variable (capital letters, digits and _), "
+                "not a key"
+            )
         return value
 
     @model_validator(mode="after")
@@ -215,7 +226,7 @@ def read_key(endpoint: Endpoint) -> str | None:
         except (OSError, UnicodeDecodeError) as error:
             kind = getattr(error, "strerror", None) or "it is not text"
             raise InputError(f"key_file: {str(path)!r} cannot be read ({kind})") from None
-        if not key or len(key.split()) != 1:
+        if not _is_a_key(key):
             raise InputError(f"key_file: {str(path)!r} must hold one key and nothing else")
         return key
     if endpoint.key_name is None:
@@ -226,4 +237,11 @@ def read_key(endpoint: Endpoint) -> str | None:
             f"key_variable: {endpoint.key_name} is not set where requests are sent; set it before "
             "Ray is started there, or name a key_file"
         )
+    if not _is_a_key(key):
+        raise InputError(f"key_variable: {endpoint.key_name} must hold one key and nothing else")
     return key
+
+
+def _is_a_key(text: str) -> bool:
+    """Whether it is one word that a header can hold."""
+    return len(text.split()) == 1 and text.isascii() and text.isprintable()

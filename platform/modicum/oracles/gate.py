@@ -35,7 +35,7 @@ from modicum.oracles.protocol import Reason
 from modicum.oracles.questions import Question
 from modicum.oracles.verdicts import read_verdict
 from modicum.oracles.worker import schema_bytes
-from modicum.oracles.workers import Workers
+from modicum.oracles.workers import Workers, leave
 from modicum.oracles.writer import LedgerWriter
 
 # A client is taken for gone when it has not renewed its lease for so long, seconds.
@@ -70,6 +70,7 @@ class _Item:
     prompt_tokens: int = 0
     most: Amount = field(default_factory=Amount)
     structured: bool = False
+    sending: bool = False
     worker: int = -1
 
 
@@ -113,7 +114,12 @@ class Gate:
             if self._leaving:
                 raise GateLeavingError
             if self._endpoint is None:
-                await self._open(endpoint)
+                try:
+                    await self._open(endpoint)
+                except BaseException:
+                    self._leaving = True
+                    asyncio.get_running_loop().call_later(_TICK, leave)
+                    raise
             self._refuse_other_settings(endpoint)
             account = self._accounts.get(run)
             if account is None:
@@ -171,8 +177,12 @@ class Gate:
             if item.client in self._queues:
                 self._queues[item.client].append(item)
             else:
-                self._forget(item)
+                self._abandon(item)
         self._wake.set()
+
+    def _abandon(self, item: _Item) -> None:
+        """Its clients are gone, or let go by mistake: then they ask again."""
+        self._fail(item, GateLeavingError())
 
     def _forget(self, item: _Item) -> None:
         if self._pending.get(item.question.key) is item:
@@ -203,7 +213,13 @@ class Gate:
             if item.client not in self._queues:  # Whoever asked first has gone meanwhile.
                 item.client = batch.client
             items.append(item)
-        known = await self._writer.run(lambda ledger: ledger.recall(new))
+        try:
+            known = await self._writer.run(lambda ledger: ledger.recall(new))
+        except Exception as error:
+            broken = self._cannot("read", error)
+            for item in new.values():
+                self._fail(item, broken)
+            raise broken from error
         self._metrics.asked(len(batch.questions))
         for key, item in new.items():
             remembered = known.get(key)
@@ -215,8 +231,7 @@ class Gate:
             if item.client in self._queues:
                 self._queues[item.client].append(item)
             else:
-                self._forget(item)
-                item.answer.cancel()
+                self._abandon(item)
         self._wake.set()
         return list(await asyncio.gather(*(asyncio.shield(item.answer) for item in items)))
 
@@ -270,17 +285,18 @@ class Gate:
         if item.client in self._queues:
             self._queues[item.client].appendleft(item)
         else:
-            self._forget(item)
+            self._abandon(item)
 
     def _admit(self) -> tuple[list[_Item], float | None]:
         """Questions to send now, clients taking turns; or how long to sleep if there are none."""
         assert self._endpoint is not None
         admitted: list[_Item] = []
         free = self._endpoint.limits.concurrent_requests - len(self._in_flight) - self._starting
-        if not self._workers.ready:
-            free = 0
         now = self._now()
         wait = self._later[0][0] - now if self._later else None
+        if not self._workers.ready:
+            free = 0
+            wait = _TICK if wait is None else min(wait, _TICK)
         turns = deque(client for client, queue in self._queues.items() if queue)
         while turns and len(admitted) < free:
             pause = self._throttle.wait(now)
@@ -329,7 +345,7 @@ class Gate:
                 return False
         for account in accounts:
             account.reserve(most)
-        item.most, item.structured = most, self._structured
+        item.most, item.structured, item.sending = most, self._structured, True
         return True
 
     async def _dispatch(self, items: list[_Item]) -> None:
@@ -340,7 +356,8 @@ class Gate:
         except Exception as error:
             for item in items:
                 self._settle_accounts(item, Amount())
-            self._fail_everything(self._cannot_write(error))
+                item.sending = False
+            self._fail_everything(self._cannot("written", error))
             return
         finally:
             self._starting -= len(items)
@@ -385,10 +402,13 @@ class Gate:
         try:
             await self._writer.settle(settlements)
         except Exception as error:
-            self._fail_everything(self._cannot_write(error))
+            for item, _, _ in after:
+                item.sending = False
+            self._fail_everything(self._cannot("written", error))
             return
         self._metrics.settled(settlements)
         for item, settlement, reply in after:
+            item.sending = False
             self._conclude(item, settlement, reply)
         self._wake.set()
 
@@ -477,11 +497,11 @@ class Gate:
             self._stop(item, f"base_url: {reply.message}")
         elif reply.outcome == "too_long":
             self._give_up(item, "too_long", reply.message)
-        elif reply.outcome in {"rejected", "unstructured"}:
-            self._give_up(item, "rejected", reply.message)
         elif reply.outcome == "unstructured" and item.structured:
             self._structured = False
             self._again(item, 0.0)
+        elif reply.outcome in {"rejected", "unstructured"}:
+            self._give_up(item, "rejected", reply.message)
         elif item.attempts >= self._endpoint.attempts:
             tries = f"{item.attempts} requests, the last one: {reply.message}"
             self._give_up(item, "unavailable", f"no answer after {tries}")
@@ -502,7 +522,9 @@ class Gate:
         return wait * self._random.uniform(0.5, 1.0)
 
     def _again(self, item: _Item, wait: float) -> None:
-        if item.question.model in self._stopped:
+        if not item.waiters:
+            self._abandon(item)
+        elif item.question.model in self._stopped:
             self._fail(item, InputError(self._stopped[item.question.model]))
         elif wait > 0:
             heapq.heappush(self._later, (self._now() + wait, next(self._sequence), item))
@@ -545,18 +567,22 @@ class Gate:
         model = item.question.model
         self._stopped[model] = message
         self._fail(item, InputError(message))
-        under_way = set(map(id, self._in_flight.values()))
         for other in [other for other in self._pending.values() if other.question.model == model]:
-            if id(other) not in under_way:
+            if not other.sending:
                 self._fail(other, InputError(message))
 
     def _fail_everything(self, error: BaseException) -> None:
         for item in list(self._pending.values()):
+            sending = item.sending
             self._fail(item, error)
+            if sending:  # Its answer may still come, and who asks again meanwhile waits for it.
+                item.answer = asyncio.get_running_loop().create_future()
+                item.waiters.clear()
+                self._pending[item.question.key] = item
 
-    def _cannot_write(self, error: Exception) -> InputError:
+    def _cannot(self, do: str, error: Exception) -> InputError:
         assert self._endpoint is not None
-        return InputError(f"ledger: {self._endpoint.ledger_file} cannot be written ({error})")
+        return InputError(f"ledger: {self._endpoint.ledger_file} cannot be {do} ({error})")
 
     # Life.
 
@@ -576,14 +602,8 @@ class Gate:
             elif now - self._idle_since > self._endpoint.lease and not self._attaching.locked():
                 self._leaving = True
                 self._writer.close()
-                self._workers.leave()
+                leave()
                 return
-
-    async def leave(self) -> None:
-        """End this process; called by itself."""
-        import ray
-
-        ray.actor.exit_actor()  # type: ignore[no-untyped-call]
 
     def _keep(self, coroutine: Coroutine[Any, Any, None]) -> None:
         """A task that lives as long as the gate, and whose failure ends everybody's waiting."""

@@ -35,6 +35,7 @@ State = Literal["reserved", "answered", "unreadable", "refused", "lost", "withdr
 
 _FORMAT = "1"
 _CHUNK = 500  # Bound variables of one statement.
+_PATIENCE = 10.0  # Seconds to wait for another program that has the file locked.
 
 _SCHEMA = f"""
 CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
@@ -134,10 +135,12 @@ class Ledger:
     """
 
     def __init__(self, path: Path) -> None:
-        self.path = path
+        # One lock for one file, by whichever name it is reached.
+        self.path = path = path.resolve()
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            self._lock = FileLock(f"{path}.lock", timeout=0)
+            # One thread takes it and another gives it back.
+            self._lock = FileLock(f"{path}.lock", timeout=0, thread_local=False)
             self._lock.acquire()
         except Timeout:
             raise InputError(
@@ -149,10 +152,13 @@ class Ledger:
             holder = f"process {os.getpid()} on {socket.gethostname()}"
             Path(f"{path}.holder").write_text(holder, encoding="utf-8")
             self._connection = _open(path)
+            self.orphans = self._lose_what_was_under_way()
+        except (OSError, sqlite3.Error) as error:
+            self._lock.release()
+            raise InputError(f"ledger: {path} cannot be written ({error})") from error
         except BaseException:
             self._lock.release()
             raise
-        self.orphans = self._lose_what_was_under_way()
 
     def _lose_what_was_under_way(self) -> int:
         """Requests that a killed process had sent may have been charged, so they were spent."""
@@ -287,27 +293,34 @@ def open_to_read(path: Path) -> sqlite3.Connection:
 
 
 def _open(path: Path) -> sqlite3.Connection:
-    new = not path.exists() or path.stat().st_size == 0
+    # The gate's event loop hands the connection to one writing thread and back.
+    connection = sqlite3.connect(
+        path, isolation_level=None, timeout=_PATIENCE, check_same_thread=False
+    )
     try:
-        # The gate's event loop hands the connection to one writing thread and back.
-        connection = sqlite3.connect(
-            path, isolation_level=None, timeout=10, check_same_thread=False
-        )
+        # A process that was killed while it made the file has left it without a table.
+        new = connection.execute("SELECT COUNT(*) FROM sqlite_master").fetchone() == (0,)
+        if not new:
+            _check(connection, path)  # Before anything changes what may be somebody else's file.
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute("PRAGMA foreign_keys = ON")
         if new:
             connection.executescript(f"BEGIN IMMEDIATE;{_SCHEMA}COMMIT;")
-        _check(connection, path)
         damage = connection.execute("PRAGMA quick_check").fetchone()[0]
+        if damage != "ok":
+            raise InputError(_damaged(path, damage))
     except sqlite3.OperationalError as error:
+        connection.close()
         if "locked" in str(error):
             raise InputError(f"ledger: {path} is locked by another program") from error
         raise InputError(f"ledger: {path} cannot be opened ({error})") from error
     except sqlite3.DatabaseError as error:
+        connection.close()
         raise InputError(_damaged(path, str(error))) from error
-    if damage != "ok":
-        raise InputError(_damaged(path, damage))
+    except BaseException:
+        connection.close()
+        raise
     return connection
 
 

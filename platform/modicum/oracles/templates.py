@@ -70,7 +70,10 @@ class Template:
             path = Path(name).expanduser()
             if not path.is_file():
                 raise InputError(f"template: no file at {name!r}")
-            text = path.read_text(encoding="utf-8")
+            try:
+                text = path.read_text(encoding="utf-8")
+            except UnicodeDecodeError:
+                raise InputError(f"template: {name!r} must be UTF-8 text") from None
         else:
             shipped = [f.name.removesuffix(".yaml") for f in _SHIPPED.iterdir()]
             if name not in shipped:

@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from modicum.oracles.protocol import Letter
 
 _VERDICT = re.compile(r"^\W*preferred\b\W*?:(?P<value>.*)$", re.IGNORECASE)
-_REASON = re.compile(r"^\W*comparison\b\W*?:(?P<text>.*)", re.IGNORECASE | re.DOTALL)
+_REASON = re.compile(r"^\W*comparison\b\W*?:(?:\*\*|__)?(?P<text>.*)", re.IGNORECASE | re.DOTALL)
 _LETTER = re.compile(
-    r"[\s\"'“”‘’*_`(\[<]*(?:(?:review|summary|completion|option|response|answer)\s+)?"
-    r"[\s\"'“”‘’*_`(\[<]*(?P<letter>[AB])[\s\"'“”‘’*_`)\]>.]*",
+    # Possessive: time would be quadratic in a run of spaces or quotes otherwise.
+    r"[\s\"'“”‘’*_`(\[<]*+(?:(?:review|summary|completion|option|response|answer)\s+)?"
+    r"[\s\"'“”‘’*_`(\[<]*+(?P<letter>[AB])[\s\"'“”‘’*_`)\]>.]*+",
     re.IGNORECASE,
 )
 _FENCE = re.compile(r"^\s*```\w*\n(.*?)\n?```\s*$", re.DOTALL)
@@ -40,7 +41,8 @@ def read_verdict(answer: str) -> Verdict | None:
     lines = answer.strip().splitlines()
     found = [(i, match["value"]) for i, line in enumerate(lines) if (match := _VERDICT.match(line))]
     if not found and lines:
-        found = [(len(lines) - 1, lines[-1])]
+        alone = [(i, line) for i, line in enumerate(lines[:-1]) if _letter(line) is not None]
+        found = [*alone, (len(lines) - 1, lines[-1])]
     letters = {_letter(value) for _, value in found}
     if len(letters) != 1:
         return None
@@ -53,15 +55,16 @@ def read_verdict(answer: str) -> Verdict | None:
 
 
 def _as_object(answer: str) -> dict[str, object] | None:
+    """A JSON object; empty where one is begun and cannot be read; None for other texts."""
     fenced = _FENCE.match(answer)
     text = (fenced[1] if fenced else answer).strip()
     if not text.startswith("{"):
         return None
     try:
         value = json.loads(text, object_pairs_hook=_without_repetition)
-    except ValueError:
-        return None
-    return value if isinstance(value, dict) else None
+    except (ValueError, RecursionError):
+        return {}
+    return value if isinstance(value, dict) else {}
 
 
 def _without_repetition(pairs: list[tuple[str, object]]) -> dict[str, object]:

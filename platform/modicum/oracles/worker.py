@@ -25,8 +25,10 @@ _RESPONSE_FORMAT = {
 }
 _COUNTS = ("prompt_tokens", "completion_tokens")
 _DURATION = re.compile(r"(?:(\d+)h)?(?:(\d+)m(?!s))?(?:([\d.]+)s)?(?:([\d.]+)ms)?")
-# Part of a key that is too short to be one: such texts are left alone.
+# Parts of a key that are shorter tell nothing: such texts are left alone.
 _SHORTEST = 8
+# No answer has more; a count above it is an error of the endpoint's, and no ledger could hold it.
+_MOST_TOKENS = 10**12
 
 
 class Worker:
@@ -120,12 +122,10 @@ class Worker:
             "/chat/completions", cast_to=httpx2.Response, body=arguments
         )
         text, complete, usage = read_completion(response.content)
-        if self._key is not None and self._key in text:
-            text = text.replace(self._key, "[key]")
         return Reply(
             number=request.number,
             outcome="answered",
-            text=text,
+            text=self._without_key(text),
             complete=complete,
             prompt_tokens=usage.get("prompt_tokens"),
             completion_tokens=usage.get("completion_tokens"),
@@ -150,7 +150,8 @@ class Worker:
             return self._status(error)
         if isinstance(error, NoCompletionError):
             return "lost", None, "the answer is no chat completion"
-        raise error
+        # Nobody would wait for a request without a reply for ever. What is not known is not quoted.
+        return "lost", None, f"sending failed ({type(error).__name__})"
 
     def _status(self, error: openai.APIStatusError) -> tuple[Outcome, float | None, str]:
         status, code = error.status_code, str(error.code or error.type or "")
@@ -178,12 +179,20 @@ class Worker:
 
     def _without_key(self, text: str) -> str:
         """A text with the key taken out, and every part of it that is long enough to tell."""
-        text = text.encode("utf-8", "replace").decode("utf-8")
-        key = self._key or ""
-        for length in range(len(key), _SHORTEST - 1, -1):
-            for start in range(len(key) - length + 1):
-                text = text.replace(key[start : start + length], "[key]")
-        return text
+        return without_parts(text.encode("utf-8", "replace").decode("utf-8"), self._key or "")
+
+
+def without_parts(text: str, key: str) -> str:
+    """A text with `[key]` in the place of every part of a key that is long enough to tell."""
+    parts = {key[start : start + _SHORTEST] for start in range(len(key) - _SHORTEST + 1)}
+    hidden: list[tuple[int, int]] = []
+    for start in range(len(text) - _SHORTEST + 1):
+        if text[start : start + _SHORTEST] in parts:
+            first = hidden.pop()[0] if hidden and hidden[-1][1] >= start else start
+            hidden.append((first, start + _SHORTEST))
+    for first, end in reversed(hidden):
+        text = f"{text[:first]}[key]{text[end:]}"
+    return text
 
 
 class NoCompletionError(Exception):
@@ -204,7 +213,9 @@ def read_completion(body: bytes) -> tuple[str, bool, Mapping[str, int]]:
         counts = {name: int(usage[name]) for name in _COUNTS if name in usage}
     except (ValueError, LookupError, TypeError, AttributeError) as error:
         raise NoCompletionError from error
-    if not isinstance(text, str) or min(counts.values(), default=0) < 0:
+    except (OverflowError, RecursionError) as error:
+        raise NoCompletionError from error
+    if not isinstance(text, str) or not all(0 <= n <= _MOST_TOKENS for n in counts.values()):
         raise NoCompletionError
     # JSON can hold halves of surrogate pairs, which no file can.
     text = text.encode("utf-8", "replace").decode("utf-8")
@@ -250,7 +261,10 @@ def parse_duration(text: str | None) -> float | None:
     match = _DURATION.fullmatch(text.strip()) if text else None
     if match is None or not any(match.groups()):
         return None
-    hours, minutes, seconds, milliseconds = (float(part or 0) for part in match.groups())
+    parts = [_number(part or "0") for part in match.groups()]
+    if None in parts:
+        return None
+    hours, minutes, seconds, milliseconds = (part or 0.0 for part in parts)
     return 3600 * hours + 60 * minutes + seconds + milliseconds / 1000
 
 

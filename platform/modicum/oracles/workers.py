@@ -111,7 +111,10 @@ class Workers:
 
     def send(self, index: int, requests: list[Request]) -> None:
         """Have a worker send requests; if it has ended, its watcher will say that they are lost."""
-        self._handles[index].send.remote(requests)
+        if self._alive[index]:
+            self._handles[index].send.remote(requests)
+        else:  # Its watcher has said so already.
+            self._tasks.append(asyncio.ensure_future(self._lost(index)))
 
     @property
     def ready(self) -> bool:
@@ -129,8 +132,12 @@ class Workers:
             if handle is not None:
                 ray.kill(handle)
 
-    def leave(self) -> None:
-        """End the gate's process, and so the workers."""
-        import ray
 
-        ray.get_runtime_context().current_actor.leave.remote()
+def leave() -> None:
+    """End the gate's process, and so the workers; called by the gate.
+
+    An orderly exit would wait for the calls of `serve`, which never return.
+    """
+    import ray
+
+    ray.kill(ray.get_runtime_context().current_actor)

@@ -1,0 +1,1078 @@
+"""The gate with real Ray, and a real endpoint in a process of its own that keeps accounts."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import traceback
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from fake_endpoint import Behaviour, Limit, Log, running_endpoint
+from fake_endpoint import Endpoint as Server
+from modicum.errors import InputError
+from modicum.oracles.budget import Budget
+from modicum.oracles.client import EndpointOracle
+from modicum.oracles.endpoint import Endpoint
+from modicum.oracles.ledger import Ledger, open_to_read
+from modicum.oracles.protocol import Failure, Judgement, Pair, digest
+
+ROOT = Path(__file__).parent.parent.parent
+KEY = "sk-test-Qx7Rw2Lm9Tz4Vb6Ny1Kp3Hs8"
+PATHS = os.pathsep.join([str(ROOT / "tests"), *map(str, filter(None, sys.path))])
+
+
+@pytest.fixture(scope="module")
+def session() -> Iterator[Path]:
+    """One Ray for this file; the folder that it writes to."""
+    import ray
+
+    assert not ray.is_initialized()
+    before = os.environ.get("PYTHONPATH")
+    os.environ["PYTHONPATH"] = PATHS
+    # Paths of sockets must be short.
+    with tempfile.TemporaryDirectory(prefix="gate-", dir="/tmp", ignore_cleanup_errors=True) as at:
+        ray.init(
+            address="local",
+            num_cpus=2,
+            _temp_dir=at,
+            include_dashboard=False,
+            log_to_driver=False,
+            logging_level="ERROR",
+            object_store_memory=100 * 2**20,
+        )
+        yield Path(at)
+        ray.shutdown()
+    if before is None:
+        del os.environ["PYTHONPATH"]
+    else:
+        os.environ["PYTHONPATH"] = before
+
+
+@pytest.fixture(scope="module")
+def process() -> Iterator[Server]:
+    with running_endpoint() as server:
+        yield server
+
+
+@pytest.fixture
+def server(process: Server) -> Server:
+    process.set(**asdict(Behaviour()))
+    process.reset()
+    return process
+
+
+NAMES = (f"gate {number}" for number in range(10**6))
+
+
+@pytest.fixture
+def endpoint(session: Path, server: Server, tmp_path: Path) -> Callable[..., Endpoint]:
+    """Settings for the server: a gate and a ledger of the test's own."""
+    name = next(NAMES)
+
+    def make(**settings: Any) -> Endpoint:
+        given = {
+            "name": name,
+            "base_url": server.base_url,
+            "ledger": tmp_path / "ledger.sqlite",
+            "workers": 1,
+            "first_wait": 0.02,
+            "longest_wait": 0.1,
+            "lease": 0.6,
+        }
+        return Endpoint(**given | settings)
+
+    return make
+
+
+@pytest.fixture
+def oracle(endpoint: Callable[..., Endpoint]) -> Iterator[Callable[..., EndpointOracle]]:
+    """An oracle; of an endpoint with these settings, and closed after the test."""
+    opened: list[EndpointOracle] = []
+
+    def make(
+        settings: dict[str, Any] | None = None, model: str = "judge", **more: Any
+    ) -> EndpointOracle:
+        made = EndpointOracle(model, "summarisation", endpoint=endpoint(**settings or {}), **more)
+        opened.append(made)
+        return made
+
+    yield make
+    for each in opened:
+        each.close()
+
+
+@pytest.fixture(scope="module")
+def shared_oracle(
+    session: Path, process: Server, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[EndpointOracle]:
+    """One gate for the tests that need nothing else: starting one takes a while."""
+    settings = Endpoint(
+        name="shared",
+        base_url=process.base_url,
+        ledger=tmp_path_factory.mktemp("shared") / "ledger.sqlite",
+        workers=2,
+        first_wait=0.02,
+        longest_wait=0.1,
+        timeout=1.0,
+    )
+    with EndpointOracle("judge", "summarisation", endpoint=settings) as made:
+        yield made
+
+
+@pytest.fixture
+def shared(shared_oracle: EndpointOracle, server: Server) -> EndpointOracle:
+    return shared_oracle
+
+
+def pairs(count: int, start: int = 0, prompt: str = "post") -> list[Pair]:
+    """Pairs of which the first is the better one at even numbers."""
+    texts = ("fine quality=0.9", "poor quality=0.1")
+    return [
+        Pair(f"{prompt} {number}", *(texts if number % 2 == 0 else texts[::-1]))
+        for number in range(start, start + count)
+    ]
+
+
+def truth(given: Sequence[Pair]) -> list[str]:
+    return ["first" if pair.first.startswith("fine") else "second" for pair in given]
+
+
+def winners(answers: Sequence[Judgement | Failure]) -> list[str]:
+    return [a.winner if isinstance(a, Judgement) else a.reason for a in answers]
+
+
+def table(oracle: EndpointOracle, what: str = "*") -> list[dict[str, Any]]:
+    """Rows of the ledger."""
+    with contextlib.closing(open_to_read(oracle.endpoint.ledger_file)) as connection:
+        connection.row_factory = sqlite3.Row
+        return [dict(row) for row in connection.execute(f"SELECT {what} FROM requests ORDER BY id")]
+
+
+def states(oracle: EndpointOracle) -> Counter[str]:
+    return Counter(row["state"] for row in table(oracle))
+
+
+def until(true: Callable[[], Any], seconds: float = 30.0) -> Any:
+    """Wait for something."""
+    end = time.monotonic() + seconds
+    while not (found := true()):
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.02)
+    return found
+
+
+def in_background(call: Callable[[], Any]) -> Any:
+    """A future."""
+    pool = ThreadPoolExecutor(1)
+    future = pool.submit(call)
+    pool.shutdown(wait=False)
+    return future
+
+
+def gate_of(oracle: EndpointOracle) -> int:
+    """The process of an oracle's gate, which its ledger's lock names."""
+    holder = Path(f"{oracle.endpoint.ledger_file}.holder").read_text()
+    return int(holder.split()[1])
+
+
+def actor(oracle: EndpointOracle) -> Any:
+    """Handle of an oracle's gate."""
+    return oracle._connected()._gate
+
+
+def actors() -> list[dict[str, Any]]:
+    """Living actors of this file's Ray."""
+    import ray
+
+    return [each for each in ray._private.state.actors().values() if each["State"] == "ALIVE"]
+
+
+def gates() -> set[int]:
+    """Processes of gates."""
+    return {each["Pid"] for each in actors() if each["ActorClassName"] == "Gate"}
+
+
+def workers_of(gate: int) -> list[int]:
+    """Processes of a gate's workers."""
+    (port,) = [each["Address"]["Port"] for each in actors() if each["Pid"] == gate]
+    return [each["Pid"] for each in actors() if each["OwnerAddress"]["Port"] == port]
+
+
+# Answers.
+
+
+def test_every_pair_is_right_and_remembered(shared, server):
+    judge, given = shared, pairs(60)
+    first = judge.judge(given)
+    assert winners(first) == truth(given)
+    assert {answer.order_shown for answer in first} == {"given", "swapped"}
+    assert not any(answer.cached for answer in first)
+    assert all(answer.latency > 0 and answer.rationale for answer in first)
+    log = server.log()
+    assert sum(answer.prompt_tokens for answer in first) == log.tokens[0]
+    assert sum(answer.completion_tokens for answer in first) == log.tokens[1]
+    assert (len(log), log.repeats()) == (60, 0)
+    again = judge.judge(given)
+    assert winners(again) == truth(given)
+    assert [answer.rationale for answer in again] == [answer.rationale for answer in first]
+    assert all(answer.cached and answer.prompt_tokens == 0 for answer in again)
+    assert len(server.log()) == 60
+    # Another opinion is another question; the same number is the same opinion.
+    other = judge.judge(given[:20], repeat=1)
+    assert not any(answer.cached for answer in other)
+    assert len(server.log()) == 80
+    assert all(answer.cached for answer in judge.judge(given[:20], repeat=1))
+    assert len(server.log()) == 80
+    assert judge.judge([]) == []
+
+
+def test_duplicates_are_asked_once(shared, server):
+    given = [*pairs(3, prompt="d"), *pairs(3, prompt="d"), *pairs(1, prompt="d")]
+    answers = shared.judge(given)
+    assert winners(answers) == truth(given)
+    assert [answer.cached for answer in answers] == [False] * 3 + [True] * 4
+    assert len(server.log()) == 3
+    # The same texts under other seeds have the same two questions between them.
+    seeded = [Pair("x", "fine quality=0.9", "poor quality=0.1", seed=n) for n in range(20)]
+    assert winners(shared.judge(seeded)) == ["first"] * 20
+    assert len(server.log()) == 5
+
+
+def test_a_judge_that_always_says_a(oracle, server):
+    """Of 500 pairs, 250 +- 4 x 11.2 have the first as their winner, and none is consistent."""
+    server.set(verdict="A")
+    answers = oracle(both_orders=True).judge(pairs(500))
+    assert abs(winners(answers).count("first") - 250) <= 45
+    assert {answer.consistent for answer in answers} == {False}
+    assert len(server.log()) == 1000
+    server.set(verdict="truth")
+    answers = oracle(both_orders=True).judge(pairs(20, prompt="other"))
+    assert {answer.consistent for answer in answers} == {True}
+    assert winners(answers) == truth(pairs(20))
+
+
+def test_two_at_once_ask_once(oracle, server):
+    server.set(delay=0.3)
+    given = pairs(30)
+    both = [in_background(lambda each=each: each.judge(given)) for each in (oracle(), oracle())]
+    answers = [each.result(60) for each in both]
+    assert winners(answers[0]) == winners(answers[1]) == truth(given)
+    assert (len(server.log()), server.log().repeats()) == (30, 0)
+
+
+def test_an_oracle_travels(oracle, server):
+    import ray
+
+    judge, given = oracle(run="travels"), pairs(10)
+    judge.judge(given[:5])
+
+    @ray.remote(num_cpus=0)
+    def elsewhere(oracle: EndpointOracle, given: list[Pair]) -> list[Any]:
+        with oracle:
+            return oracle.judge(given)
+
+    answers = ray.get([elsewhere.remote(judge, given) for _ in range(2)])
+    assert winners(answers[0]) == winners(answers[1]) == truth(given)
+    assert (len(server.log()), server.log().repeats()) == (10, 0)
+    assert {row["run"] for row in table(judge, "run")} == {"travels"}
+
+
+# Faults.
+
+
+CHARGED_IN_FULL = ("dropped", "dropped_midway", "malformed", "hang")
+REFUSED = ("rate_limited", "rate_limited_retry_after", "server_error", "unavailable")
+UNREADABLE = ("empty", "missing_verdict", "ambiguous_verdict", "length")
+
+
+@pytest.mark.parametrize("fault", [*REFUSED, *CHARGED_IN_FULL, *UNREADABLE])
+def test_each_fault_once(shared, server, fault):
+    server.set(script=[fault], retry_after=0.2, hang_seconds=20)
+    before, seen = shared.status()["spent"], len(table(shared))
+    (answer,) = shared.judge(pairs(1, prompt=fault))
+    assert winners([answer]) == ["first"]
+    failed, right = table(shared)[seen:]
+    assert right["state"] == "answered"
+    spent = shared.status()["spent"] - before
+    charged = failed["prompt_tokens"] + failed["completion_tokens"]
+    used = right["prompt_tokens"] + right["completion_tokens"]
+    if fault in REFUSED:
+        assert (failed["state"], charged) == ("refused", 0)
+        assert (spent.calls, spent.tokens) == (1, used)
+    elif fault in CHARGED_IN_FULL:
+        assert (failed["state"], charged) == ("lost", 0)
+        assert (spent.calls, spent.tokens) == (2, used + failed["reserved_tokens"])
+    else:
+        assert failed["state"] == "unreadable"
+        assert (spent.calls, spent.tokens) == (2, used + charged)
+        assert spent.tokens == sum(server.log().tokens)
+
+
+def test_unreadable_twice_is_never_asked_again(oracle, server):
+    server.set(script=["missing_verdict", "ambiguous_verdict"])
+    judge = oracle({"lease": 0.5})
+    (answer,) = judge.judge(pairs(1))
+    assert (answer.reason, answer.oracle) == ("unreadable", "judge")
+    assert winners(judge.judge(pairs(1))) == ["unreadable"]
+    gate = gate_of(judge)
+    judge.close()
+    until(lambda: gate not in gates())
+    assert winners(judge.judge(pairs(2))) == ["unreadable", "second"]
+    assert states(judge) == {"unreadable": 2, "answered": 1}
+    assert len(server.log()) == 3
+
+
+def test_unreadable_once_is_remembered_too(oracle, server):
+    """Asked once more after a restart, not twice."""
+    judge = oracle({"attempts": 1})
+    server.set(script=["missing_verdict", "server_error", "missing_verdict"])
+    assert winners(judge.judge(pairs(1))) == ["unavailable"]
+    assert winners(judge.judge(pairs(1))) == ["unreadable"]
+    assert len(server.log()) == 3
+
+
+def test_no_more_attempts_than_allowed(shared, server):
+    server.set(faults={"server_error": 1.0})
+    (answer,) = shared.judge(pairs(1, prompt="ten times"))
+    assert answer.reason == "unavailable"
+    assert "10 requests" in answer.message
+    assert answer.cost == 0
+    assert len(server.log()) == 10
+    server.set(faults={})
+    assert winners(shared.judge(pairs(1, prompt="ten times"))) == ["first"]
+
+
+@pytest.mark.slow
+def test_a_third_of_all_requests_fail(oracle, server):
+    """No label flipped, one answer for each pair, accounts as in the ledger and never too low."""
+    kinds = [*REFUSED, *CHARGED_IN_FULL[:-1], *UNREADABLE]
+    server.set(faults={kind: 0.3 / len(kinds) for kind in kinds}, retry_after=0.05, delay=0.01)
+    judge = oracle({"workers": 2, "prices": {"judge": {"input": 1000, "output": 3000}}})
+    given = pairs(300)
+    answers = judge.judge(given)
+    for answer, right in zip(winners(answers), truth(given), strict=True):
+        assert answer in {right, "unreadable"}
+    unreadable = winners(answers).count("unreadable")
+    assert unreadable < 15  # Twice in a row: 300 x 0.11^2 = 3.6 expected.
+    rows = table(judge)
+    by_question = Counter(row["question"] for row in rows if row["state"] == "answered")
+    assert len(by_question) == 300 - unreadable
+    assert set(by_question.values()) == {1}
+    log, spent = server.log(), judge.status()["spent"]
+    assert len(rows) == len(log)
+    assert Counter(row["state"] for row in rows)["refused"] == sum(
+        log.outcomes[kind] for kind in REFUSED
+    )
+    # The ledger's own sum, row by row.
+    lost = [row for row in rows if row["state"] == "lost"]
+    kept = [row for row in rows if row["state"] in {"answered", "unreadable"}]
+    tokens = sum(row["reserved_tokens"] for row in lost)
+    tokens += sum(row["prompt_tokens"] + row["completion_tokens"] for row in kept)
+    dollars = sum(row["reserved_dollars"] for row in lost) + sum(row["dollars"] for row in kept)
+    assert (spent.calls, spent.tokens) == (len(lost) + len(kept), tokens)
+    assert spent.dollars == pytest.approx(dollars)
+    assert sum(answer.cost for answer in answers) == pytest.approx(dollars)
+    assert spent.tokens >= sum(log.tokens)
+    assert spent.dollars >= (log.tokens[0] * 1000 + log.tokens[1] * 3000) / 1e6
+    assert judge.status()["reserved"].calls == 0
+
+
+# Limits.
+
+
+@pytest.mark.slow
+def test_requests_a_minute(oracle, server):
+    server.set(delay=0.02)
+    given = pairs(80)
+    with ThreadPoolExecutor(2) as pool:  # Two clients share the limit.
+        judges = [oracle({"limits": {"requests_per_minute": 600}}) for _ in range(2)]
+        halves = (given[:40], given[40:])
+        answers = list(pool.map(lambda j, g: j.judge(g), judges, halves))
+    assert winners([*answers[0], *answers[1]]) == truth(given)
+    log = server.log()
+    assert log.rate == pytest.approx(10, rel=0.05)
+    for window in (1.0, 5.0):
+        assert log.busiest(window) <= 10 * window * 1.02 + 2
+
+
+@pytest.mark.slow
+def test_tokens_a_minute(oracle, server):
+    """Far too low an estimate is made up for: the true rate is the limit's."""
+    judge = oracle({"limits": {"tokens_per_minute": 60_000, "concurrent_requests": 4}})
+    given = pairs(60)
+    assert winners(judge.judge(given)) == truth(given)
+    log = server.log()
+    spent = sum(log.tokens) * (len(log) - 1) / len(log)
+    assert spent / (log.arrived[-1] - log.arrived[0]) == pytest.approx(1000, rel=0.1)
+
+
+def test_concurrency(oracle, server):
+    server.set(delay=0.05, delay_distribution="exponential")
+    judges = [oracle({"limits": {"concurrent_requests": 5}}) for _ in range(3)]
+    with ThreadPoolExecutor(3) as pool:
+        parts = [pairs(20, start=20 * n) for n in range(3)]
+        answers = list(pool.map(lambda j, g: j.judge(g), judges, parts))
+    assert [winners(each) for each in answers] == [truth(each) for each in parts]
+    assert server.log().maximum_concurrency == 5
+
+
+def after_pause(log: Log, outcome: str) -> tuple[float, float]:
+    """When a pause was told, and when the first request came that was sent after it."""
+    told = log.finished[log.outcome.index(outcome)]
+    assert told is not None
+    # What was on its way when the endpoint answered is not held against the gate.
+    return told, min(time for time in log.arrived if time > told + 0.3)
+
+
+def test_retry_after_pauses_everybody(oracle, server):
+    server.set(script=["answered"] * 5 + ["rate_limited_retry_after"], retry_after=1.5, delay=0.02)
+    judges = [oracle({"limits": {"concurrent_requests": 2}}) for _ in range(2)]
+    with ThreadPoolExecutor(2) as pool:
+        parts = [pairs(15, start=15 * n + 15 % 2 * n) for n in range(2)]
+        answers = list(pool.map(lambda j, g: j.judge(g), judges, parts))
+    assert [winners(each) for each in answers] == [truth(each) for each in parts]
+    told, resumed = after_pause(server.log(), "rate_limited_retry_after")
+    assert 1.45 <= resumed - told < 4
+    assert server.log().outcomes["rate_limited_retry_after"] == 1
+
+
+def test_no_backing_off_below_the_limit_of_the_server(oracle, server):
+    """Without Retry-After, waits double; the server lets two a second in, and all are judged."""
+    server.set(limits=[Limit(4, 0.5)], limits_say_when=False)
+    settings = {"first_wait": 0.1, "longest_wait": 2.0, "limits": {"concurrent_requests": 4}}
+    judge, given = oracle(settings | {"attempts": 100}), pairs(12)
+    assert winners(judge.judge(given)) == truth(given)
+    log = server.log()
+    assert log.outcomes["answered"] == 12
+    assert log.outcomes["limit"] < 40
+    assert set(states(judge)) == {"answered", "refused"}
+
+
+def test_nothing_remains_until_a_reset(oracle, server):
+    judge = oracle({"limits": {"concurrent_requests": 1}})
+    judge.judge(pairs(1))
+    server.reset()
+    server.set(
+        headers={"x-ratelimit-remaining-requests": "0", "x-ratelimit-reset-requests": "1s200ms"}
+    )
+    given = pairs(2, start=2)
+    assert winners(judge.judge(given)) == truth(given)
+    arrived = server.log().arrived
+    assert 1.15 <= arrived[1] - arrived[0] < 4
+
+
+# Budgets.
+
+PRICES = {"judge": {"input": 2000, "output": 6000}}  # Dollars a question, to see them.
+
+
+@pytest.mark.parametrize(
+    ("budget", "price"), [({"calls": 7}, {}), ({"tokens": 6000}, {}), ({"dollars": 9.0}, PRICES)]
+)
+def test_a_run_never_spends_more(oracle, server, budget, price):
+    server.set(delay=0.05)
+    settings = {"prices": price, "limits": {"concurrent_requests": 100}}
+    judge = oracle(settings, run="mine", budget=Budget(**budget), max_tokens=60)
+    given = pairs(60)
+    answers = judge.judge(given)
+    for answer, right in zip(winners(answers), truth(given), strict=True):
+        assert answer in {right, "budget"}
+    log = server.log()
+    read, written = log.tokens
+    bill = {
+        "calls": len(log),
+        "tokens": read + written,
+        "dollars": (read * 2000 + written * 6000) / 1e6,
+    }
+    ((name, cap),) = budget.items()
+    assert 0 < bill[name] <= cap
+    judged = sum(isinstance(answer, Judgement) for answer in answers)
+    assert 0 < judged < 60
+    lacking = next(answer for answer in answers if isinstance(answer, Failure))
+    assert name in lacking.message
+    assert "run" in lacking.message
+    # What is left is less than one request may cost.
+    rows = table(judge)
+    most = {
+        "calls": 1,
+        "tokens": max(row["reserved_tokens"] for row in rows),
+        "dollars": max(row["reserved_dollars"] for row in rows),
+    }
+    # Questions are of nearly the same length.
+    assert cap - bill[name] < most[name] * 1.05
+    # The same run goes on where it was; another one has its own.
+    judge.close()
+    again = oracle(settings, run="mine", budget=Budget(**budget), max_tokens=60)
+    answers = again.judge(given)
+    assert sum(isinstance(answer, Judgement) for answer in answers) == judged
+    other = oracle(settings, run="other", budget=Budget(**budget), max_tokens=60)
+    more = other.judge(pairs(60, start=60))
+    assert abs(sum(isinstance(answer, Judgement) for answer in more) - judged) <= 2
+    assert len(server.log()) > len(log)
+
+
+def test_a_budget_over_all_runs(oracle, server):
+    settings = {"budget": {"calls": 10}}
+    first, second = (oracle(settings, run=run) for run in ("one", "two"))
+    assert winners(first.judge(pairs(6))) == truth(pairs(6))
+    answers = winners(second.judge(pairs(10, start=6)))
+    assert answers.count("budget") == 6
+    assert len(server.log()) == 10
+    first.close()
+    second.close()
+    assert winners(oracle(settings, run="three").judge(pairs(1, prompt="new"))) == ["budget"]
+    assert "endpoint" in oracle(settings).judge(pairs(1, prompt="new"))[0].message
+
+
+def test_what_was_refused_is_not_spent(oracle, server):
+    server.set(script=["server_error", "rate_limited", "unavailable"])
+    judge = oracle(run="mine", budget=Budget(calls=5))
+    assert winners(judge.judge(pairs(5))) == truth(pairs(5))
+
+
+def test_budgets_that_cannot_be_kept(endpoint):
+    for where in ({"budget": {"dollars": 1.0}}, {}):
+        with pytest.raises(InputError, match="prices"):
+            EndpointOracle(
+                "judge",
+                "summarisation",
+                endpoint=endpoint(**where),
+                run="mine",
+                budget=Budget(dollars=1.0),
+            )
+    with pytest.raises(InputError, match="run: name the run"):
+        EndpointOracle("judge", "summarisation", endpoint=endpoint(), budget=Budget(calls=1))
+
+
+# What is fatal, and what is so for one pair only.
+
+
+def test_a_wrong_key(oracle, server, tmp_path):
+    server.set(api_key="another", key_echo="all")
+    (tmp_path / "key").write_text(KEY)
+    judge = oracle({"key_file": tmp_path / "key", "limits": {"concurrent_requests": 4}})
+    with pytest.raises(InputError, match="does not accept the key") as raised:
+        judge.judge(pairs(200))
+    assert KEY not in "".join(traceback.format_exception(raised.value))
+    assert len(server.log()) <= 8
+    until(lambda: judge.status()["in_flight"] == 0)
+    server.set(api_key=KEY)
+    assert winners(judge.judge(pairs(4))) == truth(pairs(4))
+
+
+def test_no_key(oracle, endpoint, tmp_path):
+    with pytest.raises(InputError, match="MODICUM_NO_SUCH_KEY is not set"):
+        oracle({"key_variable": "MODICUM_NO_SUCH_KEY"}).judge(pairs(1))
+    with pytest.raises(InputError, match="key_file"):
+        oracle({"key_file": tmp_path / "none"}).judge(pairs(1))
+    # A gate that could not be opened does not stay.
+    name = f"gate-{digest(endpoint().gate)[:16]}"
+    until(lambda: name not in {each["Name"] for each in actors()})
+
+
+def test_an_unknown_model(oracle, server):
+    settings = {"limits": {"concurrent_requests": 4}}
+    with pytest.raises(InputError, match="no such model"):
+        oracle(settings, model="jugde").judge(pairs(200))
+    assert len(server.log()) <= 8
+    assert winners(oracle(settings).judge(pairs(4))) == truth(pairs(4))
+
+
+def test_wrong_urls(endpoint, server):
+    for url, says in (
+        ("http://127.0.0.1:9/v1", "base_url: nothing answers at"),
+        (f"{server.url}/v2", "no such address"),
+        ("http://no-such-host.invalid/v1", "base_url: nothing answers at"),
+    ):
+        wrong = endpoint(base_url=url, name=url, ledger=endpoint().ledger.with_name(f"{len(url)}"))
+        with EndpointOracle("judge", "summarisation", endpoint=wrong) as judge:
+            started = time.monotonic()
+            with pytest.raises(InputError, match=says):
+                judge.judge(pairs(50))
+            assert time.monotonic() - started < 20
+    assert len(server.log()) == 0
+
+
+def test_no_credit(oracle, server):
+    server.set(script=["answered"] * 3 + ["insufficient_quota"] * 300)
+    judge = oracle({"limits": {"concurrent_requests": 1}})
+    with pytest.raises(InputError, match="no credit left"):
+        judge.judge(pairs(100))
+    assert len(server.log()) == 4
+    server.set(script=[])
+    assert winners(judge.judge(pairs(10))) == truth(pairs(10))
+    assert len(server.log()) == 4 + 7  # The three are in the ledger.
+
+
+def test_too_long_and_filtered_for_that_pair_only(shared, server):
+    server.set(context_characters=4000, filtered="FORBIDDEN")
+    given = pairs(6, prompt="length")
+    given[1] = Pair("long " * 2000, given[1].first, given[1].second)
+    given[4] = Pair("FORBIDDEN", given[4].first, given[4].second)
+    answers = shared.judge(given)
+    expected = truth(given)
+    expected[1], expected[4] = "too_long", "rejected"
+    assert winners(answers) == expected
+    assert Counter(server.log().status) == {200: 4, 400: 2}
+    assert answers[1].cost == 0
+
+
+def test_no_structured_output(oracle, server):
+    server.set(response_format=False)
+    judge, given = oracle({"limits": {"concurrent_requests": 4}}), pairs(30)
+    assert winners(judge.judge(given)) == truth(given)
+    assert server.log().outcomes["unsupported"] <= 8
+    assert server.log().outcomes["answered"] == 30
+
+
+def test_without_counts_of_tokens_the_most_is_spent(shared, server):
+    server.set(usage=False)
+    before, seen = shared.status()["spent"], len(table(shared))
+    shared.judge(pairs(3, prompt="uncounted"))
+    reserved = [row["reserved_tokens"] for row in table(shared)[seen:]]
+    assert (shared.status()["spent"] - before).tokens == sum(reserved)
+    assert len(reserved) == 3
+
+
+# Leases, and processes that die.
+
+
+@pytest.mark.slow
+def test_a_gate_ends_after_its_last_client(oracle, server):
+    judge = oracle({"lease": 2, "workers": 2})
+    judge.judge(pairs(3))
+    gate = gate_of(judge)
+    assert gate in gates()
+    with pytest.raises(InputError, match=f"in use by process {gate}"):
+        Ledger(judge.endpoint.ledger_file)
+    judge.close()
+    closed = time.monotonic()
+    time.sleep(1)
+    other = oracle({"lease": 2, "workers": 2})
+    other.judge(pairs(4))  # Within the lease: the same gate.
+    assert gate_of(other) == gate
+    before = workers_of(gate)
+    assert len(before) == 2
+    other.close()
+    closed = time.monotonic()
+    until(lambda: gate not in gates() and not any(map(psutil.pid_exists, before)))
+    assert 1.9 < time.monotonic() - closed < 15
+    ledger = Ledger(judge.endpoint.ledger_file)
+    assert ledger.orphans == 0
+    ledger.close()
+    assert winners(judge.judge(pairs(5))) == truth(pairs(5))
+    assert len(server.log()) == 5
+    assert gate_of(judge) != gate
+
+
+def test_other_settings_are_refused(oracle):
+    oracle().judge(pairs(1))
+    for changed in ({"timeout": 7.0}, {"workers": 2}, {"limits": {"requests_per_minute": 5}}):
+        with pytest.raises(InputError, match=f"runs with {next(iter(changed))} ") as raised:
+            oracle(changed).judge(pairs(1))
+        assert "use the same" in str(raised.value)
+
+
+def test_a_client_that_was_let_go_by_mistake_asks_again(oracle, server):
+    """As after a long sleep of its process: its questions are given up, and it must not hang."""
+    import ray
+
+    server.set(delay=0.2)
+    judge, given = oracle({"limits": {"concurrent_requests": 2}}), pairs(20)
+    answers = in_background(lambda: judge.judge(given))
+    until(lambda: server.counters()["requests"] >= 4)
+    ray.get(judge._connection._gate.detach.remote(judge._connection.client))
+    assert winners(answers.result(60)) == truth(given)
+    assert server.log().repeats() == 0
+
+
+CLIENT = """
+import sys
+import ray
+from modicum.oracles.client import EndpointOracle
+from modicum.oracles.endpoint import Endpoint
+from modicum.oracles.protocol import Pair
+
+ray.init(address=sys.argv[1], log_to_driver=False, logging_level="ERROR")
+endpoint = Endpoint(**eval(sys.argv[2]))
+count, start = int(sys.argv[3]), int(sys.argv[4])
+texts = ("fine quality=0.9", "poor quality=0.1")
+given = [
+    Pair(f"post {n}", *(texts if n % 2 == 0 else texts[::-1])) for n in range(start, start + count)
+]
+oracle = EndpointOracle("judge", "summarisation", endpoint=endpoint, run="client")
+answers = oracle.judge(given)
+print(*(getattr(answer, "winner", "none") for answer in answers), flush=True)
+"""
+
+
+@contextlib.contextmanager
+def client(settings: Endpoint, count: int, start: int = 0) -> Iterator[subprocess.Popen[str]]:
+    """A client in a process of its own on this file's cluster."""
+    import ray
+
+    values = repr(settings.model_dump(mode="json"))
+    address = ray.get_runtime_context().gcs_address
+    process = subprocess.Popen(
+        [sys.executable, "-c", CLIENT, address, values, str(count), str(start)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+@pytest.mark.slow
+def test_two_processes_at_once_ask_once(endpoint, server):
+    server.set(delay=0.5)
+    settings = endpoint(lease=5.0, limits={"concurrent_requests": 4})
+    with client(settings, 40) as one, client(settings, 40) as other:
+        said = [each.communicate(timeout=120)[0].split() for each in (one, other)]
+    assert said == [truth(pairs(40))] * 2
+    assert (len(server.log()), server.log().repeats()) == (40, 0)
+
+
+@pytest.mark.slow
+def test_a_client_that_is_killed_loses_its_lease(endpoint, server, oracle):
+    """What it had not sent is not sent; another client goes on, and gets what it had."""
+    server.set(delay=1.0)
+    settings = {"limits": {"concurrent_requests": 2}, "lease": 20.0}
+    judge = oracle(settings)
+    assert winners(judge.judge(pairs(2, start=1000))) == truth(pairs(2))
+    with client(endpoint(**settings), 400) as killed:
+        until(lambda: server.counters()["requests"] >= 6, 60)
+        killed.send_signal(signal.SIGKILL)
+        killed.wait()
+    until(lambda: judge.status()["clients"] == 1, 40)
+    until(lambda: judge.status()["in_flight"] == 0, 10)
+    assert judge.status()["waiting"] == 0
+    sent = server.counters()["requests"]
+    time.sleep(2)
+    assert server.counters()["requests"] == sent < 100
+    server.set(delay=0.0)
+    assert winners(judge.judge(pairs(60))) == truth(pairs(60))
+    assert server.log().repeats() == 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", ["kill -9", "ray.kill"])
+def test_a_gate_that_is_killed_is_replaced(oracle, server, how):
+    """By the client itself; what was under way counts as spent, and is asked again."""
+    import ray
+
+    server.set(delay=0.1)
+    judge, given = oracle({"limits": {"concurrent_requests": 4}, "lease": 5.0}), pairs(80)
+    answers = in_background(lambda: judge.judge(given))
+    until(lambda: server.counters()["requests"] >= 20, 60)
+    if how == "kill -9":
+        os.kill(gate_of(judge), signal.SIGKILL)
+    else:
+        ray.kill(actor(judge))
+    assert winners(answers.result(120)) == truth(given)
+    found, log = states(judge), server.log()
+    assert found["answered"] == 80
+    assert 0 < found["lost"] <= 4
+    assert set(found) == {"answered", "lost"}
+    assert judge.status()["orphans"] == found["lost"]
+    assert log.repeats() <= 4
+    assert judge.status()["spent"].calls == 80 + found["lost"] >= len(log)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_worker_that_is_killed_is_replaced(oracle, server, count):
+    server.set(delay=0.1)
+    settings = {"limits": {"concurrent_requests": 4}, "workers": count}
+    judge, given = oracle(settings), pairs(80)
+    answers = in_background(lambda: judge.judge(given))
+    until(lambda: server.counters()["requests"] >= 20, 60)
+    os.kill(workers_of(gate_of(judge))[0], signal.SIGKILL)
+    assert winners(answers.result(120)) == truth(given)
+    found = states(judge)
+    assert found["answered"] == 80
+    assert 0 < found["lost"] <= 4
+    assert server.log().repeats() <= 4
+    until(lambda: len(workers_of(gate_of(judge))) == count)
+
+
+def test_a_damaged_ledger(oracle, tmp_path):
+    (tmp_path / "ledger.sqlite").write_bytes(b"pair,winner\n" * 1000)
+    with pytest.raises(InputError, match="is damaged"):
+        oracle().judge(pairs(1))
+    (tmp_path / "ledger.sqlite").unlink()
+    assert winners(oracle().judge(pairs(1))) == ["first"]
+
+
+def test_a_ledger_that_cannot_be_written_for_a_while(oracle, server):
+    """Nothing is sent that was not written down; what was answered before is there."""
+    judge = oracle()
+    judge.judge(pairs(3))
+    with contextlib.closing(
+        sqlite3.connect(judge.endpoint.ledger_file, isolation_level=None)
+    ) as other:
+        other.execute(
+            "CREATE TRIGGER full BEFORE INSERT ON requests BEGIN "
+            "SELECT RAISE(ABORT, 'no room'); END"
+        )
+        with pytest.raises(InputError, match=r"ledger: .* cannot be written \(no room\)"):
+            judge.judge(pairs(20))
+        assert len(server.log()) == 3
+        assert judge.status()["reserved"].calls == 0
+        other.execute("DROP TRIGGER full")
+    assert winners(judge.judge(pairs(20))) == truth(pairs(20))
+    assert server.log().repeats() == 0
+
+
+ELSEWHERE = """
+import sys, tempfile
+import ray
+from modicum.errors import InputError
+from modicum.oracles.client import EndpointOracle
+from modicum.oracles.endpoint import Endpoint
+from modicum.oracles.protocol import Pair
+
+with tempfile.TemporaryDirectory(prefix="gate-", dir="/tmp", ignore_cleanup_errors=True) as at:
+    ray.init(
+        address="local", num_cpus=1, _temp_dir=at, include_dashboard=False, log_to_driver=False,
+        logging_level="ERROR",
+    )
+    with EndpointOracle("judge", "summarisation", endpoint=Endpoint(**eval(sys.argv[1]))) as oracle:
+        try:
+            oracle.judge([Pair("p", "fine quality=0.9", "poor quality=0.1")])
+            print("judged")
+        except InputError as error:
+            print(error)
+    ray.shutdown()
+"""
+
+
+@pytest.mark.slow
+def test_two_clusters_on_one_ledger(oracle, endpoint):
+    judge = oracle({"lease": 30.0})
+    judge.judge(pairs(1))
+    gate = gate_of(judge)
+    values = repr(endpoint(lease=30.0).model_dump(mode="json"))
+    done = subprocess.run(
+        [sys.executable, "-c", ELSEWHERE, values],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env={**os.environ, "RAY_ADDRESS": ""},
+        check=False,
+    )
+    assert f"is in use by process {gate} on" in done.stdout, done.stderr
+    assert winners(judge.judge(pairs(3))) == truth(pairs(3))
+
+
+AGAIN = """
+import sys, tempfile
+import ray
+from modicum.oracles.client import EndpointOracle
+from modicum.oracles.endpoint import Endpoint
+from modicum.oracles.protocol import Pair
+
+def start(at):
+    ray.init(
+        address="local", num_cpus=1, _temp_dir=at, include_dashboard=False, log_to_driver=False,
+        logging_level="ERROR",
+    )
+
+with tempfile.TemporaryDirectory(prefix="gate-", dir="/tmp", ignore_cleanup_errors=True) as at:
+    start(at)
+    oracle = EndpointOracle("judge", "summarisation", endpoint=Endpoint(**eval(sys.argv[1])))
+    for _ in range(2):
+        (answer,) = oracle.judge([Pair("p", "fine quality=0.9", "poor quality=0.1")])
+        print(answer.winner, answer.cached, flush=True)
+        ray.shutdown()
+        start(at)
+    oracle.close()
+    ray.shutdown()
+"""
+
+
+@pytest.mark.slow
+def test_an_oracle_outlives_ray(endpoint):
+    """Every private cluster numbers its jobs alike, and a handle of the last one is of no use."""
+    values = repr(endpoint().model_dump(mode="json"))
+    done = subprocess.run(
+        [sys.executable, "-c", AGAIN, values],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env={**os.environ, "RAY_ADDRESS": ""},
+        check=False,
+    )
+    assert done.stdout.splitlines() == ["first False", "first True"], done.stderr
+
+
+# Keys.
+
+WITH_A_KEY = """
+import json, os, sys, traceback
+from pathlib import Path
+
+import ray
+from modicum.oracles.client import EndpointOracle
+from modicum.oracles.endpoint import Endpoint
+from modicum.oracles.protocol import Pair
+
+at, values, where = Path(sys.argv[1]), eval(sys.argv[2]), sys.argv[3]
+ray.init(
+    address="local", num_cpus=1, _temp_dir=str(at / "ray"), include_dashboard=True,
+    dashboard_port=int(sys.argv[4]), logging_level="INFO",
+)
+said = []
+
+def judge(count, **settings):
+    oracle = EndpointOracle("judge", "summarisation", endpoint=Endpoint(**values | settings))
+    pairs = [Pair(f"{count} {n}", "fine quality=0.9", "poor quality=0.1") for n in range(count)]
+    with oracle:
+        try:
+            answers = oracle.judge(pairs)
+            said.extend(map(repr, answers))
+            said.append(repr(oracle.status()))
+            print(len(answers), "answers", repr(answers[0]), flush=True)
+        except Exception as error:
+            said.extend(traceback.format_exception(error))
+            traceback.print_exc()
+
+judge(5)
+judge(6, name="other settings", ledger=str(at / "two.sqlite"), structured_output=False)
+judge(7, name="wrong model", ledger=str(at / "three.sqlite"), base_url=values["base_url"] + "/no")
+from ray._private.internal_api import get_state_from_address  # noqa: E402,F401
+from ray.experimental.internal_kv import _internal_kv_get, _internal_kv_list
+for space in (None, "cluster", "job", "package", "session", "tracing", "dashboard", "usage", "fun"):
+    for name in _internal_kv_list(b"", namespace=space):
+        said.append(repr((name, _internal_kv_get(name, namespace=space))))
+said.append(repr(ray.nodes()))
+said.append(repr(ray._private.state.jobs()))
+said.append(repr(ray._private.state.actors()))
+from ray.util import state
+for listing in (state.list_actors, state.list_jobs, state.list_workers, state.list_tasks):
+    try:
+        said.append(repr(listing(detail=True)))
+    except Exception as error:
+        said.append(f"no listing: {error!r}")
+(at / "said.txt").write_text("\\n".join(said))
+ray.shutdown()
+"""
+
+
+def parts_of(key: str, length: int = 8) -> list[bytes]:
+    return [key[at : at + length].encode() for at in range(len(key) - length + 1)]
+
+
+def leaks(folder: Path, key: str) -> list[str]:
+    """Files below a folder in which a part of a key stands, as it is or as JSON or hex has it."""
+    found = []
+    parts = parts_of(key)
+    for path in folder.rglob("*"):
+        if path.is_file() and not path.is_symlink():
+            content = path.read_bytes()
+            if any(part in content for part in parts):
+                found.append(str(path.relative_to(folder)))
+    return found
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("where", ["key_file", "key_variable"])
+def test_keys_stand_nowhere(server, tmp_path, where):
+    """A server that repeats the key in every error; then everything written is searched for it."""
+    at = Path(tempfile.mkdtemp(prefix="keys-", dir="/tmp"))
+    secret = tmp_path / "secret"
+    secret.write_text(KEY)
+    environment = {**os.environ, "PYTHONPATH": PATHS, "RAY_ADDRESS": ""}
+    given: dict[str, Any] = {
+        "base_url": server.base_url,
+        "ledger": str(at / "one.sqlite"),
+        "attempts": 3,
+        "workers": 2,
+        "first_wait": 0.02,
+        "lease": 0.5,
+    }
+    if where == "key_file":
+        given["key_file"] = str(secret)
+    else:
+        given["key_variable"] = "MODICUM_TEST_KEY"
+        environment["MODICUM_TEST_KEY"] = KEY
+    with echoing(KEY) as url:
+        given["base_url"] = url
+        done = subprocess.run(
+            [sys.executable, "-c", WITH_A_KEY, str(at), repr(given), where, "0"],
+            capture_output=True,
+            text=True,
+            timeout=200,
+            env=environment,
+            check=False,
+        )
+    (at / "stdout.txt").write_text(done.stdout)
+    (at / "stderr.txt").write_text(done.stderr)
+    assert done.returncode == 0, done.stderr
+    said = (at / "said.txt").read_text()
+    assert "[key]" in said  # It was in what the server said.
+    assert "does not accept the key" in done.stderr
+    assert leaks(at, KEY) == []
+    # The search does find: a key in a log, a part of one in a ledger.
+    log = next((at / "ray").rglob("gcs_server.out"))
+    with log.open("a") as file:
+        file.write(f"... {KEY} ...")
+    with contextlib.closing(sqlite3.connect(at / "one.sqlite")) as ledger:
+        ledger.execute("UPDATE requests SET error = ? WHERE id = 1", (f"... {KEY[5:13]} ...",))
+        ledger.commit()
+    assert {Path(name).name for name in leaks(at, KEY)} >= {log.name, "one.sqlite"}
+
+
+@contextlib.contextmanager
+def echoing(key: str) -> Iterator[str]:
+    """A server that repeats the key it was given, in errors of each kind and in answers."""
+    from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+    statuses = iter([400, 500, 429, 503, 200] * 1000)
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["content-length"]))
+            given = self.headers["authorization"].removeprefix("Bearer ")
+            assert given == key
+            status = 401 if "/no/" in self.path else next(statuses)
+            said = f"Key {given} (or {given[3:20]}) is ..."
+            error = {"error": {"message": said, "type": said, "code": said, "param": said}}
+            choice = {"message": {"content": f"{said}\nPreferred: A"}, "finish_reason": "stop"}
+            body = json.dumps({"choices": [choice]} if status == 200 else error).encode()
+            self.send_response(status)
+            self.send_header("x-key", given)
+            self.send_header("content-length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: Any) -> None:
+            """Say nothing."""
+
+    httpd = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=httpd.serve_forever, daemon=True)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{httpd.server_address[1]}"
+    finally:
+        httpd.shutdown()
+        httpd.server_close()
