@@ -137,7 +137,8 @@ class Ledger:
         self.path = path
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            self._lock = FileLock(f"{path}.lock", timeout=0)
+            # Another thread may close the ledger than opened it.
+            self._lock = FileLock(f"{path}.lock", timeout=0, thread_local=False)
             self._lock.acquire()
         except Timeout:
             raise InputError(
@@ -149,10 +150,10 @@ class Ledger:
             holder = f"process {os.getpid()} on {socket.gethostname()}"
             Path(f"{path}.holder").write_text(holder, encoding="utf-8")
             self._connection = _open(path)
+            self.orphans = self._lose_what_was_under_way()
         except BaseException:
             self._lock.release()
             raise
-        self.orphans = self._lose_what_was_under_way()
 
     def _lose_what_was_under_way(self) -> int:
         """Requests that a killed process had sent may have been charged, so they were spent."""

@@ -72,11 +72,15 @@ class Workers:
             )
             try:
                 await handle.open.remote()
-            except InputError as error:
-                ray.kill(handle)
-                if node == here:
+            except (InputError, ray.exceptions.RayError) as error:
+                # There is no key there, or the node has just ended.
+                with contextlib.suppress(ray.exceptions.RayError):
+                    ray.kill(handle)
+                if node != here:
+                    continue
+                if isinstance(error, InputError):
                     raise InputError(str(error)) from None
-                continue
+                raise
             self._handles[index], self._nodes[index] = handle, node
             self._alive[index] = True
             return
