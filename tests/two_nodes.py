@@ -27,7 +27,7 @@ from pathlib import Path
 import psutil
 
 # With a node's start, and with its end, seconds.
-_PATIENCE = 120.0
+_PATIENCE = 240.0
 
 
 @dataclass(frozen=True)
@@ -114,6 +114,7 @@ def two_nodes(cpus: int = 2) -> Iterator[TwoNodes]:
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN": secrets.token_hex(32),
+        "RAY_raylet_start_wait_time_s": f"{_PATIENCE:g}",
     }
     environment.pop("RAY_ADDRESS", None)
     with ExitStack() as stack:
@@ -137,13 +138,15 @@ def _start(
 ) -> Node:
     own = folder / name
     own.mkdir()
-    ports = free_ports(4)
+    ports = free_ports(5)
     if name == "head":
-        options = (*options, "--ray-client-server-port", str(ports[0]))
+        more = ("--ray-client-server-port", str(ports[0]), "--dashboard-port", str(ports[4]))
+        options = (*options, *more)
     command = [
         *(str(Path(sys.executable).parent / "ray"), "start", "--block", *options),
         *("--node-ip-address", "127.0.0.1", "--num-cpus", str(cpus), "--temp-dir", str(own)),
         *("--object-store-memory", str(100 * 2**20), "--disable-usage-stats"),
+        *("--include-log-monitor", "false"),  # What is not needed is not waited for.
         # At their usual ports these would meet those of another cluster on this machine.
         *("--dashboard-agent-listen-port", str(ports[1])),
         *("--runtime-env-agent-port", str(ports[2]), "--metrics-export-port", str(ports[3])),

@@ -143,13 +143,16 @@ class Capped:
         return [text for text, good in checks.items() if not good]
 
 
-def faults(folder: Path, *, count: int, limit: float, share: float = 0.3) -> Faults:
+def faults(
+    folder: Path, *, count: int, limit: float, workers: int = 8, share: float = 0.3
+) -> Faults:
     """Judge pairs while everything goes wrong.
 
     Args:
         folder: Empty; for the ledger and the drivers' files.
         count: Pairs. Fewer than 200 leave too little time between the kills.
         limit: Requests a minute.
+        workers: Actors that send.
         share: Of requests that meet a fault, each kind as often as the others.
     """
     ledger = folder / "ledger.sqlite"
@@ -163,7 +166,7 @@ def faults(folder: Path, *, count: int, limit: float, share: float = 0.3) -> Fau
         settings: dict[str, Any] = {
             "base_url": endpoint.base_url,
             "limits": {"requests_per_minute": limit, "concurrent_requests": CONCURRENCY},
-            "workers": 8,
+            "workers": workers,
             "timeout": 5.0,
             "first_wait": 0.1,
             "longest_wait": 2.0,

@@ -44,11 +44,13 @@ class Workers:
         count = self._endpoint.workers
         self._handles, self._nodes = [None] * count, [""] * count
         self._loads, self._alive = [0] * count, [False] * count
-        try:
-            await asyncio.gather(*(self._launch(index) for index in range(count)))
-        except BaseException:
-            self._end_all()
-            raise
+        launched = await asyncio.gather(
+            *(self._launch(index) for index in range(count)), return_exceptions=True
+        )
+        for error in launched:
+            if error is not None:
+                self._end_all()
+                raise error
         self._tasks = [asyncio.ensure_future(self._watch(index)) for index in range(count)]
 
     async def _launch(self, index: int) -> None:
