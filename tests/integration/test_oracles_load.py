@@ -1,6 +1,7 @@
 """The oracles' loads at a small size: tests/benchmarks/oracles.py runs them at full size."""
 
 import pytest
+
 from oracle_load.faults import faults
 from oracle_load.pacing import pacing
 

@@ -319,6 +319,7 @@ def _verdicts(ledger: Path, task: Task, answers: Sequence[Judgement | Failure]) 
         wrong += bool(winners - {better(pair)})
     return {
         "judged": sum(isinstance(answer, Judgement) for answer in answers),
+        "last_cached": sum(isinstance(a, Judgement) and a.cached for a in answers),
         "failed": dict(Counter(a.reason for a in answers if isinstance(a, Failure))),
         "wrong": wrong,
         "not_once": not_once,
