@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import logging
 import os
 import socket
@@ -19,6 +20,8 @@ FORWARDED = ("MODICUM_DATA", "MODICUM_CACHE", "MODICUM_LEDGERS")
 _PROBE_SECONDS = 10.0
 
 _UNTIL_THE_END = ExitStack()
+# Left to the interpreter's own end, it would close when nothing can be imported any more.
+atexit.register(_UNTIL_THE_END.close)
 
 _QUIET = {
     # Tune would write a JSON, a CSV and a TensorBoard log per trial; records have a home.

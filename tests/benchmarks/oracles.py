@@ -1,12 +1,20 @@
-"""Requests a second to an endpoint, beside the bare client of OpenAI on the same server.
+"""The oracles' gate under load, on a two-node Ray cluster on this machine. Three parts.
 
-The server is tests/fake_endpoint: its own process, real HTTP on the loopback interface. Every
-contender asks the same number of questions, of the length of a forum post of TL;DR with two short
-summaries, and no question twice; contenders take turns, so that a busy moment meets them all;
-medians. The rate is what the server saw, processor time that of this process and all its
-descendants but the server.
-Run: python tests/benchmarks/oracles.py [--requests 2000] [--concurrency 32] [--repeats 5]
-     [--delay 0.0] [--only NAME]
+The server is tests/fake_endpoint: its own process, real HTTP on the loopback interface. Questions
+have the length of a forum post of TL;DR with two short summaries.
+
+throughput: requests a second without a limit, beside the bare client of OpenAI on the same server.
+    No question is asked twice; contenders take turns, so that a busy moment meets them all;
+    medians. The rate is what the server saw, processor time that of this process and all its
+    descendants but the server.
+pacing: how near to a limit the gate keeps, over all and in any 10 s.
+faults: 30% faults of all kinds while drivers, a node and the gate are killed; what was lost,
+    flipped, repeated, overspent.
+
+Ends with 1 where something is wrong (never for being slow), and says what.
+Run: python tests/benchmarks/oracles.py [--part throughput|pacing|faults] [--pairs 5000]
+     [--limit 3000] [--workers 8] [--requests 2000] [--concurrency 32] [--repeats 5] [--delay 0.0]
+     [--only NAME]
 """
 
 from __future__ import annotations
@@ -14,21 +22,30 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import random
+import os
 import statistics
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import psutil
-from openai import AsyncOpenAI
+from openai import AsyncOpenAI, DefaultAioHttpClient
 
-from modicum.oracles.protocol import Letter, Pair, show, winner_of
+from modicum.cluster import connected
+from modicum.oracles.client import EndpointOracle
+from modicum.oracles.endpoint import Endpoint as Settings
+from modicum.oracles.protocol import Judgement, Letter, Pair, show, winner_of
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 from fake_endpoint import Endpoint, running_endpoint
+from oracle_load import better, pairs
+from oracle_load.faults import faults
+from oracle_load.pacing import pacing
+from two_nodes import two_nodes
 
 SYSTEM = "You are a helpful assistant that evaluates the quality of summaries for internet posts."
 USER = """Which of the following summaries does a better job of summarizing the most important \
@@ -51,8 +68,6 @@ You must choose A or B for the preferred answer even if neither summary is very 
 Your response should use the format:
 Comparison: <one-sentence comparison and explanation>
 Preferred: <"A" or "B">"""
-VOCABULARY = "the my we was it told year friend moved job never because money house asked then"
-POST_WORDS, SUMMARY_WORDS = 270, 25  # TL;DR's posts and summaries, about.
 WARM_UP = 200  # Requests of the turn that does not count.
 
 Judge = Callable[[Sequence[Pair]], None]
@@ -74,32 +89,15 @@ class Turn:
     server: float
 
 
-def pairs(count: int, seed: int) -> list[Pair]:
-    """Pairs of which the server knows the better one."""
-    draws = random.Random(seed)
-    vocabulary = VOCABULARY.split()
-
-    def text(words: int) -> str:
-        return " ".join(draws.choices(vocabulary, k=words))
-
-    def summary() -> str:
-        return f"{text(SUMMARY_WORDS)} quality={draws.random():.6f}"
-
-    return [
-        Pair(prompt=f"{text(POST_WORDS)} {seed}-{number}", first=summary(), second=summary())
-        for number in range(count)
-    ]
-
-
-def better(pair: Pair) -> str:
-    """The winner by the markers."""
-    first, second = (float(each.rpartition("=")[2]) for each in (pair.first, pair.second))
-    return "first" if first > second else "second"
-
-
 @contextmanager
-def bare_client(endpoint: Endpoint, concurrency: int) -> Iterator[Judge]:
-    """The official client as its documentation shows it, in one process."""
+def bare_client(endpoint: Endpoint, concurrency: int, *, aiohttp: bool = False) -> Iterator[Judge]:
+    """The official client as its documentation shows it, in one process.
+
+    Args:
+        endpoint: The server.
+        concurrency: Requests in flight at once.
+        aiohttp: With the faster of the client's two ways to speak HTTP.
+    """
 
     async def ask(pair: Pair) -> None:
         a, b = show(pair, pair.order)
@@ -125,14 +123,45 @@ def bare_client(endpoint: Endpoint, concurrency: int) -> Iterator[Judge]:
 
         await asyncio.gather(*(work() for _ in range(concurrency)))
 
-    client = AsyncOpenAI(base_url=endpoint.base_url, api_key="any", max_retries=0)
+    async def opened() -> AsyncOpenAI:
+        http = DefaultAioHttpClient() if aiohttp else None
+        return AsyncOpenAI(
+            base_url=endpoint.base_url, api_key="any", max_retries=0, http_client=http
+        )
+
     with asyncio.Runner() as runner:
+        client = runner.run(opened())
         yield lambda given: runner.run(all_of(given))
         runner.run(client.close())
 
 
-BARE = "bare openai client"
-CONTENDERS: dict[str, Contender] = {BARE: bare_client}
+@contextmanager
+def gate(endpoint: Endpoint, concurrency: int, *, workers: int = 8) -> Iterator[Judge]:
+    """The gate with its workers on two nodes, asked by this process as by a user's program."""
+    with TemporaryDirectory() as folder, two_nodes() as cluster:
+        os.environ.update(cluster.environment)
+        settings = Settings(
+            base_url=endpoint.base_url,
+            limits={"concurrent_requests": concurrency},
+            workers=workers,
+            ledger=Path(folder) / "ledger.sqlite",
+        )
+        with connected(), EndpointOracle("judge", "summarisation", endpoint=settings) as oracle:
+
+            def judge(given: Sequence[Pair]) -> None:
+                for pair, answer in zip(given, oracle.judge(given), strict=True):
+                    assert isinstance(answer, Judgement)
+                    assert answer.winner == better(pair)
+
+            yield judge
+
+
+BARE, GATE = "bare openai client", "modicum gate"
+CONTENDERS: dict[str, Contender] = {
+    BARE: bare_client,
+    "bare openai client, aiohttp": partial(bare_client, aiohttp=True),
+    GATE: gate,
+}
 
 
 def processor_seconds(without: int) -> float:
@@ -198,17 +227,11 @@ def medians(turns: Sequence[Turn]) -> Turn:
     return Turn(**{name: statistics.median(t[name] for t in tables) for name in tables[0]})
 
 
-def main() -> None:
+def throughput(arguments: argparse.Namespace) -> list[str]:
     """Print a table, and all figures as one line of JSON."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--requests", type=int, default=2000)
-    parser.add_argument("--concurrency", type=int, default=32)
-    parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--delay", type=float, default=0.0)
-    parser.add_argument("--only", choices=CONTENDERS, action="append")
-    arguments = parser.parse_args()
+    contenders = {**CONTENDERS, GATE: partial(gate, workers=arguments.workers)}
     turns = measure(
-        {name: CONTENDERS[name] for name in arguments.only or CONTENDERS},
+        {name: contenders[name] for name in arguments.only or contenders},
         requests=arguments.requests,
         concurrency=arguments.concurrency,
         repeats=arguments.repeats,
@@ -229,6 +252,41 @@ def main() -> None:
             }
         )
     )
+    return []
+
+
+def load(arguments: argparse.Namespace) -> list[str]:
+    """Run a load, print a table and one line of JSON, and return what is wrong."""
+    part = {"pacing": pacing, "faults": faults}[arguments.part]
+    with TemporaryDirectory() as folder:
+        found = part(
+            Path(folder), count=arguments.pairs, limit=arguments.limit, workers=arguments.workers
+        )
+    for name, value in asdict(found).items():
+        print(f"{name:20} {value}")
+    problems = found.problems()
+    print(json.dumps({**asdict(found), "problems": problems}))
+    return problems
+
+
+def main() -> None:
+    """Run one part, and fail where something is wrong."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parts = ("throughput", "pacing", "faults")
+    parser.add_argument("--part", choices=parts, default="throughput")
+    parser.add_argument("--pairs", type=int, default=5000)
+    parser.add_argument("--limit", type=float, default=3000.0)
+    parser.add_argument("--workers", type=int, default=8)
+    parser.add_argument("--requests", type=int, default=2000)
+    parser.add_argument("--concurrency", type=int, default=32)
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--delay", type=float, default=0.0)
+    parser.add_argument("--only", choices=CONTENDERS, action="append")
+    arguments = parser.parse_args()
+    problems = throughput(arguments) if arguments.part == "throughput" else load(arguments)
+    for problem in problems:
+        print(f"wrong: {problem}")
+    sys.exit(bool(problems))
 
 
 if __name__ == "__main__":

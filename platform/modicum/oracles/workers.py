@@ -44,11 +44,13 @@ class Workers:
         count = self._endpoint.workers
         self._handles, self._nodes = [None] * count, [""] * count
         self._loads, self._alive = [0] * count, [False] * count
-        try:
-            await asyncio.gather(*(self._launch(index) for index in range(count)))
-        except BaseException:
-            self._end_all()
-            raise
+        launched = await asyncio.gather(
+            *(self._launch(index) for index in range(count)), return_exceptions=True
+        )
+        for error in launched:
+            if error is not None:
+                self._end_all()
+                raise error
         self._tasks = [asyncio.ensure_future(self._watch(index)) for index in range(count)]
 
     async def _launch(self, index: int) -> None:
@@ -72,11 +74,15 @@ class Workers:
             )
             try:
                 await handle.open.remote()
-            except InputError as error:
-                ray.kill(handle)
-                if node == here:
+            except (InputError, ray.exceptions.RayError) as error:
+                # There is no key there, or the node has just ended.
+                with contextlib.suppress(ray.exceptions.RayError):
+                    ray.kill(handle)
+                if node != here:
+                    continue
+                if isinstance(error, InputError):
                     raise InputError(str(error)) from None
-                continue
+                raise
             self._handles[index], self._nodes[index] = handle, node
             self._alive[index] = True
             return
