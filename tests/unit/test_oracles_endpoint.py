@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import time
 import traceback
@@ -13,8 +14,10 @@ from hypothesis import strategies as st
 
 from modicum.errors import InputError
 from modicum.oracles.endpoint import OPENAI, Endpoint, read_key
+from modicum.oracles.messages import Reply, Request
 from modicum.oracles.worker import (
     NoCompletionError,
+    Worker,
     _retry_after,
     _wait_until_reset,
     parse_duration,
@@ -277,6 +280,21 @@ def test_bodies_at_random_are_read_or_refused(value):
     assert isinstance(text, str)
     assert isinstance(complete, bool)
     assert all(isinstance(count, int) and count >= 0 for count in counts.values())
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1:9/v1", "http://no-such-host.invalid/v1"])
+def test_what_was_never_sent_is_not_charged(url):
+    """Refused connections and unknown hosts, whatever the transport calls them."""
+
+    async def ask() -> Reply:
+        worker = Worker(Endpoint(base_url=url, timeout=20), None)
+        await worker.open()
+        reply = await worker.ask(Request(1, "judge", "system", "user", 0.0, 5, False))
+        await worker._client.close()
+        return reply
+
+    reply = asyncio.run(ask())
+    assert (reply.outcome, reply.message) == ("unreachable", f"nothing answers at {url}")
 
 
 def test_keys_are_taken_out_of_texts():

@@ -138,13 +138,14 @@ class Worker:
         import httpx2
         import openai
 
-        # Also what a connection that broke before an answer looks like: it may have been charged.
-        if isinstance(error, openai.APITimeoutError):
-            return "lost", None, f"no answer within {self._endpoint.timeout:g} s"
         if isinstance(error, openai.APIConnectionError):
             cause = error.__cause__
-            if isinstance(cause, httpx2.ConnectError):
+            # The transport calls a refused connection a timeout, too: nothing was sent.
+            if isinstance(cause, (httpx2.ConnectError, httpx2.ConnectTimeout)):
                 return "unreachable", None, f"nothing answers at {self._endpoint.base_url}"
+            # From here on it may have been charged.
+            if isinstance(error, openai.APITimeoutError):
+                return "lost", None, f"no answer within {self._endpoint.timeout:g} s"
             return "lost", None, f"the connection broke ({type(cause).__name__})"
         if isinstance(error, openai.APIStatusError):
             return self._status(error)
