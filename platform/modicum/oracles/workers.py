@@ -136,7 +136,11 @@ class Workers:
                 ray.kill(handle)
 
     def leave(self) -> None:
-        """End the gate's process, and so the workers."""
+        """End the workers, and then the gate's process."""
         import ray
 
+        for task in self._tasks:
+            task.cancel()
+        # Ray lets an actor exit only when the calls that it has made are over.
+        self._end_all()
         ray.get_runtime_context().current_actor.leave.remote()
