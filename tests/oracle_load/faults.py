@@ -225,11 +225,7 @@ def _killed(
     """The last driver's answers, and what was in the ledger when each rerun began."""
 
     def wait_for(share: float) -> None:
-        until = time.monotonic() + patience
-        while endpoint.counters()["outcomes"].get("answered", 0) < share * task.pairs:
-            if time.monotonic() > until:
-                raise RuntimeError(f"the endpoint never answered {share:.0%} of the questions")
-            time.sleep(0.02)
+        _wait_for(endpoint, share * task.pairs, patience)
 
     ledger = Path(task.endpoint["ledger"])
     with drivers([task] * 3, folder, cluster.environment) as (first, second, third):
@@ -252,14 +248,22 @@ def _killed(
         return third.answers(patience), saved
 
 
+def _wait_for(endpoint: Endpoint, answered: float, patience: float) -> None:
+    """Until the endpoint has answered so many questions without a fault."""
+    until = time.monotonic() + patience
+    while endpoint.counters()["outcomes"].get("answered", 0) < answered:
+        if time.monotonic() > until:
+            raise RuntimeError(f"the endpoint never answered {answered:.0f} questions")
+        time.sleep(0.02)
+
+
 def _capped(
     task: Task, cluster: TwoNodes, endpoint: Endpoint, folder: Path, patience: float
 ) -> Capped:
     """Judge with a budget that does not suffice; one driver is killed, another goes on."""
     with drivers([task] * 2, folder, cluster.environment) as (first, second):
         first.begin()
-        while endpoint.counters()["requests"] < task.pairs / 6:
-            time.sleep(0.02)
+        _wait_for(endpoint, task.pairs / 10, patience)
         first.kill()
         second.begin()
         answers = second.answers(patience)

@@ -169,6 +169,7 @@ class Gate:
     async def detach(self, client: str) -> None:
         """Let a client go; what only it waits for and was not sent is not sent."""
         self._clients.pop(client, None)
+        self._idle_since = self._now()
         for item in self._pending.values():
             item.waiters.discard(client)
             if item.client == client and item.waiters:
