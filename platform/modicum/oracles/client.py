@@ -287,7 +287,8 @@ class _Connection:
         self._renewing.start()
 
     def _renew(self) -> None:
-        while not self._ended.wait(_RENEW):
+        # Without Ray, a call from here would start a cluster of its own.
+        while not self._ended.wait(_RENEW) and self.usable():
             with contextlib.suppress(Exception):  # A gate that is gone is noticed by who asks.
                 self._gate.renew.remote(self.client)
 
