@@ -605,7 +605,7 @@ def test_wrong_urls(endpoint, server):
             started = time.monotonic()
             with pytest.raises(InputError, match=says):
                 judge.judge(pairs(50))
-            assert time.monotonic() - started < 20
+            assert time.monotonic() - started < 60  # Most of it is the start of a gate.
     assert len(server.log()) == 0
 
 
