@@ -273,21 +273,20 @@ class _Connection:
     """
 
     def __init__(self, endpoint: Endpoint, run: str, budget: Budget) -> None:
-        import ray
 
         from modicum.cluster import ensure_connected
 
         ensure_connected()
         self.client = uuid.uuid4().hex
-        # Jobs have the same numbers on every private cluster.
-        self._process = ray.get_runtime_context().get_worker_id()
+        self._place = _place()
         self._gate = _attach(endpoint, self.client, run, budget)
         self._ended = threading.Event()
         self._renewing = threading.Thread(target=self._renew, daemon=True, name="oracle lease")
         self._renewing.start()
 
     def _renew(self) -> None:
-        while not self._ended.wait(_RENEW):
+        # Without Ray, a call from here would start a cluster of its own.
+        while not self._ended.wait(_RENEW) and self.usable():
             with contextlib.suppress(Exception):  # A gate that is gone is noticed by who asks.
                 self._gate.renew.remote(self.client)
 
@@ -295,7 +294,7 @@ class _Connection:
         """Whether Ray is still the one that the gate was found on."""
         import ray
 
-        return ray.is_initialized() and ray.get_runtime_context().get_worker_id() == self._process
+        return ray.is_initialized() and _place() == self._place
 
     def ask(self, batches: Sequence[Batch]) -> dict[str, Answer]:
         """Answers by the questions' keys.
@@ -321,6 +320,14 @@ class _Connection:
         if self.usable():
             with contextlib.suppress(Exception):  # It may have ended.
                 self._gate.detach.remote(self.client)
+
+
+def _place() -> tuple[str, str]:
+    """Tells connections to Ray apart: every private cluster numbers its jobs from 1."""
+    import ray
+
+    context = ray.get_runtime_context()
+    return context.get_node_id(), context.get_job_id()
 
 
 def _attach(endpoint: Endpoint, client: str, run: str, budget: Budget) -> Any:
