@@ -27,6 +27,8 @@ _COUNTS = ("prompt_tokens", "completion_tokens")
 _DURATION = re.compile(r"(?:(\d+)h)?(?:(\d+)m(?!s))?(?:([\d.]+)s)?(?:([\d.]+)ms)?")
 # Parts of a key that are shorter tell nothing: such texts are left alone.
 _SHORTEST = 8
+# Replies are gathered for so long before they are reported, seconds.
+_GATHER = 0.02
 # No answer has more; a count above it is an error of the endpoint's, and no ledger could hold it.
 _MOST_TOKENS = 10**12
 
@@ -82,6 +84,8 @@ class Worker:
         self._reporting = True
         try:
             while self._replies:
+                # What was sent together comes back nearly together: one message for all of it.
+                await asyncio.sleep(_GATHER)
                 batch, self._replies = self._replies, []
                 await self._gate.settle.remote(batch)
         finally:

@@ -118,7 +118,7 @@ class Workers:
     def send(self, index: int, requests: list[Request]) -> None:
         """Have a worker send requests; if it has ended, its watcher will say that they are lost."""
         if self._alive[index]:
-            self._handles[index].send.remote(requests)
+            self._handles[index].send.options(num_returns=0).remote(requests)
         else:  # Its watcher has said so already.
             self._tasks.append(asyncio.ensure_future(self._lost(index)))
 
