@@ -473,7 +473,7 @@ def test_no_backing_off_below_the_limit_of_the_server(oracle, server):
     log = server.log()
     assert log.outcomes["answered"] == 12
     assert log.outcomes["limit"] < 40
-    assert set(states(judge)) == {"answered", "refused"}
+    assert set(states(judge)) <= {"answered", "refused"}  # Headers may say so before a refusal.
 
 
 @pytest.mark.slow
@@ -643,7 +643,7 @@ def test_no_credit(oracle, server):
 
 def test_too_long_and_filtered_for_that_pair_only(shared, server):
     server.set(context_characters=4000, filtered="FORBIDDEN")
-    given = pairs(6, prompt="length")
+    given = pairs(6, prompt="too long")
     given[1] = Pair("long " * 2000, given[1].first, given[1].second)
     given[4] = Pair("FORBIDDEN", given[4].first, given[4].second)
     answers = shared.judge(given)

@@ -220,14 +220,15 @@ def read_key(endpoint: Endpoint) -> str | None:
         InputError: The variable is unset here, or the file cannot be read. Never quotes a key.
     """
     if endpoint.key_file is not None:
+        # The path is not quoted: it may be a key, put there by mistake.
         path = endpoint.key_file.expanduser()
         try:
             key = path.read_text(encoding="utf-8").strip()
         except (OSError, UnicodeDecodeError) as error:
             kind = getattr(error, "strerror", None) or "it is not text"
-            raise InputError(f"key_file: {str(path)!r} cannot be read ({kind})") from None
+            raise InputError(f"key_file: the file cannot be read ({kind})") from None
         if not _is_a_key(key):
-            raise InputError(f"key_file: {str(path)!r} must hold one key and nothing else")
+            raise InputError("key_file: the file must hold one key and nothing else")
         return key
     if endpoint.key_name is None:
         return None

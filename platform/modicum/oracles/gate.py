@@ -68,6 +68,7 @@ class _Item:
     unreadable: int = 0
     spent: Amount = field(default_factory=Amount)
     prompt_tokens: int = 0
+    completion_tokens: int = 0
     most: Amount = field(default_factory=Amount)
     structured: bool = False
     sending: bool = False
@@ -81,6 +82,7 @@ class Gate:
         self._name = name
         self._endpoint: Endpoint | None = None
         self._clients: dict[str, float] = {}
+        self._runs: dict[str, str] = {}
         self._queues: dict[str, deque[_Item]] = {}
         self._later: list[tuple[float, int, _Item]] = []
         self._sequence = itertools.count()
@@ -106,8 +108,8 @@ class Gate:
         """Take a client in; the first one brings the endpoint's settings.
 
         Raises:
-            InputError: There is no key here, the ledger cannot be used, or the gate runs with
-                other settings.
+            InputError: There is no key here, the ledger cannot be used, the gate runs with other
+                settings, or the run's other programs with another budget.
             GateLeavingError: Ask again for a gate.
         """
         async with self._attaching:
@@ -126,8 +128,14 @@ class Gate:
                 spent = await self._writer.run(lambda ledger: ledger.spent(run))
                 # Another client of the run may have come meanwhile.
                 account = self._accounts.setdefault(run, Account(budget, spent))
-            account.budget = budget
-            self._clients[client] = self._now()
+            if account.budget != budget:
+                if run in self._runs.values():
+                    raise InputError(
+                        f"budget: another program of run {run!r} has {_caps(account.budget)}, "
+                        f"this one {_caps(budget)}; give both the same, or another run's name"
+                    )
+                account.budget = budget
+            self._clients[client], self._runs[client] = self._now(), run
             self._queues.setdefault(client, deque())
 
     async def _open(self, endpoint: Endpoint) -> None:
@@ -169,6 +177,7 @@ class Gate:
     async def detach(self, client: str) -> None:
         """Let a client go; what only it waits for and was not sent is not sent."""
         self._clients.pop(client, None)
+        self._runs.pop(client, None)
         self._idle_since = self._now()
         for item in self._pending.values():
             item.waiters.discard(client)
@@ -315,6 +324,10 @@ class Gate:
                 admitted.append(item)
             elif item.answer.done():
                 queue.popleft()
+            elif item.client != client:
+                queue.popleft()
+                self._queues[item.client].append(item)
+                self._wake.set()
             else:
                 continue  # Until what is under way has been settled.
             if queue:
@@ -327,8 +340,8 @@ class Gate:
     def _reserve(self, item: _Item) -> bool:
         """Set aside the most that a question's next request can cost.
 
-        Where that does not fit and nothing is under way that might leave something over, the
-        question fails.
+        Where that does not fit and nothing is under way that might leave something over, another
+        run pays that waits for the same question; if there is none, the question fails.
         """
         assert self._endpoint is not None
         messages = [message for message in (item.system, item.user) if message]
@@ -340,7 +353,7 @@ class Gate:
         for account, whose in zip(accounts, ("run", "endpoint"), strict=True):
             cap = account.lacks(most)
             if cap is not None:
-                if account.reserved.calls == 0:
+                if account.reserved.calls == 0 and not self._let_another_pay(item, most):
                     left = f"too little is left of the {whose}'s budget of {cap}"
                     self._give_up(item, "budget", left)
                 return False
@@ -348,6 +361,14 @@ class Gate:
             account.reserve(most)
         item.most, item.structured, item.sending = most, self._structured, True
         return True
+
+    def _let_another_pay(self, item: _Item, most: Amount) -> bool:
+        for client in sorted(item.waiters):
+            run = self._runs.get(client, item.run)
+            if run != item.run and self._accounts[run].lacks(most) is None:
+                item.client, item.run = client, run
+                return self._total.lacks(most) is None
+        return False
 
     async def _dispatch(self, items: list[_Item]) -> None:
         self._starting += len(items)
@@ -433,6 +454,8 @@ class Gate:
             self._unreachable += 1
         else:
             self._reached = True
+        if self._useless(reply):  # Nothing more is sent while this is written down.
+            self._stop(item.question.model, reply.message)
         lost = reply.outcome == "lost"
         self._settle_accounts(item, item.most if lost else Amount())
         return Settlement(
@@ -455,6 +478,7 @@ class Gate:
         self._throttle.settle(item.likely, prompt + completion)
         self._settle_accounts(item, Amount(1, prompt + completion, dollars))
         item.prompt_tokens += prompt
+        item.completion_tokens += completion
         verdict = read_verdict(reply.text) if reply.complete else None
         item.unreadable += verdict is None
         return Settlement(
@@ -482,7 +506,7 @@ class Gate:
                 letter=settlement.verdict,
                 rationale=settlement.rationale,
                 prompt_tokens=item.prompt_tokens,
-                completion_tokens=item.spent.tokens - item.prompt_tokens,
+                completion_tokens=item.completion_tokens,
                 dollars=item.spent.dollars,
                 latency=settlement.latency,
             )
@@ -492,10 +516,8 @@ class Gate:
                 self._give_up(item, "unreadable", _NO_VERDICT)
             else:
                 self._again(item, 0.0)
-        elif reply.outcome == "fatal":
-            self._stop(item, reply.message)
-        elif reply.outcome == "unreachable" and self._unreachable_for_good():
-            self._stop(item, f"base_url: {reply.message}")
+        elif self._useless(reply):
+            self._fail(item, InputError(reply.message))
         elif reply.outcome == "too_long":
             self._give_up(item, "too_long", reply.message)
         elif reply.outcome == "unstructured" and item.structured:
@@ -511,8 +533,10 @@ class Gate:
             alone = 0.0 if reply.outcome == "throttled" else self._backoff(item.attempts - 1)
             self._again(item, alone)
 
-    def _unreachable_for_good(self) -> bool:
-        return not self._reached and self._unreachable >= _UNREACHABLE
+    def _useless(self, reply: Reply) -> bool:
+        """Whether a reply says that asking on is useless."""
+        never_there = not self._reached and self._unreachable >= _UNREACHABLE
+        return reply.outcome == "fatal" or (reply.outcome == "unreachable" and never_there)
 
     def _backoff(self, doublings: int) -> float:
         """Seconds: exponential, with jitter so that requests that failed together spread out."""
@@ -553,7 +577,7 @@ class Gate:
                 failure=reason,
                 message=message,
                 prompt_tokens=item.prompt_tokens,
-                completion_tokens=item.spent.tokens - item.prompt_tokens,
+                completion_tokens=item.completion_tokens,
                 dollars=item.spent.dollars,
             ),
         )
@@ -563,11 +587,9 @@ class Gate:
         if not item.answer.done():
             item.answer.set_exception(error)
 
-    def _stop(self, item: _Item, message: str) -> None:
-        """Asking this model on is useless: so to everybody who waits for it."""
-        model = item.question.model
+    def _stop(self, model: str, message: str) -> None:
+        """Say that asking this model is useless to everybody who waits for it."""
         self._stopped[model] = message
-        self._fail(item, InputError(message))
         for other in [other for other in self._pending.values() if other.question.model == model]:
             if not other.sending:
                 self._fail(other, InputError(message))
@@ -625,6 +647,11 @@ class Gate:
 
     def _now(self) -> float:
         return asyncio.get_running_loop().time()
+
+
+def _caps(budget: Budget) -> str:
+    caps = [f"{value:g} {name}" for name, value in budget.model_dump(exclude_none=True).items()]
+    return ", ".join(caps) or "none"
 
 
 _NO_VERDICT = "asked twice, and neither answer held a verdict"

@@ -9,8 +9,10 @@ import asyncio
 import json
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
+
+import aiohttp
 
 from modicum.oracles.endpoint import Endpoint, read_key
 from modicum.oracles.messages import Outcome, Reply, Request
@@ -27,6 +29,11 @@ _COUNTS = ("prompt_tokens", "completion_tokens")
 _DURATION = re.compile(r"(?:(\d+)h)?(?:(\d+)m(?!s))?(?:([\d.]+)s)?(?:([\d.]+)ms)?")
 # Parts of a key that are shorter tell nothing: such texts are left alone.
 _SHORTEST = 8
+_NEVER_CONNECTED = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError)
+# What servers say that name no code; OpenAI and vLLM, llama.cpp.
+_TOO_LONG = re.compile("maximum context|context (size|length|window)", re.IGNORECASE)
+# An endpoint that asks everybody to wait longer is not waited for, seconds.
+_LONGEST_PAUSE = 3600.0
 # Replies are gathered for so long before they are reported, seconds.
 _GATHER = 0.02
 # No answer has more; a count above it is an error of the endpoint's, and no ledger could hold it.
@@ -139,18 +146,22 @@ class Worker:
 
     def _meaning(self, error: Exception) -> tuple[Outcome, float | None, str]:
         """What an error means, how long everybody has to wait, and a sentence about it."""
-        import httpx2
         import openai
 
         if isinstance(error, openai.APIConnectionError):
-            cause = error.__cause__
-            # The transport calls a refused connection a timeout, too: nothing was sent.
-            if isinstance(cause, (httpx2.ConnectError, httpx2.ConnectTimeout)):
-                return "unreachable", None, f"nothing answers at {self._endpoint.base_url}"
+            causes = list(_causes(error))
+            # A connection that was never made and one that broke before an answer look alike,
+            # as timeouts, but for what the transport met: nothing was sent on the first.
+            if any(isinstance(cause, _NEVER_CONNECTED) for cause in causes):
+                return (
+                    "unreachable",
+                    None,
+                    f"base_url: nothing answers at {self._endpoint.base_url}",
+                )
             # From here on it may have been charged.
-            if isinstance(error, openai.APITimeoutError):
+            if any(isinstance(cause, aiohttp.ServerTimeoutError) for cause in causes):
                 return "lost", None, f"no answer within {self._endpoint.timeout:g} s"
-            return "lost", None, f"the connection broke ({type(cause).__name__})"
+            return "lost", None, f"the connection broke ({type(causes[-1]).__name__})"
         if isinstance(error, openai.APIStatusError):
             return self._status(error)
         if isinstance(error, NoCompletionError):
@@ -168,13 +179,14 @@ class Worker:
             return "fatal", None, f"{url} does not accept the key ({status}; key: {source})"
         if status == 404:
             return "fatal", None, f"no such model, or no such address at {url} ({said})"
-        if status == 429:
-            if "insufficient_quota" in code:
-                return "fatal", None, f"the account has no credit left ({said})"
-            return "throttled", _retry_after(error.response.headers), said
-        if status >= 500 or status in {408, 409}:
-            return "failed", _retry_after(error.response.headers), said
-        if "context_length" in code or "maximum context" in error.message:
+        if status == 402 or (status == 429 and "insufficient_quota" in code):
+            return "fatal", None, f"the account has no credit left ({said})"
+        if status in {408, 409, 429} or status >= 500:
+            wait = _retry_after(error.response.headers)
+            if wait is not None and wait > _LONGEST_PAUSE:
+                return "fatal", None, f"{url} asks to wait {wait / 3600:.1f} hours ({said})"
+            return "throttled" if status == 429 else "failed", wait, said
+        if "context_length" in code or _TOO_LONG.search(error.message):
             return "too_long", None, said
         if "response_format" in error.message:
             return "unstructured", None, said
@@ -198,6 +210,14 @@ def without_parts(text: str, key: str) -> str:
     for first, end in reversed(hidden):
         text = f"{text[:first]}[key]{text[end:]}"
     return text
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """What an error came of, the first cause last."""
+    cause = error.__cause__
+    while cause is not None:
+        yield cause
+        cause = cause.__cause__
 
 
 class NoCompletionError(Exception):
