@@ -1103,3 +1103,38 @@ def echoing(key: str) -> Iterator[str]:
     finally:
         httpd.shutdown()
         httpd.server_close()
+
+
+@pytest.mark.slow
+def test_a_run_has_one_budget(oracle, server):
+    """Two programs of a run must agree; when the first has gone, the second brings its own."""
+    first = oracle(run="pilot", budget=Budget(calls=5))
+    assert winners(first.judge(pairs(1))) == truth(pairs(1))
+    second = oracle(run="pilot", budget=Budget(calls=9))
+    with pytest.raises(InputError, match=r"run 'pilot' has 5 calls, this one 9 calls"):
+        second.judge(pairs(2))
+    first.close()
+    answers = until(lambda: _judged(second, pairs(12)))
+    assert [isinstance(answer, Judgement) for answer in answers].count(True) == 9
+
+
+def _judged(judge, given):
+    try:
+        return judge.judge(given)
+    except InputError:
+        return None  # The first one's farewell is under way.
+
+
+@pytest.mark.slow
+def test_a_run_with_nothing_left_does_not_fail_another(oracle, server):
+    """Both wait for the same questions; what the first cannot pay, the second does."""
+    server.set(delay=0.3)
+    settings = {"limits": {"concurrent_requests": 1}}
+    poor = oracle(settings, run="poor", budget=Budget(calls=1))
+    rich = oracle(settings, run="rich", budget=Budget(calls=50))
+    given = pairs(6)
+    asked = in_background(lambda: poor.judge(given))
+    until(lambda: rich.status()["in_flight"])
+    assert winners(rich.judge(given)) == truth(given)
+    assert winners(asked.result(60)) == truth(given)
+    assert {row["run"] for row in table(rich)} == {"poor", "rich"}

@@ -294,7 +294,7 @@ def test_what_was_never_sent_is_not_charged(url):
         return reply
 
     reply = asyncio.run(ask())
-    assert (reply.outcome, reply.message) == ("unreachable", f"nothing answers at {url}")
+    assert (reply.outcome, reply.message) == ("unreachable", f"base_url: nothing answers at {url}")
 
 
 def test_keys_are_taken_out_of_texts():
