@@ -91,6 +91,7 @@ def test_provenance_says_where_numbers_come_from(small):
     assert facts["hardware"]["cores"] == os.cpu_count()
 
 
+@pytest.mark.slow
 def test_set_and_seeds_replace_what_the_file_says(small, tmp_path):
     folder, _ = small
     arguments = ["--set", "method=labels_only", "--set", "strong_fraction={grid: [0.2]}"]
@@ -100,6 +101,7 @@ def test_set_and_seeds_replace_what_the_file_says(small, tmp_path):
     assert frame["config/strong_fraction"].tolist() == [0.2]
 
 
+@pytest.mark.slow
 def test_report_list_describe_and_doctor(small):
     folder, _ = small
     markdown = call("report", "local", "--tables", "markdown", cwd=folder).stdout
@@ -147,6 +149,7 @@ def third_party(tmp_path_factory):
     return {"PYTHONPATH": str(target)}
 
 
+@pytest.mark.slow
 def test_a_third_party_experiment_is_swept_like_our_own(third_party, tmp_path):
     study = {
         "name": "coins",
@@ -174,6 +177,7 @@ def test_a_third_party_command_joins_the_command_line(third_party):
     assert call("coin", "toss", 2, env=third_party).stdout == "headsheads\n"
 
 
+@pytest.mark.slow
 def test_a_report_is_readable_without_the_experiments_package(third_party, tmp_path):
     study = {"experiment": "coin", "space": {"estimator": "mean"}, "seeds": 2}
     (tmp_path / "coins.yaml").write_text(dump_yaml(study))
@@ -254,6 +258,7 @@ def test_interrupted_and_run_again(tmp_path, runner):
     assert len(finished(tmp_path / "run")) == 24
 
 
+@pytest.mark.slow
 def test_progress_moves_on_a_terminal(tmp_path):
     """In-process trials redirect stderr while they run; the display must not go with it.
 

@@ -76,6 +76,7 @@ def test_a_failed_suggestion_does_not_stop_the_search(tmp_path, ray_cluster):
     assert len(suggestions(tmp_path / "run")) == 3
 
 
+@pytest.mark.slow
 def test_a_changed_space_is_another_search(tmp_path, ray_cluster):
     run(tmp_path / "run", 3)
     narrow = {"method": "fast", "rate": {"uniform": [0.1, 0.2]}}
@@ -98,6 +99,7 @@ def test_impossible_and_excluded_choices_count_as_failed(tmp_path, ray_cluster):
     assert "noisy" not in set(results.frame["config/method"])
 
 
+@pytest.mark.slow
 def test_the_searcher_is_told_of_stopped_trials_too(tmp_path, ray_cluster):
     space = {"rate": {"uniform": [0.05, 0.9]}, "steps": 8}
     study = md.Study(Descent, space, seeds=1, search=search(8), scheduler=asha())
@@ -122,6 +124,7 @@ def asha():
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("as_object", [False, True])
 def test_stopped_trials_are_in_no_cell_and_not_run_again(tmp_path, ray_cluster, as_object):
     ledger = tmp_path / "ledger"

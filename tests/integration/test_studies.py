@@ -86,6 +86,7 @@ def test_a_trial_that_raises_leaves_the_others_alone(tmp_path, ray_cluster, runn
     assert len(mended.frame) == 4 * 2 * 4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("checkpoints", [False, True])
 def test_a_trial_whose_process_dies_is_started_again(tmp_path, ray_cluster, checkpoints):
     space = {
@@ -115,6 +116,7 @@ def test_best_and_last_checkpoints_are_kept_and_nothing_pickled(tmp_path, ray_cl
     assert not list((tmp_path / "run").rglob("*.pkl"))
 
 
+@pytest.mark.slow
 def test_random_spaces_on_both_runners(tmp_path, ray_cluster):
     space = {"method": md.grid("fast", "slow"), "rate": tune.uniform(0.1, 0.9)}
     local = run(tmp_path / "local", "local", space, draws=3)
@@ -210,6 +212,7 @@ def test_the_run_folder_keeps_its_reference(tmp_path):
     assert "a paper" in (tmp_path / "run" / "report.html").read_text()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("runner", RUNNERS)
 def test_the_best_checkpoint_of_an_earlier_attempt_is_kept(tmp_path, ray_cluster, runner):
     """|x| is least in the first step, then the process fails; resumed, that one is still best."""

@@ -377,6 +377,7 @@ def test_general_codecs_are_there_where_they_are_asked_for(compressed, tmp_path)
     assert last(without)["code/images"] == 5
 
 
+@pytest.mark.slow
 def test_steps_of_inference_shorten_the_file(tmp_path):
     """K = 5 on the very same models, trained on 50 images, whose encoder is poor on others."""
     space = {

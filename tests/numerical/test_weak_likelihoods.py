@@ -604,6 +604,7 @@ def test_iwl_recovers_known_transitions_and_the_bayes_classifier(form, tmp_path)
     assert result.test.accuracy > 0.905
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["default", "thesis"])
 def test_estimates_improve_as_labels_grow(form, tmp_path):
     """Section 3.2.2: strong labels identify the model."""

@@ -199,6 +199,7 @@ def test_provenance_has_time_and_memory_of_every_run(tmp_path):
     assert "in 1 of 2 runs" in shown["wall time"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("runner", ["local", "ray"])
 def test_peak_memory_sees_what_a_trial_held(tmp_path, ray_cluster, runner):
     """An array of 400 MB; the rest of the tree may give back up to 100 MB meanwhile."""

@@ -804,6 +804,7 @@ def test_an_episode_that_does_not_end_is_refused(build):
         algorithm.train()
 
 
+@pytest.mark.slow
 def test_a_checkpoint_of_other_settings_is_refused(build, tmp_path):
     algorithm = build(small(), Shaped)
     algorithm.train()

@@ -259,6 +259,7 @@ def test_without_a_seed_runs_differ(build):
     assert first.counter.seed != second.counter.seed
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("config", [small_ppo, small_dqn])
 def test_a_restored_algorithm_goes_on_as_if_never_stopped(build, tmp_path, config):
     algorithm = build(config(), SideOfLight, seed=None)

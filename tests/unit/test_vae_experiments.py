@@ -166,6 +166,7 @@ def test_mistakes_are_refused_before_anything_starts(refused, experiment, space,
     assert re.search(message, refused(experiment, **space))
 
 
+@pytest.mark.slow
 def test_mistakes_with_images_of_other_sizes_and_kinds(refused, tmp_path):
     data = image_set(tmp_path / "mnist", (28, 28), labels=False)
     sentence = refused("vae", dataset=data, samples=20, network="resnet", latent_size=16)

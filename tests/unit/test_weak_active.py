@@ -322,6 +322,7 @@ def test_the_record_tells_what_the_end_model_had_wrong(tmp_path):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("acquisition", ["disagreement", "information_gain"])
 def test_the_same_seed_gives_the_same_records(tmp_path, acquisition):
     once = records(tmp_path, "iwl", acquisition)
@@ -370,6 +371,7 @@ def test_all_acquisitions_start_from_the_same_labels(tmp_path):
     assert starts == [starts[0]] * 4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("acquisition", ["random", "entropy", "information_gain"])
 def test_a_resumed_trial_goes_on_as_if_it_had_not_stopped(tmp_path, acquisition):
     whole = records(tmp_path, "iwl", acquisition, save_model=True, rounds=3)
