@@ -19,6 +19,7 @@ from modicum.experiment import (
     Resources,
     setting,
 )
+from modicum.outputs import whole_file, whole_folder
 from modicum.quiet import quiet_loggers
 from modicum.space import grid
 from modicum.trial import Trial, derive_seed
@@ -49,6 +50,8 @@ __all__ = [
     "quiet_loggers",
     "require_choice",
     "setting",
+    "whole_file",
+    "whole_folder",
 ]
 
 _LATER = {

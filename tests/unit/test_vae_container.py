@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import modicum as md
+from modicum.outputs import whole_file, whole_folder
 from modicum_algorithms.vae.codec import container
 from modicum_algorithms.vae.codec.container import (
     ContainerReader,
@@ -21,7 +22,6 @@ from modicum_algorithms.vae.codec.container import (
 )
 from modicum_algorithms.vae.codec.embedded_model import pack_model, unpack_model
 from modicum_algorithms.vae.codec.file_names import PackedNames, pack_names, unpack_names
-from modicum_algorithms.vae.codec.outputs import whole_file, whole_folder
 from modicum_algorithms.vae.codec.pixel_values import BinaryPixels, restore
 from modicum_algorithms.vae.networks import ModelSpec, build_vae
 from modicum_algorithms.vae.saved_models import model_hash

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 from typing import Literal, get_args
-
-from filelock import FileLock
 
 import modicum as md
 from modicum_algorithms.preference import pair_sources
@@ -129,17 +126,12 @@ def imdb_sentiment_oracle() -> md.oracles.SentimentOracle:
     Raises:
         InputError: IMDB is not under `MODICUM_DATA`.
     """
-    source = pair_sources.imdb_file("train")
-    folder = md.data.cache_folder() / f"sentiment-oracle-{md.data.digest_files([source])}"
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(f"{folder}.lock"):
-        if not folder.exists():
-            texts, labels = pair_sources.imdb_reviews("train")
-            aside = folder.with_name(f"{folder.name}.part")
-            shutil.rmtree(aside, ignore_errors=True)
-            md.oracles.SentimentOracle.fit(texts, labels).save(aside)
-            aside.rename(folder)
-    return md.oracles.SentimentOracle.load(folder)
+    key = f"sentiment-oracle-{md.data.digest_files([pair_sources.imdb_file('train')])}"
+
+    def train(folder: Path) -> None:
+        md.oracles.SentimentOracle.fit(*pair_sources.imdb_reviews("train")).save(folder)
+
+    return md.oracles.SentimentOracle.load(md.data.cached_folder(key, "oracle.json", train))
 
 
 def oracle_digests(config: OracleConfig) -> dict[str, str]:

@@ -1,6 +1,6 @@
 """Finding, reading and caching data; images; text features; one function over many rows."""
 
-from modicum.data.cache import cached_arrays
+from modicum.data.cache import cached_arrays, cached_folder
 from modicum.data.columns import read_columns
 from modicum.data.digest import digest_arrays, digest_files, digest_folder
 from modicum.data.huggingface import huggingface_digest, huggingface_folder, read_huggingface
@@ -31,6 +31,7 @@ __all__ = [
     "WeakSplit",
     "cache_folder",
     "cached_arrays",
+    "cached_folder",
     "data_folder",
     "digest_arrays",
     "digest_files",

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import IO
 
 from modicum.errors import InputError
 from modicum.oracles.protocol import Failure, Judgement, Pair
+from modicum.outputs import whole_file
 
 OUTPUT_SUFFIXES = (".jsonl", ".parquet")
 
@@ -29,7 +30,10 @@ def check_output(path: Path, field: str = "--out") -> None:
 
 
 def write_judgements(
-    path: Path, pairs: Sequence[Pair], judgements: Sequence[Judgement | Failure]
+    path: Path,
+    pairs: Sequence[Pair],
+    judgements: Sequence[Judgement | Failure],
+    field: str = "--out",
 ) -> int:
     """Write the judgements with their pairs; pairs without a judgement are left out.
 
@@ -37,23 +41,26 @@ def write_judgements(
 
     Returns:
         The number of rows.
+
+    Raises:
+        InputError: The file cannot be written.
     """
     rows = [
         asdict(pair) | asdict(judgement)
         for pair, judgement in zip(pairs, judgements, strict=True)
         if isinstance(judgement, Judgement)
     ]
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    if path.suffix == ".parquet":
-        _write_parquet(temporary, rows)
-    else:
-        lines = [json.dumps(row, ensure_ascii=False) + "\n" for row in rows]
-        temporary.write_text("".join(lines), encoding="utf-8")
-    os.replace(temporary, path)
+    with whole_file(path, field, overwrite=True) as file:
+        if path.suffix == ".parquet":
+            _write_parquet(file, rows)
+        else:
+            file.writelines(
+                (json.dumps(row, ensure_ascii=False) + "\n").encode("utf-8") for row in rows
+            )
     return len(rows)
 
 
-def _write_parquet(path: Path, rows: list[dict[str, object]]) -> None:
+def _write_parquet(file: IO[bytes], rows: list[dict[str, object]]) -> None:
     import pyarrow as pa
     import pyarrow.parquet
 
@@ -72,4 +79,4 @@ def _write_parquet(path: Path, rows: list[dict[str, object]]) -> None:
             ("consistent", pa.bool_()),
         ]
     )
-    pyarrow.parquet.write_table(pa.Table.from_pylist(rows, schema=schema), path)
+    pyarrow.parquet.write_table(pa.Table.from_pylist(rows, schema=schema), file)

@@ -17,6 +17,7 @@ from modicum.oracles.ledger import SPENT, open_to_read
 from modicum.oracles.protocol import winner_of
 from modicum.oracles.questions import Question
 from modicum.oracles.verdicts import read_verdict
+from modicum.outputs import whole_file
 
 # One row for each request, with its question.
 _EVERYTHING = """
@@ -108,7 +109,6 @@ def export(path: Path, out: Path) -> int:
     texts = {"run", "state", "answer", "verdict", "rationale", "error", "key", "prompt", "first"}
     texts |= {"second", "order", "model", "template"}
     whole = {"id", "reserved_tokens", "prompt_tokens", "completion_tokens", "repeat"}
-    temporary = out.with_name(f".{out.name}.part")
     count = 0
     with _reading(path) as connection:
         cursor = connection.execute(_EVERYTHING)
@@ -117,18 +117,17 @@ def export(path: Path, out: Path) -> int:
             pa.string() if n in texts else pa.int64() if n in whole else pa.float64() for n in names
         ]
         schema = pa.schema([*zip(names, types, strict=True), ("winner", pa.string())])
-        try:
-            with pyarrow.parquet.ParquetWriter(temporary, schema) as writer:
-                while rows := cursor.fetchmany(_BATCH):
-                    records = [dict(zip(names, row, strict=True)) for row in rows]
-                    for record in records:
-                        letter = record["verdict"]
-                        record["winner"] = letter and winner_of(letter, record["order"])
-                    writer.write_table(pa.Table.from_pylist(records, schema=schema))
-                    count += len(rows)
-            temporary.replace(out)
-        except OSError as error:
-            raise InputError(f"--export: {out} cannot be written ({error})") from error
+        with (
+            whole_file(out, "--export", overwrite=True) as file,
+            pyarrow.parquet.ParquetWriter(file, schema) as writer,
+        ):
+            while rows := cursor.fetchmany(_BATCH):
+                records = [dict(zip(names, row, strict=True)) for row in rows]
+                for record in records:
+                    letter = record["verdict"]
+                    record["winner"] = letter and winner_of(letter, record["order"])
+                writer.write_table(pa.Table.from_pylist(records, schema=schema))
+                count += len(rows)
     return count
 
 

@@ -25,7 +25,6 @@ from modicum_algorithms.vae.codec.container import (
 )
 from modicum_algorithms.vae.codec.embedded_model import pack_model
 from modicum_algorithms.vae.codec.file_names import can_be_kept, pack_names
-from modicum_algorithms.vae.codec.outputs import whole_file
 from modicum_algorithms.vae.codec.pixel_values import BinaryPixels
 from modicum_algorithms.vae.networks import VAE, ModelSpec
 from modicum_algorithms.vae.saved_models import model_hash
@@ -126,7 +125,7 @@ def compress_images(
     )
     binary = BinaryPixels(source.names) if spec.levels == 2 else None
     start_bits = 0.0
-    with whole_file(out, "--out", overwrite) as file:
+    with md.whole_file(out, "--out", overwrite) as file:
         embedded = pack_model(model) if embed_model else None
         writer = ContainerWriter(file, header, model_hash(model), embedded)
         for number, batch_NCHW in enumerate(source.batches(chunk_images)):

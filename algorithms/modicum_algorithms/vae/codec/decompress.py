@@ -24,7 +24,6 @@ from modicum_algorithms.vae.codec.compress import environment_here
 from modicum_algorithms.vae.codec.container import ContainerReader, Environment, StoredChunk
 from modicum_algorithms.vae.codec.embedded_model import unpack_model
 from modicum_algorithms.vae.codec.file_names import unpack_names
-from modicum_algorithms.vae.codec.outputs import whole_folder
 from modicum_algorithms.vae.codec.pixel_values import restore
 from modicum_algorithms.vae.codec.restored import NpyFile, PngFolder
 from modicum_algorithms.vae.networks import VAE
@@ -92,7 +91,7 @@ def decompress_file(
         coder = _coder(reader, _model(reader, model))
         here = environment_here() if header.environment is not None else None
         _warn_of_differences(file, header.environment, here)
-        with whole_folder(out, "--out") as folder:
+        with md.whole_folder(out, "--out") as folder:
             if chosen == "png":
                 _decode(reader, coder, PngFolder(folder, names))
             else:

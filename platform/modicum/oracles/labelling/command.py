@@ -9,7 +9,6 @@ from typing import Annotated
 
 import typer
 
-from modicum.errors import InputError
 from modicum.oracles.labelling.session import DEFAULT_WORDING
 
 
@@ -78,10 +77,7 @@ def label(
         judgements = session.judgements()
     print(f"{progress.answered} of {progress.total} answered, in {human.ledger}")
     if out is not None:
-        try:
-            count = write_judgements(out, session.pairs, judgements)
-        except OSError as error:
-            raise InputError(f"--out: {out} cannot be written ({error})") from error
+        count = write_judgements(out, session.pairs, judgements)
         print(f"{count} judgements: {out}")
     if interrupted and not progress.finished:
         print("interrupted; run the same command again to continue", file=sys.stderr)

@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
-import modicum as md
+from modicum.errors import InputError
 
 
 @contextmanager
@@ -20,9 +20,9 @@ def whole_file(path: Path, field: str, overwrite: bool) -> Iterator[IO[bytes]]:
         InputError: The file exists and shall not be overwritten, or cannot be written.
     """
     if path.is_dir():
-        raise md.InputError(f"{field}: {str(path)!r} is a folder, a file is to be written")
+        raise InputError(f"{field}: {str(path)!r} is a folder, a file is to be written")
     if path.exists() and not overwrite:
-        raise md.InputError(f"{field}: {str(path)!r} exists; --overwrite replaces it")
+        raise InputError(f"{field}: {str(path)!r} exists; --overwrite replaces it")
     with _written(path, field) as temporary:
         try:
             with temporary.open("wb") as file:
@@ -45,10 +45,10 @@ def whole_folder(path: Path, field: str) -> Iterator[Path]:
     # A rename replaces an empty folder, but not a link to one.
     path = path.resolve()
     if path.exists() and not path.is_dir():
-        raise md.InputError(f"{field}: {str(path)!r} is a file, a folder is to be written")
+        raise InputError(f"{field}: {str(path)!r} is a file, a folder is to be written")
     with _written(path, field) as temporary:
         if path.is_dir() and any(path.iterdir()):
-            raise md.InputError(f"{field}: the folder {str(path)!r} is not empty")
+            raise InputError(f"{field}: the folder {str(path)!r} is not empty")
         try:
             temporary.mkdir()
             yield temporary
@@ -69,7 +69,7 @@ def _written(path: Path, field: str) -> Iterator[Path]:
             with suppress(OSError):
                 folder.rmdir()
         if isinstance(error, OSError):
-            raise md.InputError(
+            raise InputError(
                 f"{field}: {str(path)!r} cannot be written ({error.strerror or error})"
             ) from error
         raise
