@@ -6,36 +6,26 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import ClassVar
 
 import modicum as md
-from modicum_algorithms.preference.oracle_settings import (
-    OracleConfig,
-    build_oracle,
-    check_oracle,
-    oracle_digests,
-)
+from modicum_algorithms.preference.judged_pairs import JudgedPairsConfig, JudgedPairsExperiment
+from modicum_algorithms.preference.oracle_settings import open_oracle
 from modicum_algorithms.preference.outcomes import OUTCOME_METRICS, outcome_metrics
-from modicum_algorithms.preference.pair_sources import (
-    SOURCES_DESCRIPTION,
-    read_judged_pairs,
-    source_files,
-)
+from modicum_algorithms.preference.pair_sources import read_judged_pairs
 
 
-class OracleAgreementConfig(OracleConfig):
+class OracleAgreementConfig(JudgedPairsConfig):
     """Settings of the experiment."""
 
-    pairs: str = md.setting("tldr", description=SOURCES_DESCRIPTION, identity=False)
     count: int = md.setting(1000, description="Pairs, drawn at random.", unit="pairs", ge=1)
     extract_words: int = md.setting(
         32, description="Length of the extracts of IMDB's reviews.", unit="words", ge=1
     )
 
 
-class OracleAgreement(md.Experiment[OracleAgreementConfig]):
+class OracleAgreement(JudgedPairsExperiment[OracleAgreementConfig]):
     """How often an oracle's winner is the one that somebody else preferred."""
 
     name = "oracle_agreement"
     version = "1"
-    budget_unit = "oracle_calls"
     Config = OracleAgreementConfig
     metrics: ClassVar[Mapping[str, md.Metric]] = {
         "agreement": md.Metric("Share of judgements with the known winner.", goal="max"),
@@ -47,22 +37,12 @@ class OracleAgreement(md.Experiment[OracleAgreementConfig]):
         **OUTCOME_METRICS,
     }
 
-    def check(self, config: OracleAgreementConfig) -> None:
-        """Find what is missing before anything starts."""
-        check_oracle(config)
-        source_files(config.pairs)
-
-    def data_digests(self, config: OracleAgreementConfig) -> Mapping[str, str]:
-        """Digests of the pairs and of what the oracle is made of."""
-        pairs = md.data.digest_files(source_files(config.pairs))
-        return {"pairs": pairs, **oracle_digests(config)}
-
     def run(self, config: OracleAgreementConfig, trial: md.Trial) -> Iterator[md.Record]:
         """Judge, and compare; one record."""
         known = read_judged_pairs(config.pairs, extract_words=config.extract_words)
         drawn = known.draw(config.count, trial.generator("pairs"))
-        oracle = build_oracle(config, run=trial.id, seed=trial.seed_for("errors"))
-        answers = oracle.judge(drawn.pairs)
+        with open_oracle(config, run=trial.id, seed=trial.seed_for("errors")) as oracle:
+            answers = oracle.judge(drawn.pairs)
         metrics: dict[str, float] = dict(outcome_metrics(answers))
         longer = ["first" if len(p.first) > len(p.second) else "second" for p in drawn.pairs]
         metrics["longer/agreement"] = _share(longer, drawn.winners)

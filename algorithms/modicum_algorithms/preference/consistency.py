@@ -7,26 +7,17 @@ from dataclasses import replace
 from typing import ClassVar, Literal
 
 import modicum as md
-from modicum_algorithms.preference.oracle_settings import (
-    OracleConfig,
-    build_oracle,
-    check_oracle,
-    oracle_digests,
-)
+from modicum_algorithms.preference.judged_pairs import JudgedPairsConfig, JudgedPairsExperiment
+from modicum_algorithms.preference.oracle_settings import open_oracle
 from modicum_algorithms.preference.outcomes import OUTCOME_METRICS, outcome_metrics
-from modicum_algorithms.preference.pair_sources import (
-    SOURCES_DESCRIPTION,
-    read_judged_pairs,
-    source_files,
-)
+from modicum_algorithms.preference.pair_sources import read_judged_pairs
 
 Answers = Sequence[md.oracles.Judgement | md.oracles.Failure]
 
 
-class OracleConsistencyConfig(OracleConfig):
+class OracleConsistencyConfig(JudgedPairsConfig):
     """Settings of the experiment."""
 
-    pairs: str = md.setting("tldr", description=SOURCES_DESCRIPTION, identity=False)
     count: int = md.setting(50, description="Pairs, drawn at random.", unit="pairs", ge=1)
     opinions: int = md.setting(2, description="Judgements of each pair.", ge=2)
     order: Literal["same", "drawn"] = md.setting(
@@ -36,12 +27,11 @@ class OracleConsistencyConfig(OracleConfig):
     )
 
 
-class OracleConsistency(md.Experiment[OracleConsistencyConfig]):
+class OracleConsistency(JudgedPairsExperiment[OracleConsistencyConfig]):
     """How often an oracle's judgements of the same pair agree."""
 
     name = "oracle_consistency"
     version = "1"
-    budget_unit = "oracle_calls"
     Config = OracleConsistencyConfig
     metrics: ClassVar[Mapping[str, md.Metric]] = {
         "consistency": md.Metric(
@@ -53,29 +43,20 @@ class OracleConsistency(md.Experiment[OracleConsistencyConfig]):
         **OUTCOME_METRICS,
     }
 
-    def check(self, config: OracleConsistencyConfig) -> None:
-        """Find what is missing before anything starts."""
-        check_oracle(config)
-        source_files(config.pairs)
-
-    def data_digests(self, config: OracleConsistencyConfig) -> Mapping[str, str]:
-        """Digests of the pairs and of what the oracle is made of."""
-        pairs = md.data.digest_files(source_files(config.pairs))
-        return {"pairs": pairs, **oracle_digests(config)}
-
     def run(self, config: OracleConsistencyConfig, trial: md.Trial) -> Iterator[md.Record]:
         """Ask for every opinion; one record."""
         drawn = read_judged_pairs(config.pairs).draw(config.count, trial.generator("pairs"))
-        oracle = build_oracle(config, run=trial.id, seed=trial.seed_for("errors"))
         opinions: list[Answers] = []
-        for opinion in range(config.opinions):
-            pairs = list(drawn.pairs)
-            if config.order == "drawn":
-                seeds = trial.generator(f"order {opinion}").integers(2**32, size=len(pairs))
-                pairs = [
-                    replace(pair, seed=int(seed)) for pair, seed in zip(pairs, seeds, strict=True)
-                ]
-            opinions.append(oracle.judge(pairs, repeat=opinion))
+        with open_oracle(config, run=trial.id, seed=trial.seed_for("errors")) as oracle:
+            for opinion in range(config.opinions):
+                pairs = list(drawn.pairs)
+                if config.order == "drawn":
+                    seeds = trial.generator(f"order {opinion}").integers(2**32, size=len(pairs))
+                    pairs = [
+                        replace(pair, seed=int(seed))
+                        for pair, seed in zip(pairs, seeds, strict=True)
+                    ]
+                opinions.append(oracle.judge(pairs, repeat=opinion))
         together, judged = consistency(opinions)
         yield md.Record(
             budget=len(drawn.pairs) * config.opinions,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -71,8 +73,9 @@ def check_oracle(config: OracleConfig) -> None:
             raise md.InputError(f"model: no folder of a saved sentiment oracle at {config.model!r}")
 
 
-def build_oracle(config: OracleConfig, *, run: str, seed: int) -> md.oracles.Oracle:
-    """The oracle that settings describe.
+@contextmanager
+def open_oracle(config: OracleConfig, *, run: str, seed: int) -> Iterator[md.oracles.Oracle]:
+    """The oracle that settings describe; an endpoint's gate is let go afterwards.
 
     Args:
         config: The settings.
@@ -83,10 +86,15 @@ def build_oracle(config: OracleConfig, *, run: str, seed: int) -> md.oracles.Ora
         InputError: There is no such model, or the data to train a classifier is missing.
     """
     oracle = _build(config, run)
-    if config.error_rate == 0:
-        return oracle
     rate = config.error_rate
-    return md.oracles.NoisyOracle(oracle, error_first=rate, error_second=rate, seed=seed)
+    try:
+        if rate == 0:
+            yield oracle
+        else:
+            yield md.oracles.NoisyOracle(oracle, error_first=rate, error_second=rate, seed=seed)
+    finally:
+        if isinstance(oracle, md.oracles.EndpointOracle):
+            oracle.close()
 
 
 def _build(config: OracleConfig, run: str) -> md.oracles.Oracle:

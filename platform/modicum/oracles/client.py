@@ -14,7 +14,7 @@ from typing import Any, Self
 from modicum.errors import InputError
 from modicum.oracles.budget import Budget
 from modicum.oracles.endpoint import Endpoint
-from modicum.oracles.messages import Answer, Batch
+from modicum.oracles.messages import Answer, Batch, GateLeavingError
 from modicum.oracles.protocol import (
     Failure,
     Judgement,
@@ -205,7 +205,7 @@ class EndpointOracle:
             started = time.monotonic()
             try:
                 return connection.ask(self._batches(questions, connection))
-            except (ray.exceptions.RayActorError, GateGoneError):
+            except (ray.exceptions.RayActorError, GateLeavingError):
                 # Answers so far are in its ledger.
                 self.close()
                 lasted = time.monotonic() - started
@@ -221,7 +221,6 @@ class EndpointOracle:
         return [
             Batch(
                 client=connection.client,
-                run=self.run,
                 template=self.template,
                 max_tokens=self.max_tokens,
                 questions=tuple(questions[start : start + _CHUNK]),
@@ -261,10 +260,6 @@ class EndpointOracle:
         return {**self.__dict__, "_connection": None}
 
 
-class GateGoneError(Exception):
-    """The gate ended, or let this client go."""
-
-
 class _Connection:
     """A client's hold on a gate: found or started, and its lease renewed in the background.
 
@@ -273,7 +268,6 @@ class _Connection:
     """
 
     def __init__(self, endpoint: Endpoint, run: str, budget: Budget) -> None:
-
         from modicum.cluster import ensure_connected
 
         ensure_connected()
@@ -300,7 +294,7 @@ class _Connection:
         """Answers by the questions' keys.
 
         Raises:
-            GateGoneError: The gate let this client go.
+            GateLeavingError: The gate let this client go.
         """
         replies = _get([self._gate.judge.remote(batch) for batch in batches])
         return {
@@ -356,7 +350,7 @@ def _attach(endpoint: Endpoint, client: str, run: str, budget: Budget) -> Any:
         )
         try:
             _get(gate.attach.remote(client, settled, run, budget))
-        except (ray.exceptions.RayActorError, GateGoneError):
+        except (ray.exceptions.RayActorError, GateLeavingError):
             if time.monotonic() > until:
                 raise
             time.sleep(0.2)
@@ -368,16 +362,12 @@ def _get(references: Any) -> Any:
     """Values of calls, and the gate's own exceptions without Ray's wrapping."""
     import ray
 
-    from modicum.oracles.gate import GateLeavingError
-
     try:
         return ray.get(references)
     except ray.exceptions.RayTaskError as error:
         cause = getattr(error, "cause", None)
-        if isinstance(cause, InputError):
-            raise InputError(str(cause)) from None
-        if isinstance(cause, GateLeavingError):
-            raise GateGoneError from error
+        if isinstance(cause, InputError | GateLeavingError):
+            raise type(cause)(*cause.args) from None
         raise
 
 

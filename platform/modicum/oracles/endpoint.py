@@ -190,6 +190,11 @@ class Endpoint(Config):
             return "OPENAI_API_KEY"
         return self.key_variable
 
+    def dollars(self, model: str, prompt_tokens: int, completion_tokens: int) -> float:
+        """What a model charges for so many tokens; zero where its price is not known."""
+        price = self.prices.get(model)
+        return 0.0 if price is None else price.of(prompt_tokens, completion_tokens)
+
     @property
     def limit_parameter(self) -> str:
         """Parameter of a request that bounds its answer's tokens."""

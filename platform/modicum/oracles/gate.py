@@ -28,13 +28,13 @@ from modicum.oracles.budget import (
 )
 from modicum.oracles.endpoint import Endpoint, read_key
 from modicum.oracles.ledger import Ledger, Remembered, Reservation, Settlement
-from modicum.oracles.messages import Answer, Batch, Reply, Request
+from modicum.oracles.messages import Answer, Batch, GateLeavingError, Reply, Request
 from modicum.oracles.metrics import GateMetrics
 from modicum.oracles.pacing import Throttle
 from modicum.oracles.protocol import Reason
 from modicum.oracles.questions import Question
 from modicum.oracles.verdicts import read_verdict
-from modicum.oracles.worker import schema_bytes
+from modicum.oracles.worker import SCHEMA_BYTES
 from modicum.oracles.workers import Workers, leave
 from modicum.oracles.writer import LedgerWriter
 
@@ -45,10 +45,6 @@ _TICK = 0.5
 _UNREADABLE = 2
 # Attempts at reaching an endpoint that never answered before everybody is told.
 _UNREACHABLE = 3
-
-
-class GateLeavingError(Exception):
-    """The gate is about to end; a new one has to be started."""
 
 
 @dataclass(eq=False)
@@ -73,6 +69,15 @@ class _Item:
     structured: bool = False
     sending: bool = False
     worker: int = -1
+
+    def costing(self, **content: Any) -> Answer:
+        """An answer with what was spent on the question."""
+        return Answer(
+            prompt_tokens=self.prompt_tokens,
+            completion_tokens=self.completion_tokens,
+            dollars=self.spent.dollars,
+            **content,
+        )
 
 
 class Gate:
@@ -252,7 +257,7 @@ class Gate:
             system=system,
             user=user,
             max_tokens=batch.max_tokens,
-            run=batch.run,
+            run=self._runs[batch.client],
             client=batch.client,
             answer=asyncio.get_running_loop().create_future(),
             likely=likely_tokens(system + user) + batch.max_tokens // 2,
@@ -345,9 +350,8 @@ class Gate:
         """
         assert self._endpoint is not None
         messages = [message for message in (item.system, item.user) if message]
-        prompt = most_prompt_tokens(*messages) + (schema_bytes() if self._structured else 0)
-        price = self._endpoint.prices.get(item.question.model)
-        dollars = 0.0 if price is None else price.of(prompt, item.max_tokens)
+        prompt = most_prompt_tokens(*messages) + (SCHEMA_BYTES if self._structured else 0)
+        dollars = self._endpoint.dollars(item.question.model, prompt, item.max_tokens)
         most = Amount(1, prompt + item.max_tokens, dollars)
         accounts = (self._accounts[item.run], self._total)
         for account, whose in zip(accounts, ("run", "endpoint"), strict=True):
@@ -363,11 +367,13 @@ class Gate:
         return True
 
     def _let_another_pay(self, item: _Item, most: Amount) -> bool:
+        if self._total.lacks(most) is not None:
+            return False
         for client in sorted(item.waiters):
             run = self._runs.get(client, item.run)
             if run != item.run and self._accounts[run].lacks(most) is None:
                 item.client, item.run = client, run
-                return self._total.lacks(most) is None
+                return True
         return False
 
     async def _dispatch(self, items: list[_Item]) -> None:
@@ -473,8 +479,7 @@ class Gate:
         completion = reply.completion_tokens if counted else item.max_tokens
         assert prompt is not None
         assert completion is not None
-        price = self._endpoint.prices.get(item.question.model)
-        dollars = 0.0 if price is None else price.of(prompt, completion)
+        dollars = self._endpoint.dollars(item.question.model, prompt, completion)
         self._throttle.settle(item.likely, prompt + completion)
         self._settle_accounts(item, Amount(1, prompt + completion, dollars))
         item.prompt_tokens += prompt
@@ -502,15 +507,14 @@ class Gate:
         """Answer a question, or have it asked again."""
         assert self._endpoint is not None
         if settlement.state == "answered":
-            answer = Answer(
-                letter=settlement.verdict,
-                rationale=settlement.rationale,
-                prompt_tokens=item.prompt_tokens,
-                completion_tokens=item.completion_tokens,
-                dollars=item.spent.dollars,
-                latency=settlement.latency,
+            self._resolve(
+                item,
+                item.costing(
+                    letter=settlement.verdict,
+                    rationale=settlement.rationale,
+                    latency=settlement.latency,
+                ),
             )
-            self._resolve(item, answer)
         elif settlement.state == "unreadable":
             if item.unreadable >= _UNREADABLE:
                 self._give_up(item, "unreadable", _NO_VERDICT)
@@ -571,16 +575,7 @@ class Gate:
 
     def _give_up(self, item: _Item, reason: Reason, message: str) -> None:
         self._metrics.failed(reason)
-        self._resolve(
-            item,
-            Answer(
-                failure=reason,
-                message=message,
-                prompt_tokens=item.prompt_tokens,
-                completion_tokens=item.completion_tokens,
-                dollars=item.spent.dollars,
-            ),
-        )
+        self._resolve(item, item.costing(failure=reason, message=message))
 
     def _fail(self, item: _Item, error: BaseException) -> None:
         self._forget(item)

@@ -22,20 +22,22 @@ Outcome = Literal[
 ]
 
 
+class GateLeavingError(Exception):
+    """The gate ends, or let this client go: a client finds or starts a gate, and asks again."""
+
+
 @dataclass(frozen=True)
 class Batch:
     """Questions with one wording, from a client to the gate.
 
     Attributes:
-        client: The client, under whose lease they are asked.
-        run: The run that pays.
+        client: The client, under whose lease they are asked, and whose run pays.
         template: Their wording.
         max_tokens: Tokens that an answer may have.
         questions: The questions.
     """
 
     client: str
-    run: str
     template: Template
     max_tokens: int
     questions: tuple[Question, ...]

@@ -25,6 +25,13 @@ _RESPONSE_FORMAT = {
     "type": "json_schema",
     "json_schema": {"name": "judgement", "strict": True, "schema": ANSWER_SCHEMA},
 }
+# Bytes that structured output adds to a request: endpoints may charge for them.
+SCHEMA_BYTES = len(json.dumps(_RESPONSE_FORMAT))
+# What bodies that are no completion make of their reading.
+_NO_COMPLETION = (
+    *(ValueError, LookupError, TypeError, AttributeError),
+    *(OverflowError, RecursionError),
+)
 _COUNTS = ("prompt_tokens", "completion_tokens")
 _DURATION = re.compile(r"(?:(\d+)h)?(?:(\d+)m(?!s))?(?:([\d.]+)s)?(?:([\d.]+)ms)?")
 # Parts of a key that are shorter tell nothing: such texts are left alone.
@@ -236,9 +243,7 @@ def read_completion(body: bytes) -> tuple[str, bool, Mapping[str, int]]:
         text = choice["message"]["content"] or ""
         usage = completion.get("usage") or {}
         counts = {name: int(usage[name]) for name in _COUNTS if name in usage}
-    except (ValueError, LookupError, TypeError, AttributeError) as error:
-        raise NoCompletionError from error
-    except (OverflowError, RecursionError) as error:
+    except _NO_COMPLETION as error:
         raise NoCompletionError from error
     if not isinstance(text, str) or not all(0 <= n <= _MOST_TOKENS for n in counts.values()):
         raise NoCompletionError
@@ -299,8 +304,3 @@ def _number(text: str | None) -> float | None:
     except ValueError:
         return None
     return value if value is not None and 0 <= value < float("inf") else None
-
-
-def schema_bytes() -> int:
-    """Bytes that structured output adds to a request: endpoints may charge for them."""
-    return len(json.dumps(_RESPONSE_FORMAT))
