@@ -10,6 +10,7 @@ import sys
 import pyarrow.parquet as pq
 import pytest
 
+import modicum as md
 from conftest import ROOT
 from fake_endpoint import running_endpoint
 from modicum.oracles import ledger_report
@@ -153,3 +154,23 @@ def test_the_page_about_oracles(tmp_path, endpoint):
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("first")
+
+
+def test_a_study_asks_an_endpoint(workplace, endpoint):
+    """The endpoint knows the truth, so judgements agree with it and with each other; both trials
+    of the same seed and pairs ask what is in the ledger already.
+    """
+    endpoint.set(verdict="truth")
+    rows = [json.loads(line) for line in (workplace / "pairs.jsonl").read_text().splitlines()]
+    known = [row | {"preferred": "second"} for row in rows]
+    (workplace / "known.jsonl").write_text("".join(json.dumps(row) + "\n" for row in known))
+    (workplace / "study.yaml").write_text(
+        "name: asked\nexperiment: oracle_agreement\nseeds: 2\n"
+        "space: {oracle: endpoint, model: gpt-4o-mini, pairs: ./known.jsonl, count: 12,\n"
+        f"  endpoint: {{base_url: {endpoint.base_url}, ledger: {workplace}/study.sqlite}}}}\n"
+    )
+    before = endpoint.counters()["requests"]
+    type_in(workplace, "run", "study.yaml", "--out", "asked", "--quiet")
+    results = md.load_results(workplace / "asked")
+    assert [value for _, value in results.values("agreement")] == [1.0, 1.0]
+    assert endpoint.counters()["requests"] == before + 12

@@ -345,6 +345,8 @@ def _attach(endpoint: Endpoint, client: str, run: str, budget: Budget) -> Any:
                 num_cpus=0,
                 max_concurrency=10_000,
                 resources={"node:__internal_head__": 0.001},
+                # Not among what is reserved for the trial that happens to ask first.
+                scheduling_strategy="DEFAULT",
             )
             .remote(endpoint.gate)
         )
