@@ -156,10 +156,10 @@ def ledger(
 
 def _print_spending(path: Path) -> None:
     from rich import box
-    from rich.console import Console
     from rich.table import Table
 
     from modicum.oracles.ledger_report import asked_again, spending
+    from modicum.results.tables import rendered
 
     table = Table(title=str(path), title_justify="left", box=box.SIMPLE_HEAD, show_footer=True)
     rows = spending(path)
@@ -177,7 +177,7 @@ def _print_spending(path: Path) -> None:
             *(f"{count:,}" for count in counts),
             f"{row.dollars:.4f}",
         )
-    Console().print(table)
+    print(rendered(table), end="")
     print(f"{asked_again(path)} requests were charged, or may have been, and asked again")
 
 

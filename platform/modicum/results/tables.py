@@ -85,10 +85,7 @@ class Table:
             width: Characters available; as wide as needed if None.
             styled: With terminal escapes for bold and underline.
         """
-        import io
-
         from rich import box
-        from rich.console import Console
         from rich.table import Table as RichTable
 
         marks = "* best, + second best; " if self.goal else ""
@@ -110,10 +107,7 @@ class Table:
         }
         for line in self._lines(decorate):
             table.add_row(*line)
-        stream = io.StringIO()
-        console = Console(file=stream, width=width or 400, force_terminal=styled, color_system=None)
-        console.print(table)
-        return "\n".join(line.rstrip() for line in stream.getvalue().splitlines()) + "\n"
+        return rendered(table, width, styled)
 
     def to_markdown(self) -> str:
         """The table in Markdown; the best bold, the second best in italics."""
@@ -224,6 +218,24 @@ def show(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:g}"
     return str(value)
+
+
+def rendered(table: Any, width: int | None = None, styled: bool = False) -> str:
+    """A table of rich's as text that is never cut off where no width is given.
+
+    Args:
+        table: Its columns should not wrap.
+        width: Characters available; as wide as needed if None.
+        styled: With terminal escapes for bold and underline.
+    """
+    import io
+
+    from rich.console import Console
+
+    stream = io.StringIO()
+    console = Console(file=stream, width=width or 400, force_terminal=styled, color_system=None)
+    console.print(table)
+    return "\n".join(line.rstrip() for line in stream.getvalue().splitlines()) + "\n"
 
 
 def show_number(value: float | None, digits: int = 4) -> str:
