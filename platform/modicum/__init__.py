@@ -25,7 +25,7 @@ from modicum.space import grid
 from modicum.trial import Trial, derive_seed
 
 if TYPE_CHECKING:
-    from modicum import data, oracles
+    from modicum import data, oracles, training
     from modicum.results import Results, load_results
     from modicum.results.checkpoints import find_checkpoint
     from modicum.study import Study
@@ -50,6 +50,7 @@ __all__ = [
     "quiet_loggers",
     "require_choice",
     "setting",
+    "training",
     "whole_file",
     "whole_folder",
 ]
@@ -65,6 +66,6 @@ _LATER = {
 def __getattr__(name: str) -> Any:
     if name in _LATER:
         return getattr(importlib.import_module(_LATER[name]), name)
-    if name in {"data", "oracles"}:
+    if name in {"data", "oracles", "training"}:
         return importlib.import_module(f"modicum.{name}")
     raise AttributeError(f"module 'modicum' has no attribute {name!r}")

@@ -124,6 +124,7 @@ def execute(
     resources: Resources,
     checkpoint: Path | None = None,
     echo: bool = False,
+    storage: str | None = None,
 ) -> Iterator[RecordMessage | EndMessage]:
     """Run a trial and yield its messages; the last one is an `EndMessage`.
 
@@ -136,6 +137,7 @@ def execute(
         resources: What the trial was given; torch and BLAS are pinned to its CPUs.
         checkpoint: Folder of a checkpoint of this very trial to resume from.
         echo: Also pass the trial's output on to this process's own.
+        storage: The trial's place for state that outlives this process; see `Trial`.
     """
     scratch = Path(tempfile.mkdtemp(prefix=f"modicum-{plan.id}-"))
     log = _Log(echo)
@@ -148,6 +150,7 @@ def execute(
                 resources=resources,
                 checkpoint=checkpoint,
                 records_done=0 if checkpoint is None else records_before(checkpoint),
+                storage=storage,
                 log=log.logger,
             )
             yield from _messages(experiment, plan, trial, log)

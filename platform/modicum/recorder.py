@@ -105,6 +105,10 @@ class Recorder:
         """The registered trials that still have to run."""
         return [state.plan for state in self.trials.values() if state.status == "pending"]
 
+    def storage(self, *trial_id: str) -> str:
+        """Where trials keep state of long work; with an identity, where one of them does."""
+        return self.folder.display("storage", *trial_id)
+
     def count(self, status: Status) -> int:
         """How many registered trials have this status."""
         return sum(state.status == status for state in self.trials.values())
@@ -176,8 +180,11 @@ class Recorder:
         if trace:
             self.folder.write_text(trace, "trials", state.plan.id, "error.txt")
         self._write(state)
-        if status == "finished" and state.checkpoint is not None:
-            self.prune_checkpoints(state.plan.id)
+        if status == "finished":
+            if state.checkpoint is not None:
+                self.prune_checkpoints(state.plan.id)
+            if self.folder.exists("storage", state.plan.id):
+                self.folder.filesystem.delete_dir(self.folder.path("storage", state.plan.id))
         self.on_change()
 
     def _write(self, state: TrialState) -> None:

@@ -37,6 +37,9 @@ class Trial:
         resources: What the trial was given.
         checkpoint: Folder of the last checkpoint, or None for a fresh start.
         records_done: Records that were yielded up to that checkpoint.
+        storage: Place in the run folder (a path or URI) that every machine of the cluster reaches,
+            for the state of long work between checkpoints: it outlives the trial's process and is
+            removed when the trial has finished. None outside a study.
         log: Logger that writes to the trial's own log file.
     """
 
@@ -46,6 +49,7 @@ class Trial:
     resources: Resources = field(default_factory=Resources)
     checkpoint: Path | None = None
     records_done: int = 0
+    storage: str | None = None
     log: logging.Logger = field(default_factory=lambda: logging.getLogger("modicum.trial"))
 
     def seed_for(self, purpose: str) -> int:

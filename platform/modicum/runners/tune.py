@@ -131,6 +131,7 @@ def _trainable(experiment: Experiment[Any], recorder: Recorder) -> Callable[[dic
         if state.checkpoint is not None and state.status == "pending"
     }
     location, filesystem = recorder.folder.root, recorder.folder.filesystem
+    storage = recorder.storage()
 
     def modicum_trial(config: dict[str, Any]) -> None:
         plan = TrialPlan.from_json(config["plan"])
@@ -141,15 +142,17 @@ def _trainable(experiment: Experiment[Any], recorder: Recorder) -> Callable[[dic
             folder: Path | None = None
             if checkpoint is not None:
                 folder = Path(stack.enter_context(checkpoint.as_directory()))
-            _report_all(experiment, plan, folder)
+            _report_all(experiment, plan, folder, f"{storage}/{plan.id}")
 
     return modicum_trial
 
 
-def _report_all(experiment: Experiment[Any], plan: TrialPlan, folder: Path | None) -> None:
+def _report_all(
+    experiment: Experiment[Any], plan: TrialPlan, folder: Path | None, storage: str
+) -> None:
     metrics: dict[str, Any] = {}
     needs = _needs(experiment, plan.config)
-    for message in execute(experiment, plan, needs, folder, echo=True):
+    for message in execute(experiment, plan, needs, folder, echo=True, storage=storage):
         if isinstance(message, EndMessage):
             # Schedulers and searchers look for their metric in every report.
             tune.report({**metrics, MESSAGE: message, "host": socket.gethostname()})
