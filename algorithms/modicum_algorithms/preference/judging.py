@@ -1,0 +1,82 @@
+"""Asking the oracle from among many workers, and keeping its answers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import modicum as md
+
+# Answers are kept after so many questions; an oracle without a ledger is not asked them again.
+_QUESTIONS_AT_ONCE = 128
+# What may be otherwise when the same is asked later.
+_PASSING = ("unavailable", "budget")
+Answer = dict[str, Any]
+
+
+class OracleFailedError(RuntimeError):
+    """The oracle gives no more answers for now; what it answered is kept."""
+
+
+@dataclass(frozen=True)
+class Judge:
+    """The oracle, on the first worker; the others wait for its answers.
+
+    Attributes:
+        oracle: None on all workers but the first.
+        worker: This process.
+    """
+
+    oracle: md.oracles.Oracle | None
+    worker: md.training.Worker
+
+    def ask(self, pairs: Sequence[md.oracles.Pair], step: str) -> list[Answer]:
+        """One answer for each pair, each asked for once, however often this is started.
+
+        Args:
+            pairs: The same on all workers.
+            step: Name for the journal.
+
+        Returns:
+            Of each pair: `winner` (first, second, or None where there is no judgement), `reason` of
+            a failure, `rationale`, `order`, `cost` in dollars.
+
+        Raises:
+            OracleFailedError: The endpoint is unavailable, or the spending limit is reached.
+        """
+        answers: list[Answer] = []
+        for start in range(0, len(pairs), _QUESTIONS_AT_ONCE):
+            some = pairs[start : start + _QUESTIONS_AT_ONCE]
+            answers += self.worker.once(
+                f"{step}-{start:06d}", lambda some=some: self._ask(some), together=False
+            )
+        return answers
+
+    def _ask(self, pairs: Sequence[md.oracles.Pair]) -> list[Answer]:
+        assert self.oracle is not None
+        answers = self.oracle.judge(pairs)
+        failed = [
+            answer
+            for answer in answers
+            if isinstance(answer, md.oracles.Failure) and answer.reason in _PASSING
+        ]
+        if failed:
+            raise OracleFailedError(
+                f"oracle: {len(failed)} of {len(pairs)} pairs have no answer "
+                f"({failed[0].message}); the same command goes on from here"
+            )
+        return [_as_json(answer) for answer in answers]
+
+
+def _as_json(answer: md.oracles.Judgement | md.oracles.Failure) -> Answer:
+    if isinstance(answer, md.oracles.Failure):
+        return {"winner": None, "reason": answer.reason, "rationale": None, "order": None,
+                "cost": answer.cost}  # fmt: skip
+    return {
+        "winner": answer.winner,
+        "reason": None,
+        "rationale": answer.rationale,
+        "order": answer.order_shown,
+        "cost": answer.cost,
+    }

@@ -1,0 +1,178 @@
+"""The language model that learns: sampling, log-probabilities and fine-tuning on all workers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+import modicum as md
+from modicum_algorithms.preference.config import PreferenceConfig
+from modicum_algorithms.preference.generation import Completion, Request, generate
+from modicum_algorithms.preference.reference import PromptAndCompletion, ReferenceCache
+from modicum_algorithms.preference.scoring import CompletionScorer, Example, Ids
+
+# Two short texts and a longer one, of tokens that every vocabulary has.
+_LAYOUT_EXAMPLES = (
+    Example((1, 2, 3), (4, 5), (6, 7, 8)),
+    Example((9, 8), (7,), (5, 4, 3, 2)),
+    Example((3, 1, 4, 1, 5), (9, 2, 6), (5, 3), tail=(5, 8)),
+)
+
+
+@dataclass(frozen=True)
+class Policy:
+    """p_θ, whole or sharded over the workers; every worker calls every method.
+
+    Attributes:
+        language: Model, tokenizer, context.
+        engine: What trains it.
+        worker: This process.
+        reference: Log-probabilities under θ0.
+        batch_size: Completions sampled at once.
+        micro_batch_size: Examples scored at once.
+    """
+
+    language: md.training.LanguageModel
+    engine: md.training.Engine
+    worker: md.training.Worker
+    reference: ReferenceCache
+    batch_size: int
+    micro_batch_size: int
+
+    @classmethod
+    def load(
+        cls, config: PreferenceConfig, name: str, seed: int, worker: md.training.Worker
+    ) -> Policy:
+        """θ0, ready to be trained.
+
+        Args:
+            config: Settings.
+            name: Hub name, folder or GGUF file.
+            seed: Of the adapters' initialisation.
+            worker: This process.
+
+        Raises:
+            InputError: The model cannot be loaded, or a completed prompt is longer than its context.
+        """
+        settings = config.training
+        with md.training.loading(settings, worker):
+            language = md.training.load_language_model(
+                name,
+                precision=settings.precision,
+                activation_checkpointing=settings.activation_checkpointing,
+                device=worker.device,
+            )
+        if settings.lora_rank:
+            language = md.training.add_adapters(language, settings, seed)
+        scorer = CompletionScorer(language.model)
+        engine = md.training.build_engine(scorer, settings, worker)
+        if not scorer.choose_layout(_LAYOUT_EXAMPLES):
+            worker.log.info("prompts are computed once for each completion: the model asks for it")
+        return cls(
+            language=language,
+            engine=engine,
+            worker=worker,
+            reference=ReferenceCache(
+                md.data.cache_folder() / "reference_log_probabilities", language.identity
+            ),
+            batch_size=config.generation_batch,
+            micro_batch_size=settings.micro_batch_size,
+        )
+
+    def encode(self, prompt: str) -> Ids:
+        """A prompt's tokens, with what the tokenizer puts before a text; at least one."""
+        tokenizer = self.language.tokenizer
+        ids: list[int] = tokenizer(prompt)["input_ids"]
+        if ids and ids[-1] == tokenizer.eos_token_id and len(ids) > 1:
+            ids = ids[:-1]
+        if not ids:
+            start = tokenizer.bos_token_id
+            ids = [tokenizer.pad_token_id if start is None else start]
+        return tuple(ids)
+
+    def encode_continuation(self, text: str) -> Ids:
+        """Tokens of a text that goes on after others."""
+        return tuple(self.language.tokenizer(text, add_special_tokens=False)["input_ids"])
+
+    def decode(self, ids: Ids) -> str:
+        """A completion's text."""
+        return str(self.language.tokenizer.decode(ids, skip_special_tokens=True))
+
+    def complete(self, requests: Sequence[Request], temperature: float) -> list[Completion]:
+        """Completions of all requests; each worker samples its share of them."""
+        tokenizer = self.language.tokenizer
+        with self.engine.whole():
+            found = generate(
+                self.language.model,
+                self.worker.share(requests),
+                temperature=temperature,
+                end=tokenizer.eos_token_id,
+                padding=tokenizer.pad_token_id,
+                batch_size=self.batch_size,
+            )
+        return self.worker.collect(found)
+
+    def reference_log_probabilities(self, wanted: Sequence[PromptAndCompletion]) -> list[float]:
+        """log p_θ0(y|x) of each, computed where it is not on disk yet."""
+        missing = self.worker.alone(lambda: self.reference.missing(wanted))
+        if missing:
+            new = [wanted[place] for place in missing]
+            with self.engine.at_start():
+                found = self.log_probabilities(new)
+            self.worker.alone(lambda: self.reference.store(new, found))
+        return self.worker.alone(lambda: self.reference.read(wanted))
+
+    def log_probabilities(self, wanted: Sequence[PromptAndCompletion]) -> list[float]:
+        """log p_θ(y|x) of each; neighbours with the same prompt share its computation."""
+        examples, places = _paired(wanted)
+        found = [0.0] * len(wanted)
+        for (first, second), values in zip(places, self.score(examples), strict=True):
+            found[first] = values[0]
+            if second is not None:
+                found[second] = values[1]
+        return found
+
+    def embeddings(self, prompts: Sequence[Ids]) -> list[list[float]]:
+        """Mean of the last hidden states over each prompt's tokens; workers share the work."""
+        padded = list(prompts) + [prompts[-1]] * (-len(prompts) % self.worker.size)
+        found = []
+        with torch.no_grad(), self.engine.whole():
+            for ids in self.worker.share(padded):
+                model = self.language.model
+                hidden_1TD = model(
+                    torch.tensor([ids], device=self.worker.device), output_hidden_states=True
+                ).hidden_states[-1]
+                found.append(hidden_1TD[0].float().mean(0).tolist())
+        return self.worker.collect(found)[: len(prompts)]
+
+    def score(self, examples: Sequence[Example]) -> list[tuple[float, float]]:
+        """log p_θ of both completions of each example; batched by length."""
+        # Under ZeRO-3 all workers must call the model equally often.
+        padded = list(examples) + [examples[-1]] * (-len(examples) % self.worker.size)
+        order = sorted(range(len(padded)), key=lambda place: padded[place].tokens)
+        mine = self.worker.share(order)
+        found: list[tuple[float, float]] = []
+        with torch.no_grad():
+            for start in range(0, len(mine), self.micro_batch_size):
+                batch = [padded[place] for place in mine[start : start + self.micro_batch_size]]
+                found += [(row[0], row[1]) for row in self.engine(batch).tolist()]
+        by_place = dict(zip(order, self.worker.collect(found), strict=True))
+        return [by_place[place] for place in range(len(examples))]
+
+
+def _paired(
+    wanted: Sequence[PromptAndCompletion],
+) -> tuple[list[Example], list[tuple[int, int | None]]]:
+    """Neighbours with the same prompt as one example."""
+    examples: list[Example] = []
+    places: list[tuple[int, int | None]] = []
+    for place, (prompt, completion) in enumerate(wanted):
+        if places and places[-1][1] is None and examples[-1].prompt == prompt:
+            examples[-1] = Example(prompt, examples[-1].first, completion)
+            places[-1] = (places[-1][0], place)
+        else:
+            examples.append(Example(prompt, completion))
+            places.append((place, None))
+    return examples, places

@@ -1,0 +1,184 @@
+"""Log-probabilities of completions under a language model, several completions of a prompt at once.
+
+B: rows of a batch, T: tokens of a row, C: scored tokens of all rows, V: vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+Ids = tuple[int, ...]
+
+# Parts of a row, and what each may look at.
+_PROMPT, _FIRST, _TAIL, _SECOND = range(4)
+_COLUMNS = 3
+_SEES = torch.tensor(
+    [
+        [True, False, False, False],
+        [True, True, False, False],
+        [True, True, True, False],
+        [True, False, False, True],
+    ]
+)
+_TOLERANCE = 1e-2
+
+
+@dataclass(frozen=True)
+class Example:
+    """A prompt with its completions, as tokens.
+
+    Attributes:
+        prompt: x; one token at least.
+        first: A completion; the preferred one in training.
+        second: Another completion of the same prompt; may be empty.
+        tail: What follows the first completion, scored apart: an oracle's rationale.
+    """
+
+    prompt: Ids
+    first: Ids
+    second: Ids = ()
+    tail: Ids = ()
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of the row, the prompt once."""
+        return len(self.prompt) + len(self.first) + len(self.tail) + len(self.second)
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Examples as tensors.
+
+    A row holds the prompt once, then the first completion with its tail, then the second one,
+    which does not see the first and continues the prompt's positions.
+
+    Attributes:
+        ids_BT: Tokens, padded on the right.
+        positions_BT: Positions within each completed text.
+        mask_B1TT: What each token looks at.
+        rows_C: Row of each scored token.
+        sources_C: Place of the token before it, which predicts it.
+        targets_C: The scored tokens.
+        columns_C: Which of the three log-probabilities it belongs to: first, second, tail.
+    """
+
+    ids_BT: Tensor
+    positions_BT: Tensor
+    mask_B1TT: Tensor
+    rows_C: Tensor
+    sources_C: Tensor
+    targets_C: Tensor
+    columns_C: Tensor
+
+    @classmethod
+    def of(cls, examples: Sequence[Example], device: torch.device | str = "cpu") -> Rows:
+        """Lay examples out in rows as long as the longest."""
+        size, width = len(examples), max(example.tokens for example in examples)
+        ids_BT = np.zeros((size, width), dtype=np.int64)
+        positions_BT = np.zeros((size, width), dtype=np.int64)
+        parts_BT = np.full((size, width), _PROMPT, dtype=np.int64)
+        lengths = np.array([example.tokens for example in examples])
+        scored: list[tuple[np.ndarray, ...]] = []
+        for row, e in enumerate(examples):
+            assert e.prompt, "a prompt needs a token from which the next one is predicted"
+            P, F, R, S = len(e.prompt), len(e.first), len(e.tail), len(e.second)
+            ids_BT[row, : e.tokens] = (*e.prompt, *e.first, *e.tail, *e.second)
+            positions_BT[row, : e.tokens] = np.r_[: P + F + R, P : P + S]
+            parts_BT[row, P : e.tokens] = np.repeat([_FIRST, _TAIL, _SECOND], [F, R, S])
+            sources = np.r_[P - 1 : P + F + R - 1, P + F + R - 1 : e.tokens - 1]
+            if S:
+                sources[F + R] = P - 1  # The second completion follows the prompt, too.
+            columns = np.repeat([0, 2, 1], [F, R, S])
+            scored.append((np.full(F + R + S, row), sources, ids_BT[row, P : e.tokens], columns))
+        rows_C, sources_C, targets_C, columns_C = (
+            np.concatenate(x) for x in zip(*scored, strict=True)
+        )
+        real_BT = torch.from_numpy(np.arange(width) < lengths[:, None])
+        parts = torch.from_numpy(parts_BT)
+        mask_BTT = _SEES[parts[:, :, None], parts[:, None, :]]
+        mask_BTT &= torch.ones(width, width, dtype=torch.bool).tril() & real_BT[:, None, :]
+        # A token that sees nothing has no defined attention, and its NaN would spread.
+        mask_BTT |= torch.eye(width, dtype=torch.bool)
+        tensors = (ids_BT, positions_BT, rows_C, sources_C, targets_C, columns_C)
+        ids, positions, rows, sources_, targets, columns_ = (
+            torch.from_numpy(array).to(device) for array in tensors
+        )
+        return cls(ids, positions, mask_BTT[:, None].to(device), rows, sources_, targets, columns_)
+
+
+class CompletionScorer(nn.Module):
+    """Log-probabilities of completions: the module that is trained.
+
+    A prompt is computed once for both of its completions, and logits only where a token is
+    scored, where the model allows it; `choose_layout` finds out.
+
+    Args:
+        model: A causal language model of the transformers library, with or without adapters.
+    """
+
+    def __init__(self, model: Any) -> None:
+        super().__init__()
+        self.model = model
+        self.shares_prompts = True
+
+    def forward(self, examples: Sequence[Example]) -> Tensor:
+        """Sums of log p(token | before) over each completion, fp32, shape (B, 3).
+
+        Columns: the first completion, the second, the first one's tail; 0 where there is none.
+        """
+        device = self.model.get_input_embeddings().weight.device
+        if self.shares_prompts:
+            return self._sums(Rows.of(examples, device), len(examples), whole_model=False)
+        firsts = [Example(e.prompt, e.first, tail=e.tail) for e in examples]
+        seconds = [Example(e.prompt, e.second) for e in examples]
+        first_B3 = self._sums(Rows.of(firsts, device), len(examples), whole_model=True)
+        second_B3 = self._sums(Rows.of(seconds, device), len(examples), whole_model=True)
+        return torch.stack([first_B3[:, 0], second_B3[:, 0], first_B3[:, 2]], dim=1)
+
+    def choose_layout(self, examples: Sequence[Example]) -> bool:
+        """Whether prompts are shared from now on: if that gives the model's own numbers.
+
+        Args:
+            examples: A few, of different lengths.
+        """
+        with torch.no_grad():
+            self.shares_prompts = False
+            wanted = self(examples)
+            self.shares_prompts = True
+            try:
+                difference = (self(examples) - wanted).abs()
+                agrees = bool((difference <= _TOLERANCE * wanted.abs().clamp(min=1)).all())
+            except Exception:  # Models refuse a mask of their own in many ways.
+                agrees = False
+        self.shares_prompts = agrees
+        return agrees
+
+    def _sums(self, rows: Rows, size: int, *, whole_model: bool) -> Tensor:
+        logits_CV = (self._plain_logits(rows) if whole_model else self._logits(rows)).float()
+        picked_C = logits_CV.gather(1, rows.targets_C[:, None])[:, 0]
+        log_probabilities_C = picked_C - logits_CV.logsumexp(1)
+        sums = torch.zeros(size * _COLUMNS, device=logits_CV.device)
+        places_C = rows.rows_C * _COLUMNS + rows.columns_C
+        return sums.index_add(0, places_C, log_probabilities_C).view(size, _COLUMNS)
+
+    def _logits(self, rows: Rows) -> Tensor:
+        """Logits of scored tokens alone, from the decoder's last hidden states."""
+        model = getattr(self.model, "get_base_model", lambda: self.model)()
+        hidden_BTD = model.base_model(
+            input_ids=rows.ids_BT,
+            attention_mask=rows.mask_B1TT,
+            position_ids=rows.positions_BT,
+            use_cache=False,
+        ).last_hidden_state
+        return model.get_output_embeddings()(hidden_BTD[rows.rows_C, rows.sources_C])
+
+    def _plain_logits(self, rows: Rows) -> Tensor:
+        """The model as it is; padding stands on the right, where no scored token sees it."""
+        logits_BTV = self.model(input_ids=rows.ids_BT, use_cache=False).logits
+        return logits_BTV[rows.rows_C, rows.sources_C]
