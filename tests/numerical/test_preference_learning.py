@@ -130,7 +130,7 @@ class Recurrent(torch.nn.Module):
     def get_output_embeddings(self):
         return self.inner.get_output_embeddings()
 
-    def forward(self, input_ids, use_cache=False):
+    def forward(self, input_ids, attention_mask, use_cache):
         return self.inner(input_ids=input_ids, use_cache=use_cache)
 
     def _base(self, input_ids, attention_mask, position_ids, use_cache):

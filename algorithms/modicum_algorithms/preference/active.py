@@ -200,12 +200,12 @@ class ActiveLearning:
             for epoch in self._evaluated_epochs(i):
                 done = [row for row in rows if row["epoch"] <= epoch]
                 if done[-1]["epoch"] == epoch:  # It may have stopped before.
-                    found = self._evaluate(_epoch_step(i, epoch), None)
+                    found = self._evaluate(_epoch_step(i, epoch), None, epoch)
                     yield self._message({**_training_metrics(done), **found})
             metrics |= _training_metrics(rows)
             asked = i * self.config.acquired_per_round
             if i == self.steps or not self.config.evaluate_at or asked in self.config.evaluate_at:
-                metrics |= self._evaluate(f"round-{i:03}/evaluation", i)  # 13
+                metrics |= self._evaluate(f"round-{i:03}/evaluation", i, int(rows[-1]["epoch"]))  # 13
             yield self._message(metrics, folder=self._leave() if i == self.steps else None)
 
     def _message(self, metrics: Mapping[str, float], folder: str | None = None) -> Message:
@@ -535,7 +535,7 @@ class ActiveLearning:
 
         return [tuple(ids) for ids in self.worker.once(f"{step}-completions", sample)]
 
-    def _evaluate(self, step: str, trained: int | None) -> dict[str, float]:
+    def _evaluate(self, step: str, trained: int | None, epoch: int) -> dict[str, float]:
         mine = self._held_out_completions(step, trained)
         if self.config.opponent == "human":
             opponents = [question.prompt.human or "" for question in self.held_out]
@@ -549,7 +549,7 @@ class ActiveLearning:
         with self.clock.measure("oracle"):
             found = win_rate(matches, self.judge, step, self._seed("evaluation order"))
         self.matches += [
-            {"budget": len(self.acquired), "step": step, **row} for row in found.pop("rows")
+            {"budget": len(self.acquired), "epoch": epoch, **row} for row in found.pop("rows")
         ]
         self.evaluation_judgements += found.pop("judgements")
         return {
@@ -564,7 +564,7 @@ class ActiveLearning:
         """Keep the model and the rows as a folder of the journal; its name."""
         name = "left"
         self._have(self.steps)
-        weights = self.policy.engine.weights()
+        weights = self.policy.weights()
         if self.worker.first:
             folder = self.worker.scratch / name
             folder.mkdir()

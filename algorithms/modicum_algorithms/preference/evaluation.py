@@ -12,6 +12,7 @@ from modicum_algorithms.preference.judging import Answer, Judge
 
 # Points of the model's completion for an answer about (the model's, the opponent's).
 _POINTS = {"first": 1.0, "second": 0.0}
+_WINNERS: dict[float | None, str] = {1.0: "model", 0.0: "opponent"}
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,8 @@ def win_rate(matches: Sequence[Match], judge: Judge, step: str, seed: int) -> di
         `win_rate`: mean points over prompts, a win being 1, a tie (equal scores, equal texts, or
         other winners in the two orders) 1/2; prompts without an answer in either order are left
         out. `standard_error` over prompts; `ties`, `failures` as shares of all prompts;
-        `judgements`: how many were asked for; `rows`: one for each prompt.
+        `judgements`: how many were asked for; `rows`: one for each prompt, with the rationale of
+        the first of both answers and the order that it was shown.
     """
     different = [place for place, m in enumerate(matches) if m.completion != m.opponent]
     asked = [matches[place] for place in different]
@@ -55,12 +57,12 @@ def win_rate(matches: Sequence[Match], judge: Judge, step: str, seed: int) -> di
     ]
     answers = judge.ask(given + swapped, step)
     points: dict[int, float | None] = dict.fromkeys(range(len(matches)), 0.5)
-    rationales: dict[int, str | None] = {}
+    reasons: dict[int, Answer] = {}
     for place, one, two in zip(
         different, answers[: len(asked)], answers[len(asked) :], strict=True
     ):
         points[place] = _points(one, two)
-        rationales[place] = one["rationale"] or two["rationale"]
+        reasons[place] = one
     counted = [value for value in points.values() if value is not None]
     mean = sum(counted) / len(counted) if counted else math.nan
     deviation = math.sqrt(sum((value - mean) ** 2 for value in counted))
@@ -76,10 +78,9 @@ def win_rate(matches: Sequence[Match], judge: Judge, step: str, seed: int) -> di
                 "completion": match.completion,
                 "opponent": match.opponent,
                 "points": points[place],
-                "winner": {1.0: "model", 0.0: "opponent"}.get(points[place] or 0.0)
-                if points[place] is not None
-                else None,
-                "rationale": rationales.get(place),
+                "winner": _WINNERS.get(points[place]),
+                "rationale": reasons[place]["rationale"] if place in reasons else None,
+                "order": reasons[place]["order"] if place in reasons else None,
             }
             for place, match in enumerate(matches)
         ],

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
 import modicum as md
 from modicum_algorithms.preference.config import PreferenceConfig
@@ -133,6 +134,12 @@ class Policy:
             if second is not None:
                 found[second] = values[1]
         return found
+
+    def weights(self) -> dict[str, Tensor]:
+        """The trained weights by the model's names, on the first worker; fp32."""
+        return {
+            name.removeprefix("model."): weight for name, weight in self.engine.weights().items()
+        }
 
     def embeddings(self, prompts: Sequence[Ids]) -> list[list[float]]:
         """Mean of the last hidden states over each prompt's tokens; workers share the work."""

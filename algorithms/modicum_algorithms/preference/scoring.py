@@ -180,5 +180,8 @@ class CompletionScorer(nn.Module):
 
     def _plain_logits(self, rows: Rows) -> Tensor:
         """The model as it is; padding stands on the right, where no scored token sees it."""
-        logits_BTV = self.model(input_ids=rows.ids_BT, use_cache=False).logits
+        mask_BT = torch.ones_like(rows.ids_BT)
+        logits_BTV = self.model(
+            input_ids=rows.ids_BT, attention_mask=mask_BT, use_cache=False
+        ).logits
         return logits_BTV[rows.rows_C, rows.sources_C]

@@ -130,6 +130,7 @@ class PlainEngine:
         import torch
 
         total = 0.0
+        self._module.train()  # Activation checkpointing works in this mode alone.
         for batch in batches:
             value = loss(self._module(batch), batch)
             value.backward()  # type: ignore[no-untyped-call]
@@ -145,6 +146,7 @@ class PlainEngine:
         self._optimizer.zero_grad()
         self._updates += 1
         self._publish()
+        self._module.eval()
         return Update(total, float(norm))
 
     def reset(self) -> None:
