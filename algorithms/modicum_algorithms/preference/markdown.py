@@ -1,0 +1,106 @@
+"""Tables 6.3 and D.1 to D.4 in Markdown."""
+
+from __future__ import annotations
+
+import html
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from modicum_algorithms.preference.inspection import Row
+
+
+@dataclass(frozen=True)
+class WinRate:
+    """A win-rate over seeds.
+
+    Attributes:
+        mean: Over seeds.
+        low: Lower end of the mean's 95% interval; None for one seed.
+        high: Upper end.
+        seeds: How many.
+    """
+
+    mean: float
+    low: float | None
+    high: float | None
+    seeds: int
+
+    def __str__(self) -> str:
+        interval = "" if self.low is None else f" [{self.low:.3f}, {self.high:.3f}]"
+        return f"{self.mean:.3f}{interval} ({self.seeds})"
+
+
+def win_rate_table(rates: Mapping[str, Mapping[float, WinRate]], unit: str) -> str:
+    """Win-rates by budget, a column for each acquisition; the best of a row are bold (table 6.3).
+
+    Args:
+        rates: By acquisition and budget.
+        unit: What the budget counts.
+    """
+    lines = []
+    for budget in sorted({budget for column in rates.values() for budget in column}):
+        row = {name: column[budget] for name, column in rates.items() if budget in column}
+        # Means of the same numbers in another order may differ in their last digits.
+        best = max(round(rate.mean, 9) for rate in row.values())
+        cells = [f"{budget:g}"]
+        for name in rates:
+            text = str(row.get(name, "–"))
+            bold = name in row and len(row) > 1 and round(row[name].mean, 9) == best
+            cells.append(f"**{text}**" if bold else text)
+        lines.append(cells)
+    return table([unit, *map(escaped, rates)], lines)
+
+
+def prompts_table(evaluations: Iterable[Row], count: int) -> str:
+    """Prompts, and what completions of them are compared with (tables D.1 and D.2).
+
+    Args:
+        evaluations: Rows of evaluated completions.
+        count: How many prompts, the first ones.
+    """
+    opponents: dict[str, str] = {}
+    for row in evaluations:
+        opponents.setdefault(row["prompt"], row["opponent"])
+    chosen = list(opponents.items())[:count]
+    return table(
+        ["Prompt", "Judged against"],
+        [[escaped(prompt), escaped(opponent)] for prompt, opponent in chosen],
+    )
+
+
+def example_table(row: Row, number: int) -> str:
+    """A completion, what it was compared with, and the oracle's reason (tables D.3 and D.4).
+
+    A and B are the places in which the oracle saw the two, for its reason may speak of them.
+
+    Args:
+        row: Of an evaluated completion with a judgement.
+        number: In the heading.
+    """
+    ours, theirs = "Fine-tuned completion", "Opponent"
+    letters = {"given": ("A: ", "B: "), "swapped": ("B: ", "A: ")}.get(row.get("order", ""))
+    first, second = letters or ("", "")
+    lines = [
+        ["Prompt", row["prompt"]],
+        [first + ours, row["completion"]],
+        [second + theirs, row["opponent"]],
+        ["Preference", first + ours if row["winner"] == "model" else second + theirs],
+        ["Rationale", row["rationale"] or "–"],
+    ]
+    if row.get("order") == "swapped":
+        lines[1], lines[2] = lines[2], lines[1]
+    return table(["", f"Example {number}"], [[name, escaped(text)] for name, text in lines])
+
+
+def table(header: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
+    """A Markdown table of cells that are Markdown already."""
+    rows = [header, ["---"] * len(header), *lines]
+    return "".join("| " + " | ".join(row) + " |\n" for row in rows)
+
+
+def escaped(text: str) -> str:
+    """Any text as it is, within one cell of a Markdown table."""
+    text = html.escape(" ".join(re.split(r"[^\S\n]+", text)).strip(), quote=False)
+    text = re.sub(r"([\\`*_\[\]|#~$])", r"\\\1", text)
+    return re.sub(r" ?\n\s*", "<br>", text)
