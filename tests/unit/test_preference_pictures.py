@@ -215,7 +215,7 @@ class MadeUp(md.Experiment[MadeUpConfig]):
     budget_unit = "labels"
     Config = MadeUpConfig
     metrics = {  # noqa: RUF012
-        "test/win_rate": md.Metric("Share of wins.", goal="max")
+        "evaluation/win_rate": md.Metric("Share of wins.", goal="max")
     }
 
     def saves_checkpoints(self, config):
@@ -273,7 +273,7 @@ class MadeUp(md.Experiment[MadeUpConfig]):
                     text = "".join(json.dumps(row) + "\n" for row in rows)
                     (folder / f"{name}.jsonl").write_text(text)
             rate = sum(wins) / len(wins)
-            yield md.Record(budget=32 * number, metrics={"test/win_rate": rate}, checkpoint=folder)
+            yield md.Record(budget=32 * number, metrics={"evaluation/win_rate": rate}, checkpoint=folder)
 
 
 @pytest.fixture(scope="module")

@@ -35,7 +35,7 @@ from modicum_algorithms.preference.markdown import (
     win_rate_table,
 )
 
-WIN_RATE = "test/win_rate"
+WIN_RATE = "evaluation/win_rate"
 _ACQUISITION = "acquisition"
 _EPOCHS = "epochs"
 _COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#8C8C8C", "#B8A800")
