@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import chain, zip_longest
 from pathlib import Path
@@ -118,3 +119,37 @@ class Worker:
         if error is not None:
             raise error
         return result  # type: ignore[no-any-return]
+
+    def keep_state(self, name: str, write: Callable[[Path], None]) -> None:
+        """Keep what the workers write, in the place of what had this name before.
+
+        Until all have written, `kept_state` finds what was there before.
+
+        Args:
+            name: Name of the state in the journal.
+            write: Writes this worker's part into an empty folder. All parts end up in one folder,
+                so names of files must differ between workers.
+
+        Raises:
+            InputError: Workers are on machines that do not share the run folder.
+        """
+        slot = self.alone(lambda: self.journal.free_slot(name))
+        with self.journal.part(name, slot, self.scratch) as folder:
+            write(folder)
+            names = [str(f.relative_to(folder)) for f in folder.rglob("*") if f.is_file()]
+        written = list(chain.from_iterable(self.gather(names)))
+        self.alone(lambda: self.journal.publish(name, slot, written))
+
+    @contextmanager
+    def kept_state(self, name: str) -> Iterator[Path | None]:
+        """A local folder with what all workers wrote, for a while, or None where nothing is kept.
+
+        Args:
+            name: As in `keep_state`.
+        """
+        slot = self.alone(lambda: self.journal.slot(name))
+        if slot is None:
+            yield None
+            return
+        with self.journal.folder(name, self.scratch, slot) as folder:
+            yield folder
