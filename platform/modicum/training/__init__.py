@@ -9,14 +9,27 @@ from modicum.training.settings import TrainingSettings
 
 if TYPE_CHECKING:
     from modicum.training.engine import Engine, PlainEngine, Update
+    from modicum.training.export import export_language_model, merge_adapters
     from modicum.training.group import run_on_workers
     from modicum.training.journal import Journal
+    from modicum.training.language_models import (
+        LanguageModel,
+        add_adapters,
+        check_language_model,
+        load_language_model,
+    )
     from modicum.training.worker import Worker
 
 _WHERE = {
     "Engine": "engine",
     "PlainEngine": "engine",
     "Update": "engine",
+    "export_language_model": "export",
+    "merge_adapters": "export",
+    "LanguageModel": "language_models",
+    "add_adapters": "language_models",
+    "check_language_model": "language_models",
+    "load_language_model": "language_models",
     "run_on_workers": "group",
     "Journal": "journal",
     "Worker": "worker",
@@ -25,10 +38,16 @@ _WHERE = {
 __all__ = [
     "Engine",
     "Journal",
+    "LanguageModel",
     "PlainEngine",
     "TrainingSettings",
     "Update",
     "Worker",
+    "add_adapters",
+    "check_language_model",
+    "export_language_model",
+    "load_language_model",
+    "merge_adapters",
     "run_on_workers",
 ]
 

@@ -1,0 +1,83 @@
+"""A trained language model as a Hugging Face folder."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from modicum.training.language_models import LanguageModel
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+def export_language_model(
+    language_model: LanguageModel, weights: Mapping[str, Tensor] | None, folder: Path
+) -> None:
+    """Write a model so that `from_pretrained` loads it: settings, tokenizer and weights.
+
+    With adapters, these alone are written, as peft does: `peft.AutoPeftModelForCausalLM` or
+    `transformers.AutoModelForCausalLM` loads them on top of the model that they were trained for.
+
+    Args:
+        language_model: The model as it was loaded; its own weights are not changed, and need not
+            be whole where `weights` has them.
+        weights: What was trained, by the names of `language_model.model.named_parameters()`;
+            written in the model's precision. None writes the model's own.
+        folder: Where to: a new folder, or an empty one.
+
+    Raises:
+        ValueError: A weight is unknown, or has another shape, or one is missing that is not whole;
+            or the folder holds files, which would be taken for the model's.
+    """
+    _require_empty(folder)
+    model = language_model.model
+    model.save_pretrained(folder, state_dict=_state(model, weights or {}))
+    language_model.tokenizer.save_pretrained(folder)
+
+
+def merge_adapters(adapters: Path, folder: Path) -> None:
+    """Write the whole model that adapters make of the one they were trained for.
+
+    Args:
+        adapters: What `export_language_model` wrote. Its model must still be there.
+        folder: Where to: a new folder, or an empty one.
+
+    Raises:
+        ValueError: The folder holds files.
+    """
+    import peft
+    import transformers
+
+    _require_empty(folder)
+    base = peft.PeftConfig.from_pretrained(str(adapters)).base_model_name_or_path
+    # Not AutoPeftModel, which would cut embeddings to the tokenizer's length.
+    model: Any = transformers.AutoModelForCausalLM.from_pretrained(base)
+    merged = peft.PeftModel.from_pretrained(model, adapters).merge_and_unload()
+    merged.save_pretrained(folder)
+    transformers.AutoTokenizer.from_pretrained(adapters).save_pretrained(folder)
+
+
+def _require_empty(folder: Path) -> None:
+    if folder.is_dir() and any(folder.iterdir()):
+        raise ValueError(f"{folder} must be new or empty")
+
+
+def _state(model: Any, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Weights and lasting buffers by name; of tied weights, the first alone."""
+    parameters = dict(model.named_parameters())
+    unknown = sorted(set(weights) - set(parameters))
+    if unknown:
+        raise ValueError(f"the model has no weight {unknown[0]!r}")
+    again = {name for name, _ in model.named_parameters(remove_duplicate=False)} - set(parameters)
+    state = {name: tensor for name, tensor in model.state_dict().items() if name not in again}
+    for name, weight in weights.items():
+        state[name] = weight.detach().to(device="cpu", dtype=parameters[name].dtype)
+    adapted = hasattr(model, "peft_config")
+    for name, parameter in parameters.items():
+        # DeepSpeed leaves an empty tensor where it has sharded a weight.
+        shape = tuple(getattr(parameter, "ds_shape", parameter.shape))
+        if tuple(state[name].shape) != shape and (parameter.requires_grad or not adapted):
+            raise ValueError(f"{name}: expected the shape {shape}, got {tuple(state[name].shape)}")
+    return state
