@@ -8,12 +8,15 @@ from typing import TYPE_CHECKING, Any
 from modicum.training.settings import TrainingSettings
 
 if TYPE_CHECKING:
+    from modicum.training.build import build_engine, loading
     from modicum.training.engine import Engine, PlainEngine, Update
     from modicum.training.group import run_on_workers
     from modicum.training.journal import Journal
     from modicum.training.worker import Worker
 
 _WHERE = {
+    "build_engine": "build",
+    "loading": "build",
     "Engine": "engine",
     "PlainEngine": "engine",
     "Update": "engine",
@@ -29,6 +32,8 @@ __all__ = [
     "TrainingSettings",
     "Update",
     "Worker",
+    "build_engine",
+    "loading",
     "run_on_workers",
 ]
 
