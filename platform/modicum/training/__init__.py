@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 from modicum.training.settings import TrainingSettings
 
 if TYPE_CHECKING:
+    from modicum.training.build import build_engine, loading
     from modicum.training.engine import Engine, PlainEngine, Update
     from modicum.training.export import export_language_model, merge_adapters
-    from modicum.training.group import run_on_workers
+    from modicum.training.group import journal_of, run_on_workers
     from modicum.training.journal import Journal
     from modicum.training.language_models import (
         LanguageModel,
@@ -21,17 +22,20 @@ if TYPE_CHECKING:
     from modicum.training.worker import Worker
 
 _WHERE = {
+    "build_engine": "build",
+    "loading": "build",
     "Engine": "engine",
     "PlainEngine": "engine",
     "Update": "engine",
     "export_language_model": "export",
     "merge_adapters": "export",
+    "journal_of": "group",
+    "run_on_workers": "group",
+    "Journal": "journal",
     "LanguageModel": "language_models",
     "add_adapters": "language_models",
     "check_language_model": "language_models",
     "load_language_model": "language_models",
-    "run_on_workers": "group",
-    "Journal": "journal",
     "Worker": "worker",
 }
 
@@ -44,9 +48,12 @@ __all__ = [
     "Update",
     "Worker",
     "add_adapters",
+    "build_engine",
     "check_language_model",
     "export_language_model",
+    "journal_of",
     "load_language_model",
+    "loading",
     "merge_adapters",
     "run_on_workers",
 ]

@@ -5,7 +5,6 @@ The first implementation is one process without DeepSpeed; `sharded.py` has the 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
@@ -13,13 +12,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from modicum.training.settings import TrainingSettings
+from modicum.training.states import (
+    MOMENTS,
+    WEIGHT,
+    Counts,
+    key,
+    open_parts,
+    read_counts,
+    write_counts,
+    write_part,
+)
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
 
 B = TypeVar("B")
-_ADAM_MOMENTS = ("exp_avg", "exp_avg_sq")
 
 
 @dataclass(frozen=True)
@@ -178,33 +186,31 @@ class PlainEngine:
 
     def save(self, folder: Path) -> None:
         """See `Engine`."""
-        from safetensors.torch import save_file
-
-        tensors = {f"weight:{name}": p.detach() for name, p in self._masters.items()}
+        tensors: dict[str, Tensor] = {}
         for name, p in self._masters.items():
-            state = self._optimizer.state[p]
-            tensors |= {f"{moment}:{name}": state[moment] for moment in _ADAM_MOMENTS if state}
-        save_file(
-            {name: t.contiguous() for name, t in tensors.items()}, folder / "state.safetensors"
-        )
-        (folder / "state.json").write_text(json.dumps({"updates": self._updates}))
+            state = self._optimizer.state.get(p, {})
+            tensors[key(WEIGHT, name)] = p
+            tensors |= {key(moment, name): state[moment] for moment in MOMENTS if state}
+        write_part(folder, 0, tensors)
+        write_counts(folder, Counts(self._updates, steps=self._updates))
 
     def load(self, folder: Path) -> None:
         """See `Engine`."""
         import torch
-        from safetensors.torch import load_file
 
-        tensors = load_file(folder / "state.safetensors")
-        self._updates = json.loads((folder / "state.json").read_text())["updates"]
+        counts = read_counts(folder)
+        self._updates = counts.updates
         self._optimizer = self._new_optimizer()
-        with torch.no_grad():
+        with torch.no_grad(), open_parts(folder) as parts:
+
+            def read(kind: str, name: str) -> Any:
+                return parts[key(kind, name)].get_tensor(key(kind, name))
+
             for name, p in self._masters.items():
-                p.copy_(tensors[f"weight:{name}"])
-                if self._updates:
-                    state: dict[str, Any] = {
-                        moment: tensors[f"{moment}:{name}"].to(p.device) for moment in _ADAM_MOMENTS
-                    }
-                    self._optimizer.state[p] = {"step": torch.tensor(float(self._updates)), **state}
+                p.copy_(read(WEIGHT, name))
+                if counts.steps:
+                    state = {moment: read(moment, name).to(p.device) for moment in MOMENTS}
+                    self._optimizer.state[p] = {"step": torch.tensor(float(counts.steps)), **state}
         self._publish()
 
     def weights(self) -> dict[str, Tensor]:
