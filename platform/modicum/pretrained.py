@@ -70,8 +70,8 @@ def find_model(
         if not path.is_file():
             raise InputError(f"model: no file at {name!r}")
         return Checkpoint(str(path.parent.absolute()), gguf_file=path.name)
-    if not path.is_dir():
-        if path.is_absolute() or name.startswith(".") or name.count("/") > 1 or not name.strip():
+    if not name.strip() or not path.is_dir():
+        if not name.strip() or path.is_absolute() or name[0] == "." or name.count("/") > 1:
             raise InputError(f"model: no folder at {name!r}")
         return Checkpoint(name, revision, gguf_file)
     found = sorted(file.name for file in path.glob(f"*{_GGUF}"))

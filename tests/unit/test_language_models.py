@@ -102,7 +102,9 @@ class TestLoading:
         """The tokenizer's own token, unless the model has no embedding of it."""
         loaded = load(gpt2(tmp_path, special))
         assert loaded.tokenizer.pad_token_id == pad
-        assert loaded.model.config.pad_token_id == loaded.model.generation_config.pad_token_id == pad
+        assert (
+            loaded.model.config.pad_token_id == loaded.model.generation_config.pad_token_id == pad
+        )
 
     def test_activation_checkpointing_changes_no_gradient(self, base):
         import torch
@@ -157,7 +159,9 @@ class TestChecking:
 
     def test_bad_names(self, base, tmp_path):
         for name in ("./none", "/none", "~/none/such", "a/b/c", "", "none.gguf"):
-            with pytest.raises(md.InputError, match=f"model: no (folder|file) at {re.escape(repr(name))}"):
+            with pytest.raises(
+                md.InputError, match=f"model: no (folder|file) at {re.escape(repr(name))}"
+            ):
                 md.training.check_language_model(name)
         with pytest.raises(md.InputError, match=r"gguf_file: no 'a.gguf' in .* \(there: none\)"):
             md.training.check_language_model(base, gguf_file="a.gguf")
@@ -276,7 +280,8 @@ class TestAdapters:
     def test_layers_that_are_not_there(self, base):
         for targets, named in [("q_proj", "q_proj"), ("c_attn,oops", "oops"), ("c_attn,", "")]:
             with pytest.raises(
-                md.InputError, match=f"lora_targets: {named!r} finds no layer .* c_attn, c_proj, c_fc"
+                md.InputError,
+                match=f"lora_targets: {named!r} finds no layer .* c_attn, c_proj, c_fc",
             ):
                 md.training.add_adapters(load(base), settings(lora_targets=targets), 0)
 
