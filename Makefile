@@ -58,6 +58,7 @@ bench: $(VENV)/.full
 	$(BIN)/python tests/benchmarks/overhead.py
 	$(BIN)/python tests/benchmarks/weak.py
 	$(BIN)/python tests/benchmarks/vae.py
+	$(BIN)/python tests/benchmarks/plan.py
 
 ## The whole of table 3.2 on the folders under MODICUM_DATA (docs/results/weak.md): about an hour.
 weak-results: $(VENV)/.full

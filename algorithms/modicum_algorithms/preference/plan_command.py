@@ -229,8 +229,14 @@ def _lines(made: Plan) -> Iterator[str]:
     layout = made.layout
     trained = layout.trained(made.shape)
     share = f"{trained:,} of them trained (LoRA)" if layout.lora_rank else "all trained"
-    where = f"{layout.nodes} × {layout.gpus} GPUs, ZeRO {layout.zero}"
-    yield f"{made.shape.name}: {made.shape.parameters:,} parameters, {share}; {where}"
+    zero = f"ZeRO {layout.stage}"
+    if layout.stage != layout.zero:
+        zero += " (there is no 0 in 16 bits)"
+    yield f"{made.shape.name}: {made.shape.parameters:,} parameters, {share}"
+    yield (
+        f"machines: {layout.nodes}, GPUs of each: {layout.gpus}, {zero}, {layout.precision}, "
+        f"rows of {made.texts.pair} tokens"
+    )
     yield ""
     yield _memory_table(made.memory)
     yield from _verdict(made)
@@ -293,9 +299,11 @@ def _speeds(made: Plan) -> Iterator[str]:
             else f"{min(hardware.node_bandwidth, hardware.gpu_bandwidth):g} GB/s between machines"
         )
         yield (
-            f"an update: {sent.accumulated} micro-batches on each GPU, which sends "
-            f"{sent.sent / GB:.1f} GB: {_duration(sent.seconds)} at {slowest}, none of it hidden"
+            f"an update: each GPU sends {sent.sent / GB:.1f} GB, gradients accumulated over "
+            f"{sent.accumulated}: {_duration(sent.seconds)} at {slowest}, none of it hidden"
         )
+    if made.layout.offload != "none":
+        yield "not counted: the time that offloading takes"
 
 
 def _time_table(made: Plan) -> str:

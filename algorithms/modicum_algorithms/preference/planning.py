@@ -19,10 +19,12 @@ Acquisition = Literal["random", "entropy", "certainty", "entropy_certainty"]
 Phase = Literal["fine-tuning", "update", "generation"]
 
 PHASES: tuple[Phase, ...] = get_args(Phase)
+_LEARNING: tuple[Phase, ...] = ("fine-tuning", "update")
 GB = 1e9
 _FP32 = 4  # bytes
 _MOMENTS = 2 * _FP32  # Adam's, of each trained weight
-_BUCKET = 500_000_000  # DeepSpeed's reduce_bucket_size, in numbers
+_BUCKET = 50_000_000  # Numbers: the platform's setting of DeepSpeed's reduce_bucket_size.
+_LARGE_BUCKET = 500_000_000  # DeepSpeed's own, where gradients are reduced whole.
 _GATHERED = 1_000_000_000  # DeepSpeed's stage3_max_live_parameters
 # While a token is drawn: log-probabilities, tempered, their sums, what is shown, a temporary.
 _SAMPLING = 5
@@ -98,7 +100,7 @@ class Layout:
             raise md.InputError(f"zero: must be one of 0, 1, 2, 3, got {self.zero}")
         if not 0 <= self.headroom < 1:
             raise md.InputError(f"headroom: must be from 0 to below 1, got {self.headroom:g}")
-        if self.offload == "optimizer" and self.zero == 0:
+        if self.offload == "optimizer" and self.stage == 0:
             raise md.InputError("offload: the optimizer's needs zero 1, 2 or 3, got zero 0")
         if self.offload == "parameters" and self.zero != 3:
             raise md.InputError(f"offload: that of parameters needs zero 3, got zero {self.zero}")
@@ -117,6 +119,12 @@ class Layout:
     def sharded_by_deepspeed(self) -> bool:
         """One GPU without ZeRO is trained in the trial's own process, without DeepSpeed."""
         return self.workers > 1 or self.zero > 0
+
+    @property
+    def stage(self) -> int:
+        """Of ZeRO, as it is: DeepSpeed adds up gradients of 16 bits in fp32 from stage 1 on."""
+        least = 1 if self.sharded_by_deepspeed and self.width < _FP32 else 0
+        return max(self.zero, least)
 
     def trained(self, shape: ModelShape) -> int:
         """Ψ_t: all weights, or the adapters'."""
@@ -270,34 +278,42 @@ def _of_states(shape: ModelShape, layout: Layout) -> Iterator[Part]:
     states = model_states(
         shape.parameters,
         workers=layout.workers,
-        zero=layout.zero,
+        zero=layout.stage,
         trained=trained,
         precision=layout.precision,
     )
     off = layout.offload != "none"
-    learning: tuple[Phase, ...] = ("fine-tuning", "update")
     yield _placed(layout, "weights", states.weights, off=layout.offload == "parameters")
-    # DeepSpeed moves gradients to where the optimiser is as soon as there are shards of them.
-    yield _placed(layout, "gradients", states.gradients, learning, off=off and layout.zero >= 2)
     yield _placed(layout, "optimizer: fp32 weights", states.masters, off=off)
     yield _placed(layout, "optimizer: Adam's moments", states.moments, off=off)
-    if layout.width < _FP32:
-        # Without DeepSpeed gradients add up in fp32; DeepSpeed makes them fp32 for its step.
-        each = _FP32 * trained / (layout.workers if layout.zero >= 1 else 1)
-        when: tuple[Phase, ...] = ("update",) if layout.sharded_by_deepspeed else learning
-        yield _placed(layout, "gradients in fp32", each, when, off=off)
+    yield from _of_gradients(layout, trained)
     yield from _of_reference(layout, trained)
 
 
-def _of_reference(layout: Layout, trained: float) -> Iterator[Part]:
+def _of_gradients(layout: Layout, trained: int) -> Iterator[Part]:
+    """Gradients add up in fp32, where the paper has those of 16 bits alone."""
+    b, stage, off = layout.width, layout.stage, layout.offload != "none"
+    share = _FP32 * trained / layout.workers
+    each = share if stage >= 2 or off else _FP32 * trained
+    # Some of DeepSpeed's stages make room for them once and for all.
+    for_good = stage == 3 or (stage == 1 and b < _FP32)
+    yield _placed(layout, "gradients", each, PHASES if for_good else _LEARNING, off=off)
+    if stage <= 1 and b < _FP32:
+        yield Part("gradients of a micro-batch", b * trained, 0, ("fine-tuning",))
+    if stage >= 2 and not off:
+        yield Part("gradients in a row for the step", share, 0, ("update",))
+
+
+def _of_reference(layout: Layout, trained: int) -> Iterator[Part]:
     """θ0 lies in the machines' memory and changes places with θ: no second model on the GPU.
 
-    Without DeepSpeed it is a copy beside θ.
+    It is what the optimiser works on, in fp32. Without DeepSpeed it is a copy of the weights
+    beside them.
     """
-    each = layout.width * trained / (layout.workers if layout.zero >= 3 else 1)
     if not layout.sharded_by_deepspeed:
-        yield Part("reference: starting weights", each, 0)
+        yield Part("reference: starting weights", layout.width * trained, 0)
         return
+    each = _FP32 * trained / (layout.workers if layout.stage >= 1 else 1)
     yield _placed(layout, "reference: starting weights", each, off=True)
     yield _placed(layout, "reference: θ while θ0 is in use", each, off=True)
 
@@ -311,11 +327,19 @@ def _of_fine_tuning(shape: ModelShape, layout: Layout, texts: Texts) -> Iterator
     yield Part("activations", rows_of_tokens * layers, 0, ("fine-tuning",))
     yield Part("logits", logits_bytes(shape, layout, texts), 0, ("fine-tuning",))
     if layout.sharded_by_deepspeed:
-        bucket = b * min(layout.trained(shape), _BUCKET)
-        yield Part("communication buckets", bucket, 0, ("fine-tuning",))
-    if layout.zero == 3:
+        yield _buckets(layout, layout.trained(shape))
+    if layout.stage == 3:
         gathered = b * min(shape.parameters, _GATHERED)
         yield Part("weights gathered for a layer", gathered, 0, ("fine-tuning",))
+
+
+def _buckets(layout: Layout, trained: int) -> Part:
+    """Room to exchange gradients: all at the end, or bucket by bucket while they arise."""
+    name, b = "communication buckets", layout.width
+    if layout.stage == 0 or (layout.stage == 1 and b < _FP32):
+        in_16_bits = b if b < _FP32 else 0
+        return Part(name, (_FP32 + in_16_bits) * min(trained, _LARGE_BUCKET), 0, ("update",))
+    return Part(name, 2 * b * min(trained, _BUCKET), 0, ("fine-tuning",))
 
 
 def logits_bytes(shape: ModelShape, layout: Layout, texts: Texts) -> int:
@@ -331,7 +355,7 @@ def logits_bytes(shape: ModelShape, layout: Layout, texts: Texts) -> int:
 
 def _of_generation(shape: ModelShape, layout: Layout, texts: Texts) -> Iterator[Part]:
     size = layout.generation_batch
-    if layout.zero == 3 and (layout.workers > 1 or layout.offload == "parameters"):
+    if layout.stage == 3 and (layout.workers > 1 or layout.offload == "parameters"):
         whole = layout.width * shape.parameters
         yield Part("all weights gathered", whole, 0, ("generation",))
     cache = size * (texts.prompt + texts.completion) * shape.cached_per_token(layout.width)

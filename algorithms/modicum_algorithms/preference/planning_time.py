@@ -200,9 +200,10 @@ def communication(
 ) -> Communication:
     """Traffic of an update by ring collectives: (N_d − 1) / N_d of each collective's numbers.
 
-    Rajbhandari et al. 2020, section 7: reducing gradients moves Ψ_t, gathering weights Ψ_t once
-    more; stage 2 reduces after every micro-batch; stage 3 gathers all Ψ for each forward and each
-    backward pass. A ring crosses each machine's border once, so the border carries what one
+    Rajbhandari et al. 2020, section 7: an all-reduce of gradients moves 2 Ψ_t, reducing them to
+    shards Ψ_t, gathering weights Ψ_t. DeepSpeed's stage 1 does an all-reduce and gathers; stage 2
+    reduces to shards after every micro-batch; stage 3 gathers all Ψ for each forward and each
+    backward pass, too. A ring crosses each machine's border once, so the border carries what one
     worker sends.
     """
     workers = layout.workers
@@ -210,10 +211,10 @@ def communication(
     trained = layout.trained(shape)
     numbers = {
         0: 2 * trained,
-        1: 2 * trained,
+        1: 3 * trained,
         2: (accumulated + 1) * trained,
         3: accumulated * (2 * shape.parameters + trained),
-    }[layout.zero]
+    }[layout.stage]
     sent = layout.width * numbers * (workers - 1) / workers
     return Communication(accumulated, sent, sent / _bandwidth(layout, hardware))
 
@@ -298,7 +299,7 @@ def _sampling_seconds(
     batches = math.ceil(each / layout.generation_batch)
     size = math.ceil(each / batches)
     gathering = 0.0
-    if layout.zero == 3:
+    if layout.stage == 3:
         others = (layout.workers - 1) / layout.workers
         gathering = layout.width * shape.parameters * others / _bandwidth(layout, hardware)
     return gathering + batches * generation_seconds(shape, layout, texts, hardware, size)
