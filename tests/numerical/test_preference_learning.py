@@ -40,7 +40,7 @@ def llama():
 
 
 def by_hand(model, prompt, completion):
-    """log p(completion | prompt), token by token from a whole forward pass."""
+    """Log p(completion | prompt), token by token from a whole forward pass."""
     if not completion:
         return 0.0
     with torch.no_grad():
@@ -89,7 +89,7 @@ def test_the_rationale_counts_per_token_and_only_where_there_is_one():
 
 @pytest.mark.parametrize("model", [gpt2(), llama()], ids=["gpt2", "llama"])
 def test_shared_prompts_give_the_log_probabilities_of_separate_texts(model):
-    """The second completion must not see the first, the tail must see it, padding changes nothing."""
+    """The second completion must not see the first, the tail must; padding changes nothing."""
     scorer = CompletionScorer(model)
     assert scorer.choose_layout(EXAMPLES)
     with torch.no_grad():

@@ -273,7 +273,9 @@ class MadeUp(md.Experiment[MadeUpConfig]):
                     text = "".join(json.dumps(row) + "\n" for row in rows)
                     (folder / f"{name}.jsonl").write_text(text)
             rate = sum(wins) / len(wins)
-            yield md.Record(budget=32 * number, metrics={"evaluation/win_rate": rate}, checkpoint=folder)
+            yield md.Record(
+                budget=32 * number, metrics={"evaluation/win_rate": rate}, checkpoint=folder
+            )
 
 
 @pytest.fixture(scope="module")

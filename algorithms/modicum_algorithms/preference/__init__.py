@@ -1,1 +1,1 @@
-"""Active preference learning for language models (chapter 6): its oracles, so far."""
+"""Active preference learning for language models (chapter 6): DPO, acquisition, oracles."""

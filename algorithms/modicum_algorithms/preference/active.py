@@ -205,7 +205,9 @@ class ActiveLearning:
             metrics |= _training_metrics(rows)
             asked = i * self.config.acquired_per_round
             if i == self.steps or not self.config.evaluate_at or asked in self.config.evaluate_at:
-                metrics |= self._evaluate(f"round-{i:03}/evaluation", i, int(rows[-1]["epoch"]))  # 13
+                metrics |= self._evaluate(
+                    f"round-{i:03}/evaluation", i, int(rows[-1]["epoch"])
+                )  # 13
             yield self._message(metrics, folder=self._leave() if i == self.steps else None)
 
     def _message(self, metrics: Mapping[str, float], folder: str | None = None) -> Message:
@@ -305,7 +307,7 @@ class ActiveLearning:
         return self.worker.once(f"round-{i:03}/pairs", sample)
 
     def _entropy_samples(self, i: int, places: np.ndarray) -> list[list[float]]:
-        """log p_θ of N samples of each prompt (equation 6.8)."""
+        """Log p_θ of N samples of each prompt (equation 6.8)."""
         samples = self.config.entropy_samples
 
         def sample() -> list[list[float]]:
@@ -352,7 +354,7 @@ class ActiveLearning:
             ]
 
     def _reference(self, pairs: Sequence[dict[str, Any]], step: str) -> list[list[float]]:
-        """log p_θ0 of both completions of each pair."""
+        """Log p_θ0 of both completions of each pair."""
 
         def compute() -> list[list[float]]:
             wanted = [

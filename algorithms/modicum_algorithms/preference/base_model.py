@@ -10,12 +10,11 @@ import math
 import re
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import modicum as md
-from modicum_algorithms.preference import pair_sources
 
 if TYPE_CHECKING:
     import torch

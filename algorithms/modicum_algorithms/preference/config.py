@@ -30,8 +30,8 @@ class PreferenceConfig(OracleConfig):
     )
     prompts: str = md.setting(
         "packaged",
-        description="What is completed: imdb or tldr under MODICUM_DATA, packaged, a text, JSONL or "
-        "parquet file of your own, or hf:NAME.",
+        description="What is completed: imdb or tldr under MODICUM_DATA, packaged, a text, JSONL "
+        "or parquet file of your own, or hf:NAME.",
         identity=False,
     )
     prompt_tokens_min: int = md.setting(

@@ -42,7 +42,8 @@ def dpo_loss(
 ) -> Tensor:
     """The loss of each pair, shape (B,) (equation 6.4).
 
-    L = −(1 − ε) log σ(z) − ε log σ(−z),  z = β log p_θ(y_w|x)/p_θ0(y_w|x) − β log p_θ(y_l|x)/p_θ0(y_l|x)
+    L = −(1 − ε) log σ(z) − ε log σ(−z),
+    z = β log p_θ(y_w|x)/p_θ0(y_w|x) − β log p_θ(y_l|x)/p_θ0(y_l|x)
 
     Its gradient for ε = 0 is equation 6.10: −β σ(−z) (∇ log p_θ(y_w|x) − ∇ log p_θ(y_l|x)). With
     ε > 0, labels are taken to be flipped with that probability (Mitchell, 2023: conservative DPO).

@@ -20,8 +20,8 @@ class ActivePreferenceLearning(md.Experiment[PreferenceConfig]):
     uses_torch = True
     metrics: ClassVar[Mapping[str, md.Metric]] = {
         "evaluation/win_rate": md.Metric(
-            "Mean over held-out prompts: 1 where the oracle prefers the model's completion, 1/2 for "
-            "a tie, in both orders.",
+            "Mean over held-out prompts: 1 where the oracle prefers the model's completion, 1/2 "
+            "for a tie, in both orders.",
             goal="max",
         ),
         "evaluation/standard_error": md.Metric("Of the win-rate, over prompts."),
@@ -49,7 +49,7 @@ class ActivePreferenceLearning(md.Experiment[PreferenceConfig]):
         ),
         "training/loss": md.Metric("Mean loss over the last epoch (equation 6.4)."),
         "training/accuracy": md.Metric(
-            "Share of pairs with the higher implicit reward for the preferred completion, last epoch."
+            "Share of pairs whose preferred completion has the higher implicit reward, last epoch."
         ),
         "training/margin": md.Metric("Mean difference of the rewards, last epoch."),
         "training/epoch": md.Metric("Epochs of this round's fine-tuning.", unit="epochs"),

@@ -166,8 +166,8 @@ class _Draw(LogitsProcessor):
         for tokens_T, log_probabilities_T, limit in zip(
             tokens_BT, log_probabilities_BT, self.limits_B.tolist(), strict=True
         ):
-            ends = [] if self._end is None else np.flatnonzero(tokens_T[:limit] == self._end)
-            length = int(ends[0]) + 1 if len(ends) else limit
+            ended_T = tokens_T[:limit] == self._end  # nowhere if there is no such token
+            length = int(ended_T.argmax()) + 1 if np.any(ended_T) else limit
             total = float(log_probabilities_T[:length].sum())
             found.append(Completion(tuple(tokens_T[:length].tolist()), total))
         return found

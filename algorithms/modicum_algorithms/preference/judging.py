@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import modicum as md
@@ -49,7 +50,7 @@ class Judge:
         for start in range(0, len(pairs), _QUESTIONS_AT_ONCE):
             some = pairs[start : start + _QUESTIONS_AT_ONCE]
             answers += self.worker.once(
-                f"{step}-{start:06d}", lambda some=some: self._ask(some), together=False
+                f"{step}-{start:06d}", partial(self._ask, some), together=False
             )
         return answers
 

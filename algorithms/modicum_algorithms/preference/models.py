@@ -20,7 +20,7 @@ def check_model(name: str) -> None:
     if name == IMDB:
         pair_sources.imdb_file("train")
     elif name != PACKAGED:
-        md.training.check_language_model(name, field="language_model")
+        md.training.check_language_model(name)
 
 
 def model_location(name: str) -> str:

@@ -55,7 +55,7 @@ class Policy:
             worker: This process.
 
         Raises:
-            InputError: The model cannot be loaded, or a completed prompt is longer than its context.
+            InputError: The model cannot be loaded.
         """
         settings = config.training
         with md.training.loading(settings, worker):
@@ -116,7 +116,7 @@ class Policy:
         return self.worker.collect(found)
 
     def reference_log_probabilities(self, wanted: Sequence[PromptAndCompletion]) -> list[float]:
-        """log p_θ0(y|x) of each, computed where it is not on disk yet."""
+        """Log p_θ0(y|x) of each, computed where it is not on disk yet."""
         missing = self.worker.alone(lambda: self.reference.missing(wanted))
         if missing:
             new = [wanted[place] for place in missing]
@@ -126,7 +126,7 @@ class Policy:
         return self.worker.alone(lambda: self.reference.read(wanted))
 
     def log_probabilities(self, wanted: Sequence[PromptAndCompletion]) -> list[float]:
-        """log p_θ(y|x) of each; neighbours with the same prompt share its computation."""
+        """Log p_θ(y|x) of each; neighbours with the same prompt share its computation."""
         examples, places = _paired(wanted)
         found = [0.0] * len(wanted)
         for (first, second), values in zip(places, self.score(examples), strict=True):
@@ -155,7 +155,7 @@ class Policy:
         return self.worker.collect(found)[: len(prompts)]
 
     def score(self, examples: Sequence[Example]) -> list[tuple[float, float]]:
-        """log p_θ of both completions of each example; batched by length."""
+        """Log p_θ of both completions of each example; batched by length."""
         # Under ZeRO-3 all workers must call the model equally often.
         padded = list(examples) + [examples[-1]] * (-len(examples) % self.worker.size)
         order = sorted(range(len(padded)), key=lambda place: padded[place].tokens)

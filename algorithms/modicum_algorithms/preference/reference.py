@@ -53,7 +53,7 @@ class ReferenceCache:
         return list(first.values())
 
     def read(self, wanted: Sequence[PromptAndCompletion]) -> list[float]:
-        """log p_θ0(y|x) of each, all of which must be in the file."""
+        """Log p_θ0(y|x) of each, all of which must be in the file."""
         keys = [_key(prompt, completion) for prompt, completion in wanted]
         known = self._found(keys)
         return [known[key] for key in keys]
