@@ -28,7 +28,7 @@ from modicum_algorithms.preference.generation import Request
 from modicum_algorithms.preference.judging import Judge
 from modicum_algorithms.preference.oracle_settings import open_oracle
 from modicum_algorithms.preference.policy import Policy
-from modicum_algorithms.preference.prompts import Prompt, read_prompts
+from modicum_algorithms.preference.prompts import Prompt, PromptLimits, read_prompts
 from modicum_algorithms.preference.scoring import Example, Ids
 
 Message = dict[str, Any]
@@ -632,14 +632,14 @@ def _questions(
     Raises:
         InputError: A prompt and its completion do not fit the model's context.
     """
-    prompts = read_prompts(
-        config.prompts,
-        split,
-        policy.language.tokenizer,
-        seed=seed,
+    limits = PromptLimits(
         tokens_min=config.prompt_tokens_min,
         tokens_max=config.prompt_tokens_max,
+        characters_min=config.post_characters_min,
+        characters_max=config.post_characters_max,
+        characters_of=config.counted_characters,
     )
+    prompts = read_prompts(config.prompts, split, policy.language.tokenizer, seed, limits)
     lengths = np.random.default_rng(seed).integers(
         config.completion_tokens_min, config.completion_tokens_max, len(prompts), endpoint=True
     )

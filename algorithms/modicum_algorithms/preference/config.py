@@ -43,6 +43,15 @@ class PreferenceConfig(OracleConfig):
     prompt_tokens_max: int = md.setting(
         16, description="Greatest such length; drawn uniformly.", unit="tokens", ge=1
     )
+    post_characters_min: int = md.setting(
+        200, description="Least length of a post (tldr).", unit="characters", ge=0
+    )
+    post_characters_max: int = md.setting(
+        1000, description="Greatest length of a post (tldr).", unit="characters", ge=1
+    )
+    counted_characters: Literal["post", "prompt"] = md.setting(
+        "post", description="What these limits count: the post alone, or with title and subreddit."
+    )
     completion_tokens_min: int = md.setting(
         16, description="Least number of tokens that a completion may have.", unit="tokens", ge=1
     )

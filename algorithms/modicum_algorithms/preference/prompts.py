@@ -1,0 +1,225 @@
+"""Prompts to complete: reviews, posts, or a user's own (sections 6.5.1 and D.1)."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import lzma
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+import modicum as md
+from modicum_algorithms.preference import pair_sources
+from modicum_algorithms.preference.base_model import clean_review
+from modicum_algorithms.preference.packaged_reviews import packaged_reviews, packaged_text
+
+Split = Literal["train", "test"]
+
+# Reviews shorter than this are left out, as in the authors' code.
+_LEAST_CHARACTERS = 200
+# Broad categories that the thesis left out for their explicit content (D.1).
+_LEFT_OUT = frozenset({"offmychest", "tifu"})
+_PACKAGED = 2000
+# Of a source without a split of its own, every fifth prompt is held out.
+_HELD_OUT = 5
+_SUFFIXES = (".txt", ".jsonl", ".parquet")
+_POST = re.compile(r"POST: (.*)\nTL;DR:", re.DOTALL)
+_SUBREDDIT = re.compile(r"SUBREDDIT: r/(\w+)")
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """A text to be completed.
+
+    Attributes:
+        text: The text.
+        human: A human's completion, to compare with; None if there is none.
+    """
+
+    text: str
+    human: str | None = None
+
+
+@dataclass(frozen=True)
+class PromptLimits:
+    """What is taken of a source.
+
+    Attributes:
+        tokens_min: Least length that a review is cut to.
+        tokens_max: Greatest such length; lengths are drawn uniformly.
+        characters_min: Least length of a post (TL;DR).
+        characters_max: Greatest.
+        characters_of: What these limits count: the post, or the whole prompt.
+    """
+
+    tokens_min: int = 8
+    tokens_max: int = 16
+    characters_min: int = 200
+    characters_max: int = 1000
+    characters_of: Literal["post", "prompt"] = "post"
+
+
+def read_prompts(
+    source: str, split: Split, tokenizer: Any, seed: int, limits: PromptLimits
+) -> list[Prompt]:
+    """Different prompts of a source, in a fixed order.
+
+    Args:
+        source: `imdb`, `tldr`, `packaged`, a file, or `hf:NAME`.
+        split: Which part; the two share no prompt. Sources without parts of their own are split by
+            a hash of the prompt.
+        tokenizer: Counts the tokens that reviews are cut to.
+        seed: Of these lengths.
+        limits: What is taken.
+
+    Raises:
+        InputError: There is no such source, or it holds no prompt.
+    """
+    if source == "imdb":
+        reviews = map(clean_review, pair_sources.imdb_reviews(split)[0])
+        prompts = _beginnings(reviews, tokenizer, seed, limits)
+    elif source == "packaged":
+        reviews = (t for t in packaged_reviews(_PACKAGED, seed=1) if _split_of(t) == split)
+        prompts = _beginnings(reviews, tokenizer, seed, limits)
+    elif source == "tldr":
+        prompts = [p for p in _posts(limits) if _split_of(p.text) == split]
+    else:
+        prompts = [p for p in _rows(source) if _split_of(p.text) == split]
+    unique = list({prompt.text: prompt for prompt in prompts if prompt.text}.values())
+    if not unique:
+        raise md.InputError(f"prompts: {source!r} must hold prompts to {split} with, it has none")
+    return unique
+
+
+def check_prompts(source: str, *, human: bool) -> None:
+    """Find mistakes that cost nothing to find.
+
+    Args:
+        source: As in `read_prompts`.
+        human: Whether prompts must have a human's completion.
+
+    Raises:
+        InputError: There is no such source, or it is known to have no human completions.
+    """
+    prompt_digests(source)
+    if human and (source in {"imdb", "packaged"} or source.endswith(".txt")):
+        raise md.InputError(f"opponent: human needs human completions, which {source!r} has not")
+
+
+def prompt_digests(source: str) -> Mapping[str, str]:
+    """Digest of what is read, for a trial's identity.
+
+    Raises:
+        InputError: There is no such source.
+    """
+    if source == "imdb":
+        files = [pair_sources.imdb_file("train"), pair_sources.imdb_file("test")]
+        return {"prompts": md.data.digest_files(files)}
+    if source == "tldr":
+        return {"prompts": md.data.digest_files(pair_sources.source_files("tldr"))}
+    if source == "packaged":
+        return {"prompts": hashlib.sha256(packaged_text().encode()).hexdigest()}
+    if source.startswith("hf:"):
+        return {"prompts": md.data.huggingface_digest(source.removeprefix("hf:"))}
+    return {"prompts": md.data.digest_files([_file(source)])}
+
+
+def _beginnings(
+    reviews: Iterable[str], tokenizer: Any, seed: int, limits: PromptLimits
+) -> list[Prompt]:
+    """Reviews cut to so many tokens (D.1)."""
+    long = [text for text in reviews if len(text) >= _LEAST_CHARACTERS]
+    lengths = np.random.default_rng(seed).integers(
+        limits.tokens_min, limits.tokens_max, len(long), endpoint=True
+    )
+    # Characters enough for the longest cut: tokenizing whole reviews would take a minute.
+    heads = [text[: 20 * limits.tokens_max] for text in long]
+    if not heads:
+        return []
+    ids = tokenizer(heads, add_special_tokens=False)["input_ids"]
+    return [
+        Prompt(tokenizer.decode(tokens[:length]).strip())
+        for tokens, length in zip(ids, lengths.tolist(), strict=True)
+    ]
+
+
+def _posts(limits: PromptLimits) -> Iterator[Prompt]:
+    """Reddit posts with human summaries."""
+    (path,) = pair_sources.source_files("tldr")
+    with lzma.open(path, "rt", encoding="utf-8") as file:
+        rows = [json.loads(line) for line in file]
+    for row in rows:
+        subreddit = _SUBREDDIT.search(row["prompt"])
+        post = _POST.search(row["prompt"])
+        if subreddit is None or post is None or subreddit[1].lower() in _LEFT_OUT:
+            continue
+        counted = post[1] if limits.characters_of == "post" else row["prompt"]
+        if limits.characters_min <= len(counted) <= limits.characters_max:
+            yield Prompt(row["prompt"].rstrip(), " " + row["human_summary"].strip())
+
+
+def _rows(source: str) -> list[Prompt]:
+    """A user's prompts: lines of text, or rows with `prompt` and perhaps `human`."""
+    if source.startswith("hf:"):
+        return [_prompt(row, source, n) for n, row in enumerate(_hub_rows(source), 1)]
+    path = _file(source)
+    try:
+        if path.suffix == ".txt":
+            lines = path.read_text(encoding="utf-8").splitlines()
+            return [Prompt(line.rstrip()) for line in lines if line.strip()]
+        if path.suffix == ".parquet":
+            import pyarrow.parquet
+
+            rows: Sequence[Any] = pyarrow.parquet.ParquetFile(path).read().to_pylist()
+        else:
+            with path.open(encoding="utf-8") as file:
+                rows = [json.loads(line) for line in file if line.strip()]
+    except (OSError, ValueError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise md.InputError(f"prompts: {source!r} cannot be read ({reason})") from error
+    return [_prompt(row, source, n) for n, row in enumerate(rows, 1)]
+
+
+def _hub_rows(source: str) -> Sequence[Any]:
+    import datasets
+
+    name = source.removeprefix("hf:")
+    folder = md.data.huggingface_folder(name)
+    try:
+        loaded: Any = (
+            datasets.load_from_disk(folder) if folder else datasets.load_dataset(name)
+        )
+    except Exception as error:  # Its errors have no common class.
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise md.InputError(f"prompts: {source!r} cannot be loaded ({reason})") from error
+    parts = list(loaded.values()) if hasattr(loaded, "values") else [loaded]
+    return [row for part in parts for row in part]
+
+
+def _prompt(row: Any, source: str, number: int) -> Prompt:
+    if not isinstance(row, dict) or not isinstance(row.get("prompt"), str):
+        raise md.InputError(f"prompts: {source!r}, row {number}: must have a text as prompt")
+    human = row.get("human")
+    if human is not None and not isinstance(human, str):
+        raise md.InputError(f"prompts: {source!r}, row {number}: human must be a text")
+    return Prompt(row["prompt"].rstrip(), human)
+
+
+def _file(source: str) -> Path:
+    path = Path(source).expanduser()
+    if not path.is_file() or path.suffix not in _SUFFIXES:
+        raise md.InputError(
+            "prompts: must be imdb, tldr, packaged, hf:NAME or a file ending in "
+            f"{', '.join(_SUFFIXES)}, got {source!r}"
+        )
+    return path
+
+
+def _split_of(text: str) -> Split:
+    """The same for a text wherever it stands."""
+    return "test" if int(hashlib.sha256(text.encode()).hexdigest(), 16) % _HELD_OUT == 0 else "train"

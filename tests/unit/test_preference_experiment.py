@@ -1,0 +1,293 @@
+"""Algorithm 2 as an experiment: on the packaged model, in one process."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import modicum as md
+from modicum_algorithms.preference import active
+from modicum_algorithms.preference.config import PreferenceConfig
+from modicum_algorithms.preference.evaluation import Match, win_rate
+from modicum_algorithms.preference.experiment import ActivePreferenceLearning
+from modicum_algorithms.preference.judging import Judge, OracleFailedError
+from modicum_algorithms.preference.models import model_location
+
+SMALL = {
+    "oracle_calls": 24,
+    "acquired_per_round": 8,
+    "prompts_per_round": 16,
+    "entropy_samples": 2,
+    "entropy_factor": 2,
+    "epochs": 2,
+    "batch_size": 4,
+    "evaluation_prompts": 16,
+    "completion_tokens_min": 6,
+    "completion_tokens_max": 8,
+    "training": {"learning_rate": 3e-4, "micro_batch_size": 4},
+}
+
+
+def config(**changed):
+    return PreferenceConfig.model_validate({**SMALL, **changed})
+
+
+def worker(folder):
+    scratch = folder / "scratch"
+    shutil.rmtree(scratch, ignore_errors=True)
+    scratch.mkdir(parents=True)
+    return md.training.Worker(
+        rank=0, size=1, device=torch.device("cpu"),
+        journal=md.training.Journal(folder / "journal"), scratch=scratch,
+    )  # fmt: skip
+
+
+def run(folder, settings, seed=0):
+    arguments = active.Arguments(settings, model_location("packaged"), seed, "trial")
+    messages = list(active.run_active_learning(worker(folder), arguments))
+    with md.training.Journal(folder / "journal").folder("left", folder) as left:
+        rows = [json.loads(line) for line in (left / active.ACQUIRED).read_text().splitlines()]
+    return [without_times(message) for message in messages], rows
+
+
+def without_times(message):
+    metrics = {k: v for k, v in message["metrics"].items() if not k.startswith("time/")}
+    return {**message, "metrics": metrics}
+
+
+@pytest.mark.parametrize("acquisition", ["random", "entropy", "certainty", "entropy_certainty"])
+def test_the_loop_spends_its_budget_and_never_asks_about_a_prompt_twice(tmp_path, acquisition):
+    messages, rows = run(tmp_path, config(acquisition=acquisition))
+    assert [message["budget"] for message in messages] == sorted(
+        message["budget"] for message in messages
+    )
+    assert messages[-1]["budget"] == len(rows) <= 24
+    places = [
+        answer["place"]
+        for name in (1, 2, 3)
+        for answer in acquired_pairs(tmp_path, name)
+    ]
+    assert len(places) == len(set(places))
+
+
+def acquired_pairs(folder, number):
+    pairs = md.training.Journal(folder / "journal").read(f"round-{number:03}/pairs")
+    return pairs if len(pairs) == 8 else []
+
+
+def test_interrupted_after_any_step_it_goes_on_to_the_same_end(tmp_path, monkeypatch):
+    """Killed after each of its journal's writes in turn, with checkpoints within rounds."""
+    settings = config(acquisition="certainty", training={**SMALL["training"], "save_every": 2})
+    expected, expected_rows = run(tmp_path / "whole", settings)
+    writes = 0
+    original = md.training.Journal.write
+
+    class KilledError(Exception):
+        pass
+
+    def write(self, name, result):
+        nonlocal writes
+        original(self, name, result)
+        writes += 1
+        if writes % 5 == 0:
+            raise KilledError
+
+    monkeypatch.setattr(md.training.Journal, "write", write)
+    for _ in range(100):
+        try:
+            found, rows = run(tmp_path / "killed", settings)
+            break
+        except KilledError:
+            continue
+    assert writes > 30
+    assert rows == expected_rows
+    assert found == expected
+
+
+class Counting:
+    """VADER, counting what it is asked, and giving up for good after so many questions."""
+
+    name = "counting"
+    version = "1"
+
+    def __init__(self, limit):
+        self.asked, self.limit = [], limit
+        self.inner = md.oracles.VaderOracle()
+
+    def judge(self, pairs, *, repeat=0):
+        if len(self.asked) + len(pairs) > self.limit:
+            return [
+                md.oracles.Failure(
+                    reason="unavailable", message="gone", oracle=self.name, version=self.version
+                )
+                for _ in pairs
+            ]
+        self.asked += pairs
+        return self.inner.judge(pairs, repeat=repeat)
+
+
+def test_an_oracle_that_gives_up_ends_the_trial_and_is_asked_nothing_twice(tmp_path, monkeypatch):
+    from contextlib import contextmanager
+
+    oracle = Counting(limit=60)
+
+    @contextmanager
+    def opened(*_, **__):
+        yield oracle
+
+    monkeypatch.setattr(active, "open_oracle", opened)
+    with pytest.raises(OracleFailedError, match="oracle: .* pairs have no answer \\(gone\\)"):
+        run(tmp_path, config(acquisition="random"))
+    oracle.limit = 10_000
+    run(tmp_path, config(acquisition="random"))
+    questions = [(pair.prompt, pair.first, pair.second, pair.seed) for pair in oracle.asked]
+    assert len(questions) == len(set(questions))
+
+
+def test_online_learning_makes_one_update_a_round_and_does_not_reset(tmp_path):
+    messages, _ = run(tmp_path, config(fine_tuning="online", acquisition="random"))
+    assert [message["metrics"]["training/updates"] for message in messages] == [1, 1, 1]
+    with worker(tmp_path).kept_state("weights") as folder:
+        assert json.loads((folder / "round.json").read_text())["rows"][0]["update"] == 2
+
+
+def test_the_model_that_is_left_behind_loads_and_generates(tmp_path):
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    run(tmp_path, config())
+    with md.training.Journal(tmp_path / "journal").folder("left", tmp_path) as left:
+        model = AutoModelForCausalLM.from_pretrained(left / active.MODEL)
+        tokenizer = AutoTokenizer.from_pretrained(left / active.MODEL)
+    ids = tokenizer("The film", return_tensors="pt")
+    assert model.generate(**ids, max_new_tokens=4, min_new_tokens=4).shape[1] == ids[
+        "input_ids"
+    ].shape[1] + 4
+    start = AutoModelForCausalLM.from_pretrained(model_location("packaged"))
+    changed = [
+        name
+        for (name, a), b in zip(model.named_parameters(), start.parameters(), strict=True)
+        if not torch.equal(a, b)
+    ]
+    assert changed
+
+
+def test_epochs_within_the_last_round_are_evaluated_when_asked_for(tmp_path):
+    messages, _ = run(tmp_path, config(epochs=3, evaluate_epochs=1, evaluate_at=(24,)))
+    epochs = [message["metrics"]["training/epoch"] for message in messages]
+    rated = ["evaluation/win_rate" in message["metrics"] for message in messages]
+    assert epochs == [3, 3, 1, 2, 3]
+    assert rated == [False, False, True, True, True]
+
+
+class Longer:
+    """Prefers the longer completion; equally long ones are a tie."""
+
+    name, version = "longer", "1"
+
+    def judge(self, pairs, *, repeat=0):
+        def answer(pair):
+            if len(pair.first) == len(pair.second):
+                return md.oracles.Failure(
+                    reason="tie", message="", oracle=self.name, version=self.version
+                )
+            winner = "first" if len(pair.first) > len(pair.second) else "second"
+            return md.oracles.Judgement(
+                winner=winner, oracle=self.name, version=self.version, order_shown=pair.order
+            )
+
+        return [answer(pair) for pair in pairs]
+
+
+class FirstShown(Longer):
+    """Prefers whatever it is shown as A."""
+
+    def judge(self, pairs, *, repeat=0):
+        return [
+            md.oracles.Judgement(
+                winner="first" if pair.order == "given" else "second",
+                oracle=self.name, version=self.version, order_shown=pair.order,
+            )  # fmt: skip
+            for pair in pairs
+        ]
+
+
+def test_a_win_rate_by_hand(tmp_path):
+    """One win, one loss, a tie by length, a tie by being the same: (1 + 0 + 1/2 + 1/2) / 4."""
+    matches = [
+        Match("x", "longer", "short"),
+        Match("x", "a", "bb"),
+        Match("x", "cc", "dd"),
+        Match("x", "same", "same"),
+    ]
+    found = win_rate(matches, Judge(Longer(), worker(tmp_path)), "step", seed=3)
+    assert found["win_rate"] == 0.5
+    assert (found["ties"], found["failures"], found["judgements"]) == (0.5, 0, 6)
+    # Points 1, 0, 1/2, 1/2: the squared deviations add up to 1/2.
+    assert found["standard_error"] == pytest.approx(np.sqrt(0.5) / 4)
+    assert [row["winner"] for row in found["rows"]] == ["model", "opponent", None, None]
+
+
+def test_an_oracle_that_always_says_a_makes_no_winner(tmp_path):
+    """Both orders are asked, so a bias for what stands first cancels out."""
+    matches = [Match(str(n), "one", "other") for n in range(20)]
+    found = win_rate(matches, Judge(FirstShown(), worker(tmp_path)), "step", seed=0)
+    assert found["win_rate"] == 0.5
+    assert found["ties"] == 1
+
+
+def test_a_model_does_not_win_against_itself(tmp_path):
+    """Other sampling seeds, the same weights: the 95% interval holds 1/2."""
+    settings = config(
+        evaluation_prompts=200, evaluation_temperature=1.0, oracle_calls=8,
+        training={**SMALL["training"], "learning_rate": 1e-12},
+    )  # fmt: skip
+    messages, _ = run(tmp_path, settings)
+    metrics = messages[-1]["metrics"]
+    assert abs(metrics["evaluation/win_rate"] - 0.5) < 1.96 * metrics["evaluation/standard_error"]
+    assert 0 < metrics["evaluation/ties"] < 0.9
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"acquisition": "best"}, "acquisition: must be one of"),
+        ({"acquired_per_round": 32, "oracle_calls": 64}, "acquired_per_round: must be at most"),
+        ({"acquired_per_round": 16, "oracle_calls": 8}, "acquired_per_round: must be at most"),
+        ({"evaluate_at": [12]}, "evaluate_at: must hold multiples"),
+        ({"completion_tokens_min": 9}, "completion_tokens_min: must be at most"),
+        ({"language_model": "./nowhere"}, "nowhere"),
+        ({"prompts": "nowhere.txt"}, "prompts: "),
+        ({"opponent": "human"}, "opponent"),
+        ({"training": {"precision": "fp16"}}, "training.precision: fp16 needs GPUs"),
+    ],
+)
+def test_mistakes_are_found_before_anything_starts(changed, message):
+    with pytest.raises(md.InputError, match=message):
+        ActivePreferenceLearning().check(config(**changed))
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"evaluation_prompts": 10**6}, "evaluation_prompts: must be at most"),
+        ({"oracle_calls": 10**6, "acquired_per_round": 8}, "oracle_calls: must be at most"),
+        ({"completion_tokens_max": 500}, "must fit the model's context"),
+    ],
+)
+def test_what_only_the_data_tell_is_one_sentence(tmp_path, changed, message):
+    with pytest.raises(md.InputError, match=message):
+        run(tmp_path, config(**changed))
+
+
+def test_a_study_in_this_process_leaves_its_model_and_removes_its_journal(tmp_path):
+    study = md.Study("preference", {**SMALL, "acquisition": "random"}, seeds=1)
+    results = study.run(tmp_path / "run", runner="local")
+    assert results.frame["budget"].max() <= 24
+    (checkpoint,) = [
+        path for path in Path(tmp_path / "run" / "checkpoints").rglob(active.ACQUIRED)
+    ]
+    assert (checkpoint.parent / active.MODEL / "config.json").is_file()
+    assert not list((tmp_path / "run").glob("storage/*"))
