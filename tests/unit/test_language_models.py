@@ -96,7 +96,7 @@ class TestLoading:
 
     @pytest.mark.parametrize(
         ("special", "pad"),
-        [({"eos_token": END}, 0), ({"pad_token": "t"}, 21), ({"eos_token": "a", "pad_token": "z"}, 2)],
+        [({"eos_token": END}, 0), ({"pad_token": "t"}, 21), ({"eos_token": "a", "pad_token": "z"}, 2)],  # noqa: E501
     )  # fmt: skip
     def test_padding(self, special, pad, tmp_path):
         """The tokenizer's own token, unless the model has no embedding of it."""

@@ -65,11 +65,7 @@ def test_the_loop_spends_its_budget_and_never_asks_about_a_prompt_twice(tmp_path
         message["budget"] for message in messages
     )
     assert messages[-1]["budget"] == len(rows) <= 24
-    places = [
-        answer["place"]
-        for name in (1, 2, 3)
-        for answer in acquired_pairs(tmp_path, name)
-    ]
+    places = [answer["place"] for name in (1, 2, 3) for answer in acquired_pairs(tmp_path, name)]
     assert len(places) == len(set(places))
 
 
@@ -139,7 +135,7 @@ def test_an_oracle_that_gives_up_ends_the_trial_and_is_asked_nothing_twice(tmp_p
         yield oracle
 
     monkeypatch.setattr(active, "open_oracle", opened)
-    with pytest.raises(OracleFailedError, match="oracle: .* pairs have no answer \\(gone\\)"):
+    with pytest.raises(OracleFailedError, match=r"oracle: .* pairs have no answer \(gone\)"):
         run(tmp_path, config(acquisition="random"))
     oracle.limit = 10_000
     run(tmp_path, config(acquisition="random"))
@@ -162,9 +158,10 @@ def test_the_model_that_is_left_behind_loads_and_generates(tmp_path):
         model = AutoModelForCausalLM.from_pretrained(left / active.MODEL)
         tokenizer = AutoTokenizer.from_pretrained(left / active.MODEL)
     ids = tokenizer("The film", return_tensors="pt")
-    assert model.generate(**ids, max_new_tokens=4, min_new_tokens=4).shape[1] == ids[
-        "input_ids"
-    ].shape[1] + 4
+    assert (
+        model.generate(**ids, max_new_tokens=4, min_new_tokens=4).shape[1]
+        == ids["input_ids"].shape[1] + 4
+    )
     start = AutoModelForCausalLM.from_pretrained(model_location("packaged"))
     changed = [
         name
@@ -208,7 +205,9 @@ class FirstShown(Longer):
         return [
             md.oracles.Judgement(
                 winner="first" if pair.order == "given" else "second",
-                oracle=self.name, version=self.version, order_shown=pair.order,
+                oracle=self.name,
+                version=self.version,
+                order_shown=pair.order,
             )  # fmt: skip
             for pair in pairs
         ]
@@ -286,8 +285,6 @@ def test_a_study_in_this_process_leaves_its_model_and_removes_its_journal(tmp_pa
     study = md.Study("preference", {**SMALL, "acquisition": "random"}, seeds=1)
     results = study.run(tmp_path / "run", runner="local")
     assert results.frame["budget"].max() <= 24
-    (checkpoint,) = [
-        path for path in Path(tmp_path / "run" / "checkpoints").rglob(active.ACQUIRED)
-    ]
+    (checkpoint,) = [path for path in Path(tmp_path / "run" / "checkpoints").rglob(active.ACQUIRED)]
     assert (checkpoint.parent / active.MODEL / "config.json").is_file()
     assert not list((tmp_path / "run").glob("storage/*"))

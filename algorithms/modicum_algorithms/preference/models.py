@@ -42,8 +42,10 @@ def model_digests(name: str) -> Mapping[str, str]:
     """Digest of a local model's files, for a trial's identity; of a trained one's recipe."""
     from modicum_algorithms.preference import base_model
 
-    if name in {IMDB, PACKAGED}:
-        return {"language_model": base_model.recipe_digest(name)}
+    if name == IMDB:
+        return {"language_model": base_model.imdb_model_key()}
+    if name == PACKAGED:
+        return {"language_model": base_model.packaged_model_key()}
     path = Path(name).expanduser()
     if path.is_dir():
         return {"language_model": md.data.digest_folder(path)}

@@ -191,9 +191,7 @@ def _hub_rows(source: str) -> Sequence[Any]:
     name = source.removeprefix("hf:")
     folder = md.data.huggingface_folder(name)
     try:
-        loaded: Any = (
-            datasets.load_from_disk(folder) if folder else datasets.load_dataset(name)
-        )
+        loaded: Any = datasets.load_from_disk(folder) if folder else datasets.load_dataset(name)
     except Exception as error:  # Its errors have no common class.
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise md.InputError(f"prompts: {source!r} cannot be loaded ({reason})") from error
@@ -222,4 +220,6 @@ def _file(source: str) -> Path:
 
 def _split_of(text: str) -> Split:
     """The same for a text wherever it stands."""
-    return "test" if int(hashlib.sha256(text.encode()).hexdigest(), 16) % _HELD_OUT == 0 else "train"
+    return (
+        "test" if int(hashlib.sha256(text.encode()).hexdigest(), 16) % _HELD_OUT == 0 else "train"
+    )
