@@ -124,6 +124,7 @@ def imdb_model_key() -> str:
 
 def packaged_model() -> Path:
     """Folder of a tiny model of the packaged reviews, which needs no data; made in seconds."""
+
     def train(folder: Path) -> None:
         texts = packaged_reviews.packaged_reviews(_PACKAGED_REVIEWS, PACKAGED.seed)
         pretrain(texts, folder, PACKAGED)

@@ -6,7 +6,7 @@ import hashlib
 import json
 import lzma
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -20,7 +20,7 @@ from modicum_algorithms.preference.packaged_reviews import packaged_reviews, pac
 
 Split = Literal["train", "test"]
 
-# Reviews shorter than this are left out, as in the authors' code.
+# Reviews of no more than this are left out, as in the authors' code.
 _LEAST_CHARACTERS = 200
 # Broad categories that the thesis left out for their explicit content (D.1).
 _LEFT_OUT = frozenset({"offmychest", "tifu"})
@@ -81,10 +81,11 @@ def read_prompts(
         InputError: There is no such source, or it holds no prompt.
     """
     if source == "imdb":
-        reviews = map(clean_review, pair_sources.imdb_reviews(split)[0])
-        prompts = _beginnings(reviews, tokenizer, seed, limits)
+        reviews = [clean_review(text) for text in pair_sources.imdb_reviews(split)[0]]
+        long = [text for text in reviews if len(text) > _LEAST_CHARACTERS]
+        prompts = _beginnings(long, tokenizer, seed, limits)
     elif source == "packaged":
-        reviews = (t for t in packaged_reviews(_PACKAGED, seed=1) if _split_of(t) == split)
+        reviews = [t for t in packaged_reviews(_PACKAGED, seed=1) if _split_of(t) == split]
         prompts = _beginnings(reviews, tokenizer, seed, limits)
     elif source == "tldr":
         prompts = [p for p in _posts(limits) if _split_of(p.text) == split]
@@ -130,17 +131,14 @@ def prompt_digests(source: str) -> Mapping[str, str]:
 
 
 def _beginnings(
-    reviews: Iterable[str], tokenizer: Any, seed: int, limits: PromptLimits
+    reviews: Sequence[str], tokenizer: Any, seed: int, limits: PromptLimits
 ) -> list[Prompt]:
     """Reviews cut to so many tokens (D.1)."""
-    long = [text for text in reviews if len(text) >= _LEAST_CHARACTERS]
     lengths = np.random.default_rng(seed).integers(
-        limits.tokens_min, limits.tokens_max, len(long), endpoint=True
+        limits.tokens_min, limits.tokens_max, len(reviews), endpoint=True
     )
     # Characters enough for the longest cut: tokenizing whole reviews would take a minute.
-    heads = [text[: 20 * limits.tokens_max] for text in long]
-    if not heads:
-        return []
+    heads = [text[: 20 * limits.tokens_max] for text in reviews]
     ids = tokenizer(heads, add_special_tokens=False)["input_ids"]
     return [
         Prompt(tokenizer.decode(tokens[:length]).strip())
