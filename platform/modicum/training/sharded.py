@@ -7,9 +7,10 @@ the start, saving, loading) works on these pieces.
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -62,7 +63,7 @@ class DeepSpeedEngine:
         self._named = {n: p for n, p in module.named_parameters() if p.requires_grad}
         trained = list(self._named.values())
         _prepare(settings, worker)
-        with quiet_loggers("DeepSpeed"):
+        with _quiet():
             self._engine, *_ = deepspeed.initialize(
                 model=module,
                 model_parameters=trained,
@@ -246,7 +247,7 @@ def loading(settings: TrainingSettings, worker: Worker) -> Iterator[None]:
     _prepare(settings, worker)
     kept = HfDeepSpeedConfig(_config(settings, worker))  # Transformers holds it weakly.
     try:
-        with quiet_loggers("DeepSpeed"):
+        with _quiet():
             yield
     finally:
         del kept
@@ -382,12 +383,19 @@ def _prepare(settings: TrainingSettings, worker: Worker) -> None:
     # On processors, DeepSpeed would compile its exchange through shared memory: a minute, and a
     # compiler, for what gloo does.
     deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
-    with quiet_loggers("DeepSpeed"):
+    with _quiet():
         deepspeed.init_distributed(
             dist_backend="nccl" if worker.device.type == "cuda" else "gloo",
             auto_mpi_discovery=False,
             verbose=False,
         )
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """DeepSpeed logs and prints what it has started with."""
+    with quiet_loggers("DeepSpeed"), redirect_stdout(io.StringIO()):
+        yield
 
 
 def _stage(settings: TrainingSettings) -> int:
