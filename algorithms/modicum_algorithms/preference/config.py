@@ -154,4 +154,4 @@ class PreferenceConfig(OracleConfig):
         ge=1,
         identity=False,
     )
-    training: md.training.TrainingSettings = md.training.TrainingSettings(learning_rate=1e-4)
+    training: md.training.TrainingSettings = md.training.TrainingSettings(learning_rate=5e-4)

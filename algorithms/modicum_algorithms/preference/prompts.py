@@ -71,8 +71,8 @@ def read_prompts(
 
     Args:
         source: `imdb`, `tldr`, `packaged`, a file, or `hf:NAME`.
-        split: Which part; the two share no prompt. Sources without parts of their own are split by
-            a hash of the prompt.
+        split: Which part. Sources without parts of their own are split by a hash of the prompt, so
+            that the two share none; reviews of IMDB's two parts may begin alike.
         tokenizer: Counts the tokens that reviews are cut to.
         seed: Of these lengths.
         limits: What is taken.
@@ -85,8 +85,8 @@ def read_prompts(
         long = [text for text in reviews if len(text) > _LEAST_CHARACTERS]
         prompts = _beginnings(long, tokenizer, seed, limits)
     elif source == "packaged":
-        reviews = [t for t in packaged_reviews(_PACKAGED, seed=1) if _split_of(t) == split]
-        prompts = _beginnings(reviews, tokenizer, seed, limits)
+        whole = _beginnings(packaged_reviews(_PACKAGED, seed=1), tokenizer, seed, limits)
+        prompts = [p for p in whole if _split_of(p.text) == split]
     elif source == "tldr":
         prompts = [p for p in _posts(limits) if _split_of(p.text) == split]
     else:

@@ -1,0 +1,134 @@
+"""Prompts of every source: their limits, splits and mistakes."""
+
+import json
+import re
+
+import pyarrow as pa
+import pyarrow.parquet
+import pytest
+from transformers import AutoTokenizer
+
+import modicum as md
+from modicum_algorithms.preference.models import model_location
+from modicum_algorithms.preference.prompts import (
+    Prompt,
+    PromptLimits,
+    check_prompts,
+    prompt_digests,
+    read_prompts,
+)
+
+LIMITS = PromptLimits()
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return AutoTokenizer.from_pretrained(model_location("packaged"))
+
+
+@pytest.fixture(scope="module")
+def real_data():
+    import os
+    from pathlib import Path
+
+    named = os.environ.get("MODICUM_DATA")
+    if not named or not (Path(named) / "tldr").is_dir():
+        pytest.skip("MODICUM_DATA with imdb and tldr is not set")
+
+
+def both(source, tokenizer, limits=LIMITS, seed=0):
+    return [read_prompts(source, split, tokenizer, seed, limits) for split in ("train", "test")]
+
+
+@pytest.mark.parametrize("source", ["packaged", "imdb", "tldr"])
+def test_splits_share_no_prompt_and_have_no_doubles(source, tokenizer, request):
+    if source != "packaged":
+        request.getfixturevalue("real_data")
+    train, test = both(source, tokenizer)
+    for part in (train, test):
+        assert len(part) == len({prompt.text for prompt in part}) > 0
+    common = {prompt.text for prompt in train} & {prompt.text for prompt in test}
+    # Some of 25,000 reviews begin like one of 25,000 others.
+    assert len(common) < 0.01 * len(test) if source == "imdb" else not common
+
+
+def test_reviews_are_cut_to_lengths_drawn_uniformly(tokenizer):
+    train, _ = both("packaged", tokenizer, PromptLimits(tokens_min=3, tokens_max=5))
+    lengths = [len(tokenizer(prompt.text)["input_ids"]) for prompt in train]
+    # A cut may end in white space, which is removed.
+    assert {3, 4, 5} <= set(lengths) <= {2, 3, 4, 5}
+    again, _ = both("packaged", tokenizer, PromptLimits(tokens_min=3, tokens_max=5))
+    other, _ = both("packaged", tokenizer, PromptLimits(tokens_min=3, tokens_max=5), seed=1)
+    assert train == again != other
+
+
+def test_posts_keep_to_their_limits(real_data, tokenizer):
+    """566 of 1,945 posts have 200 to 1,000 characters; 381 prompts, title included, do."""
+    posts = [prompt for part in both("tldr", tokenizer) for prompt in part]
+    assert 400 < len(posts) <= 566
+    for prompt in posts:
+        post = re.search(r"POST: (.*)\nTL;DR:", prompt.text, re.DOTALL)[1]
+        assert 200 <= len(post) <= 1000
+        assert not re.search(r"SUBREDDIT: r/(offmychest|tifu)\b", prompt.text, re.IGNORECASE)
+        assert prompt.text.endswith("TL;DR:")
+        assert prompt.human.strip()
+    whole = [
+        prompt
+        for part in both("tldr", tokenizer, PromptLimits(characters_of="prompt"))
+        for prompt in part
+    ]
+    assert 250 < len(whole) <= 381
+
+
+def test_prompts_of_ones_own(tmp_path, tokenizer):
+    texts = [f"Prompt {n}:  " for n in range(40)] + ["Prompt 1:"]
+    (tmp_path / "p.txt").write_text("\n".join(texts) + "\n\n")
+    (tmp_path / "p.jsonl").write_text(
+        "\n".join(json.dumps({"prompt": text, "human": "yes"}) for text in texts)
+    )
+    table = pa.table({"prompt": texts, "human": ["yes"] * len(texts)})
+    pyarrow.parquet.write_table(table, tmp_path / "p.parquet")
+    for suffix, human in (("txt", None), ("jsonl", "yes"), ("parquet", "yes")):
+        train, test = both(str(tmp_path / f"p.{suffix}"), tokenizer)
+        assert {p.text for p in (*train, *test)} == {f"Prompt {n}:" for n in range(40)}
+        assert Prompt("Prompt 3:", human) in (*train, *test)
+
+
+def test_a_data_set_that_the_datasets_library_wrote(tmp_path, tokenizer):
+    import datasets
+
+    datasets.Dataset.from_dict({"prompt": [f"Say {n}" for n in range(20)]}).save_to_disk(
+        tmp_path / "set"
+    )
+    train, test = both(f"hf:{tmp_path / 'set'}", tokenizer)
+    assert len(train) + len(test) == 20
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("p.jsonl", '{"text": "a"}', "row 1: must have a text as prompt"),
+        ("p.jsonl", '{"prompt": "a", "human": 3}', "row 1: human must be a text"),
+        ("p.jsonl", "{", "cannot be read"),
+        ("p.txt", "\n", "must hold prompts to train with"),
+        ("p.parquet", "no parquet", "cannot be read"),
+    ],
+)
+def test_files_that_hold_no_prompts(tmp_path, tokenizer, name, content, message):
+    (tmp_path / name).write_text(content)
+    with pytest.raises(md.InputError, match=f"^prompts: .*{message}"):
+        both(str(tmp_path / name), tokenizer)
+
+
+@pytest.mark.parametrize("source", ["nowhere.txt", "reviews", "prompts.csv"])
+def test_sources_that_there_are_not(source):
+    with pytest.raises(md.InputError, match=r"^prompts: must be imdb, tldr, packaged, hf:NAME or"):
+        check_prompts(source, human=False)
+
+
+def test_the_digest_is_of_the_contents(tmp_path):
+    for name, text in (("a", "one"), ("b", "one"), ("c", "two")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "p.txt").write_text(text)
+    a, b, c = (prompt_digests(str(tmp_path / name / "p.txt")) for name in ("a", "b", "c"))
+    assert a == b != c
