@@ -1,6 +1,7 @@
 """Prompts of every source: their limits, splits and mistakes."""
 
 import json
+import lzma
 import re
 
 import pyarrow as pa
@@ -40,16 +41,29 @@ def both(source, tokenizer, limits=LIMITS, seed=0):
     return [read_prompts(source, split, tokenizer, seed, limits) for split in ("train", "test")]
 
 
-@pytest.mark.parametrize("source", ["packaged", "imdb", "tldr"])
+@pytest.mark.parametrize("source", ["packaged", "tldr"])
 def test_splits_share_no_prompt_and_have_no_doubles(source, tokenizer, request):
-    if source != "packaged":
+    if source == "tldr":
         request.getfixturevalue("real_data")
     train, test = both(source, tokenizer)
-    for part in (train, test):
-        assert len(part) == len({prompt.text for prompt in part}) > 0
-    common = {prompt.text for prompt in train} & {prompt.text for prompt in test}
-    # Some of 25,000 reviews begin like one of 25,000 others.
-    assert len(common) < 0.01 * len(test) if source == "imdb" else not common
+    texts = [prompt.text for prompt in (*train, *test)]
+    assert len(texts) == len(set(texts))
+    assert len(train) > len(test) > 0
+
+
+def test_reviews_of_imdb_are_long_and_without_markup(tmp_path, tokenizer, monkeypatch):
+    """Of 201 characters and more; `<br />` is no part of a sentence."""
+    (tmp_path / "imdb").mkdir()
+    for split, mark in (("train", "A"), ("test", "B")):
+        texts = [f"{mark} fine<br /><br />film. " + "x" * 201, f"{mark} short one", "y" * 200]
+        rows = "\n".join(json.dumps({"text": text, "label": 1}) for text in texts)
+        with lzma.open(tmp_path / "imdb" / f"{split}.jsonl.xz", "wt") as file:
+            file.write(rows)
+    monkeypatch.setenv("MODICUM_DATA", str(tmp_path))
+    train, test = both("imdb", tokenizer)
+    assert len(train) == len(test) == 1
+    assert train[0].text.startswith("A fine film")
+    assert test[0].text.startswith("B fine film")
 
 
 def test_reviews_are_cut_to_lengths_drawn_uniformly(tokenizer):

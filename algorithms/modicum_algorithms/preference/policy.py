@@ -85,7 +85,7 @@ class Policy:
     def encode(self, prompt: str) -> Ids:
         """A prompt's tokens, with what the tokenizer puts before a text; at least one."""
         tokenizer = self.language.tokenizer
-        ids: list[int] = tokenizer(prompt)["input_ids"]
+        ids: list[int] = tokenizer(prompt, verbose=False)["input_ids"]
         if ids and ids[-1] == tokenizer.eos_token_id and len(ids) > 1:
             ids = ids[:-1]
         if not ids:

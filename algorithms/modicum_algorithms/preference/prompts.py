@@ -139,7 +139,7 @@ def _beginnings(
     )
     # Characters enough for the longest cut: tokenizing whole reviews would take a minute.
     heads = [text[: 20 * limits.tokens_max] for text in reviews]
-    ids = tokenizer(heads, add_special_tokens=False)["input_ids"]
+    ids = tokenizer(heads, add_special_tokens=False, verbose=False)["input_ids"]
     return [
         Prompt(tokenizer.decode(tokens[:length]).strip())
         for tokens, length in zip(ids, lengths.tolist(), strict=True)
