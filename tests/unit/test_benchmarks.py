@@ -1,8 +1,11 @@
 """Benchmarks that `make bench` alone runs still fit the code that they measure."""
 
 import importlib.util
+import math
 import re
 import sys
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 
@@ -36,3 +39,52 @@ def test_contenders_for_an_endpoint_ask_each_question_once():
     for turn in turns["one"] + turns["other"]:
         # Three rounds of four, of which the last arrives after two delays.
         assert 0 < turn.rate < 11 / (2 * 0.05)
+
+
+@pytest.fixture
+def preference(monkeypatch):
+    """The benchmark beside TRL, with five pairs in three batches."""
+    benchmark = load("preference_trl")
+    tiny = replace(
+        benchmark.WORKLOADS["short"], pairs=5, batch=2, model=partial(benchmark.small_gpt2, 64)
+    )
+    monkeypatch.setitem(benchmark.WORKLOADS, "short", tiny)
+    return benchmark
+
+
+def test_our_side_of_preference_learning_trains_on_every_pair(preference):
+    turns = preference.take_turns(preference.WORKLOADS["short"], "bf16", 1, [preference.OURS])
+    outcome = turns[preference.OURS][0]
+    # Before the first update, p_θ is p_θ0.
+    assert outcome.losses[0] == pytest.approx(math.log(2), abs=1e-2)
+    assert (len(outcome.losses), outcome.passes) == (3, 10)
+    assert preference.memory_of(preference.OURS, "short", "fp32")["loaded"] > 0
+
+
+def test_growing_data_costs_each_reference_pass_once(preference):
+    assert preference.passes_by_round(preference.OURS, (2, 3, 5)) == [4, 2, 4]
+
+
+@pytest.mark.parametrize("precomputed", [False, True])
+def test_our_losses_are_those_of_trl(preference, precomputed):
+    pytest.importorskip("trl")
+    side = preference.PRECOMPUTED if precomputed else preference.ON_THE_FLY
+    turns = preference.take_turns(preference.WORKLOADS["short"], "fp32", 1, [preference.OURS, side])
+    ours, theirs = (each[0] for each in turns.values())
+    assert theirs.losses == pytest.approx(ours.losses, abs=1e-4)
+    assert theirs.passes == ours.passes == 10
+    assert preference.passes_by_round(side, (2, 3)) == [4, 6]
+
+
+def test_both_samplers_keep_no_more_tokens_than_requested():
+    benchmark = load("generation")
+    tiny = replace(
+        benchmark.WORKLOADS["short"], requests=5, batch=2, model=partial(benchmark.small_gpt2, 64)
+    )
+    asked = sum(request.tokens for request in benchmark.random_requests(tiny, 64))
+    turns = benchmark.take_turns(tiny, "bf16", repeats=1)
+    assert set(turns) == {"ours", "transformers"}
+    assert all(5 <= turn.tokens <= asked for each in turns.values() for turn in each)
+    assert re.fullmatch(
+        r"[\d,]+ \| [\d,]+ \| .* in processor time .*", benchmark.row(*turns.values())
+    )
