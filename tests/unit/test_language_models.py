@@ -96,8 +96,12 @@ class TestLoading:
 
     @pytest.mark.parametrize(
         ("special", "pad"),
-        [({"eos_token": END}, 0), ({"pad_token": "t"}, 21), ({"eos_token": "a", "pad_token": "z"}, 2)],
-    )  # fmt: skip
+        [
+            ({"eos_token": END}, 0),
+            ({"pad_token": "t"}, 21),
+            ({"eos_token": "a", "pad_token": "z"}, 2),
+        ],
+    )
     def test_padding(self, special, pad, tmp_path):
         """The tokenizer's own token, unless the model has no embedding of it."""
         loaded = load(gpt2(tmp_path, special))
@@ -119,7 +123,7 @@ class TestLoading:
         assert same(*gradients, 1e-6)
 
     def test_bad_input(self, base, tmp_path):
-        with pytest.raises(md.InputError, match="model: the tokenizer of .* no padding token"):
+        with pytest.raises(md.InputError, match=r"model: the tokenizer of .* no padding token"):
             load(gpt2(tmp_path / "no_pad", {}))
         with pytest.raises(md.InputError, match="precision: must be one of fp32, bf16, fp16"):
             load(base, precision="fp8")
@@ -167,11 +171,11 @@ class TestChecking:
             md.training.check_language_model(base, gguf_file="a.gguf")
         for name in ("a.gguf", "b.gguf"):
             (tmp_path / name).touch()
-        with pytest.raises(md.InputError, match="gguf_file: .* name one of a.gguf, b.gguf"):
+        with pytest.raises(md.InputError, match=r"gguf_file: .* name one of a.gguf, b.gguf"):
             md.training.check_language_model(str(tmp_path))
         md.training.check_language_model(str(tmp_path), gguf_file="b.gguf")
         (tmp_path / "config.json").write_text("{")
-        with pytest.raises(md.InputError, match="config.json that is not JSON"):
+        with pytest.raises(md.InputError, match=r"config.json that is not JSON"):
             md.training.check_language_model(str(tmp_path))
 
 
