@@ -47,6 +47,9 @@ class Recipe:
         warmup: Share of the updates.
         held_out: Share of the texts that is kept for validation.
         seed: Of initial weights and order.
+
+    Raises:
+        InputError: The heads do not divide the width.
     """
 
     vocabulary: int = 4096
@@ -62,6 +65,10 @@ class Recipe:
     warmup: float = 0.05
     held_out: float = 0.01
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.width % self.heads:
+            raise md.InputError(f"heads: must divide the width of {self.width}, got {self.heads}")
 
 
 @dataclass(frozen=True)
@@ -90,7 +97,14 @@ class Pretraining:
 
 IMDB = Recipe()
 PACKAGED = Recipe(
-    vocabulary=1024, width=96, layers=2, heads=4, passes=2, batch_size=16, matrix_learning_rate=0.03
+    vocabulary=1024,
+    width=96,
+    layers=2,
+    heads=4,
+    passes=3,
+    batch_size=8,
+    learning_rate=1e-2,
+    matrix_learning_rate=0.05,
 )
 _PACKAGED_REVIEWS = 4000
 
@@ -175,7 +189,7 @@ def pretrain(texts: Sequence[str], folder: Path, recipe: Recipe | None = None) -
         recipe: How; `Recipe()` by default.
 
     Raises:
-        InputError: There are fewer than two texts with a token, or too few to fill a batch.
+        InputError: There are fewer than two texts.
     """
     import torch
 
