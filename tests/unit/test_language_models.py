@@ -96,17 +96,12 @@ class TestLoading:
 
     @pytest.mark.parametrize(
         ("special", "pad"),
-<<<<<<< HEAD
-        [({"eos_token": END}, 0), ({"pad_token": "t"}, 21), ({"eos_token": "a", "pad_token": "z"}, 2)],  # noqa: E501
-    )  # fmt: skip
-=======
         [
             ({"eos_token": END}, 0),
             ({"pad_token": "t"}, 21),
             ({"eos_token": "a", "pad_token": "z"}, 2),
         ],
     )
->>>>>>> wt-data
     def test_padding(self, special, pad, tmp_path):
         """The tokenizer's own token, unless the model has no embedding of it."""
         loaded = load(gpt2(tmp_path, special))

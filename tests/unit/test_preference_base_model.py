@@ -79,7 +79,7 @@ class TestPretraining:
         assert a == b
 
     def test_bad_input(self, tmp_path):
-        with pytest.raises(md.InputError, match="texts: at least two .* got 1"):
+        with pytest.raises(md.InputError, match=r"texts: at least two .* got 1"):
             pretrain(["one", " "], tmp_path / "model")
         with pytest.raises(md.InputError, match=r"texts: .*none.txt' is not a readable text file"):
             base_model.pretrain_on_file(tmp_path / "none.txt", tmp_path / "model")
