@@ -17,7 +17,7 @@ from modicum_algorithms.preference import base_model  # noqa: E402
 from modicum_algorithms.preference.base_model import END_OF_TEXT, Recipe, pack, pretrain  # noqa: E402
 
 TINY = Recipe(
-    vocabulary=300, context=32, width=32, layers=1, heads=2, passes=8, batch_size=4,
+    vocabulary=300, context=32, width=32, layers=1, heads=2, passes=16, batch_size=4,
     learning_rate=1e-2, matrix_learning_rate=0.05, held_out=0.1,
 )  # fmt: skip
 SENTENCES = ["the cat sat on the mat.", "the dog ran to the park.", "a bird flew over the house."]

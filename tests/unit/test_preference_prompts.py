@@ -76,6 +76,17 @@ def test_reviews_are_cut_to_lengths_drawn_uniformly(tokenizer):
     assert train == again != other
 
 
+def test_a_cut_within_a_letter_leaves_no_part_of_it(tokenizer, tmp_path, monkeypatch):
+    (tmp_path / "imdb").mkdir()
+    row = json.dumps({"text": "€" * 201, "label": 1})
+    with lzma.open(tmp_path / "imdb" / "train.jsonl.xz", "wt") as file:
+        file.write(row)
+    monkeypatch.setenv("MODICUM_DATA", str(tmp_path))
+    # A letter of three bytes, each a token of the packaged model's.
+    limits = PromptLimits(tokens_min=4, tokens_max=4)
+    assert read_prompts("imdb", "train", tokenizer, 0, limits) == [Prompt("€")]
+
+
 def test_posts_keep_to_their_limits(real_data, tokenizer):
     """566 of 1,945 posts have 200 to 1,000 characters; 381 prompts, title included, do."""
     posts = [prompt for part in both("tldr", tokenizer) for prompt in part]

@@ -141,7 +141,8 @@ def _beginnings(
     heads = [text[: 20 * limits.tokens_max] for text in reviews]
     ids = tokenizer(heads, add_special_tokens=False, verbose=False)["input_ids"]
     return [
-        Prompt(tokenizer.decode(tokens[:length]).strip())
+        # A cut within a letter of several bytes leaves a replacement character.
+        Prompt(tokenizer.decode(tokens[:length]).rstrip("\ufffd").strip())
         for tokens, length in zip(ids, lengths.tolist(), strict=True)
     ]
 
