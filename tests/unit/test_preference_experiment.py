@@ -26,8 +26,8 @@ SMALL = {
     "epochs": 2,
     "batch_size": 4,
     "evaluation_prompts": 16,
-    "completion_tokens_min": 6,
-    "completion_tokens_max": 8,
+    "completion_tokens_min": 14,
+    "completion_tokens_max": 16,
     "training": {"learning_rate": 3e-4, "micro_batch_size": 4},
 }
 
@@ -144,6 +144,21 @@ def test_an_oracle_that_gives_up_ends_the_trial_and_is_asked_nothing_twice(tmp_p
     assert found == expected
 
 
+def test_rounds_without_a_single_judgement_leave_the_model_as_it_was(tmp_path, monkeypatch):
+    @contextmanager
+    def opened(*_, **__):
+        yield Tied()
+
+    monkeypatch.setattr(active, "open_oracle", opened)
+    for fine_tuning in ("refit", "online"):
+        messages, rows = run(tmp_path / fine_tuning, config(fine_tuning=fine_tuning))
+        assert rows == []
+        assert [message["budget"] for message in messages] == [0, 0, 0]
+        metrics = messages[-1]["metrics"]
+        assert (metrics["training/updates"], metrics["acquired/failures"]) == (0, 1)
+        assert metrics["evaluation/win_rate"] == 0.5
+
+
 def test_online_learning_makes_one_update_a_round_and_does_not_reset(tmp_path):
     messages, _ = run(tmp_path, config(fine_tuning="online", acquisition="random"))
     assert [message["metrics"]["training/updates"] for message in messages] == [1, 1, 1]
@@ -197,6 +212,16 @@ class Longer:
             )
 
         return [answer(pair) for pair in pairs]
+
+
+class Tied(Longer):
+    """Never has a preference."""
+
+    def judge(self, pairs, *, repeat=0):
+        return [
+            md.oracles.Failure(reason="tie", message="", oracle=self.name, version=self.version)
+            for _ in pairs
+        ]
 
 
 class FirstShown(Longer):
@@ -257,7 +282,7 @@ def test_a_model_does_not_win_against_itself(tmp_path):
         ({"acquired_per_round": 32, "oracle_calls": 64}, "acquired_per_round: must be at most"),
         ({"acquired_per_round": 16, "oracle_calls": 8}, "acquired_per_round: must be at most"),
         ({"evaluate_at": [12]}, "evaluate_at: must hold multiples"),
-        ({"completion_tokens_min": 9}, "completion_tokens_min: must be at most"),
+        ({"completion_tokens_min": 17}, "completion_tokens_min: must be at most"),
         ({"language_model": "./nowhere"}, "nowhere"),
         ({"prompts": "nowhere.txt"}, "prompts: "),
         ({"opponent": "human"}, "opponent"),
@@ -289,3 +314,56 @@ def test_a_study_in_this_process_leaves_its_model_and_removes_its_journal(tmp_pa
     (checkpoint,) = Path(tmp_path / "run" / "checkpoints").rglob(active.ACQUIRED)
     assert (checkpoint.parent / active.MODEL / "config.json").is_file()
     assert not list((tmp_path / "run").glob("storage/*"))
+
+
+def training_losses(folder):
+    with md.training.Journal(folder / "journal").folder("left", folder) as left:
+        rows = [json.loads(line) for line in (left / active.TRAINING).read_text().splitlines()]
+    return [row["loss"] for row in rows]
+
+
+def test_accumulated_micro_batches_are_one_batch(tmp_path):
+    """Micro-batches of 1 against whole batches of 4, the last of an epoch smaller."""
+    for size in (1, 4):
+        settings = config(
+            acquisition="random",
+            acquired_per_round=6,
+            oracle_calls=6,
+            training={**SMALL["training"], "micro_batch_size": size},
+        )
+        run(tmp_path / str(size), settings)
+    one, four = (training_losses(tmp_path / str(size)) for size in (1, 4))
+    assert len(one) == 4
+    assert one == pytest.approx(four, rel=1e-4)
+    assert one[0] == pytest.approx(np.log(2), abs=1e-4)  # θ = θ0
+
+
+def test_fine_tuning_stops_when_held_back_pairs_get_worse(tmp_path):
+    """With a learning rate that destroys the model, after the first epochs; never without."""
+    shared = {
+        "acquisition": "random",
+        "acquired_per_round": 24,
+        "prompts_per_round": 24,
+        "epochs": 6,
+        "training": {**SMALL["training"], "learning_rate": 0.3},
+    }
+    run(tmp_path / "patient", config(patience=1, held_back=0.25, **shared))
+    run(tmp_path / "all", config(**shared))
+    assert len(training_losses(tmp_path / "patient")) < len(training_losses(tmp_path / "all")) == 36
+
+
+def test_each_reference_is_computed_once_over_rounds_and_runs(tmp_path, monkeypatch):
+    monkeypatch.setenv("MODICUM_CACHE", str(tmp_path / "cache"))
+    computed = []
+    original = active.Policy.log_probabilities
+
+    def counting(self, wanted):
+        computed.extend(wanted)
+        return original(self, wanted)
+
+    monkeypatch.setattr(active.Policy, "log_probabilities", counting)
+    location = model_location("packaged")
+    for name in ("one", "two"):
+        arguments = active.Arguments(config(acquisition="certainty"), location, 0, "trial")
+        list(active.run_active_learning(worker(tmp_path / name), arguments))
+        assert len(computed) == len(set(computed)) > 2 * 24

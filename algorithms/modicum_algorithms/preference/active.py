@@ -199,15 +199,14 @@ class ActiveLearning:
             self.training_rows += [{"round": i, **row} for row in rows]
             for epoch in self._evaluated_epochs(i):
                 done = [row for row in rows if row["epoch"] <= epoch]
-                if done[-1]["epoch"] == epoch:  # It may have stopped before.
+                if any(row["epoch"] == epoch for row in done):  # It may have stopped before.
                     found = self._evaluate(_epoch_step(i, epoch), None, epoch)
                     yield self._message({**_training_metrics(done), **found})
             metrics |= _training_metrics(rows)
             asked = i * self.config.acquired_per_round
             if i == self.steps or not self.config.evaluate_at or asked in self.config.evaluate_at:
-                metrics |= self._evaluate(
-                    f"round-{i:03}/evaluation", i, int(rows[-1]["epoch"])
-                )  # 13
+                epochs = int(metrics["training/epoch"])
+                metrics |= self._evaluate(f"round-{i:03}/evaluation", i, epochs)  # 13
             yield self._message(metrics, folder=self._leave() if i == self.steps else None)
 
     def _message(self, metrics: Mapping[str, float], folder: str | None = None) -> Message:
@@ -468,6 +467,8 @@ class ActiveLearning:
         """One update on the newest pairs (appendix D.4)."""
         self._have(i - 1)
         pairs = self._judged_examples([row for row in self.acquired if row["round"] == i])
+        if not pairs:
+            return []
         self.trained = _BETWEEN
         row = finetuning.update_on(self.policy, pairs, self.config)
         return [{"update": self.policy.engine.updates - 1, "epoch": 1, **row}]
@@ -615,7 +616,12 @@ def _mixed(seed: int, place: int, number: int) -> int:
 
 
 def _training_metrics(rows: Sequence[finetuning.Row]) -> dict[str, float]:
-    """Means over the last epoch's updates, and how many updates there were."""
+    """Means over the last epoch's updates, and how many updates there were.
+
+    There are none where no pair of any round has a judgement.
+    """
+    if not rows:
+        return {"training/epoch": 0, "training/updates": 0}
     last = [row for row in rows if row["epoch"] == rows[-1]["epoch"]]
     means = {
         f"training/{name}": float(np.mean([row[name] for row in last]))

@@ -62,6 +62,8 @@ def epochs(
         seed: Of the order.
         after_update: Called after each update with what it did.
     """
+    if not pairs:
+        return
     generator = np.random.default_rng(seed)
     held_back, trained = _split(len(pairs), config, generator)
     done, update, lowest, waited = policy.engine.updates, 0, np.inf, 0
