@@ -75,6 +75,7 @@ def acquired_pairs(folder, number):
     return pairs if len(pairs) == 8 else []
 
 
+@pytest.mark.slow
 def test_interrupted_after_any_step_it_goes_on_to_the_same_end(tmp_path, monkeypatch):
     """Killed after every fifth of its journal's writes, with checkpoints within rounds."""
     settings = config(acquisition="certainty", training={**SMALL["training"], "save_every": 2})
@@ -126,6 +127,7 @@ class Counting:
         return self.inner.judge(pairs, repeat=repeat)
 
 
+@pytest.mark.slow
 def test_an_oracle_that_gives_up_ends_the_trial_and_is_asked_nothing_twice(tmp_path, monkeypatch):
     @contextmanager
     def opened(*_, **__):
@@ -144,6 +146,7 @@ def test_an_oracle_that_gives_up_ends_the_trial_and_is_asked_nothing_twice(tmp_p
     assert found == expected
 
 
+@pytest.mark.slow
 def test_rounds_without_a_single_judgement_leave_the_model_as_it_was(tmp_path, monkeypatch):
     @contextmanager
     def opened(*_, **__):
@@ -187,6 +190,7 @@ def test_the_model_that_is_left_behind_loads_and_generates(tmp_path):
     assert changed
 
 
+@pytest.mark.slow
 def test_epochs_within_the_last_round_are_evaluated_when_asked_for(tmp_path):
     messages, _ = run(tmp_path, config(epochs=3, evaluate_epochs=1, evaluate_at=(24,)))
     epochs = [message["metrics"]["training/epoch"] for message in messages]
@@ -263,6 +267,7 @@ def test_an_oracle_that_always_says_a_makes_no_winner(tmp_path):
     assert found["ties"] == 1
 
 
+@pytest.mark.slow
 def test_a_model_does_not_win_against_itself(tmp_path):
     """Other sampling seeds, the same weights: the 95% interval holds 1/2."""
     settings = config(
@@ -322,7 +327,16 @@ def training_losses(folder):
     return [row["loss"] for row in rows]
 
 
-def test_accumulated_micro_batches_are_one_batch(tmp_path):
+@pytest.fixture
+def never_tied(monkeypatch):
+    @contextmanager
+    def opened(*_, **__):
+        yield Longer()
+
+    monkeypatch.setattr(active, "open_oracle", opened)
+
+
+def test_accumulated_micro_batches_are_one_batch(tmp_path, never_tied):
     """Micro-batches of 1 against whole batches of 4, the last of an epoch smaller."""
     for size in (1, 4):
         settings = config(
@@ -338,7 +352,8 @@ def test_accumulated_micro_batches_are_one_batch(tmp_path):
     assert one[0] == pytest.approx(np.log(2), abs=1e-4)  # θ = θ0
 
 
-def test_fine_tuning_stops_when_held_back_pairs_get_worse(tmp_path):
+@pytest.mark.slow
+def test_fine_tuning_stops_when_held_back_pairs_get_worse(tmp_path, never_tied):
     """With a learning rate that destroys the model, after the first epochs; never without."""
     shared = {
         "acquisition": "random",
@@ -352,7 +367,9 @@ def test_fine_tuning_stops_when_held_back_pairs_get_worse(tmp_path):
     assert len(training_losses(tmp_path / "patient")) < len(training_losses(tmp_path / "all")) == 36
 
 
+@pytest.mark.slow
 def test_each_reference_is_computed_once_over_rounds_and_runs(tmp_path, monkeypatch):
+    location = model_location("packaged")
     monkeypatch.setenv("MODICUM_CACHE", str(tmp_path / "cache"))
     computed = []
     original = active.Policy.log_probabilities
@@ -362,7 +379,6 @@ def test_each_reference_is_computed_once_over_rounds_and_runs(tmp_path, monkeypa
         return original(self, wanted)
 
     monkeypatch.setattr(active.Policy, "log_probabilities", counting)
-    location = model_location("packaged")
     for name in ("one", "two"):
         arguments = active.Arguments(config(acquisition="certainty"), location, 0, "trial")
         list(active.run_active_learning(worker(tmp_path / name), arguments))

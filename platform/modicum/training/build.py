@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING
 
+from modicum.errors import InputError
 from modicum.training.engine import Engine, PlainEngine
 from modicum.training.settings import TrainingSettings
 from modicum.training.worker import Worker
@@ -25,6 +26,11 @@ def build_engine(module: nn.Module, settings: TrainingSettings, worker: Worker) 
         InputError: A precision that the worker's device has not.
     """
     if settings.workers == 0:
+        if settings.precision == "fp16":
+            raise InputError(
+                "training.precision: fp16 needs GPUs and training.workers; fp32 and bf16 do not, "
+                "got 'fp16'"
+            )
         return PlainEngine(module.to(worker.device), settings)
     from modicum.training.sharded import DeepSpeedEngine
 

@@ -9,11 +9,11 @@ were reserved for the workers would be left: a guard gives them back.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import pickle
 import shutil
 import tempfile
-import threading
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -35,9 +35,6 @@ if TYPE_CHECKING:
     from ray.util.placement_group import PlacementGroup
 
     from modicum.training.group import Computation
-
-# Calls that may wait in the host at once: the trial's, the first worker's, and some that do not.
-_HOST_THREADS = 8
 
 # How often a group that runs with fewer workers than it might looks for room, seconds.
 _ROOM_INTERVAL = 300.0
@@ -82,7 +79,6 @@ def run_on_ray(
         ray.remote(_Host)  # Placed by node, and so outside a trial's own reservation.
         .options(
             num_cpus=0,
-            max_concurrency=_HOST_THREADS,
             scheduling_strategy=here,
             runtime_env={"env_vars": _ENVIRONMENT},
         )
@@ -144,9 +140,10 @@ class _News:
 
 @dataclass(frozen=True)
 class _Failure:
-    """An exception that a worker raised."""
+    """An exception that a worker raised, after so many yields."""
 
     rank: int
+    yields: int
     error: bytes
     final: bool
 
@@ -155,56 +152,59 @@ class _Host:
     """An actor that runs Ray Train and passes on what the first worker yields."""
 
     def __init__(self) -> None:
-        self._changed = threading.Condition()
+        self._changed = asyncio.Condition()
         self._values: dict[int, bytes] = {}
         self._wanted = 0
         self._log: list[logging.LogRecord] = []
         self._failures: list[_Failure] = []
         self._end: _News | None = None
 
-    def start(self, task: _Task, guard: Any) -> None:
+    async def start(self, task: _Task, guard: Any) -> None:
         """Start the workers, and return."""
         import ray
 
         me = ray.get_runtime_context().current_actor
-        threading.Thread(target=self._run, args=(task, me, guard), daemon=True).start()
+        self._running = asyncio.create_task(self._run(task, me, guard))
 
-    def wait(self) -> None:
+    async def wait(self) -> None:
         """Return never: whoever waits for this learns of the end of this process."""
-        threading.Event().wait()
+        await asyncio.Event().wait()
 
-    def begin(self) -> None:
-        """Called by the first worker when a group has come up: what an earlier one said is past."""
-        with self._changed:
-            self._failures.clear()
+    async def begin(self) -> None:
+        """Called by the first worker when a group has come up: others' ends are past."""
+        self._failures = [failure for failure in self._failures if failure.final]
 
-    def put(self, index: int, value: bytes) -> None:
+    async def put(self, index: int, value: bytes) -> None:
         """Called by the first worker with each value; returns when the one after it is wanted."""
-        with self._changed:
+        async with self._changed:
             if index < self._wanted:
                 return
             self._values[index] = value
             self._changed.notify_all()
-            self._changed.wait_for(lambda: self._wanted > index)
+            await self._changed.wait_for(lambda: self._wanted > index)
 
-    def fail(self, failure: _Failure) -> None:
-        """Called by a worker whose computation has raised."""
-        with self._changed:
+    async def fail(self, failure: _Failure) -> None:
+        """Called by a worker that raised; returns when what it had yielded before is taken.
+
+        It may be ahead of the first worker, which Ray Train would stop as soon as this one ends.
+        """
+        async with self._changed:
             self._failures.append(failure)
             self._changed.notify_all()
+            if failure.final:
+                await self._changed.wait_for(lambda: self._wanted >= failure.yields)
 
-    def tell(self, record: logging.LogRecord) -> None:
+    async def tell(self, record: logging.LogRecord) -> None:
         """Called by a worker with each line of its log."""
-        with self._changed:
-            self._log.append(record)
+        self._log.append(record)
 
-    def take(self, index: int) -> _News:
+    async def take(self, index: int) -> _News:
         """Called by the trial for each value; returns when it is there, or never will be."""
-        with self._changed:
+        async with self._changed:
             self._wanted = index
             self._values.pop(index - 1, None)
             self._changed.notify_all()
-            self._changed.wait_for(lambda: self._found(index) is not None)
+            await self._changed.wait_for(lambda: self._found(index) is not None)
             log, self._log = self._log, []
             found = self._found(index)
             assert found is not None
@@ -213,16 +213,18 @@ class _Host:
     def _found(self, index: int) -> _News | None:
         if index in self._values:
             return _News([], value=self._values[index])
-        final = next((failure for failure in self._failures if failure.final), None)
-        return self._end if final is None else _News([], error=final.error)
+        for failure in self._failures:
+            if failure.final and failure.yields <= index:
+                return _News([], error=failure.error)
+        return self._end
 
-    def _run(self, task: _Task, me: Any, guard: Any) -> None:
+    async def _run(self, task: _Task, me: Any, guard: Any) -> None:
         try:
-            _fit(task, me, guard)
+            await asyncio.to_thread(_fit, task, me, guard)
             end = _News([])
         except Exception as error:
             end = _News([], error=self._cause(error, task.settings.restarts))
-        with self._changed:
+        async with self._changed:
             self._end = end
             self._changed.notify_all()
 
@@ -335,15 +337,17 @@ def _work(config: dict[str, Any]) -> None:
     if rank == 0:
         ray.get(config["guard"].hold.remote(get_current_placement_group()))
         ray.get(host.begin.remote())
+    yields = 0
     try:
         computation, arguments = pickle.loads(task.computation)
         with _worker(task, host) as worker:
-            for index, value in enumerate(computation(worker, arguments)):
+            for value in computation(worker, arguments):
                 if worker.first:
-                    ray.get(host.put.remote(index, pickled.dumps(value)))
+                    ray.get(host.put.remote(yields, pickled.dumps(value)))
+                yields += 1
     except Exception as error:
         final = not isinstance(error, RuntimeError)
-        ray.get(host.fail.remote(_Failure(rank, _pickled(error), final)))
+        ray.get(host.fail.remote(_Failure(rank, yields, _pickled(error), final)))
         raise
 
 

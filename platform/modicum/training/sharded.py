@@ -245,13 +245,14 @@ def loading(settings: TrainingSettings, worker: Worker) -> Iterator[None]:
     from transformers.integrations.deepspeed import HfDeepSpeedConfig, unset_hf_deepspeed_config
 
     _prepare(settings, worker)
-    kept = HfDeepSpeedConfig(_config(settings, worker))  # Transformers holds it weakly.
+    # Transformers holds it weakly.
+    kept = HfDeepSpeedConfig(_config(settings, worker))  # type: ignore[no-untyped-call]
     try:
         with _quiet():
             yield
     finally:
         del kept
-        unset_hf_deepspeed_config()
+        unset_hf_deepspeed_config()  # type: ignore[no-untyped-call]
 
 
 class _Pieces(Protocol):
