@@ -37,9 +37,10 @@ test test-all: export OMP_NUM_THREADS = 1
 test: $(VENV)/.full
 	$(BIN)/python -m pytest -m 'not slow'
 
-## Real kills, browsers, documentation commands, slices of real studies: forty minutes at most.
+## What `make test` leaves out: real kills, browsers, documentation commands, slices of real studies:
+## forty minutes at most.
 test-all: $(VENV)/.full
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -m slow
 
 ## Format, lint, types, import directions, study files.
 check: $(VENV)/.full
