@@ -16,7 +16,7 @@ _PASSING = ("unavailable", "budget")
 Answer = dict[str, Any]
 
 
-class OracleFailedError(RuntimeError):
+class OracleFailedError(Exception):
     """The oracle gives no more answers for now; what it answered is kept."""
 
 
