@@ -20,7 +20,7 @@ from modicum.experiment import (
     setting,
 )
 from modicum.outputs import whole_file, whole_folder
-from modicum.quiet import quiet_loggers
+from modicum.quiet import quiet_loggers, quiet_transformers
 from modicum.space import grid
 from modicum.trial import Trial, derive_seed
 
@@ -48,6 +48,7 @@ __all__ = [
     "load_results",
     "oracles",
     "quiet_loggers",
+    "quiet_transformers",
     "require_choice",
     "setting",
     "training",

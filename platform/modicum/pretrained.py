@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from modicum.errors import InputError
+from modicum.quiet import quiet_transformers
 
 _GGUF = ".gguf"
 _NO_LIMIT = 10**9  # tokenizers that know no limit have a number above this
@@ -121,7 +122,8 @@ def load_model(
         ) from error
     _require_dtype(dtype, torch)
     found = find_model(name, revision=revision, gguf_file=gguf_file)
-    with _loading(name):
+    # A download takes long enough to be watched.
+    with _loading(name), quiet_transformers() if found.folder else nullcontext():
         if found.gguf_file is not None:
             file = _gguf_path(found)
             place, identity = str(_unpacked_gguf(kind, file)), f"gguf:{_digest(file)}:{dtype}"

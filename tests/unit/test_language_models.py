@@ -349,3 +349,13 @@ class TestExport:
         (tmp_path / "adapter_config.json").touch()
         with pytest.raises(ValueError, match="must be new or empty"):
             md.training.export_language_model(loaded, weights, tmp_path)
+
+
+def test_loading_and_writing_draw_no_bars_and_leave_others_as_they_were(base, tmp_path, capfd):
+    """transformers' own calls draw one each, so that there is something to silence."""
+    md.training.export_language_model(load(base), None, tmp_path / "model")
+    assert capfd.readouterr().err == ""
+    transformers.AutoModelForCausalLM.from_pretrained(base).save_pretrained(tmp_path / "own")
+    drawn = capfd.readouterr().err
+    assert "Loading weights" in drawn
+    assert "Writing model" in drawn

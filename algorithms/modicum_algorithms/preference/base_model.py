@@ -208,17 +208,20 @@ def pretrain(texts: Sequence[str], folder: Path, recipe: Recipe | None = None) -
         torch.manual_seed(recipe.seed)
         model = _new_model(tokenizer, recipe).to(device)
     started = time.monotonic()
-    losses = list(_descend(model, rows_NT, recipe, torch_generator))
+    with md.quiet_loggers("transformers"):  # Rows begin or end with what texts are padded with.
+        losses = list(_descend(model, rows_NT, recipe, torch_generator))
+        validation_loss = _mean_loss(model, validation_NT[:_HELD_OUT_ROWS], recipe.batch_size)
     last = losses[-max(1, len(losses) // 10) :]
     result = Pretraining(
         parameters=model.num_parameters(),
         tokens=recipe.passes * rows_NT.numel(),
         train_loss=sum(last) / len(last),
-        validation_loss=_mean_loss(model, validation_NT[:_HELD_OUT_ROWS], recipe.batch_size),
+        validation_loss=validation_loss,
         seconds=round(time.monotonic() - started, 1),
     )
     folder.mkdir(parents=True, exist_ok=True)
-    model.save_pretrained(folder)
+    with md.quiet_transformers():
+        model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     (folder / _REPORT).write_text(json.dumps(asdict(result), indent=1))
     return result

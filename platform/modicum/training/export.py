@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from modicum.quiet import quiet_transformers
 from modicum.training.language_models import LanguageModel
 
 if TYPE_CHECKING:
@@ -33,7 +34,8 @@ def export_language_model(
     """
     _require_empty(folder)
     model = language_model.model
-    model.save_pretrained(folder, state_dict=_state(model, weights or {}))
+    with quiet_transformers():
+        model.save_pretrained(folder, state_dict=_state(model, weights or {}))
     language_model.tokenizer.save_pretrained(folder)
 
 
@@ -52,10 +54,11 @@ def merge_adapters(adapters: Path, folder: Path) -> None:
 
     _require_empty(folder)
     base = peft.PeftConfig.from_pretrained(str(adapters)).base_model_name_or_path
-    # Not AutoPeftModel, which would cut embeddings to the tokenizer's length.
-    model: Any = transformers.AutoModelForCausalLM.from_pretrained(base)
-    merged = peft.PeftModel.from_pretrained(model, adapters).merge_and_unload()
-    merged.save_pretrained(folder)
+    with quiet_transformers():
+        # Not AutoPeftModel, which would cut embeddings to the tokenizer's length.
+        model: Any = transformers.AutoModelForCausalLM.from_pretrained(base)
+        merged = peft.PeftModel.from_pretrained(model, adapters).merge_and_unload()
+        merged.save_pretrained(folder)
     transformers.AutoTokenizer.from_pretrained(adapters).save_pretrained(folder)
 
 
