@@ -352,7 +352,7 @@ class TestExport:
 
 
 def test_loading_and_writing_draw_no_bars_and_leave_others_as_they_were(base, tmp_path, capfd):
-    """transformers' own calls draw one each, so that there is something to silence."""
+    """The library's own calls draw one each, so that there is something to silence."""
     md.training.export_language_model(load(base), None, tmp_path / "model")
     assert capfd.readouterr().err == ""
     transformers.AutoModelForCausalLM.from_pretrained(base).save_pretrained(tmp_path / "own")
