@@ -5,10 +5,11 @@ stage and number of workers; the same with gradients accumulated over single exa
 worker was killed; memory of each worker. All on worker groups of Ray Train on this machine.
 Run: python tests/benchmarks/training.py [--layers 8] [--width 448]
 
-Memory is counted in two ways. *Kept* is the size of all tensors that are alive between two
-updates, which does not depend on the allocator. *Peak* is how far the process's resident memory
-rose above what it was before the model was made: it includes gradients and activations, and
-libraries that were loaded meanwhile. Both include the copy of the starting weights.
+Memory is how far a worker's process has grown since before the model was made, between updates and
+at most during one, as the kernel counts it; what is loaded with the first update of a small model
+does not count. The C library is told to give back what is freed (MALLOC_MMAP_THRESHOLD_): left to
+itself it keeps more than it gives back, and the figures would be its own. They include the copy of
+the starting weights, of which each worker has its part.
 """
 
 from __future__ import annotations
@@ -49,38 +50,28 @@ MIB = 2**20
 
 
 def memory(worker: Worker, arguments: dict[str, Any]) -> Iterator[list[tuple[int, int]]]:
-    """Yield the bytes that each worker kept, and its peak."""
+    """Yield the bytes that each worker has between updates, and at most."""
     from transformers import GPT2Config, GPT2LMHeadModel
 
-    # Loads what the first update of anything loads.
-    small = TrainingSettings(**SETTINGS, **arguments["case"])
-    sharded_training.train(build_engine(sharded_training.build(small), small, worker), worker)
+    settings = TrainingSettings(**SETTINGS, **arguments["case"])
+    sharded_training.train(build_engine(sharded_training.build(settings), settings, worker), worker)
     gc.collect()
-    kept_before, before = _kept(), _resident("VmRSS")
-    model = GPT2LMHeadModel(
-        GPT2Config(
-            vocab_size=8192, n_positions=64, n_embd=arguments["width"], n_layer=arguments["layers"],
-            n_head=7, attn_pdrop=0, embd_pdrop=0, resid_pdrop=0,
-        )
+    before = _resident("VmRSS")
+    config = GPT2Config(
+        vocab_size=8192, n_positions=64, n_embd=arguments["width"], n_layer=arguments["layers"],
+        n_head=7, attn_pdrop=0, embd_pdrop=0, resid_pdrop=0,
     )  # fmt: skip
-    engine = build_engine(sharded_training.Scorer(model), small, worker)
-    del model
+    engine = build_engine(sharded_training.Scorer(GPT2LMHeadModel(config)), settings, worker)
+    gc.collect()
     Path("/proc/self/clear_refs").write_text("5")  # The high-water mark starts again.
     for step in range(3):
         sharded_training.train(engine, worker, steps=[step])
-    gc.collect()
-    yield worker.gather((_kept() - kept_before, _resident("VmHWM") - before))
-
-
-def _kept() -> int:
-    """Bytes of all tensors that are alive, each storage once."""
-    tensors = [o for o in gc.get_objects() if isinstance(o, torch.Tensor)]
-    tensors += [t.grad for t in tensors if t.is_leaf and t.grad is not None]
-    storages = {t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in tensors}
-    return sum(storages.values())
+        gc.collect()
+    yield worker.gather((_resident("VmRSS") - before, _resident("VmHWM") - before))
 
 
 def _resident(which: str) -> int:
+    """Bytes of this process that are in memory now (VmRSS), or were at most (VmHWM)."""
     found = re.search(rf"{which}:\s+(\d+) kB", Path("/proc/self/status").read_text())
     assert found is not None
     return int(found[1]) * 1024
@@ -149,7 +140,7 @@ def killed(folder: Path, losses: list[float]) -> None:
 
 def memories(folder: Path, width: int, layers: int) -> None:
     print("Memory of a worker in MiB, fp32, Adam:\n")
-    print("| | workers | kept | peak |\n|---|---|---|---|")
+    print("| | workers | between updates | at most |\n|---|---|---|---|")
     for name, size, case in (
         ("one process", 1, {"workers": 0}),
         *((f"ZeRO {stage}", 2, {"workers": 2, "zero_stage": stage}) for stage in range(4)),
@@ -157,8 +148,8 @@ def memories(folder: Path, width: int, layers: int) -> None:
         place = Path(tempfile.mkdtemp(dir=folder))
         arguments = {"case": case, "width": width, "layers": layers}
         (seen,) = on_group(memory, arguments, TrainingSettings(workers=size), place)
-        kept, peak = (max(amounts) / MIB for amounts in zip(*seen, strict=True))
-        print(f"| {name} | {size} | {kept:.0f} | {peak:.0f} |", flush=True)
+        between, most = (max(sizes) / MIB for sizes in zip(*seen, strict=True))
+        print(f"| {name} | {size} | {between:.0f} | {most:.0f} |", flush=True)
 
 
 def main() -> None:
@@ -169,6 +160,7 @@ def main() -> None:
     # Workers find the computations in the tests' own modules.
     paths = [HELPERS, str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]
     os.environ["PYTHONPATH"] = os.pathsep.join(paths)
+    os.environ["MALLOC_MMAP_THRESHOLD_"] = str(128 * 1024)
     with tempfile.TemporaryDirectory() as folder, connected(cpus=2):
         for name in ("1", "2", "killed"):
             (Path(folder) / name).mkdir()

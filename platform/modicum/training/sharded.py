@@ -34,8 +34,10 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
 
-# Gradients are exchanged in buckets of at most so many numbers.
+# Gradients and weights are exchanged in buckets of at most so many numbers, and of at most such a
+# part of all; with ZeRO 3, a worker has about two buckets of whole weights at a time.
 _BUCKET = 50_000_000
+_BUCKETS = 8
 
 _LOSS_SCALE = ("cur_scale", "cur_iter", "last_overflow_iter", "cur_hysteresis")
 
@@ -68,7 +70,7 @@ class DeepSpeedEngine:
                 model=module,
                 model_parameters=trained,
                 optimizer=_adam(trained, settings, worker),
-                config=_config(settings, worker),
+                config=_config(settings, worker, trained),
             )
         self._adam: torch.optim.Optimizer = self._engine.basic_optimizer
         self._pieces = _pieces(self._engine, self._named, _stage(settings))
@@ -246,7 +248,7 @@ def loading(settings: TrainingSettings, worker: Worker) -> Iterator[None]:
 
     _prepare(settings, worker)
     # Transformers holds it weakly.
-    kept = HfDeepSpeedConfig(_config(settings, worker))  # type: ignore[no-untyped-call]
+    kept = HfDeepSpeedConfig(_config(settings, worker, []))  # type: ignore[no-untyped-call]
     try:
         with _quiet():
             yield
@@ -423,16 +425,22 @@ def _adam(
     )
 
 
-def _config(settings: TrainingSettings, worker: Worker) -> dict[str, Any]:
+def _config(
+    settings: TrainingSettings, worker: Worker, trained: Sequence[nn.Parameter]
+) -> dict[str, Any]:
     """DeepSpeed's configuration."""
     stage = _stage(settings)
+    numbers = sum(getattr(p, "ds_numel", p.numel()) for p in trained)
+    bucket = min(_BUCKET, numbers // _BUCKETS + 1)
     on_cpu = {"device": "cpu", "pin_memory": worker.device.type == "cuda"}
     zero: dict[str, Any] = {
         "stage": stage,
         "overlap_comm": worker.device.type == "cuda",
-        "reduce_bucket_size": _BUCKET,
+        "reduce_bucket_size": bucket,
         "allgather_bucket_size": _BUCKET,
-        "stage3_prefetch_bucket_size": _BUCKET,
+        "stage3_prefetch_bucket_size": bucket,
+        "stage3_max_live_parameters": 2 * bucket,
+        "stage3_max_reuse_distance": 2 * bucket,
         "stage3_param_persistence_threshold": 0,  # Every weight is sharded.
     }
     if settings.offload != "none":
