@@ -74,7 +74,7 @@ def test_shell_commands_of_the_readme(workplace):
 @pytest.mark.parametrize("index", range(len(blocks("python"))))
 def test_python_blocks_of_the_readme(workplace, index):
     """They end with a comparison and its spread; the script of RLlib's prints returns that grow;
-    the oracle prefers the joy to the waste.
+    the oracle prefers the joy to the waste; the model that learned from judgements goes on.
     """
     block = blocks("python")[index]
     (workplace / "block.py").write_text(block)
@@ -85,6 +85,9 @@ def test_python_blocks_of_the_readme(workplace, index):
         assert returns[-1] > 2 * returns[0]
     elif "oracles" in block:
         assert "winner='first'" in printed
+    elif "AutoModelForCausalLM" in block:
+        assert re.search(r"certainty +[01]\.\d+ \(1\)", printed)
+        assert re.search(r"I saw The Bell\w* \w+", printed)
     else:
         assert "±" in printed
 
