@@ -9,7 +9,8 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from modicum.errors import InputError, require_choice
+from modicum.drawing import drawing_command
+from modicum.errors import InputError, reason_of, require_choice
 from modicum.experiment import (
     Bundle,
     Config,
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from modicum import data, oracles, training
     from modicum.results import Results, load_results
     from modicum.results.checkpoints import find_checkpoint
+    from modicum.results.tables import rendered
     from modicum.study import Study
 
 __all__ = [
@@ -43,12 +45,15 @@ __all__ = [
     "Trial",
     "data",
     "derive_seed",
+    "drawing_command",
     "find_checkpoint",
     "grid",
     "load_results",
     "oracles",
     "quiet_loggers",
     "quiet_transformers",
+    "reason_of",
+    "rendered",
     "require_choice",
     "setting",
     "training",
@@ -61,6 +66,7 @@ _LATER = {
     "Results": "modicum.results",
     "find_checkpoint": "modicum.results.checkpoints",
     "load_results": "modicum.results",
+    "rendered": "modicum.results.tables",
 }
 
 

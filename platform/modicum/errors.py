@@ -29,6 +29,11 @@ def unknown_name(kind: str, name: object, allowed: Iterable[str]) -> InputError:
     return InputError(f"unknown {kind} {name!r}{hint} (allowed: {listing})")
 
 
+def reason_of(error: BaseException) -> str:
+    """The first line of what an exception says; its name where it says nothing."""
+    return str(error).splitlines()[0] if str(error) else type(error).__name__
+
+
 def require_choice(field: str, value: object, choices: Any) -> None:
     """Refuse a name that is none of a `Literal`'s.
 

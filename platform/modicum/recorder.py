@@ -105,9 +105,10 @@ class Recorder:
         """The registered trials that still have to run."""
         return [state.plan for state in self.trials.values() if state.status == "pending"]
 
-    def storage(self, *trial_id: str) -> str:
-        """Where trials keep state of long work; with an identity, where one of them does."""
-        return self.folder.display("storage", *trial_id)
+    @property
+    def storage(self) -> str:
+        """Where trials keep state of long work, each in a folder named as the trial."""
+        return self.folder.display("storage")
 
     def count(self, status: Status) -> int:
         """How many registered trials have this status."""

@@ -13,7 +13,7 @@ from modicum_algorithms.preference.packaged_reviews import packaged_reviews
 torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
-from modicum_algorithms.preference import base_model  # noqa: E402
+from modicum_algorithms.preference import base_model, pair_sources  # noqa: E402
 from modicum_algorithms.preference.base_model import END_OF_TEXT, Recipe, pack, pretrain  # noqa: E402
 
 TINY = Recipe(
@@ -100,7 +100,7 @@ class TestPacking:
 
     def test_markup_of_reviews(self):
         raw = "Good.<br /><br />Very  good.<br/>Bad < br > "
-        assert base_model.clean_review(raw) == "Good. Very good. Bad < br >"
+        assert pair_sources.clean_review(raw) == "Good. Very good. Bad < br >"
 
 
 class TestPackagedReviews:

@@ -1,8 +1,8 @@
 """Active preference learning: algorithm 2 (section 6.3), on one worker or many.
 
-All workers run this in step; what only one of them does goes through `Worker.once`. Every step's
-result is kept in the journal, so a run that starts again repeats none: weights are trained again
-only where the next missing step needs them.
+All workers run this in step; what only one of them does goes through `Worker.alone`. Every step's
+result is kept in the journal (`Worker.once`), so a run that starts again repeats none: weights are
+trained again only where the next missing step needs them.
 """
 
 from __future__ import annotations
@@ -17,14 +17,17 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import torch
 
 import modicum as md
 from modicum_algorithms.preference import finetuning
 from modicum_algorithms.preference.acquisition import Candidates, Pool, choose, get_acquisition
 from modicum_algorithms.preference.config import PreferenceConfig
+from modicum_algorithms.preference.dpo import implicit_rewards
 from modicum_algorithms.preference.evaluation import Match, win_rate
 from modicum_algorithms.preference.finetuning import JudgedExample
-from modicum_algorithms.preference.generation import Request
+from modicum_algorithms.preference.generation import Completion, Request
+from modicum_algorithms.preference.inspection import ACQUIRED, EVALUATION, TRAINING
 from modicum_algorithms.preference.judging import Judge
 from modicum_algorithms.preference.oracle_settings import open_oracle
 from modicum_algorithms.preference.policy import Policy
@@ -33,8 +36,7 @@ from modicum_algorithms.preference.scoring import Example, Ids
 
 Message = dict[str, Any]
 
-# What a trial leaves beside its model.
-ACQUIRED, EVALUATION, TRAINING = "acquired.jsonl", "evaluation.jsonl", "training.jsonl"
+# The model's folder in what a trial leaves behind.
 MODEL = "model"
 
 # Beside kept weights: whose they are.
@@ -282,17 +284,13 @@ class ActiveLearning:
 
         def sample() -> list[dict[str, Any]]:
             self._have(i - 1)
-            seed = self._seed(f"round-{i:03} completions")
-            with self.clock.measure("generation"):
-                found = self.policy.complete(
-                    [
-                        Request(question.ids, question.tokens, _mixed(seed, int(place), k))
-                        for place in places
-                        for question in [self.training[place]]
-                        for k in range(2)
-                    ],
-                    self.config.sampling_temperature,
-                )
+            found = self._sampled(
+                "generation",
+                f"round-{i:03} completions",
+                {int(place): self.training[place] for place in places},
+                2,
+                self.config.sampling_temperature,
+            )
             return [
                 {
                     "place": int(place),
@@ -305,23 +303,47 @@ class ActiveLearning:
 
         return self.worker.once(f"round-{i:03}/pairs", sample)
 
+    def _sampled(
+        self,
+        part: str,
+        purpose: str,
+        questions: Mapping[int, Question],
+        count: int,
+        temperature: float,
+    ) -> list[Completion]:
+        """So many completions of each question by the policy as it is, side by side.
+
+        Args:
+            part: What their time is counted to.
+            purpose: Of their seed.
+            questions: By the number that enters their seeds.
+            count: Completions of each.
+            temperature: Of the sampling.
+        """
+        seed = self._seed(purpose)
+        with self.clock.measure(part):
+            return self.policy.complete(
+                [
+                    Request(question.ids, question.tokens, _mixed(seed, number, k))
+                    for number, question in questions.items()
+                    for k in range(count)
+                ],
+                temperature,
+            )
+
     def _entropy_samples(self, i: int, places: np.ndarray) -> list[list[float]]:
         """Log p_θ of N samples of each prompt (equation 6.8)."""
         samples = self.config.entropy_samples
 
         def sample() -> list[list[float]]:
             self._have(i - 1)
-            seed = self._seed(f"round-{i:03} entropy")
-            with self.clock.measure("entropy"):
-                found = self.policy.complete(
-                    [
-                        Request(question.ids, question.tokens, _mixed(seed, int(place), n))
-                        for place in places
-                        for question in [self.training[place]]
-                        for n in range(samples)
-                    ],
-                    self.config.entropy_temperature,
-                )
+            found = self._sampled(
+                "entropy",
+                f"round-{i:03} entropy",
+                {int(place): self.training[place] for place in places},
+                samples,
+                self.config.entropy_temperature,
+            )
             values = [completion.log_probability for completion in found]
             return [values[s : s + samples] for s in range(0, len(values), samples)]
 
@@ -347,10 +369,11 @@ class ActiveLearning:
         reference = self._reference(missing, f"round-{i:03}/reference-{len(missing):06}")
         for pair, logs_0 in zip(missing, reference, strict=True):
             pair["reference"] = logs_0
-            pair["rewards"] = [
-                self.config.beta * (log - log_0)
-                for log, log_0 in zip(pair["log_probabilities"], logs_0, strict=True)
-            ]
+            pair["rewards"] = implicit_rewards(
+                torch.tensor(pair["log_probabilities"], dtype=torch.float64),
+                torch.tensor(logs_0, dtype=torch.float64),
+                self.config.beta,
+            ).tolist()
 
     def _reference(self, pairs: Sequence[dict[str, Any]], step: str) -> list[list[float]]:
         """Log p_θ0 of both completions of each pair."""
@@ -525,15 +548,13 @@ class ActiveLearning:
         def sample() -> list[list[int]]:
             if trained is not None:
                 self._have(trained)
-            seed = self._seed(step)
-            with self.clock.measure("evaluation"):
-                found = self.policy.complete(
-                    [
-                        Request(question.ids, question.tokens, _mixed(seed, n, 0))
-                        for n, question in enumerate(self.held_out)
-                    ],
-                    self.config.evaluation_temperature,
-                )
+            found = self._sampled(
+                "evaluation",
+                step,
+                dict(enumerate(self.held_out)),
+                1,
+                self.config.evaluation_temperature,
+            )
             return [list(completion.ids) for completion in found]
 
         return [tuple(ids) for ids in self.worker.once(f"{step}-completions", sample)]
@@ -650,9 +671,9 @@ def _questions(
         config.completion_tokens_min, config.completion_tokens_max, len(prompts), endpoint=True
     )
     found = []
-    for prompt, tokens in zip(prompts, lengths.tolist(), strict=True):
-        ids = policy.encode(prompt.text)
-        context = policy.language.context
+    context = policy.language.context
+    encoded = policy.encode([prompt.text for prompt in prompts])
+    for prompt, ids, tokens in zip(prompts, encoded, lengths.tolist(), strict=True):
         if context is not None and len(ids) + tokens > context:
             raise md.InputError(
                 f"prompts: a prompt of {len(ids)} tokens with a completion of {tokens} must fit "

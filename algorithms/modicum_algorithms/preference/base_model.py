@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 END_OF_TEXT = "<|endoftext|>"
 _HELD_OUT_ROWS = 256
 _REPORT = "pretraining.json"
-_BREAK = re.compile(r"<br\s*/?>")
 
 
 @dataclass(frozen=True)
@@ -120,7 +119,9 @@ def imdb_model() -> Path:
 
     def train(folder: Path) -> None:
         pretrain(
-            [clean_review(text) for text in pair_sources.imdb_reviews("train")[0]], folder, IMDB
+            [pair_sources.clean_review(text) for text in pair_sources.imdb_reviews("train")[0]],
+            folder,
+            IMDB,
         )
 
     return md.data.cached_folder(imdb_model_key(), _REPORT, train)
@@ -173,11 +174,6 @@ def pretrain_on_file(file: Path, folder: Path, recipe: Recipe | None = None) -> 
     return pretrain(
         [" ".join(text.split()) for text in re.split(separator, content)], folder, recipe
     )
-
-
-def clean_review(text: str) -> str:
-    """A review of IMDB without markup, its white space single."""
-    return " ".join(_BREAK.sub(" ", text).split())
 
 
 def pretrain(texts: Sequence[str], folder: Path, recipe: Recipe | None = None) -> Pretraining:

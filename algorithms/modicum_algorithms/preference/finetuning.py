@@ -100,24 +100,22 @@ def update_on(policy: Policy, pairs: Sequence[JudgedExample], config: Preference
     # Sorted, so that a micro-batch's rows are of like length and every worker's are alike.
     weighted.sort(key=lambda item: item.pair.example.tokens)
     mine = policy.worker.share(weighted)
-    batches = [
-        [item.pair.example for item in mine[start : start + policy.micro_batch_size]]
-        for start in range(0, len(mine), policy.micro_batch_size)
-    ]
-    parts = iter(
+    parts = [
         mine[start : start + policy.micro_batch_size]
         for start in range(0, len(mine), policy.micro_batch_size)
-    )
+    ]
+    remaining = iter(parts)
     margins: list[float] = []
 
     def loss(log_probabilities_B3: Tensor, _batch: object) -> Tensor:
-        part = next(parts)
+        part = next(remaining)
         weights_B = torch.tensor([item.weight for item in part], device=log_probabilities_B3.device)
         loss_B, z_B = pair_losses(log_probabilities_B3, [item.pair for item in part], config)
         margins.extend(z for z, item in zip(z_B.tolist(), part, strict=True) if item.weight > 0)
         # The engine takes the mean over workers, the weights add up to 1 over all of them.
         return (weights_B * loss_B).sum() * size
 
+    batches = [[item.pair.example for item in part] for part in parts]
     done = policy.engine.update(batches, loss)
     everyone = np.concatenate(policy.worker.gather(margins))
     return {

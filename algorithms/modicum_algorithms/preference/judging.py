@@ -50,7 +50,7 @@ class Judge:
         for start in range(0, len(pairs), _QUESTIONS_AT_ONCE):
             some = pairs[start : start + _QUESTIONS_AT_ONCE]
             answers += self.worker.once(
-                f"{step}-{start:06d}", partial(self._ask, some), together=False
+                f"{step}-{start:06d}", partial(self.worker.alone, partial(self._ask, some))
             )
         return answers
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import lzma
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,8 @@ SOURCES_DESCRIPTION = (
     "of a positive and a negative review), under MODICUM_DATA; or a file with the columns prompt, "
     "first, second and preferred."
 )
+
+_BREAK = re.compile(r"<br\s*/?>")
 
 
 @dataclass(frozen=True)
@@ -73,7 +76,7 @@ def read_judged_pairs(source: str, *, extract_words: int = 32) -> JudgedPairs:
 
 def _tldr(path: Path) -> JudgedPairs:
     """The model's summary stands first; who preferred which was GPT-4's judgement."""
-    rows = [row for row in _json_lines(path) if row.get("preferred")]
+    rows = [row for row in json_lines(path) if row.get("preferred")]
     pairs = [md.oracles.Pair(r["prompt"], r["model_summary"], r["human_summary"]) for r in rows]
     return JudgedPairs(pairs, ["first" if r["preferred"] == "ours" else "second" for r in rows])
 
@@ -81,7 +84,7 @@ def _tldr(path: Path) -> JudgedPairs:
 def _imdb(extract_words: int) -> JudgedPairs:
     """The beginnings of two test reviews, one positive and one negative, in a random order."""
     texts, labels = imdb_reviews("test")
-    extracts = [" ".join(text.replace("<br />", " ").split()[:extract_words]) for text in texts]
+    extracts = [" ".join(clean_review(text).split()[:extract_words]) for text in texts]
     positive = [text for text, label in zip(extracts, labels, strict=True) if label == 1]
     negative = [text for text, label in zip(extracts, labels, strict=True) if label == 0]
     generator = np.random.default_rng(0)
@@ -95,6 +98,11 @@ def _imdb(extract_words: int) -> JudgedPairs:
         pairs.append(md.oracles.Pair("", str(first), str(second)))
         winners.append("first" if first_wins else "second")
     return JudgedPairs(pairs, winners)
+
+
+def clean_review(text: str) -> str:
+    """A review of IMDB without markup, its white space single."""
+    return " ".join(_BREAK.sub(" ", text).split())
 
 
 def imdb_file(split: Literal["train", "test"]) -> Path:
@@ -112,10 +120,11 @@ def imdb_reviews(split: Literal["train", "test"]) -> tuple[list[str], list[int]]
     Raises:
         InputError: They are not under `MODICUM_DATA`.
     """
-    rows = _json_lines(imdb_file(split))
+    rows = json_lines(imdb_file(split))
     return [row["text"] for row in rows], [int(row["label"]) for row in rows]
 
 
-def _json_lines(path: Path) -> list[dict[str, str]]:
+def json_lines(path: Path) -> list[dict[str, str]]:
+    """Rows of a compressed JSON-lines file."""
     with lzma.open(path, "rt", encoding="utf-8") as file:
         return [json.loads(line) for line in file]

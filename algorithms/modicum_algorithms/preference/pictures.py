@@ -260,17 +260,8 @@ def _titled(text: str, where: Mapping[str, Any]) -> str:
 
 def main(arguments: Sequence[str]) -> int:
     """Draw the figures and tables of a run; returns the exit code."""
-    if len(arguments) != 2:
-        print("usage: python -m modicum_algorithms.preference.pictures RUN_FOLDER OUT_FOLDER")
-        return 2
-    location, folder = arguments
-    try:
-        for path in draw_all(location, Path(folder)):
-            print(f"written: {path}")
-    except md.InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+    usage = "python -m modicum_algorithms.preference.pictures RUN_FOLDER OUT_FOLDER"
+    return md.drawing_command(usage, draw_all, arguments, said="written")
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+import modicum as md
 from modicum_algorithms.preference.model_shapes import ModelShape, model_shape
 from modicum_algorithms.preference.planning import (
     GB,
@@ -32,7 +33,6 @@ from modicum_algorithms.preference.planning_time import (
 )
 
 _HOUR = 3600.0
-_WIDTH = 400  # Tables are never cut off.
 
 
 @dataclass(frozen=True)
@@ -333,14 +333,7 @@ def _table(*columns: str) -> Any:
 
 
 def _rendered(table: Any) -> str:
-    import io
-
-    from rich.console import Console
-
-    stream = io.StringIO()
-    Console(file=stream, width=_WIDTH, color_system=None).print(table)
-    lines = (line.rstrip() for line in stream.getvalue().splitlines())
-    return "\n".join(line for line in lines if line)
+    return "\n".join(line for line in md.rendered(table).splitlines() if line)
 
 
 def _gb(size: float) -> str:

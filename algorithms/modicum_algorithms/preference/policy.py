@@ -65,8 +65,7 @@ class Policy:
                 activation_checkpointing=settings.activation_checkpointing,
                 device=worker.device,
             )
-        if settings.lora_rank:
-            language = md.training.add_adapters(language, settings, seed)
+        language = md.training.add_adapters(language, settings, seed)
         scorer = CompletionScorer(language.model)
         engine = md.training.build_engine(scorer, settings, worker)
         if not scorer.choose_layout(_LAYOUT_EXAMPLES):
@@ -82,16 +81,16 @@ class Policy:
             micro_batch_size=settings.micro_batch_size,
         )
 
-    def encode(self, prompt: str) -> Ids:
-        """A prompt's tokens, with what the tokenizer puts before a text; at least one."""
+    def encode(self, prompts: Sequence[str]) -> list[Ids]:
+        """Prompts' tokens, with what the tokenizer puts before a text; at least one each."""
         tokenizer = self.language.tokenizer
-        ids: list[int] = tokenizer(prompt, verbose=False)["input_ids"]
-        if ids and ids[-1] == tokenizer.eos_token_id and len(ids) > 1:
-            ids = ids[:-1]
-        if not ids:
-            start = tokenizer.bos_token_id
-            ids = [tokenizer.pad_token_id if start is None else start]
-        return tuple(ids)
+        start = tokenizer.bos_token_id
+        alone = (tokenizer.pad_token_id if start is None else start,)
+        found = []
+        for ids in tokenizer(list(prompts), verbose=False)["input_ids"]:
+            ended = len(ids) > 1 and ids[-1] == tokenizer.eos_token_id
+            found.append(tuple(ids[:-1] if ended else ids) or alone)
+        return found
 
     def encode_continuation(self, text: str) -> Ids:
         """Tokens of a text that goes on after others."""

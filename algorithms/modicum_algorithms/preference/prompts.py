@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import lzma
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,7 +14,6 @@ import numpy as np
 
 import modicum as md
 from modicum_algorithms.preference import pair_sources
-from modicum_algorithms.preference.base_model import clean_review
 from modicum_algorithms.preference.packaged_reviews import packaged_reviews, packaged_text
 
 Split = Literal["train", "test"]
@@ -81,7 +79,7 @@ def read_prompts(
         InputError: There is no such source, or it holds no prompt.
     """
     if source == "imdb":
-        reviews = [clean_review(text) for text in pair_sources.imdb_reviews(split)[0]]
+        reviews = [pair_sources.clean_review(text) for text in pair_sources.imdb_reviews(split)[0]]
         long = [text for text in reviews if len(text) > _LEAST_CHARACTERS]
         prompts = _beginnings(long, tokenizer, seed, limits)
     elif source == "packaged":
@@ -150,9 +148,7 @@ def _beginnings(
 def _posts(limits: PromptLimits) -> Iterator[Prompt]:
     """Reddit posts with human summaries."""
     (path,) = pair_sources.source_files("tldr")
-    with lzma.open(path, "rt", encoding="utf-8") as file:
-        rows = [json.loads(line) for line in file]
-    for row in rows:
+    for row in pair_sources.json_lines(path):
         subreddit = _SUBREDDIT.search(row["prompt"])
         post = _POST.search(row["prompt"])
         if subreddit is None or post is None or subreddit[1].lower() in _LEFT_OUT:
@@ -179,21 +175,14 @@ def _rows(source: str) -> list[Prompt]:
             with path.open(encoding="utf-8") as file:
                 rows = [json.loads(line) for line in file if line.strip()]
     except (OSError, ValueError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise md.InputError(f"prompts: {source!r} cannot be read ({reason})") from error
+        raise md.InputError(
+            f"prompts: {source!r} cannot be read ({md.reason_of(error)})"
+        ) from error
     return [_prompt(row, source, n) for n, row in enumerate(rows, 1)]
 
 
 def _hub_rows(source: str) -> Sequence[Any]:
-    import datasets
-
-    name = source.removeprefix("hf:")
-    folder = md.data.huggingface_folder(name)
-    try:
-        loaded: Any = datasets.load_from_disk(folder) if folder else datasets.load_dataset(name)
-    except Exception as error:  # Its errors have no common class.
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise md.InputError(f"prompts: {source!r} cannot be loaded ({reason})") from error
+    loaded = md.data.load_huggingface(source.removeprefix("hf:"), field="prompts", extra="llm")
     parts = list(loaded.values()) if hasattr(loaded, "values") else [loaded]
     return [row for part in parts for row in part]
 

@@ -257,17 +257,8 @@ def draw_all(checkpoint: str, folder: Path) -> list[Path]:
 
 def main(arguments: Sequence[str]) -> int:
     """Draw the pictures of a checkpoint; returns the exit code."""
-    if len(arguments) != 2:
-        print("usage: python -m modicum_algorithms.solipsistic.pictures CHECKPOINT FOLDER")
-        return 2
-    checkpoint, folder = arguments
-    try:
-        for path in draw_all(checkpoint, Path(folder)):
-            print(f"picture: {path}")
-    except md.InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+    usage = "python -m modicum_algorithms.solipsistic.pictures CHECKPOINT FOLDER"
+    return md.drawing_command(usage, draw_all, arguments)
 
 
 if __name__ == "__main__":

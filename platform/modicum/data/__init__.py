@@ -3,7 +3,12 @@
 from modicum.data.cache import cached_arrays, cached_folder
 from modicum.data.columns import read_columns
 from modicum.data.digest import digest_arrays, digest_files, digest_folder
-from modicum.data.huggingface import huggingface_digest, huggingface_folder, read_huggingface
+from modicum.data.huggingface import (
+    huggingface_digest,
+    huggingface_folder,
+    load_huggingface,
+    read_huggingface,
+)
 from modicum.data.images import (
     ImageSource,
     ImageSplits,
@@ -43,6 +48,7 @@ __all__ = [
     "huggingface_folder",
     "image_set_files",
     "is_wrench_folder",
+    "load_huggingface",
     "map_chunks",
     "open_images",
     "read_cifar10_binary",

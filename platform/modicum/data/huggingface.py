@@ -16,7 +16,7 @@ from modicum.data.digest import digest_folder
 from modicum.data.location import find_data
 from modicum.data.table import split_table
 from modicum.data.weak_rows import WeakRows
-from modicum.errors import InputError
+from modicum.errors import InputError, reason_of
 
 
 def huggingface_folder(name: str) -> Path | None:
@@ -58,6 +58,32 @@ def hub_arguments(name: str) -> dict[str, str | None]:
     return {"path": path, "name": configuration or None, "revision": revision or None}
 
 
+def load_huggingface(name: str, *, field: str, extra: str) -> Any:
+    """A `Dataset` or a `DatasetDict`, as it is.
+
+    Args:
+        name: A folder, or a name on the hub.
+        field: The setting that names it, for messages.
+        extra: The extra of this package that brings `datasets`.
+
+    Raises:
+        InputError: `datasets` is not installed, or the set cannot be loaded.
+    """
+    try:
+        import datasets
+    except ModuleNotFoundError as error:
+        raise InputError(
+            f"{field}: hf:{name} needs the package {error.name!r} (extra {extra!r})"
+        ) from error
+    folder = huggingface_folder(name)
+    try:
+        if folder is not None:
+            return datasets.load_from_disk(folder)
+        return datasets.load_dataset(**hub_arguments(name))
+    except Exception as error:  # its errors have no common class
+        raise InputError(f"{field}: hf:{name} cannot be loaded ({reason_of(error)})") from error
+
+
 def read_huggingface(name: str) -> WeakRows:
     """Read and check a data set.
 
@@ -65,23 +91,11 @@ def read_huggingface(name: str) -> WeakRows:
         InputError: `datasets` is not installed, the set cannot be loaded, or it breaks a
             convention of `modicum.data.columns`.
     """
-    try:
-        import datasets
-    except ModuleNotFoundError as error:
-        raise InputError(
-            f"dataset: hf:{name} needs the package {error.name!r} (extra 'weak')"
-        ) from error
-    folder = huggingface_folder(name)
+    loaded = load_huggingface(name, field="dataset", extra="weak")
+    from datasets import Dataset
+
     where = f"hf:{name}"
-    try:
-        if folder is not None:
-            loaded: Any = datasets.load_from_disk(folder)
-        else:
-            loaded = datasets.load_dataset(**hub_arguments(name))
-    except Exception as error:  # its errors have no common class
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise InputError(f"dataset: {where} cannot be loaded ({reason})") from error
-    if isinstance(loaded, datasets.Dataset):
+    if isinstance(loaded, Dataset):
         classes = _classes(loaded.features, where)
         return read_columns(split_table(_table(loaded), where), where, classes)
     tables: dict[str, Any] = {}

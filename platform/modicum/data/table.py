@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from modicum.data.columns import read_columns, split_name
 from modicum.data.weak_rows import WeakRows
-from modicum.errors import InputError
+from modicum.errors import InputError, reason_of
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -90,8 +90,9 @@ def _load(path: Path) -> pa.Table:
             return pyarrow.parquet.ParquetFile(path).read()
         return _load_csv(path) if path.suffix == ".csv" else _load_jsonl(path)
     except (pa.ArrowException, OSError, ValueError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise InputError(f"dataset: {path} is not readable {path.suffix[1:]} ({reason})") from error
+        raise InputError(
+            f"dataset: {path} is not readable {path.suffix[1:]} ({reason_of(error)})"
+        ) from error
 
 
 def _load_csv(path: Path) -> pa.Table:

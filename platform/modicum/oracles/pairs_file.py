@@ -19,7 +19,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, cast, get_args
 
-from modicum.errors import InputError
+from modicum.errors import InputError, reason_of
 from modicum.oracles.protocol import Pair, Winner
 
 PAIR_SUFFIXES = (".jsonl", ".json", ".csv", ".parquet")
@@ -66,8 +66,9 @@ def _rows(path: Path) -> list[_Row]:
         rows = [(f"{path}, {place}", row) for place, row in reader(path)]
     except (ValueError, csv.Error, OSError) as error:
         # UnicodeDecodeError, JSONDecodeError and pyarrow's ArrowInvalid are ValueErrors.
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise InputError(f"pairs: {path} is not readable {path.suffix[1:]} ({reason})") from error
+        raise InputError(
+            f"pairs: {path} is not readable {path.suffix[1:]} ({reason_of(error)})"
+        ) from error
     if not rows:
         raise InputError(f"pairs: {path} holds no pairs")
     return rows

@@ -131,7 +131,7 @@ def _trainable(experiment: Experiment[Any], recorder: Recorder) -> Callable[[dic
         if state.checkpoint is not None and state.status == "pending"
     }
     location, filesystem = recorder.folder.root, recorder.folder.filesystem
-    storage = recorder.storage()
+    storage = recorder.storage
 
     def modicum_trial(config: dict[str, Any]) -> None:
         plan = TrialPlan.from_json(config["plan"])

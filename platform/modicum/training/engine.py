@@ -201,11 +201,7 @@ class PlainEngine:
         counts = read_counts(folder)
         self._updates = counts.updates
         self._optimizer = self._new_optimizer()
-        with torch.no_grad(), open_parts(folder) as parts:
-
-            def read(kind: str, name: str) -> Any:
-                return parts[key(kind, name)].get_tensor(key(kind, name))
-
+        with torch.no_grad(), open_parts(folder) as read:
             for name, p in self._masters.items():
                 p.copy_(read(WEIGHT, name))
                 if counts.steps:

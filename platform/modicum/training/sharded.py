@@ -153,10 +153,10 @@ class DeepSpeedEngine:
         counts = read_counts(folder)
         kinds = (WEIGHT, *MOMENTS) if counts.steps else (WEIGHT,)
         self._prepare_moments()
-        with open_parts(folder) as parts:
+        with open_parts(folder) as read:
             for name, p in self._named.items():
                 for kind in kinds:
-                    self._pieces.put(p, kind, parts[key(kind, name)].get_tensor(key(kind, name)))
+                    self._pieces.put(p, kind, read(kind, name))
         for piece in self._pieces.all:
             _set_steps(self._adam.state[piece], counts.steps)
         self._pieces.publish()

@@ -7,7 +7,7 @@ or in another ZeRO stage.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -60,8 +60,8 @@ def key(kind: str, name: str) -> str:
 
 
 @contextmanager
-def open_parts(folder: Path) -> Iterator[Mapping[str, Any]]:
-    """All workers' tensors by key, each an object whose `get_tensor(key)` reads it."""
+def open_parts(folder: Path) -> Iterator[Callable[[str, str], Tensor]]:
+    """A function that reads a parameter's weight or moment by kind and name."""
     from safetensors import safe_open
 
     with ExitStack() as stack:
@@ -69,4 +69,4 @@ def open_parts(folder: Path) -> Iterator[Mapping[str, Any]]:
         for file in sorted(folder.glob("part-*.safetensors")):
             part = stack.enter_context(safe_open(file, framework="pt"))
             found.update(dict.fromkeys(part.keys(), part))
-        yield found
+        yield lambda kind, name: found[key(kind, name)].get_tensor(key(kind, name))

@@ -48,7 +48,7 @@ class Worker:
     """One of the processes that train a model together.
 
     All of them run the same computation in step. What one of them alone does (asking an oracle,
-    writing a file) goes through `once` or `broadcast`, so that the others wait for it.
+    writing a file) goes through `alone` or `broadcast`, so that the others wait for it.
 
     Attributes:
         rank: From 0.
@@ -90,25 +90,23 @@ class Worker:
         columns = zip_longest(*self.gather(list(results)), fillvalue=_NOTHING)
         return [result for result in chain.from_iterable(columns) if result is not _NOTHING]
 
-    def once(self, name: str, compute: Callable[[], T], *, together: bool = True) -> T:
+    def once(self, name: str, compute: Callable[[], T]) -> T:
         """The result of a step, computed unless an earlier attempt has done so.
 
         Args:
             name: Name of the step in the journal.
-            compute: Returns what JSON can hold, the same on all workers.
-            together: Whether all workers compute; else the first one alone does. An error of its
-                own is raised on all.
+            compute: Returns what JSON can hold, the same on all workers; they all call it.
         """
         found = self.broadcast(self.journal.read(name) if self.first else None)
         if found is not None:
             return found  # type: ignore[no-any-return]
-        result = compute() if together else self.alone(compute)
+        result = compute()
         if self.first:
             self.journal.write(name, result)
         return result
 
     def alone(self, compute: Callable[[], T]) -> T:
-        """What the first worker computes, on all; an error of its own is raised on all."""
+        """What the first worker alone computes, on all; an error of its own is raised on all."""
         result, error = None, None
         if self.first:
             try:

@@ -12,8 +12,8 @@ from typing import IO
 
 import numpy as np
 
-from modicum.data.images.streams import read_exactly, readable, reason
-from modicum.errors import InputError
+from modicum.data.images.streams import read_exactly, readable
+from modicum.errors import InputError, reason_of
 
 PNG_START = b"\x89PNG\r\n\x1a\n"
 _GREY, _RGB = 0, 2  # colour types of PNG
@@ -103,7 +103,7 @@ def decode_image(data: bytes, where: str, formats: tuple[str, ...] = ("PNG",)) -
             pixels = np.array(image)
     except (OSError, SyntaxError, ValueError, PIL.Image.DecompressionBombError) as error:
         named = " or ".join(formats)
-        raise InputError(f"{where} cannot be read as {named} ({reason(error)})") from error
+        raise InputError(f"{where} cannot be read as {named} ({reason_of(error)})") from error
     if mode not in _CHANNELS:
         raise InputError(f"{where} has Pillow's mode {mode}; {_ALLOWED}")
     if mode == "1":

@@ -18,8 +18,8 @@ import numpy as np
 from modicum.data.images.layout import channels_first, image_shape
 from modicum.data.images.source import ImageSource, collect, stream_images
 from modicum.data.images.splits import ImageSplits, checked_splits
-from modicum.data.images.streams import readable, reason
-from modicum.errors import InputError
+from modicum.data.images.streams import readable
+from modicum.errors import InputError, reason_of
 
 NPY_START = b"\x93NUMPY"
 NPZ_STARTS = (b"PK\x03\x04", b"PK\x05\x06")  # the second is an empty one
@@ -50,7 +50,7 @@ def _read_header(file: IO[bytes], where: str) -> _Header:
                 raise ValueError(f"version {version} of the format")
             return _Header(*readers[version](file))
         except _BROKEN_ARRAY as error:
-            raise InputError(f"{where} is not an array of NumPy ({reason(error)})") from error
+            raise InputError(f"{where} is not an array of NumPy ({reason_of(error)})") from error
 
 
 def _mapped(path: Path, where: str) -> np.ndarray:
@@ -59,7 +59,7 @@ def _mapped(path: Path, where: str) -> np.ndarray:
         try:
             array: np.ndarray = np.load(path, mmap_mode="r", allow_pickle=False)
         except _BROKEN_ARRAY as error:
-            raise InputError(f"{where} cannot be read ({reason(error)})") from error
+            raise InputError(f"{where} cannot be read ({reason_of(error)})") from error
     return array
 
 
@@ -192,7 +192,7 @@ def _read_labels(path: Path) -> np.ndarray | None:
         try:
             labels: np.ndarray = arrays[_LABELS]
         except _BROKEN_ARRAY as error:
-            raise InputError(f"{where} cannot be read ({reason(error)})") from error
+            raise InputError(f"{where} cannot be read ({reason_of(error)})") from error
     if labels.dtype.kind not in "iu" or labels.ndim != 1:
         raise InputError(
             f"{where} has values of type {labels.dtype} and the shape {labels.shape}; "

@@ -12,8 +12,7 @@ import numpy as np
 
 from modicum.data.images.decoding import decode_image, require_pillow
 from modicum.data.images.splits import ImageSplits, checked_splits
-from modicum.data.images.streams import reason
-from modicum.errors import InputError
+from modicum.errors import InputError, reason_of
 
 TRAIN_PATTERN = "train*.parquet"
 TEST_PATTERN = "test*.parquet"
@@ -100,7 +99,7 @@ def _read_file(path: Path) -> tuple[np.ndarray, np.ndarray | None]:
                     labels += batch.column(_LABEL_COLUMN).to_pylist()
                 start += batch.num_rows
     except (pa.ArrowException, OSError) as error:
-        raise InputError(f"{where} is not readable parquet ({reason(error)})") from error
+        raise InputError(f"{where} is not readable parquet ({reason_of(error)})") from error
     if None in labels:
         raise InputError(f"{where}, row {labels.index(None)}: {_LABEL_COLUMN} is missing")
     images = np.empty((0, 1, 1, 1), np.uint8) if images_NCHW is None else images_NCHW

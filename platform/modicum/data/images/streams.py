@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import IO
 
-from modicum.errors import InputError
+from modicum.errors import InputError, reason_of
 
 # What gzip, zipfile and the file system raise; zipfile's RuntimeError is an encrypted member,
 # its UnicodeDecodeError a broken name.
@@ -36,12 +36,7 @@ def readable(where: str) -> Iterator[None]:
     try:
         yield
     except _BROKEN as error:
-        raise InputError(f"{where} cannot be read ({reason(error)})") from error
-
-
-def reason(error: Exception) -> str:
-    """The first line of what an exception says."""
-    return str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise InputError(f"{where} cannot be read ({reason_of(error)})") from error
 
 
 def read_exactly(file: IO[bytes], length: int, where: str) -> bytearray:
