@@ -10,7 +10,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from modicum.drawing import drawing_command
-from modicum.errors import InputError, reason_of, require_choice
+from modicum.errors import InputError, StorageError, reason_of, require_choice
 from modicum.experiment import (
     Bundle,
     Config,
@@ -41,6 +41,7 @@ __all__ = [
     "Record",
     "Resources",
     "Results",
+    "StorageError",
     "Study",
     "Trial",
     "data",

@@ -13,7 +13,7 @@ from typing import Annotated, Any
 
 import typer
 
-from modicum.errors import InputError
+from modicum.errors import InputError, StorageError
 from modicum.oracles.commands import app as oracle_commands
 from modicum.registry import added_commands, experiment_names, get_experiment
 
@@ -227,6 +227,9 @@ def main() -> None:
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
+    except StorageError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(1)
 
 
 def _show_warning(

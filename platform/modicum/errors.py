@@ -1,4 +1,4 @@
-"""The one exception that means "the user's input was wrong"."""
+"""The exceptions that the command line explains in one sentence."""
 
 from __future__ import annotations
 
@@ -18,6 +18,23 @@ class InputError(ValueError):
     The command line prints it without a traceback and exits with 2. It is raised before
     anything starts, so nothing is half done and nothing is lost.
     """
+
+
+class StorageError(OSError):
+    """The run folder cannot be written any more: a full disk, or a file system gone read-only.
+
+    What is in the folder stays; the same run goes on from there once it can be written again.
+
+    Args:
+        number: The system's number of the error (`errno`), where there is one.
+        sentence: What is said to the user.
+    """
+
+    def __init__(self, number: int | None, sentence: str) -> None:
+        super().__init__(number, sentence)
+
+    def __str__(self) -> str:
+        return str(self.strerror)
 
 
 def unknown_name(kind: str, name: object, allowed: Iterable[str]) -> InputError:

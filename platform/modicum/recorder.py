@@ -160,7 +160,7 @@ class Recorder:
             if len(dropped) == len(names):
                 places = [(attempt,)]
             for place in places:
-                self.folder.filesystem.delete_dir(self.folder.path("checkpoints", *place))
+                self.folder.remove_folder("checkpoints", *place)
 
     def end(self, trial_id: str, message: EndMessage) -> None:
         """A trial ended by itself."""
@@ -184,8 +184,7 @@ class Recorder:
         if status == "finished":
             if state.checkpoint is not None:
                 self.prune_checkpoints(state.plan.id)
-            if self.folder.exists("storage", state.plan.id):
-                self.folder.filesystem.delete_dir(self.folder.path("storage", state.plan.id))
+            self.folder.remove_folder("storage", state.plan.id)
         self.on_change()
 
     def _write(self, state: TrialState) -> None:

@@ -433,6 +433,7 @@ class Study:
 
         Raises:
             InputError: Something is wrong with the study; nothing was started.
+            StorageError: The run folder cannot be written any more; what it holds is kept.
         """
         from modicum.results import Results
         from modicum.results.frame import RESULTS
@@ -465,8 +466,11 @@ class Study:
             try:
                 self._run_trials(recorder, plans, runner, address, cpus, quiet)
             finally:
-                results = Results.consolidate(folder)
-                provenance.write_usage(folder, usage)
+                if folder.failure is None:
+                    results = Results.consolidate(folder)
+                    provenance.write_usage(folder, usage)
+            if folder.failure is not None:
+                raise folder.failure
             results.write_summary()
             results.report(folder.display("report.html"))
             return results

@@ -73,11 +73,8 @@ def _keep(recorder: Recorder, trial_id: str, source: Path, number: int) -> None:
     It is recorded once it is complete, and only then are older ones deleted: whenever the
     process is killed, the recorded checkpoint is whole.
     """
-    from pyarrow import fs
-
-    folder, attempt = recorder.folder, recorder.trials[trial_id].attempt
+    attempt = recorder.trials[trial_id].attempt
     where = f"checkpoints/{trial_id}-{attempt}/checkpoint_{number:06d}"
-    folder.filesystem.create_dir(folder.path(where), recursive=True)
-    fs.copy_files(str(source), folder.path(where), destination_filesystem=folder.filesystem)
+    recorder.folder.copy_in(source, where)
     recorder.saved_checkpoint(trial_id, where)
     recorder.prune_checkpoints(trial_id)

@@ -57,6 +57,7 @@ def run_on_tune(
 
     Raises:
         InputError: One trial needs more than the cluster has.
+        StorageError: The run folder cannot be written any more.
         KeyboardInterrupt: The run was interrupted; what finished is kept.
     """
     plans = recorder.unfinished()
@@ -102,7 +103,13 @@ def run_on_tune(
                 ),
             ),
         )
-        tuner.fit()
+        try:
+            tuner.fit()
+        except Exception:
+            # Tune hides what its callbacks raise in the text of an exception of its own.
+            if recorder.folder.failure is not None:
+                raise recorder.folder.failure from None
+            raise
     if recorder.count("running") or (search is None and recorder.count("pending")):
         raise KeyboardInterrupt
 
@@ -258,4 +265,4 @@ def _drop_tune_state(recorder: Recorder) -> None:
     selector = fs.FileSelector(folder.path("checkpoints"), allow_not_found=True)
     for info in folder.filesystem.get_file_info(selector):
         if info.type == fs.FileType.File:
-            folder.filesystem.delete_file(info.path)
+            folder.remove("checkpoints", info.base_name)
