@@ -21,6 +21,7 @@ from modicum.identity import TrialPlan
 from modicum.quiet import quiet_loggers
 from modicum.recorder import Recorder
 from modicum.runners.fit import require_fit
+from modicum.runners.search import ListedTrials
 
 if TYPE_CHECKING:
     from ray.tune.experiment import Trial as TuneTrial
@@ -75,12 +76,9 @@ def run_on_tune(
     with _tune_storage(recorder, saves) as (storage, name), quiet:
         tuner = tune.Tuner(
             tune.with_resources(_trainable(experiment, recorder), _resources_of(experiment)),
-            param_space={}
-            if search is not None
-            else {"plan": tune.grid_search([plan.as_json() for plan in plans])},
             tune_config=tune.TuneConfig(
-                search_alg=search,
-                num_samples=search.remaining if search is not None else 1,
+                search_alg=ListedTrials(plans) if search is None else search,
+                num_samples=len(plans) if search is None else search.remaining,
                 scheduler=scheduler,
                 reuse_actors=True,
                 max_concurrent_trials=min(fit, max_concurrent or fit),
