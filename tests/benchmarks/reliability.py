@@ -1,10 +1,10 @@
-"""What is lost when machines fail: real faults in a two-node cluster, against an undisturbed run.
+"""What is lost when machines fail: real faults in a two-node cluster, and an undisturbed run.
 
 For a small study of each family and each fault: the study starts on a cluster of two nodes on this
-machine, the fault strikes when about half of its usual time has passed, the study goes on or is run
-again, and its records are compared with those of a run that nothing disturbed. Prints a row each:
-trials lost, trials begun again, the work of theirs that was done twice, and whether the records
-are equal (timing columns excepted).
+machine, the fault strikes when a third of its records are there, the study goes on or is run again,
+and its records are compared with those of a run that nothing disturbed. Prints a row each: trials
+lost, trials begun again, the work of theirs that was done twice, and whether the records are equal
+(timing columns excepted).
 
 Needs root: faults mount file systems and limit a process's memory through control groups.
 Run: python tests/benchmarks/reliability.py [--families weak] [--faults driver_killed] [--out DIR]
@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import fnmatch
 import json
 import os
 import shutil
@@ -27,6 +28,8 @@ from pathlib import Path
 
 import pandas as pd
 import psutil
+
+import modicum as md
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "cluster"))
@@ -109,15 +112,23 @@ class Run:
             self.driver.kill()
             raise RuntimeError(f"the driver hangs; its log is {self.log}") from None
 
-    def wait_for_work(self, seconds: float) -> None:
-        """Until so much time has passed since the driver's start and a trial is at work."""
+    def wait_for_work(self, count: int) -> None:
+        """Until there are so many records and a trial is at work.
+
+        Raises:
+            RuntimeError: The study ended before.
+        """
         assert self.driver is not None
-        deadline = time.monotonic() + _PATIENCE
-        time.sleep(seconds)
-        while not self.running():
-            if self.driver.poll() is not None or time.monotonic() > deadline:
+        while self.records() < count or not self.running():
+            if self.driver.poll() is not None:
                 raise RuntimeError(f"nothing to disturb; the log is {self.log}")
             time.sleep(0.05)
+
+    def records(self) -> int:
+        """How many records the run folder holds."""
+        return sum(
+            len(path.read_bytes().splitlines()) for path in self.out.glob("trials/*/records.jsonl")
+        )
 
     def trials(self) -> dict[str, dict]:
         """What the run folder says of each trial that has started."""
@@ -266,19 +277,26 @@ def small_disk(place: Path, mib: int = 512) -> Iterator[None]:
         subprocess.run(["umount", "--lazy", place], check=True)
 
 
+def metrics(results: md.Results) -> list[str]:
+    """Names of the metrics among the columns of a run's records."""
+    declared = results.experiment["metrics"]
+    return [
+        name
+        for name in map(str, results.frame)
+        if any(fnmatch.fnmatch(name, pattern) for pattern in declared)
+    ]
+
+
 def records(out: Path) -> pd.DataFrame:
     """The records of a run folder, without what the clock decides, in a fixed order."""
-    import modicum as md
-
     results = md.load_results(out)
-    declared = results.experiment["metrics"]
-    timing = [n for n in map(str, results.frame) if declared.get(n, {}).get("timing")]
+    timing = [name for name in metrics(results) if results.metric_info(name)["timing"]]
     frame = results.frame.drop(columns=[*timing, "seconds"], errors="ignore")
     return frame.sort_values(["trial_id", "budget"], kind="stable").reset_index(drop=True)
 
 
 def strike(
-    case: Case, fault: Callable[[Run], list[int]], folder: Path, usual: float, expected: Path | None
+    case: Case, fault: Callable[[Run], list[int]], folder: Path, expected: pd.DataFrame | None
 ) -> Outcome:
     """One fault in a cluster of its own.
 
@@ -286,8 +304,7 @@ def strike(
         case: The study.
         fault: What happens to it.
         folder: Emptied first.
-        usual: Seconds that the study takes undisturbed; 0 if there is nothing to wait for.
-        expected: Run folder of the undisturbed run.
+        expected: Records of the undisturbed run; None if this is it.
     """
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
@@ -300,7 +317,7 @@ def strike(
             codes = fault(run)
         else:
             run.start()
-            run.wait_for_work(usual / 2)
+            run.wait_for_work(len(expected) // 3)
             before = run.at_stake()
             codes = fault(run)
         outcome = Outcome(time.monotonic() - started, codes)
@@ -310,9 +327,9 @@ def strike(
         outcome.repeated = sum(before.get(name, 0.0) for name in again)
         shutil.copytree(run.out, kept)
     if expected is not None:
-        ours, theirs = records(kept), records(expected)
-        outcome.lost = len(set(theirs["trial_id"]) - set(ours["trial_id"]))
-        outcome.equal = ours.equals(theirs)
+        found = records(kept)
+        outcome.lost = len(set(expected["trial_id"]) - set(found["trial_id"]))
+        outcome.equal = found.equals(expected)
         if codes[0] != 0:
             lines = (folder / "log").read_text().splitlines()
             outcome.said = next((line for line in lines if line.startswith("error:")), "")
@@ -331,13 +348,11 @@ def main() -> None:
     print("|---|---|---|---|---|---|---|---|")
     for family in given.families:
         case, place = CASES[family], given.out.absolute() / family
-        usual = strike(case, undisturbed, place / "undisturbed", 0.0, None)
+        usual = strike(case, undisturbed, place / "undisturbed", None)
+        expected = records(place / "undisturbed" / "kept")
         print(f"| {family} | none | {usual.seconds:.0f} | {usual.codes[0]} | | | | |", flush=True)
         for name in given.faults:
-            found = strike(
-                *(case, FAULTS[name], place / name, usual.seconds),
-                place / "undisturbed" / "kept",
-            )
+            found = strike(case, FAULTS[name], place / name, expected)
             codes = ", ".join(map(str, found.codes))
             print(
                 f"| {family} | {name} | {found.seconds:.0f} | {codes} | {found.lost} "
