@@ -95,8 +95,13 @@ def _print_results(results: Any, form: str) -> None:
             print(table.to_text(styled=sys.stdout.isatty()))
     for trial in results.failed:
         place = results.folder.display("trials", trial.id, "error.txt")
-        print(f"failed: {trial.error} ({place})", file=sys.stderr)
+        print(f"failed: {_plain(trial.error or '')} ({place})", file=sys.stderr)
     print(f"report: {results.folder.display('report.html')}")
+
+
+def _plain(text: str) -> str:
+    """Text without what would control a terminal."""
+    return "".join(letter if letter.isprintable() else " " for letter in text)
 
 
 @app.command()

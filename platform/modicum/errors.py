@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import difflib
 import re
+import reprlib
 from collections.abc import Iterable, Mapping
 from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
+
+# What was given is quoted in errors, but not pages of it.
+_QUOTED = reprlib.Repr()
+_QUOTED.maxlevel, _QUOTED.maxstring, _QUOTED.maxother = 4, 200, 200
+_QUOTED.maxlist = _QUOTED.maxtuple = _QUOTED.maxdict = 20
 
 _TYPE_NAME = re.compile(r"int|float|str|bool|(list|dict|tuple)\[.*\]")
 
@@ -92,7 +98,7 @@ def from_validation(
             f", or: {_lower_first(e['msg'])}" for e in words if e["loc"][:-1] == first["loc"][:-1]
         )
     value = _value_at(given, first["loc"], default=first.get("input"))
-    return InputError(f"{prefix}{path}: {_lower_first(message)} (got {value!r})")
+    return InputError(f"{prefix}{path}: {_lower_first(message)} (got {_QUOTED.repr(value)})")
 
 
 def _lower_first(text: str) -> str:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from modicum.errors import InputError, reason_of
 from modicum.execution import CHECKPOINT_NOTE, EndMessage, RecordMessage
 from modicum.experiment import Experiment, settings_of
 from modicum.folder import RunFolder
@@ -22,6 +23,9 @@ Status = Literal["pending", "running", "finished", "failed", "stopped"]
 
 # A running trial's records reach the disk at most this many seconds late.
 FLUSH_SECONDS = 5.0
+
+# Larger whole numbers fit into no table.
+_LARGEST = 2**63 - 1
 
 
 @dataclass
@@ -246,7 +250,19 @@ class Recorder:
 
 
 def load_trial(folder: RunFolder, trial_id: str, *, with_log: bool = True) -> TrialState:
-    """A trial's state from a run folder; its log may be long and is not always wanted."""
+    """A trial's state from a run folder; its log may be long and is not always wanted.
+
+    Raises:
+        InputError: The trial's files are not what this program wrote.
+    """
+    try:
+        return _loaded(folder, trial_id, with_log)
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        place = folder.display("trials", trial_id)
+        raise InputError(f"{place}: broken records or state ({reason_of(error)})") from error
+
+
+def _loaded(folder: RunFolder, trial_id: str, with_log: bool) -> TrialState:
     data = folder.read_json("trials", trial_id, "trial.json")
     lines = folder.read_text("trials", trial_id, "records.jsonl").splitlines()
     has_log = with_log and folder.exists("trials", trial_id, "log.txt")
@@ -254,7 +270,7 @@ def load_trial(folder: RunFolder, trial_id: str, *, with_log: bool = True) -> Tr
         plan=TrialPlan.from_json(data),
         status=data["status"],
         attempt=data["attempt"],
-        rows=[json.loads(line) for line in lines],
+        rows=[_row(line) for line in lines],
         checkpoint=data["checkpoint"],
         best_checkpoint=data["best_checkpoint"],
         best_score=data["best_score"],
@@ -265,6 +281,18 @@ def load_trial(folder: RunFolder, trial_id: str, *, with_log: bool = True) -> Tr
         error=data["error"],
         log=folder.read_text("trials", trial_id, "log.txt") if has_log else "",
     )
+
+
+def _row(line: str) -> dict[str, Any]:
+    row = json.loads(line)
+    if not isinstance(row, dict) or not isinstance(row["budget"], int | float):
+        raise TypeError("a record has to be a mapping with a budget")
+    for name, value in row.items():
+        if not (value is None or isinstance(value, str | int | float)):
+            raise TypeError(f"{name!r} has to be a number or text")
+        if isinstance(value, int) and abs(value) > _LARGEST:
+            raise TypeError(f"{name!r} is too large")
+    return row
 
 
 def describe_experiment(experiment: Experiment[Any]) -> Mapping[str, Any]:

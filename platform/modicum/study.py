@@ -25,6 +25,7 @@ from modicum.recorder import Recorder
 from modicum.registry import as_experiment
 from modicum.space import (
     Grid,
+    combinations,
     describe_space,
     domains_of,
     expand,
@@ -47,6 +48,8 @@ Runner = Literal["ray", "local"]
 
 # The run folder's copy of the study's reference table.
 REFERENCE = "reference.yaml"
+
+_MOST_TRIALS = 1_000_000
 
 # Schedulers that change a running trial's settings: its identity would no longer hold.
 _CHANGING = {"pbt", "pbt_replay", "pb2", "resource_changing"}
@@ -275,6 +278,12 @@ class Study:
             InputError: A setting has an impossible value, or nothing is left to run.
         """
         draws = 1 if self.spec.search is not None else self.spec.draws
+        count = sum(combinations(space, draws) for space in self.spaces)
+        if count * len(self.spec.seed_list) > _MOST_TRIALS:
+            raise InputError(
+                f"space: with its draws and seeds a study may have {_MOST_TRIALS:,} trials at "
+                f"most, got {count * len(self.spec.seed_list):.3g}"
+            )
         found = [
             self._config(settings)
             for space in self.spaces

@@ -8,6 +8,7 @@ import os
 import socket
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +27,7 @@ from modicum.runners.search import ListedTrials
 if TYPE_CHECKING:
     from ray.tune.experiment import Trial as TuneTrial
     from ray.tune.schedulers import TrialScheduler
+    from ray.tune.search import Searcher
 
     from modicum.runners.search import SeededSearch
 
@@ -70,18 +72,47 @@ def run_on_tune(
     ]
     nodes = node_resources()
     fit = min(require_fit(nodes, need) for need in set(map(experiment.resources, configs)))
+    most = min(fit, max_concurrent or fit)
     saves = any(map(experiment.saves_checkpoints, configs))
+    fit_trials = partial(_fit, experiment, recorder, scheduler=scheduler, most=most, saves=saves)
+    collector = _Collector(recorder, search)
+    if search is None:
+        fit_trials(ListedTrials(plans), len(plans), collector)
+    else:
+        fit_trials(search, search.remaining, collector)
+    for _ in range(RESTARTS):
+        skipped = collector.take_skipped()
+        if not skipped or recorder.count("running"):
+            break
+        fit_trials(ListedTrials(skipped), len(skipped), collector)
+    collector.give_up()
+    if recorder.count("running") or (search is None and recorder.count("pending")):
+        raise KeyboardInterrupt
+
+
+def _fit(
+    experiment: Experiment[Any],
+    recorder: Recorder,
+    source: Searcher,
+    count: int,
+    collector: _Collector,
+    *,
+    scheduler: TrialScheduler | None,
+    most: int,
+    saves: bool,
+) -> None:
+    """Run the trials that a source suggests, `count` in all and `most` at once."""
     # Tune remarks on the log files that it was told not to write.
     quiet = quiet_loggers("ray.tune", "ray.tune.analysis", level=logging.CRITICAL)
     with _tune_storage(recorder, saves) as (storage, name), quiet:
         tuner = tune.Tuner(
             tune.with_resources(_trainable(experiment, recorder), _resources_of(experiment)),
             tune_config=tune.TuneConfig(
-                search_alg=ListedTrials(plans) if search is None else search,
-                num_samples=len(plans) if search is None else search.remaining,
+                search_alg=source,
+                num_samples=count,
                 scheduler=scheduler,
                 reuse_actors=True,
-                max_concurrent_trials=min(fit, max_concurrent or fit),
+                max_concurrent_trials=most,
                 trial_name_creator=lambda trial: str(_trial_id(trial)),
                 trial_dirname_creator=lambda trial: (
                     f"{_trial_id(trial)}-{recorder.trials[_trial_id(trial)].attempt + 1}"
@@ -91,7 +122,7 @@ def run_on_tune(
                 name=name,
                 storage_path=storage,
                 verbose=0,
-                callbacks=[_Collector(recorder, search)],
+                callbacks=[collector],
                 failure_config=tune.FailureConfig(max_failures=RESTARTS),
                 checkpoint_config=tune.CheckpointConfig(
                     # The one before stays until the recorder knows of the new one.
@@ -108,8 +139,6 @@ def run_on_tune(
             if recorder.folder.failure is not None:
                 raise recorder.folder.failure from None
             raise
-    if recorder.count("running") or (search is None and recorder.count("pending")):
-        raise KeyboardInterrupt
 
 
 def _resources_of(experiment: Experiment[Any]) -> Callable[[dict[str, Any]], Any]:
@@ -179,16 +208,23 @@ def _trial_id(trial: TuneTrial) -> str:
 
 
 class _Collector(tune.Callback):
-    """Hands what Tune reports to the recorder."""
+    """Hands what Tune reports to the recorder.
+
+    Tune starts a trial again whose process died, but gives one up that was about to get the
+    process of another and found it dead with its node. Such trials are kept for another round.
+    """
 
     def __init__(self, recorder: Recorder, search: SeededSearch | None) -> None:
+        self._skipped: dict[str, tuple[str, str]] = {}
         self._recorder = recorder
         self._search = search
+        self._started: set[str] = set()
         self._ended: set[str] = set()
 
     def on_trial_start(
         self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: Any
     ) -> None:
+        self._started.add(_trial_id(trial))
         self._recorder.start(_trial_id(trial))
 
     def on_trial_result(
@@ -238,7 +274,22 @@ class _Collector(tune.Callback):
             trace = Path(trial.error_file).read_text()
         lines = [line for line in trace.splitlines() if line.strip()]
         summary = lines[-1].strip() if lines else "the trial's process died"
+        if _trial_id(trial) not in self._started:
+            self._skipped[_trial_id(trial)] = summary, trace
+            return
         self._recorder.lose(_trial_id(trial), summary, trace)
+        self._settle()
+
+    def take_skipped(self) -> list[TrialPlan]:
+        """Trials that were given up before they had started, for another round."""
+        plans = [self._recorder.trials[trial_id].plan for trial_id in self._skipped]
+        self._skipped = {}
+        return plans
+
+    def give_up(self) -> None:
+        """Record those that were given up in the last round, too."""
+        for trial_id, (summary, trace) in self._skipped.items():
+            self._recorder.lose(trial_id, summary, trace)
         self._settle()
 
 
