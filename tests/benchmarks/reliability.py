@@ -31,10 +31,11 @@ import psutil
 
 import modicum as md
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / "cluster"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "cluster"))
 
-from two_nodes import TwoNodes, two_nodes  # noqa: E402
+from two_nodes import TwoNodes, two_nodes
+
+ROOT = Path(__file__).resolve().parents[2]
 
 # A run that takes longer than this many seconds counts as hung.
 _PATIENCE = 600.0
