@@ -20,6 +20,7 @@ from modicum.folder import RunFolder
 from modicum.identity import TrialPlan
 
 Status = Literal["pending", "running", "finished", "failed", "stopped"]
+StoppedBy = Literal["scheduler", "request"]
 
 # A running trial's records reach the disk at most this many seconds late.
 FLUSH_SECONDS = 5.0
@@ -34,7 +35,8 @@ class TrialState:
 
     Attributes:
         plan: The trial.
-        status: `stopped` means ended early by a scheduler: not finished, in no cell.
+        status: `stopped` means ended early: not finished, in no cell.
+        stopped_by: Who stopped it: the study's `scheduler`, or somebody's `request`.
         attempt: Counts starts, from 0.
         rows: Its records: `budget`, `seconds` and the metrics.
         checkpoint: Where the last checkpoint lies, relative to the run folder.
@@ -54,6 +56,7 @@ class TrialState:
     started: float | None = None
     ended: float | None = None
     error: str | None = None
+    stopped_by: StoppedBy | None = None
     log: str = ""
     flushed: float = 0.0
     reused: bool = False
@@ -124,7 +127,7 @@ class Recorder:
         state.status = "running"
         state.attempt += 1
         state.started = time.time()
-        state.ended = state.error = None
+        state.ended = state.error = state.stopped_by = None
         state.commit = self.commit
         state.host = socket.gethostname()
         self._write(state)
@@ -176,9 +179,11 @@ class Recorder:
         """A trial's process died, or the platform failed around it."""
         self._close(self.trials[trial_id], "failed", error, trace)
 
-    def stop(self, trial_id: str) -> None:
-        """A scheduler stopped the trial early."""
-        self._close(self.trials[trial_id], "stopped", None, "")
+    def stop(self, trial_id: str, by: StoppedBy = "scheduler") -> None:
+        """The trial was stopped early; by a request, it runs on when the study is run again."""
+        state = self.trials[trial_id]
+        state.stopped_by = by
+        self._close(state, "stopped", None, "")
 
     def _close(self, state: TrialState, status: Status, error: str | None, trace: str) -> None:
         state.status, state.error, state.ended = status, error, time.time()
@@ -208,6 +213,7 @@ class Recorder:
                 "started": state.started,
                 "ended": state.ended,
                 "error": state.error,
+                "stopped_by": state.stopped_by,
                 "checkpoint": state.checkpoint,
                 "best_checkpoint": state.best_checkpoint,
                 "best_score": state.best_score,
@@ -227,13 +233,14 @@ class Recorder:
             self.experiment.Config.model_validate(plan.config)
         )
         complete = state.status == "finished" and (state.checkpoint is not None or not wanted)
-        if complete or (state.status == "stopped" and self.keep_stopped):
+        early = state.status == "stopped" and state.stopped_by != "request"
+        if complete or (early and self.keep_stopped):
             state.reused = True
             return state
         if state.checkpoint is None or not self._intact(state.checkpoint):
             state.checkpoint = state.best_checkpoint = state.best_score = None
             state.rows, state.log = [], ""
-        state.status = "pending"
+        state.status, state.stopped_by = "pending", None
         return state
 
     def _intact(self, where: str) -> bool:
@@ -279,6 +286,7 @@ def _loaded(folder: RunFolder, trial_id: str, with_log: bool) -> TrialState:
         started=data["started"],
         ended=data["ended"],
         error=data["error"],
+        stopped_by=data.get("stopped_by"),
         log=folder.read_text("trials", trial_id, "log.txt") if has_log else "",
     )
 

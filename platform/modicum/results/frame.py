@@ -35,6 +35,7 @@ class TrialInfo:
         commit: Version of the code that ran it.
         error: One line, if it failed.
         seconds: Wall-clock time of its last start to its end; None while it runs.
+        stopped_by: `scheduler` or `request`, if it was stopped.
     """
 
     id: str
@@ -44,6 +45,7 @@ class TrialInfo:
     commit: str | None = None
     error: str | None = None
     seconds: float | None = None
+    stopped_by: str | None = None
 
 
 @dataclass(frozen=True)
@@ -80,7 +82,14 @@ def collect(folder: RunFolder) -> Collected:
             state.plan = trial
         states.append(state)
     others = len(present - {state.plan.id for state in states})
-    return Collected(_frame(states), [_info(s) for s in states], plan["experiment"], others)
+    return collected(states, plan["experiment"], others)
+
+
+def collected(
+    states: Sequence[TrialState], experiment: Mapping[str, Any], others: int
+) -> Collected:
+    """What trials that have been read say together; arguments as in `Collected`."""
+    return Collected(_frame(states), [_info(s) for s in states], experiment, others)
 
 
 def read_plan(folder: RunFolder) -> Any:
@@ -114,6 +123,7 @@ def _info(state: TrialState) -> TrialInfo:
         commit=state.commit,
         error=state.error,
         seconds=seconds,
+        stopped_by=state.stopped_by,
     )
 
 
