@@ -49,6 +49,9 @@ def run(
     ] = None,
     tables: Annotated[str, typer.Option(help="text, markdown or latex.")] = "text",
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress display.")] = False,
+    tensorboard: Annotated[
+        bool, typer.Option("--tensorboard/--no-tensorboard", help="Write TensorBoard logs.")
+    ] = True,
 ) -> None:
     """Run a study. Running it again with the same folder continues or extends it."""
     if tables not in {"text", "markdown", "latex"}:
@@ -63,6 +66,7 @@ def run(
             address=address,
             cpus=cpus,
             quiet=quiet,
+            tensorboard=tensorboard,
             command=shlex.join(["modicum", *sys.argv[1:]]),
         )
     except KeyboardInterrupt:

@@ -107,13 +107,34 @@ class RunFolder:
         if self.exists(*parts):
             self.filesystem.delete_file(self.path(*parts))
 
-    def write_bytes(self, content: bytes, *parts: str) -> None:
-        """Replace a member as a whole."""
+    def remove_folder(self, *parts: str) -> None:
+        """Delete a folder and all that is in it."""
+        target = self.path(*parts)
+        self.filesystem.delete_dir(target)
+        self._made = {made for made in self._made if not f"{made}/".startswith(f"{target}/")}
+
+    def append_bytes(self, content: bytes, *parts: str) -> None:
+        """Add to the end of a member, which is made if it does not exist.
+
+        On this machine's own filesystem only. Unlike a write it is not whole: a killed writer
+        may leave a part of the content.
+        """
+        assert self.local is not None
+        with open(self._with_parent(*parts), "ab") as file:
+            file.write(content)
+
+    def _with_parent(self, *parts: str) -> str:
+        """A member's path, whose folder is there now."""
         target = self.path(*parts)
         parent = target.rsplit("/", 1)[0]
         if parent not in self._made:
             self.filesystem.create_dir(parent, recursive=True)
             self._made.add(parent)
+        return target
+
+    def write_bytes(self, content: bytes, *parts: str) -> None:
+        """Replace a member as a whole."""
+        target = self._with_parent(*parts)
         if self.local is None:
             with self.filesystem.open_output_stream(target) as stream:
                 stream.write(content)
