@@ -158,7 +158,8 @@ def wandb(options: WandbSpec, study: str, folder: RunFolder) -> Tracker:
         """
 
         def log_trial_start(self, trial: Any) -> None:
-            self._remote_logger_class = _Actors(self._logger_actor_cls)
+            if self._remote_logger_class is None:
+                self._remote_logger_class = _Actors(self._logger_actor_cls)
             super().log_trial_start(trial)
 
     given = options.model_dump(exclude_none=True)
@@ -190,7 +191,7 @@ class _Actors:
     def remote(self, **arguments: Any) -> Any:
         actor = self._kind.remote(**arguments)
         given = {name: value for name, value in os.environ.items() if name.startswith("WANDB_")}
-        ray.get(actor.take.remote(given))
+        actor.take.remote(given)  # Calls of one caller are served in order: before `run`.
         return actor
 
 
