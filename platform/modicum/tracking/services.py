@@ -135,7 +135,7 @@ def mlflow(options: MlflowSpec, study: str, folder: RunFolder) -> Tracker:
     given = options.model_dump(exclude_none=True)
     given.setdefault("experiment_name", study)
     with quiet_loggers("mlflow"):
-        callback = MLflowLoggerCallback(**given)
+        callback: Any = MLflowLoggerCallback(**given)
         callback.setup()
     return Service("mlflow", callback, study, folder.uri, _prefix(folder))
 
@@ -149,23 +149,23 @@ def wandb(options: WandbSpec, study: str, folder: RunFolder) -> Tracker:
         folder: Its run folder; the service's own files lie in `wandb` there, or in the working
             directory where the run folder is not on this machine, or where `WANDB_DIR` says.
     """
-    # Wandb has no types of its own for what Ray makes of it.
     from ray.air.integrations import wandb as integration
 
-    class Callback(integration.WandbLoggerCallback):  # type: ignore[misc, unused-ignore]
+    class Callback(integration.WandbLoggerCallback):
         """Ray's own, whose actors would be given the key in Ray's runtime environment, which
         the job API shows to anyone who may ask; here it goes to them as a call's argument.
         """
 
         def log_trial_start(self, trial: Any) -> None:
             if self._remote_logger_class is None:
-                self._remote_logger_class = _Actors(self._logger_actor_cls)
+                actors: Any = _Actors(self._logger_actor_cls)
+                self._remote_logger_class = actors
             super().log_trial_start(trial)
 
     given = options.model_dump(exclude_none=True)
     given.setdefault("project", study)
     given.setdefault("group", study)
-    callback = Callback(**given, settings=_quiet_settings())
+    callback: Any = Callback(**given, settings=_quiet_settings())
     callback.setup()
     place = folder.local or Path.cwd()
     return Service("wandb", callback, study, str(place), _prefix(folder))
@@ -182,11 +182,9 @@ class _Actors:
             def take(self, environment: dict[str, str]) -> None:
                 os.environ.update(environment)
 
-        node = ray.get_runtime_context().get_node_id()
-        self._kind: Any = ray.remote(
-            num_cpus=0,
-            scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False),
-        )(Logging)
+        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+        actors: Any = ray.remote(Logging)
+        self._kind = actors.options(num_cpus=0, scheduling_strategy=here)
 
     def remote(self, **arguments: Any) -> Any:
         actor = self._kind.remote(**arguments)
