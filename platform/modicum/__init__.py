@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from modicum import data, oracles, training
     from modicum.results import Results, load_results
     from modicum.results.checkpoints import find_checkpoint
+    from modicum.results.runs import compare_runs
     from modicum.results.tables import rendered
     from modicum.study import Study
 
@@ -44,6 +45,7 @@ __all__ = [
     "StorageError",
     "Study",
     "Trial",
+    "compare_runs",
     "data",
     "derive_seed",
     "drawing_command",
@@ -65,6 +67,7 @@ __all__ = [
 _LATER = {
     "Study": "modicum.study",
     "Results": "modicum.results",
+    "compare_runs": "modicum.results.runs",
     "find_checkpoint": "modicum.results.checkpoints",
     "load_results": "modicum.results",
     "rendered": "modicum.results.tables",

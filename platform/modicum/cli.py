@@ -49,6 +49,9 @@ def run(
     ] = None,
     tables: Annotated[str, typer.Option(help="text, markdown or latex.")] = "text",
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress display.")] = False,
+    tensorboard: Annotated[
+        bool, typer.Option("--tensorboard/--no-tensorboard", help="Write TensorBoard logs.")
+    ] = True,
 ) -> None:
     """Run a study. Running it again with the same folder continues or extends it."""
     if tables not in {"text", "markdown", "latex"}:
@@ -63,6 +66,7 @@ def run(
             address=address,
             cpus=cpus,
             quiet=quiet,
+            tensorboard=tensorboard,
             command=shlex.join(["modicum", *sys.argv[1:]]),
         )
     except KeyboardInterrupt:
@@ -129,6 +133,31 @@ def report(
         text = {"markdown": table.to_markdown, "latex": table.to_latex}.get(tables)
         print(table.to_text(styled=sys.stdout.isatty()) if text is None else text())
     print(f"report: {where}" + (f", {also}" if also else ""))
+
+
+@app.command()
+def compare(
+    runs: Annotated[
+        list[str], typer.Argument(help="Run folders or URIs, two or more.", show_default=False)
+    ],
+    metric: Annotated[
+        str | None, typer.Option(help="The metric; those of the first run's report if left out.")
+    ] = None,
+    markdown: Annotated[
+        str | None, typer.Option(help="Also write it as Markdown to this file (.md).")
+    ] = None,
+) -> None:
+    """Show what differs between runs: settings, versions and results."""
+    if markdown is not None and not markdown.endswith(".md"):
+        raise InputError(f"--markdown: expected a file that ends in .md, got {markdown!r}")
+    from modicum.outputs import whole_file
+    from modicum.results.runs import compare_runs
+
+    comparison = compare_runs(*runs, metric=metric)
+    print(comparison.to_text(styled=sys.stdout.isatty()), end="")
+    if markdown is not None:
+        with whole_file(Path(markdown), "--markdown", overwrite=True) as file:
+            file.write(comparison.to_markdown().encode())
 
 
 @app.command(name="list")

@@ -129,9 +129,7 @@ class ControlFolder:
         return found
 
     def _read(self, name: str, key: str, found: Polled) -> None:
-        with self._folder.filesystem.open_input_stream(
-            self._folder.path(CONTROL, name)
-        ) as stream:
+        with self._folder.filesystem.open_input_stream(self._folder.path(CONTROL, name)) as stream:
             content = bytes(stream.read(_LARGEST + 1))
         try:
             # The contents are not quoted: a link may have led anywhere.

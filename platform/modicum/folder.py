@@ -138,9 +138,11 @@ class RunFolder:
         Raises:
             StorageError: The folder cannot be written.
         """
+        target = self.path(*parts)
         with self._writing():
             if self.exists(*parts):
-                self.filesystem.delete_dir(self.path(*parts))
+                self.filesystem.delete_dir(target)
+        self._made = {made for made in self._made if not f"{made}/".startswith(f"{target}/")}
 
     def copy_in(self, source: Path, *parts: str) -> None:
         """Copy a folder of this machine to a member.
@@ -154,23 +156,41 @@ class RunFolder:
             self.filesystem.create_dir(self.path(*parts), recursive=True)
             fs.copy_files(str(source), self.path(*parts), destination_filesystem=self.filesystem)
 
-    def write_bytes(self, content: bytes, *parts: str) -> None:
+def write_bytes(self, content: bytes, *parts: str) -> None:
         """Replace a member as a whole.
 
         Raises:
             StorageError: The folder cannot be written.
         """
-        target = self.path(*parts)
-        parent = target.rsplit("/", 1)[0]
         with self._writing():
-            if parent not in self._made:
-                self.filesystem.create_dir(parent, recursive=True)
-                self._made.add(parent)
+            target = self._with_parent(*parts)
             if self.local is None:
                 with self.filesystem.open_output_stream(target) as stream:
                     stream.write(content)
             else:
                 _replace(target, content)
+
+    def append_bytes(self, content: bytes, *parts: str) -> None:
+        """Add to the end of a member, which is made if it does not exist.
+
+        On this machine's own filesystem only. Unlike a write it is not whole: a killed writer
+        may leave a part of the content.
+
+        Raises:
+            StorageError: The folder cannot be written.
+        """
+        assert self.local is not None
+        with self._writing(), open(self._with_parent(*parts), "ab") as file:
+            file.write(content)
+
+    def _with_parent(self, *parts: str) -> str:
+        """A member's path, whose folder is there now."""
+        target = self.path(*parts)
+        parent = target.rsplit("/", 1)[0]
+        if parent not in self._made:
+            self.filesystem.create_dir(parent, recursive=True)
+            self._made.add(parent)
+        return target
 
     def write_text(self, content: str, *parts: str) -> None:
         """Replace a member as a whole, as UTF-8."""

@@ -18,6 +18,7 @@ from modicum.execution import CHECKPOINT_NOTE, EndMessage, RecordMessage
 from modicum.experiment import Experiment, settings_of
 from modicum.folder import RunFolder
 from modicum.identity import TrialPlan
+from modicum.tracking import Tracking
 
 Status = Literal["pending", "running", "finished", "failed", "stopped"]
 StoppedBy = Literal["scheduler", "request"]
@@ -75,6 +76,7 @@ class Recorder:
         commit: Version of the code that is running, recorded with every trial.
         keep_stopped: Leave trials that a scheduler stopped in an earlier run as they are,
             rather than run them to their end.
+        tracking: Logs for other programs, told of every trial and record.
         on_change: Called after every change, for a progress display.
     """
 
@@ -84,12 +86,14 @@ class Recorder:
         experiment: Experiment[Any],
         commit: str | None = None,
         keep_stopped: bool = False,
+        tracking: Tracking | None = None,
         on_change: Callable[[], None] = lambda: None,
     ) -> None:
         self.folder = folder
         self.experiment = experiment
         self.commit = commit
         self.keep_stopped = keep_stopped
+        self.tracking = tracking or Tracking()
         self.trials: dict[str, TrialState] = {}
         self.on_change = on_change
 
@@ -105,6 +109,8 @@ class Recorder:
         for plan in plans:
             if plan.id not in self.trials:
                 self.trials[plan.id] = self._load(plan)
+                if self.trials[plan.id].reused:
+                    self.tracking.reuse(self.trials[plan.id])
         self._write_plan()
         self.on_change()
 
@@ -130,6 +136,7 @@ class Recorder:
         state.ended = state.error = state.stopped_by = None
         state.commit = self.commit
         state.host = socket.gethostname()
+        self.tracking.start(state)
         self._write(state)
         self.on_change()
         return state
@@ -141,6 +148,7 @@ class Recorder:
         state.rows.append({"budget": message.budget, "seconds": message.seconds, **message.metrics})
         state.log += message.log
         state.host = host or state.host
+        self.tracking.record(state)
         if time.monotonic() - state.flushed > FLUSH_SECONDS:
             self._write(state)
         self.on_change()
@@ -189,6 +197,7 @@ class Recorder:
         state.status, state.error, state.ended = status, error, time.time()
         if trace:
             self.folder.write_text(trace, "trials", state.plan.id, "error.txt")
+        self.tracking.end(state)
         self._write(state)
         if status == "finished":
             if state.checkpoint is not None:
@@ -198,6 +207,7 @@ class Recorder:
 
     def _write(self, state: TrialState) -> None:
         """Records before status: a trial that says it is finished has all its records."""
+        self.tracking.flush(state)
         place = ("trials", state.plan.id)
         lines = "".join(json.dumps(row) + "\n" for row in state.rows)
         self.folder.write_text(lines, *place, "records.jsonl")

@@ -33,7 +33,7 @@ from modicum.space import (
     merge,
     parse_space,
 )
-from modicum.spec import ReportSpec, SchedulerSpec, SearchSpec, StudySpec
+from modicum.spec import ReportSpec, SchedulerSpec, SearchSpec, StudySpec, TrackingSpec
 from modicum.yaml_io import dump_yaml, read_yaml
 
 if TYPE_CHECKING:
@@ -75,6 +75,8 @@ class Study:
         samples: Suggestions in all, for a searcher given as an object.
         scheduler: A `ray.tune` scheduler with its metric and mode, or a `SchedulerSpec` mapping.
         report: What the report shows, as `ReportSpec` or a mapping.
+        tracking: Logs for TensorBoard (on by itself), MLflow and Weights & Biases, as
+            `TrackingSpec` or a mapping.
 
     Raises:
         InputError: Something is wrong with an argument, a setting or the data; names it.
@@ -95,6 +97,7 @@ class Study:
         samples: int | None = None,
         scheduler: TrialScheduler | SchedulerSpec | Mapping[str, Any] | None = None,
         report: ReportSpec | Mapping[str, Any] | None = None,
+        tracking: TrackingSpec | Mapping[str, Any] | None = None,
         _directory: Path | None = None,
         _source: str = "study",
     ) -> None:
@@ -116,6 +119,7 @@ class Study:
             "search": search,
             "scheduler": scheduler,
             "report": report if report is not None else {},
+            "tracking": tracking if tracking is not None else {},
         }
         try:
             self.spec = StudySpec.model_validate(raw)
@@ -425,6 +429,7 @@ class Study:
         address: str | None = None,
         cpus: int | None = None,
         quiet: bool = False,
+        tensorboard: bool = True,
         command: str | None = None,
     ) -> Results:
         """Run what is missing, write the report, and return the results.
@@ -438,6 +443,7 @@ class Study:
             address: A running Ray cluster; a private one is started if left out.
             cpus: CPUs of the private cluster.
             quiet: No progress display.
+            tensorboard: False to write no TensorBoard logs, whatever the study says.
             command: What the user typed, for the provenance.
 
         Raises:
@@ -446,6 +452,7 @@ class Study:
         """
         from modicum.results import Results
         from modicum.results.frame import RESULTS
+        from modicum.tracking.trackers import make_tracking
         from modicum.usage import Usage
 
         if runner not in ("ray", "local"):
@@ -459,11 +466,13 @@ class Study:
         folder = RunFolder(out if out is not None else Path("runs") / self.spec.name)
         folder.check_writable()
         with usage, _locked(folder):
+            tracking = make_tracking(self.spec, folder, tensorboard=tensorboard)
             recorder = Recorder(
                 folder,
                 self.experiment,
                 commit=provenance.code_version(type(self.experiment)),
                 keep_stopped=self.spec.scheduler is not None,
+                tracking=tracking,
             )
             # Results of an earlier run must not be taken for this one's.
             folder.remove(RESULTS)
@@ -503,7 +512,7 @@ class Study:
         if runner == "local":
             from modicum.runners.local import run_local
 
-            with progress:
+            with progress, recorder.tracking:
                 run_local(self.experiment, recorder)
             return
         if search is None and not recorder.unfinished():
@@ -512,7 +521,7 @@ class Study:
             from modicum.runners.tune import run_on_tune
 
             seeded = self._seeded_search(recorder, plans)
-            with progress:
+            with progress, recorder.tracking:
                 run_on_tune(
                     self.experiment,
                     recorder,
@@ -565,6 +574,11 @@ class Study:
         require_local(self.experiment)
         if address is not None:
             raise InputError("address: the local runner uses no cluster; leave one of them out")
+        if self.spec.tracking.wandb is not None:
+            raise InputError(
+                "tracking.wandb: it logs from Ray's actors, which the local runner does not start; "
+                "leave it or runner='local' (--local) out"
+            )
         for field, value in (("search", self.spec.search), ("scheduler", self.spec.scheduler)):
             if value is not None:
                 raise InputError(

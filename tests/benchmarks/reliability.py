@@ -60,7 +60,7 @@ CASES = {
     "weak": Case(
         "tune_configs/quickstart.yaml",
         # Trials of some seconds, so that faults meet them at work.
-        ("--seeds", "2", "--set", "max_iterations=3000", "--set", "patience=3000"),
+        ("--seeds", "2", "--set", "max_iterations=600", "--set", "patience=600"),
     ),
     "vae": Case("tune_configs/vae/digits.yaml", ("--seeds", "1")),
     "solipsistic": Case(
