@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +59,25 @@ def parse_yaml(text: str, where: str = "YAML") -> Any:
         line = f" in line {mark.line + 1}" if mark is not None else ""
         problem = getattr(error, "problem", None) or str(error)
         raise InputError(f"{where}: broken YAML{line}: {problem}") from error
+
+
+def parse_settings(pairs: Sequence[str], option: str) -> dict[str, Any]:
+    """Settings by name from texts such as `method=iwl`, each value as YAML.
+
+    Args:
+        pairs: The texts.
+        option: Where they stand, for errors.
+
+    Raises:
+        InputError: A text has no `=`, or its value is broken YAML.
+    """
+    found: dict[str, Any] = {}
+    for pair in pairs:
+        name, sign, value = pair.partition("=")
+        if not sign or not name:
+            raise InputError(f"{option}: expected key=value, got {pair!r}")
+        found[name] = parse_yaml(value, f"{option} {name}")
+    return found
 
 
 def read_yaml(path: Path) -> Any:
