@@ -7,7 +7,6 @@ import os
 import shlex
 import sys
 import warnings
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,6 +15,7 @@ import typer
 from modicum.errors import InputError, StorageError
 from modicum.oracles.commands import app as oracle_commands
 from modicum.registry import added_commands, experiment_names, get_experiment
+from modicum.submit.command import submit
 
 app = typer.Typer(
     name="modicum",
@@ -57,8 +57,9 @@ def run(
     if tables not in {"text", "markdown", "latex"}:
         raise InputError(f"--tables: expected text, markdown or latex, got {tables!r}")
     from modicum.study import Study
+    from modicum.yaml_io import parse_settings
 
-    study = Study.from_yaml(config, overrides=_overrides(set_ or []), seeds=seeds)
+    study = Study.from_yaml(config, overrides=parse_settings(set_ or [], "--set"), seeds=seeds)
     try:
         results = study.run(
             out,
@@ -75,18 +76,6 @@ def run(
     _print_results(results, tables)
     if results.failed:
         raise typer.Exit(1)
-
-
-def _overrides(pairs: Sequence[str]) -> dict[str, Any]:
-    from modicum.yaml_io import parse_yaml
-
-    found: dict[str, Any] = {}
-    for pair in pairs:
-        name, sign, value = pair.partition("=")
-        if not sign or not name:
-            raise InputError(f"--set: expected key=value, got {pair!r}")
-        found[name] = parse_yaml(value, f"--set {name}")
-    return found
 
 
 def _print_results(results: Any, form: str) -> None:
@@ -231,6 +220,7 @@ def doctor() -> None:
         print(f"{name:22} {text}")
 
 
+app.command()(submit)
 app.add_typer(oracle_commands, name="oracle")
 
 

@@ -57,7 +57,9 @@ def connected(address: str | None = None, cpus: int | None = None) -> Iterator[N
     # Relative paths would mean something else in a worker's working directory.
     for name in FORWARDED:
         if os.environ.get(name):
-            os.environ[name] = str(Path(os.environ[name]).absolute())
+            os.environ[name] = str(Path(os.environ[name]).expanduser().absolute())
+    # In a Ray job, whose environment may have some of them already, Ray would refuse to start.
+    os.environ.setdefault("RAY_OVERRIDE_JOB_RUNTIME_ENV", "1")
     import ray
 
     if ray.is_initialized():

@@ -156,7 +156,7 @@ class RunFolder:
             self.filesystem.create_dir(self.path(*parts), recursive=True)
             fs.copy_files(str(source), self.path(*parts), destination_filesystem=self.filesystem)
 
-def write_bytes(self, content: bytes, *parts: str) -> None:
+    def write_bytes(self, content: bytes, *parts: str) -> None:
         """Replace a member as a whole.
 
         Raises:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -87,6 +88,25 @@ def _values(content: Any, known: dict[int, int]) -> int:
         parts = content.values() if isinstance(content, dict) else content
         known[id(content)] = 1 + sum(_values(part, known) for part in parts)
     return known[id(content)]
+
+
+def parse_settings(pairs: Sequence[str], option: str) -> dict[str, Any]:
+    """Settings by name from texts such as `method=iwl`, each value as YAML.
+
+    Args:
+        pairs: The texts.
+        option: Where they stand, for errors.
+
+    Raises:
+        InputError: A text has no `=`, or its value is broken YAML.
+    """
+    found: dict[str, Any] = {}
+    for pair in pairs:
+        name, sign, value = pair.partition("=")
+        if not sign or not name:
+            raise InputError(f"{option}: expected key=value, got {pair!r}")
+        found[name] = parse_yaml(value, f"{option} {name}")
+    return found
 
 
 def read_yaml(path: Path) -> Any:
