@@ -37,8 +37,8 @@ def page(experiment: Experiment) -> str:
 
 {_prose(inspect.cleandoc(type(experiment).__doc__ or ""))}
 
-Version {experiment.version}; the budget is counted in `{experiment.budget_unit}`. On the command
-line: `modicum describe {experiment.name}`. In a study file settings stand under `space`
+Version {experiment.version}; the budget is counted in `{experiment.budget_unit}`. The same on the
+command line: `modicum describe {experiment.name}`. In a study file settings stand under `space`
 ([study files](../studies.md)).
 
 {"".join(groups)}

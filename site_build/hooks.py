@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from experiment_pages import experiment_pages
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
+
+from experiment_pages import experiment_pages
 from notebook_pages import notebook_pages
-from site_links import copied_pages, linked_sources, page_of, turned
+from site_links import copied_pages, linked_sources, turned
 from source_pages import source_pages
 from study_pages import study_pages
 
@@ -33,4 +34,4 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
     """Let links to files outside `docs` lead to their pages in the site."""
-    return turned(markdown, page.file.src_uri, page_of)
+    return turned(markdown, page.file.src_uri)

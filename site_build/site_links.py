@@ -13,6 +13,8 @@ from pathlib import Path, PurePosixPath
 
 COPIED = {"CONTRIBUTING.md": "contributing.md", "CHANGELOG.md": "changes.md"}
 _LINK = re.compile(r"(?<!!)\[(?P<text>[^\]]*)\]\((?P<path>[^)#:\s]+)(?P<anchor>#[^)\s]*)?\)")
+_DESCRIBE = re.compile(r"(?<!\[)`modicum describe (\w+)`")
+_STUDY = re.compile(r"(?<!\[)`(tune_configs/[\w/.]+\.yaml)`")
 _FENCE = re.compile(r"^(`{3,}).*?^\1`*$", flags=re.DOTALL | re.MULTILINE)
 _SOURCES = ("platform/", "algorithms/", "tests/")
 
@@ -51,26 +53,40 @@ def page_of(path: str) -> str | None:
     return None
 
 
-def turned(markdown: str, uri: str, page_of: Callable[[str], str | None]) -> str:
+def turned(markdown: str, uri: str) -> str:
     """A page's text with its links to files of the repository leading to pages of the site.
+
+    A study file or a `modicum describe` that is named in prose leads to its page, too.
 
     Args:
         markdown: The text.
         uri: The page's own address in the site.
-        page_of: From a path in the repository to the page that shows it, or None.
     """
     here, there = posixpath.dirname(place_of(uri)), posixpath.dirname(uri)
 
+    def study(named: re.Match[str]) -> str:
+        return f"[{named.group()}]({posixpath.relpath(named[1], here or '.')})"
+
+    def description(named: re.Match[str]) -> str:
+        return f"[{named.group()}]({posixpath.relpath(f'options/{named[1]}.md', there or '.')})"
+
     def turn(link: re.Match[str]) -> str:
         path = posixpath.normpath(posixpath.join(here, link["path"]))
-        page = page_of(path)
-        if page is None:
+        page, _, own_anchor = (page_of(path) or "").partition("#")
+        if not page:
             return link["text"]
-        page, _, own_anchor = page.partition("#")
         anchor = link["anchor"] or (f"#{own_anchor}" if own_anchor else "")
         return f"[{link['text']}]({posixpath.relpath(page, there or '.')}{anchor})"
 
-    return _outside_fences(markdown, lambda text: _LINK.sub(turn, text))
+    def line(text: str) -> str:
+        if text.startswith("#"):
+            return text
+        return _DESCRIBE.sub(description, _LINK.sub(turn, _STUDY.sub(study, text)))
+
+    # Links may break over two lines, headings may not.
+    return _outside_fences(
+        markdown, lambda text: "".join(map(line, re.split(r"^(#+ .*\n)", text, flags=re.MULTILINE)))
+    )
 
 
 def linked_sources(texts: Mapping[str, str]) -> list[str]:
