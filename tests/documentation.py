@@ -18,7 +18,7 @@ _BLOCK = re.compile(
     flags=re.DOTALL | re.MULTILINE,
 )
 _NOT_RUN = re.compile(r"# Not run by the tests: (.+)\.\n")
-_LONG = re.compile(r"\b(minutes?|hours?|days?)\b")
+_LONG = re.compile(r"(about )?(an? |half an |[\w,.]+ )(minutes?|hours?)")
 _STUDY_COMMAND = re.compile(r"modicum run (?!…)[^\n`#]+")
 
 # One process for all Python of a page: what a block defines is there in the next.
@@ -53,10 +53,10 @@ class Block:
 
     @property
     def commands(self) -> list[tuple[str, bool]]:
-        """Lines of a shell block without comments, and whether a comment says "minutes"."""
+        """Lines of a shell block, and whether the comment behind one says how long it takes."""
         lines = [line for line in self.text.replace("\\\n", "").splitlines() if line.strip()]
         split = [re.split(r"(?:^|\s+)# ", line, maxsplit=1) for line in lines]
-        return [(line, bool(_LONG.search("".join(said)))) for line, *said in split if line]
+        return [(line, any(map(_LONG.fullmatch, comment))) for line, *comment in split if line]
 
 
 def blocks_of(text: str) -> list[Block]:

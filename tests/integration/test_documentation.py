@@ -108,10 +108,10 @@ def vae(folder, printed):
 
 
 def tutorial(folder, printed):
-    """The model that was taken along tells most of the first wines' growers."""
+    """The model that was taken along tells most growers; a third are of the largest class."""
     assert (folder / "runs" / "wine" / "report.html").exists()
-    predicted, true = re.findall(r"\[([012 ]+)\] \[([012 ]+)\]", printed)[-1]
-    assert sum(a == b for a, b in zip(predicted.split(), true.split(), strict=True)) >= 4
+    (right,) = re.findall(r"(\d+)% of the test bottles are right", printed)
+    assert int(right) > 80
 
 
 def own_oracle(folder, printed):
