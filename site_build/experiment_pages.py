@@ -30,7 +30,9 @@ def page(experiment: Experiment) -> str:
     settings = settings_of(experiment.Config).values()
     groups = [
         f"## {_group_title(name)}\n\n" + "\n".join(map(_setting, members))
-        for name, members in groupby(settings, lambda info: info.name.rpartition(".")[0])
+        for name, members in groupby(
+            settings, lambda info: info.name.rpartition(".")[0].partition(".")[0]
+        )
     ]
     rows = "\n".join(_metric(*item) for item in experiment.metrics.items())
     return f"""# Options of `{experiment.name}`
@@ -61,7 +63,7 @@ def _setting(info: SettingInfo) -> str:
         facts.append(f"in {info.unit}")
     facts += [_LIMITS[rule].format(value) for rule, value in info.limits.items()]
     facts += [
-        f"only with `{other}` {' or '.join(f'`{value}`' for value in values)}"
+        f"only where `{other}` is {' or '.join(f'`{value}`' for value in values)}"
         for other, values in (info.used_by or {}).items()
     ]
     if info.sets_budget:

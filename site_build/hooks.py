@@ -15,6 +15,8 @@ from source_pages import source_pages
 from study_pages import study_pages
 
 ROOT = Path(__file__).parent.parent
+# Pages that are a section by themselves: beside them there is nothing to navigate to.
+_ALONE = {"index.md", "tutorial.md"}
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
@@ -34,4 +36,6 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
     """Let links to files outside `docs` lead to their pages in the site."""
+    if page.file.src_uri in _ALONE:
+        page.meta["hide"] = ["navigation"]
     return turned(markdown, page.file.src_uri)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,12 @@ def notebook_pages(root: Path) -> dict[str, str | bytes]:
     return made
 
 
+def _plain_tables(html: str) -> str:
+    """Tables of pandas without its own style, so that they look like the site's."""
+    html = re.sub(r"<style.*?</style>\s*", "", html, flags=re.DOTALL)
+    return re.sub(r"<table[^>]*>", "<table>", html)
+
+
 def _shown(output: Any, picture: str) -> Iterator[tuple[str, bytes | None]]:
     """One output in the richest form that a page can show."""
     if output.output_type == "stream":
@@ -44,7 +51,7 @@ def _shown(output: Any, picture: str) -> Iterator[tuple[str, bytes | None]]:
         image = base64.b64decode(data["image/png"])
         yield f'<div class="notebook-output" markdown>\n![Output]({picture})\n</div>', image
     elif "text/html" in data:
-        yield f'<div class="notebook-output">\n{data["text/html"]}\n</div>', None
+        yield f'<div class="notebook-output">\n{_plain_tables(data["text/html"])}\n</div>', None
     elif "text/markdown" in data:
         yield data["text/markdown"], None
     elif "text/plain" in data:

@@ -11,6 +11,7 @@ FAMILIES = {
     "solipsistic": "solipsistic learning",
     "preference": "active preference learning",
 }
+_PAGE = re.compile(r"docs/([\w/]+\.md)")
 _FIELD = re.compile(r"^# (?=[A-Z][\w ]*: )", flags=re.MULTILINE)
 
 
@@ -23,7 +24,7 @@ def study_pages(root: Path) -> dict[str, str]:
     configs = root / "tune_configs"
     pages = {}
     for family, title in FAMILIES.items():
-        paths = sorted((configs / family).glob("*.yaml"))
+        paths = sorted((configs / family).glob("*.yaml"), key=lambda path: path.stem)
         if family == "weak":
             paths = [configs / "quickstart.yaml", *paths]
         sections = [_section(path, path.relative_to(root).as_posix()) for path in paths]
@@ -37,10 +38,11 @@ def study_pages(root: Path) -> dict[str, str]:
 def _section(path: Path, shown: str) -> str:
     comments, body = split_header(path.read_text())
     fields = [_field(text) for text in _FIELD.split(comments) if text.strip()]
-    return f"""## `{shown}` {{ #{path.name.removesuffix(".yaml")} }}
+    name = path.name.removesuffix(".yaml")
+    return f"""## {name} {{ #{name} }}
 
 {"".join(fields)}
-??? abstract "The file"
+??? abstract "`{shown}`"
 
     ```yaml
 {_indented(body)}
@@ -58,7 +60,7 @@ def split_header(text: str) -> tuple[str, str]:
 def _field(text: str) -> str:
     """`What it is: …` as a paragraph; what is to be typed as a block."""
     joined = " ".join(line.lstrip("# ").rstrip() for line in text.splitlines())
-    name, sign, value = joined.partition(": ")
+    name, sign, value = _PAGE.sub(r"[\g<0>](../\1)", joined).partition(": ")
     if name == "Run":
         return f"```sh\n{value}\n```\n\n"
     return f"**{name}**: {value}\n\n" if sign else f"{joined}\n\n"

@@ -115,7 +115,7 @@ def test_every_setting_and_metric_is_on_the_page_of_its_experiment(pages, experi
 def test_a_setting_is_shown_with_its_limits_and_conditions(pages):
     part = pages["options/weak.md"].split("### `vote_weight`")[1].split("###")[0]
     assert "default `0.5`" in part
-    assert "only with `method` `iwl` or `iwld`" in part
+    assert "only where `method` is `iwl` or `iwld`" in part
     assert "at least 0" in part
 
 
@@ -132,7 +132,7 @@ def test_every_study_file_is_shown_whole(pages):
     shown = "".join(pages[f"study_files/{family}.md"] for family in FAMILIES)
     for path in paths:
         name = path.relative_to(ROOT).as_posix()
-        assert shown.count(f"## `{name}`") == 1
+        assert shown.count(f'??? abstract "`{name}`"') == 1
         body = split_header(path.read_text())[1]
         assert all(f"    {line}".rstrip() in shown for line in body.splitlines())
 

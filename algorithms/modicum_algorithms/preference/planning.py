@@ -266,7 +266,7 @@ def memory(shape: ModelShape, layout: Layout, texts: Texts) -> Memory:
     Args:
         shape: Of the model.
         layout: Machines, and how the model is shared by them.
-        texts: Lengths in tokens, and how many completions are sampled at once.
+        texts: Lengths in tokens.
     """
     parts = (
         *_of_states(shape, layout),
