@@ -16,6 +16,7 @@ _LINK = re.compile(r"(?<!!)\[(?P<text>[^\]]*)\]\((?P<path>[^)#:\s]+)(?P<anchor>#
 _DESCRIBE = re.compile(r"(?<!\[)`modicum describe (\w+)`")
 _STUDY = re.compile(r"(?<!\[)`(tune_configs/[\w/.]+\.yaml)`")
 _FENCE = re.compile(r"^(`{3,}).*?^\1`*$", flags=re.DOTALL | re.MULTILINE)
+_TITLES = ("#", "???")
 _SOURCES = ("platform/", "algorithms/", "tests/")
 
 
@@ -78,14 +79,15 @@ def turned(markdown: str, uri: str) -> str:
         anchor = link["anchor"] or (f"#{own_anchor}" if own_anchor else "")
         return f"[{link['text']}]({posixpath.relpath(page, there or '.')}{anchor})"
 
-    def line(text: str) -> str:
-        if text.startswith("#"):
+    def part(text: str) -> str:
+        if text.startswith(_TITLES):
             return text
         return _DESCRIBE.sub(description, _LINK.sub(turn, _STUDY.sub(study, text)))
 
-    # Links may break over two lines, headings may not.
+    # Links may break over two lines, titles may not.
     return _outside_fences(
-        markdown, lambda text: "".join(map(line, re.split(r"^(#+ .*\n)", text, flags=re.MULTILINE)))
+        markdown,
+        lambda text: "".join(map(part, re.split(r"^((?:#+|\?{3}) .*\n)", text, flags=re.M))),
     )
 
 
