@@ -8,7 +8,7 @@ STUDIES := $(shell find tune_configs -name '*.yaml' ! -name '*.reference.yaml')
 # pip's own version is pinned because others resolve constraints in other ways.
 PIP_VERSION := 26.0
 
-.PHONY: study test test-all check format bench weak-results vae-results clean
+.PHONY: study test test-all check format bench docs docs-serve weak-results vae-results clean
 .DEFAULT_GOAL := test
 
 $(BIN)/python:
@@ -54,6 +54,17 @@ format: $(VENV)/.full
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
+# The theme prints an advertisement for its successor otherwise.
+docs docs-serve: export NO_MKDOCS_2_WARNING = 1
+
+## The documentation as a site, in site/.
+docs: $(VENV)/.full
+	$(BIN)/mkdocs build --strict
+
+## The same, served on this machine and rebuilt when a page changes.
+docs-serve: $(VENV)/.full
+	$(BIN)/mkdocs serve
+
 ## Benchmarks: ratios and figures, not tests.
 bench: $(VENV)/.full
 	$(BIN)/python tests/benchmarks/overhead.py
@@ -78,4 +89,4 @@ vae-results: $(VENV)/.full
 	$(BIN)/python tests/benchmarks/vae_goals.py runs/table_4_1_small
 
 clean:
-	rm -rf $(VENV) runs .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) runs site .mypy_cache .ruff_cache .pytest_cache

@@ -53,12 +53,21 @@ def unknown_name(kind: str, name: object, allowed: Iterable[str]) -> InputError:
 
 
 def reason_of(error: BaseException) -> str:
-    """The first line of what an exception says; its name where it says nothing."""
+    """The first line of what an exception says; its name where it says nothing.
+
+    Args:
+        error: The exception.
+    """
     return str(error).splitlines()[0] if str(error) else type(error).__name__
 
 
 def require_choice(field: str, value: object, choices: Any) -> None:
     """Refuse a name that is none of a `Literal`'s.
+
+    Args:
+        field: To name in the error.
+        value: What the user gave.
+        choices: The `Literal`.
 
     Raises:
         InputError: Naming the field and what is allowed.

@@ -36,7 +36,10 @@ Value = float | int | str | bool | None
 
 
 class Config(BaseModel):
-    """Base of an experiment's settings: unknown keys and NaN are refused, values are frozen."""
+    """Base of an experiment's settings: unknown keys and NaN are refused, values are frozen.
+
+    A pydantic model whose fields are made by `setting`; a field may be another `Config`.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
@@ -194,14 +197,28 @@ class Experiment(ABC, Generic[C]):
 
         Called for every distinct configuration before anything starts: missing data,
         impossible combinations, sizes that do not fit.
+
+        Args:
+            config: Valid settings, one by one.
         """
 
     def data_digests(self, config: C) -> Mapping[str, str]:
-        """Digests of the data that the trial reads, by role; part of its identity."""
+        """Digests of the data that the trial reads, by role; part of its identity.
+
+        Args:
+            config: Settings of the trial.
+
+        Raises:
+            InputError: The data is not there.
+        """
         return {}
 
     def resources(self, config: C) -> Resources:
-        """What one trial with this configuration needs; one CPU unless overridden."""
+        """What one trial with this configuration needs; one CPU unless overridden.
+
+        Args:
+            config: Settings of the trial.
+        """
         return Resources()
 
     def saves_checkpoints(self, config: C) -> bool:
@@ -214,6 +231,10 @@ class Experiment(ABC, Generic[C]):
 
         The last record is the trial's result. Everything random must derive from
         `trial.seed_for`, and everything written must go under `trial.scratch`.
+
+        Args:
+            config: Settings of the trial.
+            trial: Seeds, a place for files, and what an earlier attempt left.
         """
 
     def metric(self, name: str) -> Metric:

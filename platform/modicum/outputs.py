@@ -16,6 +16,11 @@ from modicum.errors import InputError
 def whole_file(path: Path, field: str, overwrite: bool) -> Iterator[IO[bytes]]:
     """A file open for writing, renamed to `path` at the end; removed if anything is raised.
 
+    Args:
+        path: Where the file shall be.
+        field: Setting or option to name in an error.
+        overwrite: Whether a file that is there is replaced.
+
     Raises:
         InputError: The file exists and shall not be overwritten, or cannot be written.
     """
@@ -37,6 +42,10 @@ def whole_file(path: Path, field: str, overwrite: bool) -> Iterator[IO[bytes]]:
 @contextmanager
 def whole_folder(path: Path, field: str) -> Iterator[Path]:
     """A folder for writing, renamed to `path` at the end; removed if anything is raised.
+
+    Args:
+        path: Where the folder shall be.
+        field: Setting or option to name in an error.
 
     Raises:
         InputError: There is something under its name, other than an empty folder, or it cannot be

@@ -43,7 +43,11 @@ class Grid:
 
 
 def grid(*values: Any) -> Grid:
-    """Try each value: `md.grid(0.01, 0.1)`, or one iterable: `md.grid(range(5))`."""
+    """Try each value: `md.grid(0.01, 0.1)`, or one iterable: `md.grid(range(5))`.
+
+    Args:
+        *values: The values, or one iterable of them; a text and a mapping are single values.
+    """
     if len(values) == 1 and not isinstance(values[0], str | bytes | Mapping):
         with contextlib.suppress(TypeError):
             values = tuple(values[0])

@@ -19,6 +19,10 @@ def derive_seed(seed: int, purpose: str) -> int:
 
     It depends on nothing but its two arguments, so methods compared under one trial seed
     share splits and initialisations.
+
+    Args:
+        seed: Of the trial.
+        purpose: Any name.
     """
     import numpy as np
 

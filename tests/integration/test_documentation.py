@@ -1,54 +1,47 @@
 """What the documentation says to type works, and what it links to exists."""
 
-import os
 import re
 import shutil
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 import yaml
 
 from conftest import ROOT
+from documentation import Reader, blocks_of, check_study_command, study_commands
 
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 README = (ROOT / "README.md").read_text()
+# The README has tests of its own below; results are records of long runs.
+FOLLOWED = [
+    page
+    for page in PAGES[1:]
+    if page.parent.name != "results"
+    and any(block.language in {"sh", "python"} for block in blocks_of(page.read_text()))
+]
 
 
-def blocks(language, text=README):
-    return re.findall(rf"```{language}\n(.*?)```", text, flags=re.DOTALL)
+def python_blocks():
+    return [block.text for block in blocks_of(README) if block.language == "python"]
 
 
 def shell_commands():
     """Every `modicum` and `python` line of the README's shell blocks."""
-    lines = [line.split("#")[0].strip() for block in blocks("sh") for line in block.splitlines()]
-    return [line for line in lines if line.startswith(("modicum ", "python "))]
+    commands = [
+        command
+        for block in blocks_of(README)
+        if block.language == "sh"
+        for command, _ in block.commands
+    ]
+    return [command for command in commands if command.startswith(("modicum ", "python "))]
 
 
 @pytest.fixture(scope="module")
-def workplace(tmp_path_factory):
-    """A folder with the study files and nothing else of the repository."""
+def reader(tmp_path_factory):
+    """In a folder with the study files and nothing else of the repository."""
     folder = tmp_path_factory.mktemp("reader")
     shutil.copytree(ROOT / "tune_configs", folder / "tune_configs")
-    return folder
-
-
-def type_in(folder, command):
-    """Run one command line in a folder, with the project's own programs on the path."""
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    done = subprocess.run(
-        command,
-        shell=True,
-        cwd=folder,
-        env={**os.environ, "PATH": path, "OPENAI_API_KEY": ""},
-        capture_output=True,
-        text=True,
-        timeout=280,
-    )
-    assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
-    return done.stdout
+    return Reader(folder, tmp_path_factory.mktemp("environment"))
 
 
 def test_the_readme_has_the_commands_that_are_tested():
@@ -59,26 +52,27 @@ def test_the_readme_has_the_commands_that_are_tested():
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_shell_commands_of_the_readme(workplace):
+def test_shell_commands_of_the_readme(reader):
     """In the order in which they stand; the study of table 3.2 has a slice of its own below."""
     for command in shell_commands():
         if "table_3_2" not in command:
-            type_in(workplace, command)
-    assert (workplace / "runs" / "first" / "report.html").exists()
-    restored = np.load(workplace / "restored" / "images.npy")
-    assert np.array_equal(restored, np.load(workplace / "digits.npy"))
-    assert (workplace / "digits.modicum").stat().st_size < restored.size / 8  # one bit a pixel
+            reader.type_in(command)
+    folder = reader.folder
+    assert (folder / "runs" / "first" / "report.html").exists()
+    restored = np.load(folder / "restored" / "images.npy")
+    assert np.array_equal(restored, np.load(folder / "digits.npy"))
+    assert (folder / "digits.modicum").stat().st_size < restored.size / 8  # one bit a pixel
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("index", range(len(blocks("python"))))
-def test_python_blocks_of_the_readme(workplace, index):
+@pytest.mark.parametrize("index", range(len(python_blocks())))
+def test_python_blocks_of_the_readme(reader, index):
     """They end with a comparison and its spread; the script of RLlib's prints returns that grow;
     the oracle prefers the joy to the waste; the model that learned from judgements goes on.
     """
-    block = blocks("python")[index]
-    (workplace / "block.py").write_text(block)
-    printed = type_in(workplace, "python block.py")
+    block = python_blocks()[index]
+    (reader.folder / f"readme_{index}.py").write_text(block)
+    printed = reader.type_in(f"python readme_{index}.py")
     if "SolipsisticConfig" in block:
         returns = [float(line) for line in printed.splitlines() if re.fullmatch(r"[\d.]+", line)]
         assert len(returns) == 5
@@ -92,45 +86,81 @@ def test_python_blocks_of_the_readme(workplace, index):
         assert "±" in printed
 
 
-@pytest.fixture
-def vae_blocks():
-    """Python of the page on VAEs: a model of the reader's own, then what needs a saved one."""
-    return blocks("python", (ROOT / "docs" / "vae.md").read_text())
-
-
-@pytest.mark.slow
-def test_the_encoder_of_ones_own_in_the_documentation(vae_blocks, tmp_path):
-    """Refined it is better than it was, and worse than one that has seen the test images."""
-    (tmp_path / "block.py").write_text(vae_blocks[0])
-    printed = type_in(tmp_path, "python block.py")
+def refined_encoders_are_better(folder, printed):
+    """Than they were, and worse than one that has seen the test images."""
     bits = dict(re.findall(r"(\w+): ([\d.]+) bits", printed))
     assert float(bits["optimal"]) < float(bits["refined"]) < float(bits["VAE"])
 
 
-@pytest.mark.slow
-def test_compressing_in_the_documentation(vae_blocks, tmp_path):
-    """In Python with any model of the images' kind, and what was restored is what was there."""
+def restored_images_are_what_was_there(folder):
     from PIL import Image
 
-    from modicum_algorithms.vae.networks import ModelSpec, build_vae
-    from modicum_algorithms.vae.saved_models import save_vae
+    for restored in ("restored_scans", "restored_again"):
+        for page in (folder / "scans").iterdir():
+            with Image.open(page) as before, Image.open(folder / restored / page.name) as after:
+                assert np.array_equal(np.asarray(before), np.asarray(after))
 
-    spec = ModelSpec(shape=(1, 8, 8), likelihood="bernoulli", latent_size=2, hidden_units=8)
-    save_vae(build_vae(spec, seed=0), tmp_path / "runs" / "digits")
-    (tmp_path / "scans").mkdir()
-    images = np.random.default_rng(0).integers(0, 2, (5, 8, 8), dtype=np.uint8) * np.uint8(255)
-    for number, image in enumerate(images):
-        Image.fromarray(image).save(tmp_path / "scans" / f"page {number}.png")
-    (tmp_path / "block.py").write_text("\n".join(vae_blocks[1:]))
-    type_in(tmp_path, "python block.py")
-    for number, image in enumerate(images):
-        with Image.open(tmp_path / "restored" / f"page {number}.png") as restored:
-            assert np.array_equal(np.asarray(restored), image)
-    assert (tmp_path / "my_model" / "model.safetensors").exists()
+
+def vae(folder, printed):
+    refined_encoders_are_better(folder, printed)
+    restored_images_are_what_was_there(folder)
+    assert (folder / "my_model" / "model.safetensors").exists()
+
+
+def tutorial(folder, printed):
+    """The model that was taken along tells most growers; a third are of the largest class."""
+    assert (folder / "runs" / "wine" / "report.html").exists()
+    (right,) = re.findall(r"(\d+)% of the test bottles are right", printed)
+    assert int(right) > 80
+
+
+def own_oracle(folder, printed):
+    assert "winner='first'" in printed
+    assert "reason='tie'" in printed
+
+
+EXPECTED = {"vae.md": vae, "tutorial.md": tutorial, "own_oracle.md": own_oracle}
 
 
 @pytest.mark.slow
-def test_a_slice_of_the_study_on_real_data(wrench, workplace):
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("page", FOLLOWED, ids=lambda page: page.name)
+def test_a_page_works_as_it_is_typed(reader, page):
+    printed = reader.follow(page.read_text())
+    if page.name in EXPECTED:
+        EXPECTED[page.name](reader.folder, printed)
+
+
+def test_what_is_not_run_says_why():
+    """In the page itself; and no block hides from the tests behind another name of its language."""
+    languages = {"", "console", "json", "python", "sh", "text", "toml", "yaml"}
+    for page in PAGES:
+        for block in blocks_of(page.read_text()):
+            assert block.language in languages, page
+            if block.text.startswith("# Not run"):
+                assert block.not_run_because, page
+
+
+def shown_study_commands():
+    """Those of pages and of study files' own headers, with the file that shows them."""
+    shown = [*PAGES, *sorted((ROOT / "tune_configs").rglob("*.yaml"))]
+    return [
+        (path.name, command)
+        for path in shown
+        for command in dict.fromkeys(study_commands(path.read_text()))
+        if "tune_configs/" in command and "/NAME.yaml" not in command
+    ]
+
+
+def test_commands_name_studies_that_are_there_with_options_that_they_have():
+    commands = shown_study_commands()
+    assert len({command for _, command in commands}) > 50
+    for _, command in commands:
+        check_study_command(command)
+
+
+@pytest.mark.slow
+def test_a_slice_of_the_study_on_real_data(wrench, reader):
     """SMS with one seed: published accuracies lie between 0.95 and 0.99 at these fractions.
 
     Both parts of the study's space become the same part, whose trials run once: three methods at
@@ -138,18 +168,17 @@ def test_a_slice_of_the_study_on_real_data(wrench, workplace):
     """
     import modicum as md
 
-    type_in(
-        workplace,
+    reader.type_in(
         "modicum run tune_configs/weak/table_3_2.yaml --seeds 1 --set dataset=sms "
         "--set features=features_minilm.npz "
         "--set 'method={grid: [majority_vote, labels_only, iwl]}' "
         "--set 'strong_fraction={grid: [0.1, 1.0]}' --out runs/slice",
     )
-    results = md.load_results(workplace / "runs" / "slice")
+    results = md.load_results(reader.folder / "runs" / "slice")
     assert len(results.trials) == 6
     assert all(0.95 < value < 1 for _, value in results.values("test/accuracy"))
-    type_in(workplace, "modicum report runs/slice --markdown weak.md")
-    assert "## Against thesis, table 3.2" in (workplace / "weak.md").read_text()
+    reader.type_in("modicum report runs/slice --markdown weak.md")
+    assert "## Against thesis, table 3.2" in (reader.folder / "weak.md").read_text()
 
 
 def test_a_study_file_in_the_documentation_is_valid(tmp_path):

@@ -29,6 +29,9 @@ def preference_log_odds(rewards_B2: Tensor) -> Tensor:
     """Log-odds that the first completion is preferred, by Bradley and Terry's model, shape (B,).
 
     p(y_w ≻ y_l | x) = σ(r̂(x, y_w) − r̂(x, y_l)).
+
+    Args:
+        rewards_B2: Implicit rewards of both completions.
     """
     return rewards_B2[..., 0] - rewards_B2[..., 1]
 

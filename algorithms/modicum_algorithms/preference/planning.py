@@ -262,6 +262,11 @@ def memory(shape: ModelShape, layout: Layout, texts: Texts) -> Memory:
 
     Fine-tuning is the forward and backward pass, update the optimiser's step, generation the
     sampling of completions.
+
+    Args:
+        shape: Of the model.
+        layout: Machines, and how the model is shared by them.
+        texts: Lengths in tokens.
     """
     parts = (
         *_of_states(shape, layout),

@@ -20,6 +20,10 @@ def spread_divergence(means_ND: Tensor, other_means_ND: Tensor) -> Tensor:
     Both are blurred by Gaussian noise of variance 0.5, so it is KL(N(a, I/2) || N(b, I/2)) =
     ||a − b||².
 
+    Args:
+        means_ND: a, where the distributions lie.
+        other_means_ND: b.
+
     Returns:
         Shape (N,).
     """
@@ -27,7 +31,12 @@ def spread_divergence(means_ND: Tensor, other_means_ND: Tensor) -> Tensor:
 
 
 def categorical_divergence(log_p_ND: Tensor, log_q_ND: Tensor) -> Tensor:
-    """KL(p || q) of categorical distributions, given as log-probabilities; shape (N,)."""
+    """KL(p || q) of categorical distributions in nats, shape (N,).
+
+    Args:
+        log_p_ND: Log-probabilities of D states.
+        log_q_ND: The same.
+    """
     return (log_p_ND.exp() * (log_p_ND - log_q_ND)).sum(-1)
 
 
@@ -79,10 +88,20 @@ def contrastive_bottleneck(divergences_NN: Tensor) -> Tensor:
 
 
 def bernoulli_reward_loss(logits: Tensor, rewards: Tensor) -> Tensor:
-    """−log p(r | s) for rewards in [0, 1], the second term of equation 5.4; same shape."""
+    """−log p(r | s) for rewards in [0, 1], in nats, the second term of equation 5.4; same shape.
+
+    Args:
+        logits: Log-odds of a reward of 1.
+        rewards: From 0 to 1.
+    """
     return functional.binary_cross_entropy_with_logits(logits, rewards, reduction="none")
 
 
 def gaussian_reward_loss(means: Tensor, rewards: Tensor) -> Tensor:
-    """−log p(r | s), up to a constant, for a Gaussian of variance 1; same shape."""
+    """−log p(r | s) in nats, up to a constant, for a Gaussian of variance 1; same shape.
+
+    Args:
+        means: Predicted rewards.
+        rewards: Received ones.
+    """
     return (means - rewards).square() / 2

@@ -20,6 +20,9 @@ def fitness_shaping(objectives_J: Tensor) -> Tensor:
     scaled to a sum of 1, and 1/J is taken off, so that they sum to 0. Equal objectives share the
     mean of their places' utilities, so that a constant objective moves nothing.
 
+    Args:
+        objectives_J: Of J perturbations; larger is better.
+
     Returns:
         Shape (J,).
     """

@@ -120,7 +120,13 @@ class ImageDecoder(nn.Module):
 
 
 class VAE(nn.Module):
-    """An encoder and a decoder that belong together; the prior is N(0, I)."""
+    """An encoder and a decoder that belong together; the prior is N(0, I).
+
+    Attributes:
+        spec: What they are made of.
+        encoder: From images (B, C, H, W) to q(z|x).
+        decoder: From latents to p(x|z).
+    """
 
     def __init__(self, spec: ModelSpec, encoder: GaussianEncoder, decoder: ImageDecoder) -> None:
         super().__init__()
@@ -131,6 +137,10 @@ class VAE(nn.Module):
 
 def build_vae(spec: ModelSpec, seed: int) -> VAE:
     """A model with fresh weights.
+
+    Args:
+        spec: What it is made of.
+        seed: Of the weights; torch's own random state stays as it was.
 
     Raises:
         InputError: The settings do not fit together.

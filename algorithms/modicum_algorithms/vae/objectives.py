@@ -64,15 +64,27 @@ def negative_elbo(
 def wake(
     encoder: Network, decoder: Network, x: Tensor, prior: Distribution | None = None
 ) -> Tensor:
-    """The negative ELBO on data (equations 4.6 and 4.8).
+    """The negative ELBO on data, mean over images in nats, a scalar (equations 4.6 and 4.8).
 
     On test data, with the decoder held fixed, it is optimal inference (equation 4.16).
+
+    Args:
+        encoder: q(z|x).
+        decoder: p(x|z).
+        x: (B, ...) images.
+        prior: As in `negative_elbo`.
     """
     return negative_elbo(encoder, decoder, x, prior).mean()
 
 
 def sleep(encoder: Network, decoder: Network, z: Tensor) -> Tensor:
-    """-log q(z|x) at x ~ p(x|z), for z ~ p(z) (equation 4.21, of 4.20)."""
+    """-log q(z|x) at x ~ p(x|z), mean in nats, a scalar (equation 4.21, of 4.20).
+
+    Args:
+        encoder: q(z|x).
+        decoder: p(x|z).
+        z: (B, ...) draws from the prior.
+    """
     return -image_log_prob(encoder(sampled_images(decoder, z)), z).mean()
 
 

@@ -39,6 +39,10 @@ def save_vae(model: VAE, folder: Path, **more: Any) -> None:
 def load_vae(folder: str | Path, field: str = "model") -> VAE:
     """A saved model, ready to evaluate.
 
+    Args:
+        folder: What `save_vae` wrote.
+        field: Setting or option to name in an error.
+
     Raises:
         InputError: The folder holds no saved model of this family.
     """
@@ -74,6 +78,10 @@ def model_hash(model: VAE) -> bytes:
 
 def find_model(location: str, field: str = "model") -> Path:
     """A folder that `load_vae` reads: the one given, or that of a run's first finished trial.
+
+    Args:
+        location: Either folder.
+        field: Setting or option to name in an error.
 
     Raises:
         InputError: The location is neither, or the run has no finished trial with a checkpoint.

@@ -28,7 +28,11 @@ LabelingFunction = Callable[[Any], int | None]
 
 
 def labeling_function_names(functions: Sequence[LabelingFunction]) -> tuple[str, ...]:
-    """What the functions are called (`__name__`); a name that stands twice is numbered."""
+    """What the functions are called (`__name__`); a name that stands twice is numbered.
+
+    Args:
+        functions: K functions.
+    """
     seen: Counter[str] = Counter()
     names = []
     for function in functions:
@@ -145,7 +149,11 @@ def _portable(error: Exception) -> Exception:
 
 
 def conflicts(votes_NK: np.ndarray) -> np.ndarray:
-    """Share of rows on which a labeling function votes and another one votes otherwise, (K,)."""
+    """Share of rows on which a labeling function votes and another one votes otherwise, (K,).
+
+    Args:
+        votes_NK: Classes from 0; -1 abstains.
+    """
     voted_NK = votes_NK != ABSTAIN
     # Where a row's votes are not all alike, each voter has another one against it.
     lowest_N1 = votes_NK.min(1, keepdims=True, where=voted_NK, initial=_NEVER)

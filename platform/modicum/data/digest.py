@@ -16,6 +16,9 @@ def digest_files(paths: Iterable[Path]) -> str:
     """Digest of the contents and names of files, whatever folder they lie in.
 
     A file is read once per process as long as its size and time stay the same.
+
+    Args:
+        paths: The files.
     """
     total = hashlib.sha256()
     for path in sorted(paths, key=lambda p: p.name):
@@ -26,7 +29,11 @@ def digest_files(paths: Iterable[Path]) -> str:
 
 
 def digest_folder(folder: Path) -> str:
-    """Digest of every file under a folder, their relative paths included."""
+    """Digest of every file under a folder, their relative paths included.
+
+    Args:
+        folder: The folder.
+    """
     total = hashlib.sha256()
     for path in sorted(p for p in folder.rglob("*") if p.is_file()):
         status = path.stat()
@@ -42,7 +49,11 @@ def _digest_file(path: Path, size: int, time: int) -> bytes:
 
 
 def digest_arrays(arrays: Mapping[str, np.ndarray]) -> str:
-    """Digest of named arrays: names, types, shapes and contents."""
+    """Digest of named arrays: names, types, shapes and contents.
+
+    Args:
+        arrays: By name.
+    """
     total = hashlib.sha256()
     for name in sorted(arrays):
         array = np.ascontiguousarray(arrays[name])

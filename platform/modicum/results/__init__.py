@@ -692,5 +692,12 @@ def _label(key: Key) -> str:
 
 
 def load_results(location: str | Path) -> Results:
-    """Results of a run folder."""
+    """Results of a run folder; one that is still being written is read as it stands.
+
+    Args:
+        location: The folder, or its URI.
+
+    Raises:
+        InputError: There is no run in the folder.
+    """
     return Results.load(location)
