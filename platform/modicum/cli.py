@@ -74,6 +74,9 @@ def run(
         print("interrupted; run the same command again to continue", file=sys.stderr)
         raise typer.Exit(130) from None
     _print_results(results, tables)
+    if any(t.status in {"pending", "running"} or t.stopped_by == "request" for t in results.trials):
+        print("stopped on request; run the same command again to continue", file=sys.stderr)
+        raise typer.Exit(1)
     if results.failed:
         raise typer.Exit(1)
 
@@ -147,6 +150,27 @@ def compare(
     if markdown is not None:
         with whole_file(Path(markdown), "--markdown", overwrite=True) as file:
             file.write(comparison.to_markdown().encode())
+
+
+@app.command()
+def dashboard(
+    folder: Annotated[
+        str | None, typer.Argument(help="Run folder or URI.", show_default=False)
+    ] = None,
+    address: Annotated[
+        str | None,
+        typer.Option(help="A Ray cluster (host:port) whose running study is to be shown."),
+    ] = None,
+    study: Annotated[
+        str | None, typer.Option(help="Which one, where several run on the cluster.")
+    ] = None,
+    host: Annotated[str, typer.Option(help="Interface to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port; 0 for one that is free.", min=0)] = 0,
+) -> None:
+    """Watch a study while it runs: its report as it stands, what runs, and what can be stopped."""
+    from modicum.dashboard.command import show_dashboard
+
+    show_dashboard(folder, address, study, host, port)
 
 
 @app.command(name="list")

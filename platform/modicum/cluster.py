@@ -144,3 +144,11 @@ def node_resources() -> list[Mapping[str, float]]:
 
     nodes: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
     return [node["Resources"] for node in nodes if node["Alive"]]
+
+
+def dashboard_links() -> dict[str, str]:
+    """Ray's dashboard of the connected cluster by name; empty where it has none."""
+    from ray._private.worker import get_dashboard_url
+
+    url: str | None = get_dashboard_url()  # type: ignore[no-untyped-call]
+    return {"Ray's dashboard": f"http://{url}"} if url else {}

@@ -32,7 +32,7 @@ class StopRequest(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
     action: Action
-    trial: str | None = Field(None, pattern=rf"\A{TRIAL_PATTERN}\Z")
+    trial: str | None = Field(None, pattern=f"^{TRIAL_PATTERN}$")
 
     @model_validator(mode="after")
     def _names_what_it_stops(self) -> StopRequest:

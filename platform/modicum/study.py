@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import ValidationError
 
 from modicum import provenance
-from modicum.cluster import check_address, connected
+from modicum.cluster import check_address, connected, dashboard_links
 from modicum.errors import InputError, from_validation, unknown_name
 from modicum.experiment import Config, Experiment, Metric, flatten, settings_of, unflatten
 from modicum.folder import RunFolder
@@ -502,6 +502,8 @@ class Study:
         cpus: int | None,
         quiet: bool,
     ) -> None:
+        from modicum.control import StopRequests
+        from modicum.live import Live
         from modicum.progress import Progress
 
         search = self.spec.search
@@ -509,11 +511,13 @@ class Study:
         recorder.add(plans if search is None else [])
         total = None if search is None else search.samples * len(self.spec.seed_list)
         progress = Progress(recorder, self.main_metric, quiet=quiet, total=total)
+        requests = StopRequests()
         if runner == "local":
             from modicum.runners.local import run_local
 
-            with progress, recorder.tracking:
-                run_local(self.experiment, recorder)
+            live = Live(recorder, progress, requests)
+            with progress, recorder.tracking, live:
+                run_local(self.experiment, recorder, requests)
             return
         if search is None and not recorder.unfinished():
             return
@@ -521,13 +525,15 @@ class Study:
             from modicum.runners.tune import run_on_tune
 
             seeded = self._seeded_search(recorder, plans)
-            with progress, recorder.tracking:
+            live = Live(recorder, progress, requests, links=dashboard_links(), on_ray=True)
+            with progress, recorder.tracking, live:
                 run_on_tune(
                     self.experiment,
                     recorder,
                     search=seeded,
                     scheduler=self.make_scheduler(),
                     max_concurrent=None if search is None else search.max_concurrent,
+                    requests=requests,
                 )
 
     def _seeded_search(

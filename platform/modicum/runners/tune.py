@@ -16,6 +16,7 @@ from ray import tune
 from ray.tune import PlacementGroupFactory
 
 from modicum.cluster import node_resources
+from modicum.control import StopRequests
 from modicum.execution import EndMessage, RecordMessage, execute
 from modicum.experiment import Experiment, Resources
 from modicum.identity import TrialPlan
@@ -23,8 +24,10 @@ from modicum.quiet import quiet_loggers
 from modicum.recorder import Recorder
 from modicum.runners.fit import require_fit
 from modicum.runners.search import ListedTrials
+from modicum.runners.stopping import StoppingScheduler, StudyStopper
 
 if TYPE_CHECKING:
+    from ray.tune import Stopper
     from ray.tune.experiment import Trial as TuneTrial
     from ray.tune.schedulers import TrialScheduler
     from ray.tune.search import Searcher
@@ -46,6 +49,7 @@ def run_on_tune(
     search: SeededSearch | None = None,
     scheduler: TrialScheduler | None = None,
     max_concurrent: int | None = None,
+    requests: StopRequests | None = None,
 ) -> None:
     """Run a recorder's unfinished trials, or those that a search suggests, on Ray.
 
@@ -57,6 +61,7 @@ def run_on_tune(
         search: Suggests trials one by one; None runs what the recorder has.
         scheduler: Stops trials early.
         max_concurrent: Most trials at once; None for as many as fit.
+        requests: What has been asked to stop.
 
     Raises:
         InputError: One trial needs more than the cluster has.
@@ -74,18 +79,29 @@ def run_on_tune(
     fit = min(require_fit(nodes, need) for need in set(map(experiment.resources, configs)))
     most = min(fit, max_concurrent or fit)
     saves = any(map(experiment.saves_checkpoints, configs))
-    fit_trials = partial(_fit, experiment, recorder, scheduler=scheduler, most=most, saves=saves)
-    collector = _Collector(recorder, search)
+    requests = requests or StopRequests()
+    fit_trials = partial(
+        _fit,
+        experiment,
+        recorder,
+        scheduler=StoppingScheduler(scheduler, requests, _trial_id),
+        stopper=StudyStopper(requests),
+        most=most,
+        saves=saves,
+    )
+    collector = _Collector(recorder, search, requests)
     if search is None:
         fit_trials(ListedTrials(plans), len(plans), collector)
     else:
         fit_trials(search, search.remaining, collector)
     for _ in range(RESTARTS):
         skipped = collector.take_skipped()
-        if not skipped or recorder.count("running"):
+        if not skipped or requests.study or recorder.count("running"):
             break
         fit_trials(ListedTrials(skipped), len(skipped), collector)
     collector.give_up()
+    if requests.study:
+        return
     if recorder.count("running") or (search is None and recorder.count("pending")):
         raise KeyboardInterrupt
 
@@ -97,7 +113,8 @@ def _fit(
     count: int,
     collector: _Collector,
     *,
-    scheduler: TrialScheduler | None,
+    scheduler: TrialScheduler,
+    stopper: Stopper,
     most: int,
     saves: bool,
 ) -> None:
@@ -123,6 +140,7 @@ def _fit(
                 storage_path=storage,
                 verbose=0,
                 callbacks=[collector],
+                stop=stopper,
                 failure_config=tune.FailureConfig(max_failures=RESTARTS),
                 checkpoint_config=tune.CheckpointConfig(
                     # The one before stays until the recorder knows of the new one.
@@ -214,7 +232,10 @@ class _Collector(tune.Callback):
     process of another and found it dead with its node. Such trials are kept for another round.
     """
 
-    def __init__(self, recorder: Recorder, search: SeededSearch | None) -> None:
+    def __init__(
+        self, recorder: Recorder, search: SeededSearch | None, requests: StopRequests
+    ) -> None:
+        self._requests = requests
         self._skipped: dict[str, tuple[str, str]] = {}
         self._recorder = recorder
         self._search = search
@@ -256,9 +277,11 @@ class _Collector(tune.Callback):
     def on_trial_complete(
         self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: Any
     ) -> None:
-        # A trial that ran to its end said so; one that did not was stopped by the scheduler.
-        if _trial_id(trial) not in self._ended:
-            self._recorder.stop(_trial_id(trial))
+        # A trial that ran to its end said so; one that did not was stopped.
+        trial_id = _trial_id(trial)
+        if trial_id in self._started and trial_id not in self._ended:
+            on_request = self._requests.stops(trial_id)
+            self._recorder.stop(trial_id, by="request" if on_request else "scheduler")
         self._settle()
 
     def _settle(self) -> None:
