@@ -13,7 +13,9 @@ import os
 import socket
 import threading
 import time
+from collections import Counter, defaultdict
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any, Literal, Self
 
@@ -26,6 +28,7 @@ STATUS = "status.json"
 _LOCAL_SECONDS, _REMOTE_SECONDS = 2.0, 10.0
 # Of requests that were dropped, and of those that were taken.
 _MOST_NOTES = 20
+_LEDGER_SECONDS = 15.0
 
 State = Literal["running", "ended", "stopped", "interrupted"]
 
@@ -62,6 +65,8 @@ class Live:
         self._ends = threading.Event()
         self._thread = threading.Thread(target=self._work, name="modicum-live", daemon=True)
         self._mailbox: Any = None
+        self._spent: list[str] = []
+        self._looked = float("-inf")
 
     def __enter__(self) -> Self:
         with contextlib.suppress(OSError):
@@ -114,11 +119,20 @@ class Live:
             "total": self._progress.total(),
             "seconds_left": None if left is None or state != "running" else round(left, 1),
             "nodes": self._nodes() if self._on_ray and state == "running" else [],
+            "oracles": self._oracles(),
             "links": self._links,
             "stopping": self._requests.study,
             "taken": self._taken,
             "notes": self._notes,
         }
+
+    def _oracles(self) -> list[str]:
+        """What endpoints have cost since yesterday's midnight (UTC), by the ledgers seen here."""
+        if time.monotonic() - self._looked > _LEDGER_SECONDS:
+            self._looked = time.monotonic()
+            with contextlib.suppress(Exception):  # One that is being written or damaged.
+                self._spent = _spent_today()
+        return self._spent
 
     def _nodes(self) -> list[dict[str, Any]]:
         """What each node has and how much of it is in use; empty while Ray does not answer."""
@@ -142,6 +156,21 @@ class Live:
             ]
         except Exception:
             return []
+
+
+def _spent_today() -> list[str]:
+    from modicum.oracles.endpoint import ledgers_folder
+    from modicum.oracles.ledger_report import spending
+
+    today = datetime.now(UTC).date().isoformat()
+    calls: Counter[str] = Counter()
+    dollars: defaultdict[str, float] = defaultdict(float)
+    for path in sorted(ledgers_folder().glob("*.sqlite")):
+        for entry in spending(path):
+            if entry.day == today:
+                calls[entry.model] += entry.calls
+                dollars[entry.model] += entry.dollars
+    return [f"{model}: {calls[model]:,} calls, ${dollars[model]:.2f} today" for model in calls]
 
 
 def read_status(folder: RunFolder) -> dict[str, Any] | None:

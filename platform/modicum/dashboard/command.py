@@ -30,7 +30,7 @@ def show_dashboard(
         from modicum.dashboard.reading import RunReader
 
         reader = RunReader(folder)
-        _serve(reader, reader.folder.uri.rsplit("/", 1)[-1], host, port)
+        _serve(reader, reader.title, host, port)
         return
     from modicum.cluster import connected
     from modicum.mailbox import running_studies

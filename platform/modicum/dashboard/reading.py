@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -14,6 +15,8 @@ from modicum.recorder import TrialState, load_trial
 from modicum.results import Results
 from modicum.results.frame import collected, read_plan
 from modicum.results.tables import show
+from modicum.tracking.tensorboard import LOGS
+from modicum.yaml_io import parse_yaml
 
 _ORDER = {"running": 0, "failed": 1, "stopped": 2, "finished": 3, "pending": 4}
 _LOG_BYTES = 200_000
@@ -99,8 +102,25 @@ class RunReader:
             "total": max(len(self._states), int(status.get("total") or 0)),
             "counts": counts,
             "status": self._status,
+            "links": {**dict(status.get("links") or {}), **self._tensorboard()},
             "metric": self._metric,
+            "spent": sum(state.rows[-1]["budget"] for state in self._states.values() if state.rows),
+            "unit": str(self._plan["experiment"]["budget_unit"]).replace("_", " "),
         }
+
+    def _tensorboard(self) -> dict[str, str]:
+        if not self.folder.exists(LOGS):
+            return {}
+        return {"TensorBoard": f"tensorboard --logdir {self.folder.display(LOGS)}"}
+
+    @property
+    def title(self) -> str:
+        """The study's name."""
+        with contextlib.suppress(OSError, InputError):
+            study = parse_yaml(self.folder.read_text("study.yaml"))
+            if isinstance(study, Mapping) and isinstance(study.get("name"), str):
+                return str(study["name"])
+        return self.folder.uri.rsplit("/", 1)[-1]
 
     @property
     def _metric(self) -> str | None:

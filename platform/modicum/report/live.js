@@ -66,14 +66,17 @@ function showState(view) {
     return part;
   }));
   byId("counts").replaceChildren(...STATES.filter((s) => counts[s]).map((s) => element("li", `${counts[s].toLocaleString("en")} ${s}`, s)));
-  byId("nodes").replaceChildren(...(status.nodes || []).map((node) => {
+  const facts = (status.nodes || []).map((node) => {
     const uses = Object.entries(node.resources || {}).map(([name, [used, total]]) => name === "memory"
-      ? `memory ${(total / 2 ** 30).toFixed(1)} GiB` : `${name} ${used} of ${total}`);
-    return element("span", node.alive ? `${node.address}: ${uses.join(", ")} in use` : `${node.address}: gone`, node.alive ? "" : "gone");
-  }));
-  byId("links").replaceChildren(...Object.entries(status.links || {}).flatMap(([name, where]) => {
+      ? `${(total / 2 ** 30).toFixed(1)} GiB of memory` : `${used} of ${total} ${name}s in use`);
+    return element("span", `Node ${node.address}: ${node.alive ? uses.join(", ") : "gone"}`, node.alive ? "" : "gone");
+  });
+  if (view.spent) facts.unshift(element("span", `Spent on training: ${number(view.spent)} ${view.unit}`));
+  for (const oracle of status.oracles || []) facts.push(element("span", `Oracle ${oracle}`));
+  byId("facts").replaceChildren(...facts);
+  byId("links").replaceChildren(...Object.entries(view.links || status.links || {}).flatMap(([name, where]) => {
     if (!/^https?:\/\//.test(where)) return [element("span", `${name}: ${where} `)];
-    const link = element("a", name);
+    const link = element("a", `${name} ↗`);
     link.href = where;
     link.rel = "noreferrer noopener";
     link.target = "_blank";
@@ -82,7 +85,7 @@ function showState(view) {
   const troubles = [view.trouble, ...(status.notes || [])].filter(Boolean);
   byId("trouble").hidden = !troubles.length;
   byId("trouble").textContent = troubles.join("; ");
-  document.title = view.total ? `${done}/${view.total} · ${byId("state").textContent}` : document.title;
+  if (view.total) document.title = `${done}/${view.total} · ${byId("state").textContent}`;
   return live;
 }
 
