@@ -219,7 +219,11 @@ def test_too_much_is_refused_and_the_largest_named(tmp_path):
 def test_a_study_brings_its_reference_table_and_the_files_that_it_names(tmp_path):
     fill(tmp_path, "data/prompts.txt", text="I saw it\n" * 20)
     (tmp_path / "studies").mkdir()
-    reference = "source: A paper\ncells:\n- {where: {acquisition: random}, metric: evaluation/win_rate, mean: 0.5}\n"
+    reference = (
+        "source: A paper\n"
+        "cells:\n"
+        "- {where: {acquisition: random}, metric: evaluation/win_rate, mean: 0.5, sd: 0.1}\n"
+    )
     (tmp_path / "studies" / "a.reference.yaml").write_text(reference)
     (tmp_path / "studies" / "a.yaml").write_text(
         "experiment: preference\n"
