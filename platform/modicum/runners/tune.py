@@ -22,6 +22,7 @@ from modicum.quiet import quiet_loggers
 from modicum.recorder import Recorder
 from modicum.runners.fit import require_fit
 from modicum.runners.search import ListedTrials
+from modicum.runners.shared_folder import require_seen_by_all
 
 if TYPE_CHECKING:
     from ray.tune.experiment import Trial as TuneTrial
@@ -57,7 +58,8 @@ def run_on_tune(
         max_concurrent: Most trials at once; None for as many as fit.
 
     Raises:
-        InputError: One trial needs more than the cluster has.
+        InputError: One trial needs more than the cluster has, or checkpoints would be written
+            where some node does not see the run folder.
         StorageError: The run folder cannot be written any more.
         KeyboardInterrupt: The run was interrupted; what finished is kept.
     """
@@ -71,6 +73,8 @@ def run_on_tune(
     nodes = node_resources()
     fit = min(require_fit(nodes, need) for need in set(map(experiment.resources, configs)))
     saves = any(map(experiment.saves_checkpoints, configs))
+    if saves:
+        require_seen_by_all(recorder.folder)
     # Tune remarks on the log files that it was told not to write.
     quiet = quiet_loggers("ray.tune", "ray.tune.analysis", level=logging.CRITICAL)
     with _tune_storage(recorder, saves) as (storage, name), quiet:
