@@ -57,8 +57,10 @@ def parse_ray(line):
     while re.fullmatch(r"[A-Z_]+=\S*", words[0]):
         words.pop(0)
     assert words.pop(0) == "ray"
-    command = cli.commands[words[0]]
-    return command.make_context(words[0], words[1:]).params
+    command = cli
+    while isinstance(command, click.Group):
+        command = command.commands[words.pop(0)]
+    return command.make_context(command.name, words).params
 
 
 def parse_modicum(words):
@@ -257,3 +259,26 @@ def test_commands_in_the_files_heads_name_files_that_exist():
         named = re.findall(r"(?:cluster|docs)/[\w/]+(?:\.\w+)?", head)
         assert named or path.name == "Dockerfile"
         assert all((ROOT / name).is_file() for name in named), named
+
+
+def test_commands_of_the_how_to_are_those_that_there_are():
+    text = (ROOT / "docs" / "clusters.md").read_text()
+    blocks = re.findall(r"```sh\n(.*?)```", text, flags=re.DOTALL)
+    lines = [line.split(" #")[0].strip() for block in blocks for line in block.splitlines()]
+    parsed = 0
+    for line in lines:
+        for name in re.findall(r"(?:cluster|tune_configs)/[\w/]+\.\w+", line):
+            assert (ROOT / name).is_file(), name
+        if line.startswith("modicum "):
+            parse_modicum(shlex.split(line)[1:])
+        elif line.startswith("ray "):
+            given = parse_ray(line)
+            inner = shlex.join(given.get("entrypoint", ()))
+            if inner.startswith("python -m modicum "):
+                parse_modicum(shlex.split(inner)[3:])
+            elif inner:
+                compile(shlex.split(inner)[2], "how-to", "exec")
+        else:
+            continue
+        parsed += 1
+    assert parsed >= 15

@@ -43,7 +43,7 @@ def run_local(experiment: Experiment[Any], recorder: Recorder) -> None:
         pin_environment(resources.trial.cpus)
         saved = 0
         with _fetched(recorder.folder, state.checkpoint) as checkpoint:
-            storage = f"{recorder.storage}/{plan.id}"
+            storage = recorder.storage(plan.id)
             for message in execute(experiment, plan, resources, checkpoint, storage=storage):
                 if isinstance(message, EndMessage):
                     recorder.end(plan.id, message)

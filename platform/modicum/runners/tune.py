@@ -140,7 +140,7 @@ def _trainable(experiment: Experiment[Any], recorder: Recorder) -> Callable[[dic
         if state.checkpoint is not None and state.status == "pending"
     }
     location, filesystem = recorder.folder.root, recorder.folder.filesystem
-    storage = recorder.storage
+    storage = recorder.storage("{}")
 
     def modicum_trial(config: dict[str, Any]) -> None:
         plan = TrialPlan.from_json(config["plan"])
@@ -151,7 +151,7 @@ def _trainable(experiment: Experiment[Any], recorder: Recorder) -> Callable[[dic
             folder: Path | None = None
             if checkpoint is not None:
                 folder = Path(stack.enter_context(checkpoint.as_directory()))
-            _report_all(experiment, plan, folder, f"{storage}/{plan.id}")
+            _report_all(experiment, plan, folder, storage.format(plan.id))
 
     return modicum_trial
 
