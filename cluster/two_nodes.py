@@ -125,6 +125,8 @@ class TwoNodes:
             Unix sockets lie below it.
         cpus: Of each node, as Ray counts them.
         dashboard: Whether the head has Ray's dashboard, and with it the job API.
+        hidden: A folder that worker nodes do not see, as on machines without a shared disk; needs
+            the right to make mount namespaces.
 
     Attributes:
         address: For `ray.init(address=...)` and `modicum run --address`.
@@ -133,8 +135,14 @@ class TwoNodes:
         worker: The other one, or the last that has joined.
     """
 
-    def __init__(self, folder: Path, cpus: int = 2, dashboard: bool = False) -> None:
-        self.folder, self.cpus, self.dashboard = folder, cpus, dashboard
+    def __init__(
+        self,
+        folder: Path,
+        cpus: int = 2,
+        dashboard: bool = False,
+        hidden: Path | None = None,
+    ) -> None:
+        self.folder, self.cpus, self.dashboard, self.hidden = folder, cpus, dashboard, hidden
         self.ports = Ports(*free_ports(3))
         self.token = folder / "token"
         self.token.touch(0o600)
@@ -241,6 +249,10 @@ class TwoNodes:
             *("--runtime-env-agent-port", str(environment_agent)),
             *("--metrics-export-port", str(metrics)),
         ]
+        if self.hidden is not None and name != "head":
+            # An empty file system over the folder, which this node's processes alone see.
+            empty = f"mount -t tmpfs tmpfs {shlex.quote(str(self.hidden))} && exec {{}}"
+            command = ["unshare", "--mount", "sh", "-c", empty.format(shlex.join(command))]
         environment = {**self.environment, "RAY_raylet_start_wait_time_s": f"{_PATIENCE:g}"}
         # A head takes an address in its environment for that of a cluster to join.
         del environment["RAY_ADDRESS"]
@@ -291,7 +303,7 @@ class TwoNodes:
         """
         state = json.loads((folder / _STATE).read_text())
         cluster = cls.__new__(cls)
-        cluster.folder, cluster.token = folder, folder / "token"
+        cluster.folder, cluster.token, cluster.hidden = folder, folder / "token", None
         cluster.cpus, cluster.dashboard = state["cpus"], state["dashboard"]
         cluster.ports = Ports(**state["ports"])
         cluster._nodes = [Node(**node) for node in state["nodes"]]
@@ -320,15 +332,18 @@ def _new_folder() -> Path:
 
 
 @contextmanager
-def two_nodes(cpus: int = 2, dashboard: bool = False) -> Iterator[TwoNodes]:
+def two_nodes(
+    cpus: int = 2, dashboard: bool = False, hidden: Path | None = None
+) -> Iterator[TwoNodes]:
     """Start a head and a worker node, and end both and all that joined them.
 
     Args:
         cpus: Of each node, as Ray counts them.
         dashboard: Whether the head has Ray's dashboard, and with it the job API.
+        hidden: A folder that the worker does not see.
     """
     folder = _new_folder()
-    cluster = TwoNodes(folder, cpus, dashboard)
+    cluster = TwoNodes(folder, cpus, dashboard, hidden)
     try:
         cluster.start()
         yield cluster

@@ -31,7 +31,8 @@ class RunFolder:
         """Open a folder; nothing is created yet.
 
         Args:
-            location: A path, or a URI of a filesystem that pyarrow knows.
+            location: A path, or a URI of a filesystem that pyarrow knows; its query has options of
+                that filesystem (`s3://bucket/run?region=...`).
 
         Raises:
             InputError: The URI names a filesystem that cannot be opened.
@@ -45,11 +46,13 @@ class RunFolder:
                 self.filesystem, self.root = fs.FileSystem.from_uri(text)
             except Exception as error:
                 raise InputError(f"--out {text!r}: {error}") from error
-            self.uri = text.rstrip("/")
+            base, mark, query = text.partition("?")
+            self._base, self._query = base.rstrip("/"), mark + query
         else:
             path = Path(text).expanduser().absolute()
             self.filesystem, self.root = fs.LocalFileSystem(), str(path)
-            self.uri = str(path)
+            self._base, self._query = str(path), ""
+        self.uri = self._base + self._query
         self.root = self.root.rstrip("/")
         self._made: set[str] = set()
 
@@ -66,7 +69,12 @@ class RunFolder:
 
     def display(self, *parts: str) -> str:
         """What to show the user for a member: a path, or the URI."""
-        return "/".join((self.uri, *parts))
+        return "/".join((self._base, *parts)) + self._query
+
+    def member(self, shown: str) -> str | None:
+        """The member that `display` shows so, relative to the root; None for another place."""
+        inside = shown.startswith(f"{self._base}/") and shown.endswith(self._query)
+        return shown.removesuffix(self._query)[len(self._base) + 1 :] if inside else None
 
     def check_writable(self) -> None:
         """Write and remove a probe.

@@ -118,10 +118,9 @@ class Recorder:
         """The registered trials that still have to run."""
         return [state.plan for state in self.trials.values() if state.status == "pending"]
 
-    @property
-    def storage(self) -> str:
-        """Where trials keep state of long work, each in a folder named as the trial."""
-        return self.folder.display("storage")
+    def storage(self, trial_id: str) -> str:
+        """Where a trial keeps state of long work."""
+        return self.folder.display("storage", trial_id)
 
     def count(self, status: Status) -> int:
         """How many registered trials have this status."""

@@ -219,8 +219,11 @@ def test_too_much_is_refused_and_the_largest_named(tmp_path):
 def test_a_study_brings_its_reference_table_and_the_files_that_it_names(tmp_path):
     fill(tmp_path, "data/prompts.txt", text="I saw it\n" * 20)
     (tmp_path / "studies").mkdir()
-    cell = "{where: {acquisition: random}, metric: evaluation/win_rate, mean: 0.5}"
-    reference = f"source: A paper\ncells:\n- {cell}\n"
+    reference = (
+        "source: A paper\n"
+        "cells:\n"
+        "- {where: {acquisition: random}, metric: evaluation/win_rate, mean: 0.5, sd: 0.1, n: 3}\n"
+    )
     (tmp_path / "studies" / "a.reference.yaml").write_text(reference)
     (tmp_path / "studies" / "a.yaml").write_text(
         "experiment: preference\n"
@@ -245,6 +248,12 @@ def test_results_go_where_they_outlive_the_job(out):
 def test_a_run_folder_in_the_jobs_own_directory_is_refused(out):
     with pytest.raises(md.InputError, match="--out: a job's working directory"):
         Request("a.yaml", out)
+
+
+def test_a_run_folder_whose_uri_holds_a_key_is_refused():
+    with pytest.raises(md.InputError, match="--out: the URI holds a key") as raised:
+        Request("a.yaml", f"s3://me:{KEY}@bucket/run")
+    assert KEY not in str(raised.value)
 
 
 @pytest.mark.parametrize(

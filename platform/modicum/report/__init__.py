@@ -71,11 +71,12 @@ def write_report(results: Results, path: str | Path) -> str:
         InputError: The file cannot be written.
     """
     text = str(path)
-    render = render_markdown if text.endswith(".md") else render_report
+    render = render_markdown if text.partition("?")[0].endswith(".md") else render_report
     page = render(report_document(results))
     try:
-        if text.startswith(results.folder.uri + "/"):
-            results.folder.write_text(page, text.removeprefix(results.folder.uri + "/"))
+        member = results.folder.member(text)
+        if member is not None:
+            results.folder.write_text(page, member)
             return text
         target = Path(text).expanduser().absolute()
         target.parent.mkdir(parents=True, exist_ok=True)

@@ -54,7 +54,7 @@ def run_local(
         saved = 0
         with ExitStack() as stack:
             checkpoint = stack.enter_context(_fetched(recorder.folder, state.checkpoint))
-            storage = f"{recorder.storage}/{plan.id}"
+            storage = recorder.storage(plan.id)
             messages = stack.enter_context(
                 closing(execute(experiment, plan, resources, checkpoint, storage=storage))
             )

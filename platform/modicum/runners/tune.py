@@ -24,6 +24,7 @@ from modicum.quiet import quiet_loggers
 from modicum.recorder import Recorder
 from modicum.runners.fit import require_fit
 from modicum.runners.search import ListedTrials
+from modicum.runners.shared_folder import require_seen_by_all
 from modicum.runners.stopping import StoppingScheduler, StudyStopper
 
 if TYPE_CHECKING:
@@ -64,7 +65,8 @@ def run_on_tune(
         requests: What has been asked to stop.
 
     Raises:
-        InputError: One trial needs more than the cluster has.
+        InputError: One trial needs more than the cluster has, or checkpoints would be written
+            where some node does not see the run folder.
         StorageError: The run folder cannot be written any more.
         KeyboardInterrupt: The run was interrupted; what finished is kept.
     """
@@ -79,6 +81,8 @@ def run_on_tune(
     fit = min(require_fit(nodes, need) for need in set(map(experiment.resources, configs)))
     most = min(fit, max_concurrent or fit)
     saves = any(map(experiment.saves_checkpoints, configs))
+    if saves:
+        require_seen_by_all(recorder.folder)
     requests = requests or StopRequests()
     fit_trials = partial(
         _fit,
@@ -183,7 +187,7 @@ def _trainable(experiment: Experiment[Any], recorder: Recorder) -> Callable[[dic
         if state.checkpoint is not None and state.status == "pending"
     }
     location, filesystem = recorder.folder.root, recorder.folder.filesystem
-    storage = recorder.storage
+    storage = recorder.storage("{}")
 
     def modicum_trial(config: dict[str, Any]) -> None:
         plan = TrialPlan.from_json(config["plan"])
@@ -194,7 +198,7 @@ def _trainable(experiment: Experiment[Any], recorder: Recorder) -> Callable[[dic
             folder: Path | None = None
             if checkpoint is not None:
                 folder = Path(stack.enter_context(checkpoint.as_directory()))
-            _report_all(experiment, plan, folder, f"{storage}/{plan.id}")
+            _report_all(experiment, plan, folder, storage.format(plan.id))
 
     return modicum_trial
 

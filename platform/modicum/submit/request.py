@@ -11,6 +11,7 @@ from json import dumps, loads
 from pathlib import Path, PurePosixPath
 from secrets import token_hex
 from typing import Any
+from urllib.parse import urlsplit
 
 from modicum.errors import InputError
 from modicum.submit.secret import holds_secret, is_secret_variable, secret_values
@@ -98,8 +99,11 @@ def check_out(out: str) -> None:
     """Refuse a run folder that would end with the job.
 
     Raises:
-        InputError: It is relative, which means the job's own working directory.
+        InputError: It is relative, which means the job's own working directory, or a URI with a
+            key.
     """
+    if "://" in out and "@" in urlsplit(out).netloc:
+        raise InputError(f"--out: the URI holds a key; {_HOW_KEYS}")
     if "://" in out or out.startswith("~/") or PurePosixPath(out).is_absolute():
         return
     raise InputError(

@@ -1,0 +1,177 @@
+"""`modicum submit` on a real cluster of two nodes."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import pandas as pd
+import pytest
+
+from conftest import ROOT
+from two_nodes import two_nodes
+
+pytestmark = pytest.mark.slow
+KEY = "sk-" + "a1B2" * 10
+QUICK = ("tune_configs/quickstart.yaml", "--seeds", "1", "--set", "max_iterations=30")
+# Long enough to be stopped midway.
+LONG = ("--set", "max_iterations=600", "--set", "patience=600")
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    with two_nodes(cpus=1, dashboard=True) as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory):
+    """A folder of a user's own, with things in it that must stay here."""
+    folder = tmp_path_factory.mktemp("project")
+    (folder / "tune_configs").mkdir()
+    shutil.copy(ROOT / "tune_configs" / "quickstart.yaml", folder / "tune_configs")
+    (folder / ".env").write_text(f"OPENAI_API_KEY={KEY}")
+    (folder / "notes.txt").write_text(KEY)
+    return folder
+
+
+@pytest.fixture
+def command(cluster, project):
+    """Runs `modicum submit` in the project, or starts it."""
+    # Another cluster's address, which must not be taken for the option's.
+    environment = {**cluster.environment, "RAY_ADDRESS": "127.0.0.1:1", "OPENAI_API_KEY": KEY}
+
+    def start(*arguments, **more):
+        line = [sys.executable, "-m", "modicum", "submit", *arguments]
+        return subprocess.Popen(
+            [*line, "--address", cluster.job_url],
+            cwd=project,
+            env={**environment, **more},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    return start
+
+
+def finish(process, seconds=250):
+    out, err = process.communicate(timeout=seconds)
+    return process.returncode, out, err
+
+
+def jobs(cluster):
+    from ray.job_submission import JobSubmissionClient
+
+    for name in ("RAY_ADDRESS", "RAY_API_SERVER_ADDRESS", "RAY_AUTH_TOKEN"):
+        os.environ.pop(name, None)
+    return JobSubmissionClient(
+        cluster.job_url, headers={"Authorization": f"Bearer {cluster.token.read_text()}"}
+    )
+
+
+def job_of(err):
+    return re.search(r"^job: +(\S+)$", err, re.MULTILINE).group(1)
+
+
+def test_a_study_runs_as_a_job_and_nothing_secret_travels(command, cluster, tmp_path):
+    out = tmp_path / "run"
+    code, log, err = finish(
+        command(*QUICK, "--out", str(out), "--data", "/sets", "--env", "NOTE=here")
+    )
+    assert code == 0, log + err
+    assert "12/12 trials done" in log
+    assert f"report: {out}/report.html" in log
+    assert len(pd.read_parquet(out / "results.parquet")) == 12
+    assert "left out, since they look like secrets: .env, notes.txt" in err
+    job = job_of(err)
+    assert f"{cluster.job_url}/#/jobs/{job}" in err
+    assert f"modicum dashboard {out}" in err
+    # What the cluster knows of the job, and every file that it holds.
+    details = jobs(cluster).get_job_info(job)
+    assert details.runtime_env["env_vars"].keys() >= {"MODICUM_DATA", "NOTE"}
+    known = json.dumps([details.runtime_env, details.metadata, details.entrypoint])
+    token = cluster.token.read_text()
+    assert KEY not in known
+    assert token not in known
+    sent = [path for path in cluster.folder.rglob("runtime_resources/**/*") if path.is_file()]
+    assert any(path.name == "quickstart.yaml" for path in sent)
+    assert any(path.name == "location.py" for path in sent)
+    for path in sent:
+        content = path.read_bytes()
+        assert KEY.encode() not in content
+        assert token.encode() not in content
+
+
+def test_a_mistake_is_told_before_anything_is_sent(command, cluster):
+    before = len(jobs(cluster).list_jobs())
+    code, _, err = finish(command(*QUICK, "--set", "method=none"))
+    assert code == 2
+    assert "error: space: method" in err
+    code, _, err = finish(command(*QUICK, "--env", f"A={KEY}"))
+    assert code == 2
+    assert "keys are never sent" in err
+    assert KEY not in err
+    code, _, err = finish(command(*QUICK, RAY_AUTH_TOKEN="f" * 64))
+    assert code == 2
+    assert "refuses the token" in err
+    assert len(jobs(cluster).list_jobs()) == before
+
+
+def test_a_mistake_that_only_the_cluster_sees_ends_with_its_sentence(command, tmp_path):
+    """The folder of the run cannot be made there."""
+    (tmp_path / "file").write_text("")
+    code, log, err = finish(command(*QUICK, "--out", str(tmp_path / "file" / "run")))
+    assert code == 2, log + err
+    assert "error: --out" in log
+
+
+def test_a_job_is_left_alone_followed_stopped_and_continued(command, cluster, tmp_path):
+    out = tmp_path / "run"
+    code, log, err = finish(command(*QUICK, *LONG, "--out", str(out), "--no-wait"))
+    assert (code, log) == (0, "")
+    job = job_of(err)
+
+    following = command("--resume", job)
+    deadline = time.monotonic() + 200
+    while not (done := finished(out)):
+        assert time.monotonic() < deadline, following.poll()
+        time.sleep(0.2)
+    # Ctrl-C ends the following and not the job.
+    following.send_signal(signal.SIGINT)
+    code, _, err = finish(following)
+    assert code == 130
+    assert f"--resume {job}" in err
+    client = jobs(cluster)
+    assert not client.get_job_status(job).is_terminal()
+
+    client.stop_job(job)
+    while not client.get_job_status(job).is_terminal():
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+    done = finished(out)
+    assert 0 < len(done) < 12
+
+    code, log, err = finish(command("--resume", job, "--out", "/other"))
+    assert code == 2
+    assert "--out: leave it out with --resume" in err
+    code, log, err = finish(command("--resume", job))
+    assert code == 0, log + err
+    assert job_of(err) != job
+    assert len(finished(out)) == 12
+    # What was finished was not computed again.
+    assert {trial: when for trial, when in finished(out).items() if trial in done} == done
+
+
+def finished(out):
+    """When each finished trial of a run ended."""
+    found = {}
+    for path in out.glob("trials/*/trial.json"):
+        trial = json.loads(path.read_text())
+        if trial["status"] == "finished":
+            found[path.parent.name] = trial["ended"]
+    return found
