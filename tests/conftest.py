@@ -2,14 +2,16 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parent.parent
-sys.path.insert(0, str(ROOT / "tests"))
+sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "cluster")]
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -47,6 +49,30 @@ def wrench() -> Path:
     if not named or not (Path(named) / "wrench").is_dir():
         pytest.skip("MODICUM_DATA with real WRENCH folders is not set")
     return Path(named).absolute() / "wrench"
+
+
+@pytest.fixture
+def small_disk() -> Iterator[Callable[[Path, str], Callable[[str], None]]]:
+    """Makes a file system of its own at a place, with options of `mount`; it may be remounted.
+
+    remount = small_disk(tmp_path / "disk", "size=1m")
+    remount("ro")
+    """
+    with ExitStack() as stack:
+
+        def make(place: Path, options: str) -> Callable[[str], None]:
+            place.mkdir(parents=True, exist_ok=True)
+            try:
+                mount("-t", "tmpfs", "-o", options, "tmpfs", place)
+            except (OSError, subprocess.CalledProcessError):
+                pytest.skip("file systems cannot be mounted here")
+            stack.callback(subprocess.run, ["umount", "--lazy", place], check=True)
+            return lambda options: mount("-o", f"remount,{options}", place)
+
+        def mount(*arguments: str | Path) -> None:
+            subprocess.run(["mount", *arguments], check=True, capture_output=True)
+
+        yield make
 
 
 @pytest.fixture(scope="session")

@@ -7,6 +7,7 @@ import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from threading import Timer
 from typing import Literal
 
 import modicum as md
@@ -122,3 +123,17 @@ class Rising(Descent):
             folder.mkdir()
             (folder / "state.json").write_text(json.dumps({"step": step}))
             yield md.Record(budget=step, metrics={"test/loss": float(step)}, checkpoint=folder)
+
+
+class DyingLate(Descent):
+    """Its process dies soon after the trial has ended, while it waits for the next one.
+
+    `seconds` is the longest wait; each trial of a study waits for a time of its own.
+    """
+
+    name = "dying_late"
+
+    def run(self, config, trial):
+        yield md.Record(budget=1, metrics={"test/loss": 1.0})
+        delay = config.seconds * float(trial.generator("delay").uniform())
+        Timer(delay, os._exit, [17]).start()

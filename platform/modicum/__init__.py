@@ -10,7 +10,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from modicum.drawing import drawing_command
-from modicum.errors import InputError, reason_of, require_choice
+from modicum.errors import InputError, StorageError, reason_of, require_choice
 from modicum.experiment import (
     Bundle,
     Config,
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from modicum import data, oracles, training
     from modicum.results import Results, load_results
     from modicum.results.checkpoints import find_checkpoint
+    from modicum.results.runs import compare_runs
     from modicum.results.tables import rendered
     from modicum.study import Study
 
@@ -41,8 +42,10 @@ __all__ = [
     "Record",
     "Resources",
     "Results",
+    "StorageError",
     "Study",
     "Trial",
+    "compare_runs",
     "data",
     "derive_seed",
     "drawing_command",
@@ -64,6 +67,7 @@ __all__ = [
 _LATER = {
     "Study": "modicum.study",
     "Results": "modicum.results",
+    "compare_runs": "modicum.results.runs",
     "find_checkpoint": "modicum.results.checkpoints",
     "load_results": "modicum.results",
     "rendered": "modicum.results.tables",

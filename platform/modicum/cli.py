@@ -7,15 +7,15 @@ import os
 import shlex
 import sys
 import warnings
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from modicum.errors import InputError
+from modicum.errors import InputError, StorageError
 from modicum.oracles.commands import app as oracle_commands
 from modicum.registry import added_commands, experiment_names, get_experiment
+from modicum.submit.command import submit
 
 app = typer.Typer(
     name="modicum",
@@ -49,13 +49,17 @@ def run(
     ] = None,
     tables: Annotated[str, typer.Option(help="text, markdown or latex.")] = "text",
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress display.")] = False,
+    tensorboard: Annotated[
+        bool, typer.Option("--tensorboard/--no-tensorboard", help="Write TensorBoard logs.")
+    ] = True,
 ) -> None:
     """Run a study. Running it again with the same folder continues or extends it."""
     if tables not in {"text", "markdown", "latex"}:
         raise InputError(f"--tables: expected text, markdown or latex, got {tables!r}")
     from modicum.study import Study
+    from modicum.yaml_io import parse_settings
 
-    study = Study.from_yaml(config, overrides=_overrides(set_ or []), seeds=seeds)
+    study = Study.from_yaml(config, overrides=parse_settings(set_ or [], "--set"), seeds=seeds)
     try:
         results = study.run(
             out,
@@ -63,26 +67,18 @@ def run(
             address=address,
             cpus=cpus,
             quiet=quiet,
+            tensorboard=tensorboard,
             command=shlex.join(["modicum", *sys.argv[1:]]),
         )
     except KeyboardInterrupt:
         print("interrupted; run the same command again to continue", file=sys.stderr)
         raise typer.Exit(130) from None
     _print_results(results, tables)
+    if any(t.status in {"pending", "running"} or t.stopped_by == "request" for t in results.trials):
+        print("stopped on request; run the same command again to continue", file=sys.stderr)
+        raise typer.Exit(1)
     if results.failed:
         raise typer.Exit(1)
-
-
-def _overrides(pairs: Sequence[str]) -> dict[str, Any]:
-    from modicum.yaml_io import parse_yaml
-
-    found: dict[str, Any] = {}
-    for pair in pairs:
-        name, sign, value = pair.partition("=")
-        if not sign or not name:
-            raise InputError(f"--set: expected key=value, got {pair!r}")
-        found[name] = parse_yaml(value, f"--set {name}")
-    return found
 
 
 def _print_results(results: Any, form: str) -> None:
@@ -95,8 +91,13 @@ def _print_results(results: Any, form: str) -> None:
             print(table.to_text(styled=sys.stdout.isatty()))
     for trial in results.failed:
         place = results.folder.display("trials", trial.id, "error.txt")
-        print(f"failed: {trial.error} ({place})", file=sys.stderr)
+        print(f"failed: {_plain(trial.error or '')} ({place})", file=sys.stderr)
     print(f"report: {results.folder.display('report.html')}")
+
+
+def _plain(text: str) -> str:
+    """Text without what would control a terminal."""
+    return "".join(letter if letter.isprintable() else " " for letter in text)
 
 
 @app.command()
@@ -124,6 +125,52 @@ def report(
         text = {"markdown": table.to_markdown, "latex": table.to_latex}.get(tables)
         print(table.to_text(styled=sys.stdout.isatty()) if text is None else text())
     print(f"report: {where}" + (f", {also}" if also else ""))
+
+
+@app.command()
+def compare(
+    runs: Annotated[
+        list[str], typer.Argument(help="Run folders or URIs, two or more.", show_default=False)
+    ],
+    metric: Annotated[
+        str | None, typer.Option(help="The metric; those of the first run's report if left out.")
+    ] = None,
+    markdown: Annotated[
+        str | None, typer.Option(help="Also write it as Markdown to this file (.md).")
+    ] = None,
+) -> None:
+    """Show what differs between runs: settings, versions and results."""
+    if markdown is not None and not markdown.endswith(".md"):
+        raise InputError(f"--markdown: expected a file that ends in .md, got {markdown!r}")
+    from modicum.outputs import whole_file
+    from modicum.results.runs import compare_runs
+
+    comparison = compare_runs(*runs, metric=metric)
+    print(comparison.to_text(styled=sys.stdout.isatty()), end="")
+    if markdown is not None:
+        with whole_file(Path(markdown), "--markdown", overwrite=True) as file:
+            file.write(comparison.to_markdown().encode())
+
+
+@app.command()
+def dashboard(
+    folder: Annotated[
+        str | None, typer.Argument(help="Run folder or URI.", show_default=False)
+    ] = None,
+    address: Annotated[
+        str | None,
+        typer.Option(help="A Ray cluster (host:port) whose running study is to be shown."),
+    ] = None,
+    study: Annotated[
+        str | None, typer.Option(help="Which one, where several run on the cluster.")
+    ] = None,
+    host: Annotated[str, typer.Option(help="Interface to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port; 0 for one that is free.", min=0)] = 0,
+) -> None:
+    """Watch a study while it runs: its report as it stands, what runs, and what can be stopped."""
+    from modicum.dashboard.command import show_dashboard
+
+    show_dashboard(folder, address, study, host, port)
 
 
 @app.command(name="list")
@@ -197,6 +244,7 @@ def doctor() -> None:
         print(f"{name:22} {text}")
 
 
+app.command()(submit)
 app.add_typer(oracle_commands, name="oracle")
 
 
@@ -227,6 +275,9 @@ def main() -> None:
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
+    except StorageError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(1)
 
 
 def _show_warning(

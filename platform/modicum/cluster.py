@@ -57,7 +57,9 @@ def connected(address: str | None = None, cpus: int | None = None) -> Iterator[N
     # Relative paths would mean something else in a worker's working directory.
     for name in FORWARDED:
         if os.environ.get(name):
-            os.environ[name] = str(Path(os.environ[name]).absolute())
+            os.environ[name] = str(Path(os.environ[name]).expanduser().absolute())
+    # In a Ray job, whose environment may have some of them already, Ray would refuse to start.
+    os.environ.setdefault("RAY_OVERRIDE_JOB_RUNTIME_ENV", "1")
     import ray
 
     if ray.is_initialized():
@@ -142,3 +144,11 @@ def node_resources() -> list[Mapping[str, float]]:
 
     nodes: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
     return [node["Resources"] for node in nodes if node["Alive"]]
+
+
+def dashboard_links() -> dict[str, str]:
+    """Ray's dashboard of the connected cluster by name; empty where it has none."""
+    from ray._private.worker import get_dashboard_url
+
+    url: str | None = get_dashboard_url()  # type: ignore[no-untyped-call]
+    return {"Ray's dashboard": f"http://{url}"} if url else {}

@@ -1,13 +1,19 @@
-"""The one exception that means "the user's input was wrong"."""
+"""The exceptions that the command line explains in one sentence."""
 
 from __future__ import annotations
 
 import difflib
 import re
+import reprlib
 from collections.abc import Iterable, Mapping
 from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
+
+# What was given is quoted in errors, but not pages of it.
+_QUOTED = reprlib.Repr()
+_QUOTED.maxlevel, _QUOTED.maxstring, _QUOTED.maxother = 4, 200, 200
+_QUOTED.maxlist = _QUOTED.maxtuple = _QUOTED.maxdict = 20
 
 _TYPE_NAME = re.compile(r"int|float|str|bool|(list|dict|tuple)\[.*\]")
 
@@ -18,6 +24,23 @@ class InputError(ValueError):
     The command line prints it without a traceback and exits with 2. It is raised before
     anything starts, so nothing is half done and nothing is lost.
     """
+
+
+class StorageError(OSError):
+    """The run folder cannot be written any more: a full disk, or a file system gone read-only.
+
+    What is in the folder stays; the same run goes on from there once it can be written again.
+
+    Args:
+        number: The system's number of the error (`errno`), where there is one.
+        sentence: What is said to the user.
+    """
+
+    def __init__(self, number: int | None, sentence: str) -> None:
+        super().__init__(number, sentence)
+
+    def __str__(self) -> str:
+        return str(self.strerror)
 
 
 def unknown_name(kind: str, name: object, allowed: Iterable[str]) -> InputError:
@@ -84,7 +107,7 @@ def from_validation(
             f", or: {_lower_first(e['msg'])}" for e in words if e["loc"][:-1] == first["loc"][:-1]
         )
     value = _value_at(given, first["loc"], default=first.get("input"))
-    return InputError(f"{prefix}{path}: {_lower_first(message)} (got {value!r})")
+    return InputError(f"{prefix}{path}: {_lower_first(message)} (got {_QUOTED.repr(value)})")
 
 
 def _lower_first(text: str) -> str:

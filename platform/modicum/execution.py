@@ -19,7 +19,7 @@ import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TextIO
@@ -125,7 +125,7 @@ def execute(
     checkpoint: Path | None = None,
     echo: bool = False,
     storage: str | None = None,
-) -> Iterator[RecordMessage | EndMessage]:
+) -> Generator[RecordMessage | EndMessage]:
     """Run a trial and yield its messages; the last one is an `EndMessage`.
 
     Exceptions of the experiment do not leave this function: they become a failed

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from modicum.errors import InputError
+from modicum.errors import InputError, StorageError
 
 if TYPE_CHECKING:
     from pyarrow.fs import FileSystem
@@ -18,7 +20,12 @@ class RunFolder:
 
     Writes replace a file as a whole: on a local disk through a rename, on object stores by
     their nature, so a reader or a killed writer never leaves half a file behind.
+
+    Attributes:
+        failure: The last write that failed, for those whose own callers hide exceptions.
     """
+
+    failure: StorageError | None = None
 
     def __init__(self, location: str | Path) -> None:
         """Open a folder; nothing is created yet.
@@ -102,26 +109,88 @@ class RunFolder:
         """Contents of a member, as JSON."""
         return json.loads(self.read_bytes(*parts))
 
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Any failure to write as a `StorageError`, which is remembered."""
+        try:
+            yield
+        except OSError as error:
+            self.failure = StorageError(
+                error.errno,
+                f"the run folder {self.uri!r} cannot be written ({error}); what it holds is kept: "
+                "run the same command again once it can",
+            )
+            raise self.failure from error
+
     def remove(self, *parts: str) -> None:
-        """Delete a file if it exists."""
-        if self.exists(*parts):
-            self.filesystem.delete_file(self.path(*parts))
+        """Delete a file if it exists.
+
+        Raises:
+            StorageError: The folder cannot be written.
+        """
+        with self._writing():
+            if self.exists(*parts):
+                self.filesystem.delete_file(self.path(*parts))
+
+    def remove_folder(self, *parts: str) -> None:
+        """Delete a folder and all that it holds, if it exists.
+
+        Raises:
+            StorageError: The folder cannot be written.
+        """
+        target = self.path(*parts)
+        with self._writing():
+            if self.exists(*parts):
+                self.filesystem.delete_dir(target)
+        self._made = {made for made in self._made if not f"{made}/".startswith(f"{target}/")}
+
+    def copy_in(self, source: Path, *parts: str) -> None:
+        """Copy a folder of this machine to a member.
+
+        Raises:
+            StorageError: The folder cannot be written.
+        """
+        from pyarrow import fs
+
+        with self._writing():
+            self.filesystem.create_dir(self.path(*parts), recursive=True)
+            fs.copy_files(str(source), self.path(*parts), destination_filesystem=self.filesystem)
 
     def write_bytes(self, content: bytes, *parts: str) -> None:
-        """Replace a member as a whole."""
+        """Replace a member as a whole.
+
+        Raises:
+            StorageError: The folder cannot be written.
+        """
+        with self._writing():
+            target = self._with_parent(*parts)
+            if self.local is None:
+                with self.filesystem.open_output_stream(target) as stream:
+                    stream.write(content)
+            else:
+                _replace(target, content)
+
+    def append_bytes(self, content: bytes, *parts: str) -> None:
+        """Add to the end of a member, which is made if it does not exist.
+
+        On this machine's own filesystem only. Unlike a write it is not whole: a killed writer
+        may leave a part of the content.
+
+        Raises:
+            StorageError: The folder cannot be written.
+        """
+        assert self.local is not None
+        with self._writing(), open(self._with_parent(*parts), "ab") as file:
+            file.write(content)
+
+    def _with_parent(self, *parts: str) -> str:
+        """A member's path, whose folder is there now."""
         target = self.path(*parts)
         parent = target.rsplit("/", 1)[0]
         if parent not in self._made:
             self.filesystem.create_dir(parent, recursive=True)
             self._made.add(parent)
-        if self.local is None:
-            with self.filesystem.open_output_stream(target) as stream:
-                stream.write(content)
-            return
-        temporary = f"{target}.{os.getpid()}.tmp"
-        with open(temporary, "wb") as file:
-            file.write(content)
-        os.replace(temporary, target)
+        return target
 
     def write_text(self, content: str, *parts: str) -> None:
         """Replace a member as a whole, as UTF-8."""
@@ -130,3 +199,15 @@ class RunFolder:
     def write_json(self, content: Any, *parts: str) -> None:
         """Replace a member as a whole, as indented JSON."""
         self.write_text(json.dumps(content, indent=1), *parts)
+
+
+def _replace(target: str, content: bytes) -> None:
+    temporary = f"{target}.{os.getpid()}.tmp"
+    try:
+        with open(temporary, "wb") as file:
+            file.write(content)
+        os.replace(temporary, target)
+    except OSError:
+        with suppress(OSError):
+            os.unlink(temporary)
+        raise

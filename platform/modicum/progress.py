@@ -17,6 +17,7 @@ from modicum.results.tables import show, show_duration, show_number
 
 # Without a terminal, a line at most this often.
 _LINE_SECONDS = 15.0
+_DONE = {"finished", "failed", "stopped"}
 
 
 class Progress:
@@ -80,11 +81,25 @@ class Progress:
             self._printed = time.monotonic()
             self._console.print(self.line(), soft_wrap=True, highlight=False)
 
+    def seconds_left(self) -> float | None:
+        """How long the rest will take at the pace so far; None before the first trial's end."""
+        states = list(self._recorder.trials.values())
+        done = [state for state in states if state.status in _DONE]
+        fresh = len(done) - sum(state.reused for state in done)
+        if not fresh:
+            return None
+        elapsed = time.monotonic() - self._started
+        return elapsed / fresh * (self.total() - len(done))
+
+    def total(self) -> int:
+        """Number of trials that there will be, as far as it is known."""
+        return max(self._total or 0, len(self._recorder.trials))
+
     def line(self) -> str:
         """The state of the run in one line."""
         states = list(self._recorder.trials.values())
-        done = [s for s in states if s.status in {"finished", "failed", "stopped"}]
-        total = max(self._total or 0, len(states))
+        done = [state for state in states if state.status in _DONE]
+        total = self.total()
         parts = [f"{len(done)}/{total} trials done"]
         reused = sum(state.reused for state in done)
         if reused:
@@ -93,12 +108,11 @@ class Progress:
             count = sum(state.status == status for state in states)
             if count:
                 parts.append(f"{count} {status}")
-        elapsed = time.monotonic() - self._started
-        fresh = len(done) - reused
+        left = self.seconds_left()
         if len(done) == total:
-            parts.append(f"took {show_duration(elapsed)}")
-        elif fresh:
-            parts.append(f"{show_duration(elapsed / fresh * (total - len(done)))} left")
+            parts.append(f"took {show_duration(time.monotonic() - self._started)}")
+        elif left is not None:
+            parts.append(f"{show_duration(left)} left")
         best = self._best(states)
         if best is not None:
             parts.append(best)

@@ -19,6 +19,9 @@ from modicum.folder import RunFolder
 if TYPE_CHECKING:
     from modicum.usage import Usage
 
+# In a package that was copied out of its repository to travel: the commit.
+PACKED_COMMIT = "modicum_commit.txt"
+
 _PACKAGES = (
     "modicum",
     "ray",
@@ -42,7 +45,7 @@ def code_version(of: type) -> str | None:
     module = sys.modules.get(of.__module__)
     source = getattr(module, "__file__", None)
     folder = Path(source).parent if source else Path.cwd()
-    commit = _commit(folder)
+    commit = commit_of(folder)
     if commit is not None:
         return commit
     top = of.__module__.split(".")[0]
@@ -51,10 +54,15 @@ def code_version(of: type) -> str | None:
 
 
 @cache
-def _commit(folder: Path) -> str | None:
+def commit_of(folder: Path) -> str | None:
+    """The commit of the repository that holds a folder, or that it was copied from; else None.
+
+    Uncommitted changes show as `+` and a hash of the difference.
+    """
     head = _git(folder, "rev-parse", "HEAD")
     if head is None:
-        return None
+        copied = (place / PACKED_COMMIT for place in (folder, *folder.parents))
+        return next((path.read_text() for path in copied if path.is_file()), None)
     # An untracked folder inside some other repository is not that repository's code.
     if not (_git(folder, "ls-files", "--", ".") or "").strip():
         return None
@@ -78,7 +86,7 @@ def gather(command: str | None) -> dict[str, Any]:
     return {
         "command": command or shlex.join(sys.argv),
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
-        "commit": _commit(Path(__file__).parent),
+        "commit": commit_of(Path(__file__).parent),
         "python": platform.python_version(),
         "packages": {name: v for name in _PACKAGES if (v := _version(name)) is not None},
         "hardware": {

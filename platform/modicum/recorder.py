@@ -13,15 +13,21 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from modicum.errors import InputError, reason_of
 from modicum.execution import CHECKPOINT_NOTE, EndMessage, RecordMessage
 from modicum.experiment import Experiment, settings_of
 from modicum.folder import RunFolder
 from modicum.identity import TrialPlan
+from modicum.tracking import Tracking
 
 Status = Literal["pending", "running", "finished", "failed", "stopped"]
+StoppedBy = Literal["scheduler", "request"]
 
 # A running trial's records reach the disk at most this many seconds late.
 FLUSH_SECONDS = 5.0
+
+# Larger whole numbers fit into no table.
+_LARGEST = 2**63 - 1
 
 
 @dataclass
@@ -30,7 +36,8 @@ class TrialState:
 
     Attributes:
         plan: The trial.
-        status: `stopped` means ended early by a scheduler: not finished, in no cell.
+        status: `stopped` means ended early: not finished, in no cell.
+        stopped_by: Who stopped it: the study's `scheduler`, or somebody's `request`.
         attempt: Counts starts, from 0.
         rows: Its records: `budget`, `seconds` and the metrics.
         checkpoint: Where the last checkpoint lies, relative to the run folder.
@@ -50,6 +57,7 @@ class TrialState:
     started: float | None = None
     ended: float | None = None
     error: str | None = None
+    stopped_by: StoppedBy | None = None
     log: str = ""
     flushed: float = 0.0
     reused: bool = False
@@ -68,6 +76,7 @@ class Recorder:
         commit: Version of the code that is running, recorded with every trial.
         keep_stopped: Leave trials that a scheduler stopped in an earlier run as they are,
             rather than run them to their end.
+        tracking: Logs for other programs, told of every trial and record.
         on_change: Called after every change, for a progress display.
     """
 
@@ -77,12 +86,14 @@ class Recorder:
         experiment: Experiment[Any],
         commit: str | None = None,
         keep_stopped: bool = False,
+        tracking: Tracking | None = None,
         on_change: Callable[[], None] = lambda: None,
     ) -> None:
         self.folder = folder
         self.experiment = experiment
         self.commit = commit
         self.keep_stopped = keep_stopped
+        self.tracking = tracking or Tracking()
         self.trials: dict[str, TrialState] = {}
         self.on_change = on_change
 
@@ -98,6 +109,8 @@ class Recorder:
         for plan in plans:
             if plan.id not in self.trials:
                 self.trials[plan.id] = self._load(plan)
+                if self.trials[plan.id].reused:
+                    self.tracking.reuse(self.trials[plan.id])
         self._write_plan()
         self.on_change()
 
@@ -120,9 +133,10 @@ class Recorder:
         state.status = "running"
         state.attempt += 1
         state.started = time.time()
-        state.ended = state.error = None
+        state.ended = state.error = state.stopped_by = None
         state.commit = self.commit
         state.host = socket.gethostname()
+        self.tracking.start(state)
         self._write(state)
         self.on_change()
         return state
@@ -134,6 +148,7 @@ class Recorder:
         state.rows.append({"budget": message.budget, "seconds": message.seconds, **message.metrics})
         state.log += message.log
         state.host = host or state.host
+        self.tracking.record(state)
         if time.monotonic() - state.flushed > FLUSH_SECONDS:
             self._write(state)
         self.on_change()
@@ -160,7 +175,7 @@ class Recorder:
             if len(dropped) == len(names):
                 places = [(attempt,)]
             for place in places:
-                self.folder.filesystem.delete_dir(self.folder.path("checkpoints", *place))
+                self.folder.remove_folder("checkpoints", *place)
 
     def end(self, trial_id: str, message: EndMessage) -> None:
         """A trial ended by itself."""
@@ -172,24 +187,27 @@ class Recorder:
         """A trial's process died, or the platform failed around it."""
         self._close(self.trials[trial_id], "failed", error, trace)
 
-    def stop(self, trial_id: str) -> None:
-        """A scheduler stopped the trial early."""
-        self._close(self.trials[trial_id], "stopped", None, "")
+    def stop(self, trial_id: str, by: StoppedBy = "scheduler") -> None:
+        """The trial was stopped early; by a request, it runs on when the study is run again."""
+        state = self.trials[trial_id]
+        state.stopped_by = by
+        self._close(state, "stopped", None, "")
 
     def _close(self, state: TrialState, status: Status, error: str | None, trace: str) -> None:
         state.status, state.error, state.ended = status, error, time.time()
         if trace:
             self.folder.write_text(trace, "trials", state.plan.id, "error.txt")
+        self.tracking.end(state)
         self._write(state)
         if status == "finished":
             if state.checkpoint is not None:
                 self.prune_checkpoints(state.plan.id)
-            if self.folder.exists("storage", state.plan.id):
-                self.folder.filesystem.delete_dir(self.folder.path("storage", state.plan.id))
+            self.folder.remove_folder("storage", state.plan.id)
         self.on_change()
 
     def _write(self, state: TrialState) -> None:
         """Records before status: a trial that says it is finished has all its records."""
+        self.tracking.flush(state)
         place = ("trials", state.plan.id)
         lines = "".join(json.dumps(row) + "\n" for row in state.rows)
         self.folder.write_text(lines, *place, "records.jsonl")
@@ -205,6 +223,7 @@ class Recorder:
                 "started": state.started,
                 "ended": state.ended,
                 "error": state.error,
+                "stopped_by": state.stopped_by,
                 "checkpoint": state.checkpoint,
                 "best_checkpoint": state.best_checkpoint,
                 "best_score": state.best_score,
@@ -224,13 +243,14 @@ class Recorder:
             self.experiment.Config.model_validate(plan.config)
         )
         complete = state.status == "finished" and (state.checkpoint is not None or not wanted)
-        if complete or (state.status == "stopped" and self.keep_stopped):
+        early = state.status == "stopped" and state.stopped_by != "request"
+        if complete or (early and self.keep_stopped):
             state.reused = True
             return state
         if state.checkpoint is None or not self._intact(state.checkpoint):
             state.checkpoint = state.best_checkpoint = state.best_score = None
             state.rows, state.log = [], ""
-        state.status = "pending"
+        state.status, state.stopped_by = "pending", None
         return state
 
     def _intact(self, where: str) -> bool:
@@ -247,7 +267,19 @@ class Recorder:
 
 
 def load_trial(folder: RunFolder, trial_id: str, *, with_log: bool = True) -> TrialState:
-    """A trial's state from a run folder; its log may be long and is not always wanted."""
+    """A trial's state from a run folder; its log may be long and is not always wanted.
+
+    Raises:
+        InputError: The trial's files are not what this program wrote.
+    """
+    try:
+        return _loaded(folder, trial_id, with_log)
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        place = folder.display("trials", trial_id)
+        raise InputError(f"{place}: broken records or state ({reason_of(error)})") from error
+
+
+def _loaded(folder: RunFolder, trial_id: str, with_log: bool) -> TrialState:
     data = folder.read_json("trials", trial_id, "trial.json")
     lines = folder.read_text("trials", trial_id, "records.jsonl").splitlines()
     has_log = with_log and folder.exists("trials", trial_id, "log.txt")
@@ -255,7 +287,7 @@ def load_trial(folder: RunFolder, trial_id: str, *, with_log: bool = True) -> Tr
         plan=TrialPlan.from_json(data),
         status=data["status"],
         attempt=data["attempt"],
-        rows=[json.loads(line) for line in lines],
+        rows=[_row(line) for line in lines],
         checkpoint=data["checkpoint"],
         best_checkpoint=data["best_checkpoint"],
         best_score=data["best_score"],
@@ -264,8 +296,21 @@ def load_trial(folder: RunFolder, trial_id: str, *, with_log: bool = True) -> Tr
         started=data["started"],
         ended=data["ended"],
         error=data["error"],
+        stopped_by=data.get("stopped_by"),
         log=folder.read_text("trials", trial_id, "log.txt") if has_log else "",
     )
+
+
+def _row(line: str) -> dict[str, Any]:
+    row = json.loads(line)
+    if not isinstance(row, dict) or not isinstance(row["budget"], int | float):
+        raise TypeError("a record has to be a mapping with a budget")
+    for name, value in row.items():
+        if not (value is None or isinstance(value, str | int | float)):
+            raise TypeError(f"{name!r} has to be a number or text")
+        if isinstance(value, int) and abs(value) > _LARGEST:
+            raise TypeError(f"{name!r} is too large")
+    return row
 
 
 def describe_experiment(experiment: Experiment[Any]) -> Mapping[str, Any]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import math
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -150,6 +151,12 @@ def expand(space: Mapping[str, Any], draws: int, seed: int) -> Iterator[dict[str
             values = {**fixed, **dict(zip(grids, point, strict=True))}
             values.update(_draw(domains, values, seed, draw))
             yield unflatten({name: values[name] for name in space})
+
+
+def combinations(space: Mapping[str, Any], draws: int) -> int:
+    """How many configurations `expand` yields."""
+    grids = [len(value.values) for value in space.values() if isinstance(value, Grid)]
+    return math.prod(grids) * (draws if domains_of(space) else 1)
 
 
 def _draw(

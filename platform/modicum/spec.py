@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+import re
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    field_validator,
+    model_validator,
+)
 
 _MOST_SEEDS = 10_000
 
@@ -104,6 +113,92 @@ class ReportSpec(_Spec):
     reference: str | None = None
 
 
+# A user and password, or a token, before the host of an address.
+_CREDENTIALS = re.compile(r"://[^/@]+@")
+_SECRET = re.compile(r"key|token|password|secret", re.IGNORECASE)
+
+
+class _ServiceSpec(_Spec):
+    """Options of a tracking service, among them no secret."""
+
+    variables: ClassVar[str]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_secrets(cls, value: Any) -> Any:
+        for name, entry in value.items() if isinstance(value, Mapping) else ():
+            if _SECRET.search(str(name)) and str(name) not in cls.model_fields:
+                raise ValueError(
+                    f"{name!r} cannot stand in a study, which is stored and shown; "
+                    f"keys come from the environment alone ({cls.variables})"
+                )
+            if isinstance(entry, str) and _CREDENTIALS.search(entry):
+                raise ValueError(
+                    f"{name!r} holds a user or password, and a study is stored and shown; "
+                    f"they come from the environment alone ({cls.variables})"
+                )
+        return value
+
+
+class MlflowSpec(_ServiceSpec):
+    """Logs in MLflow: a run for each trial.
+
+    Attributes:
+        tracking_uri: The store: a server or a database such as `sqlite:///mlflow.db`; what
+            `MLFLOW_TRACKING_URI` says, or MLflow's own default, if left out.
+        registry_uri: The model registry, where it is not the store.
+        experiment_name: MLflow's experiment; the study's name if left out.
+        tags: Tags of every run.
+    """
+
+    variables = "MLFLOW_TRACKING_TOKEN, or MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
+
+    tracking_uri: str | None = None
+    registry_uri: str | None = None
+    experiment_name: str | None = None
+    tags: dict[str, str] = Field(default_factory=dict)
+
+
+class WandbSpec(_ServiceSpec):
+    """Logs in Weights & Biases: a run for each trial.
+
+    Attributes:
+        project: Their project; the study's name if left out.
+        entity: The user or team that it belongs to.
+        group: What the runs are grouped under; the study's name if left out.
+        job_type: Their kind of job.
+        notes: A remark on every run.
+        tags: Tags of every run.
+        excludes: Metrics and settings that are not logged.
+        upload_timeout: Seconds that the end of the study waits for uploads.
+    """
+
+    variables = "WANDB_API_KEY"
+
+    project: str | None = None
+    entity: str | None = None
+    group: str | None = None
+    job_type: str | None = None
+    notes: str | None = None
+    tags: Names = Field(default_factory=list)
+    excludes: Names = Field(default_factory=list)
+    upload_timeout: int = Field(default=300, ge=1)
+
+
+class TrackingSpec(_Spec):
+    """Where other programs can watch the study. No part of a trial's identity.
+
+    Attributes:
+        tensorboard: Write TensorBoard logs into the run folder.
+        mlflow: Log to MLflow, with these options.
+        wandb: Log to Weights & Biases, with these options.
+    """
+
+    tensorboard: bool = True
+    mlflow: MlflowSpec | None = None
+    wandb: WandbSpec | None = None
+
+
 class StudySpec(_Spec):
     """A study: an experiment, the settings to try, the seeds, and what to report.
 
@@ -120,6 +215,7 @@ class StudySpec(_Spec):
         search: A searcher in place of exhaustive expansion.
         scheduler: A scheduler that stops trials early.
         report: What the report shows.
+        tracking: Logs for TensorBoard, MLflow and Weights & Biases.
     """
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
@@ -133,6 +229,7 @@ class StudySpec(_Spec):
     search: SearchSpec | None = None
     scheduler: SchedulerSpec | None = None
     report: ReportSpec = Field(default_factory=ReportSpec)
+    tracking: TrackingSpec = Field(default_factory=TrackingSpec)
 
     @field_validator("seeds")
     @classmethod

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import ValidationError
 
 from modicum import provenance
-from modicum.cluster import check_address, connected
+from modicum.cluster import check_address, connected, dashboard_links
 from modicum.errors import InputError, from_validation, unknown_name
 from modicum.experiment import Config, Experiment, Metric, flatten, settings_of, unflatten
 from modicum.folder import RunFolder
@@ -25,6 +25,7 @@ from modicum.recorder import Recorder
 from modicum.registry import as_experiment
 from modicum.space import (
     Grid,
+    combinations,
     describe_space,
     domains_of,
     expand,
@@ -32,7 +33,7 @@ from modicum.space import (
     merge,
     parse_space,
 )
-from modicum.spec import ReportSpec, SchedulerSpec, SearchSpec, StudySpec
+from modicum.spec import ReportSpec, SchedulerSpec, SearchSpec, StudySpec, TrackingSpec
 from modicum.yaml_io import dump_yaml, read_yaml
 
 if TYPE_CHECKING:
@@ -47,6 +48,8 @@ Runner = Literal["ray", "local"]
 
 # The run folder's copy of the study's reference table.
 REFERENCE = "reference.yaml"
+
+_MOST_TRIALS = 1_000_000
 
 # Schedulers that change a running trial's settings: its identity would no longer hold.
 _CHANGING = {"pbt", "pbt_replay", "pb2", "resource_changing"}
@@ -72,6 +75,8 @@ class Study:
         samples: Suggestions in all, for a searcher given as an object.
         scheduler: A `ray.tune` scheduler with its metric and mode, or a `SchedulerSpec` mapping.
         report: What the report shows, as `ReportSpec` or a mapping.
+        tracking: Logs for TensorBoard (on by itself), MLflow and Weights & Biases, as
+            `TrackingSpec` or a mapping.
 
     Raises:
         InputError: Something is wrong with an argument, a setting or the data; names it.
@@ -92,6 +97,7 @@ class Study:
         samples: int | None = None,
         scheduler: TrialScheduler | SchedulerSpec | Mapping[str, Any] | None = None,
         report: ReportSpec | Mapping[str, Any] | None = None,
+        tracking: TrackingSpec | Mapping[str, Any] | None = None,
         _directory: Path | None = None,
         _source: str = "study",
     ) -> None:
@@ -113,6 +119,7 @@ class Study:
             "search": search,
             "scheduler": scheduler,
             "report": report if report is not None else {},
+            "tracking": tracking if tracking is not None else {},
         }
         try:
             self.spec = StudySpec.model_validate(raw)
@@ -275,6 +282,12 @@ class Study:
             InputError: A setting has an impossible value, or nothing is left to run.
         """
         draws = 1 if self.spec.search is not None else self.spec.draws
+        count = sum(combinations(space, draws) for space in self.spaces)
+        if count * len(self.spec.seed_list) > _MOST_TRIALS:
+            raise InputError(
+                f"space: with its draws and seeds a study may have {_MOST_TRIALS:,} trials at "
+                f"most, got {count * len(self.spec.seed_list):.3g}"
+            )
         found = [
             self._config(settings)
             for space in self.spaces
@@ -416,6 +429,7 @@ class Study:
         address: str | None = None,
         cpus: int | None = None,
         quiet: bool = False,
+        tensorboard: bool = True,
         command: str | None = None,
     ) -> Results:
         """Run what is missing, write the report, and return the results.
@@ -429,13 +443,16 @@ class Study:
             address: A running Ray cluster; a private one is started if left out.
             cpus: CPUs of the private cluster.
             quiet: No progress display.
+            tensorboard: False to write no TensorBoard logs, whatever the study says.
             command: What the user typed, for the provenance.
 
         Raises:
             InputError: Something is wrong with the study; nothing was started.
+            StorageError: The run folder cannot be written any more; what it holds is kept.
         """
         from modicum.results import Results
         from modicum.results.frame import RESULTS
+        from modicum.tracking.trackers import make_tracking
         from modicum.usage import Usage
 
         if runner not in ("ray", "local"):
@@ -449,11 +466,13 @@ class Study:
         folder = RunFolder(out if out is not None else Path("runs") / self.spec.name)
         folder.check_writable()
         with usage, _locked(folder):
+            tracking = make_tracking(self.spec, folder, tensorboard=tensorboard)
             recorder = Recorder(
                 folder,
                 self.experiment,
                 commit=provenance.code_version(type(self.experiment)),
                 keep_stopped=self.spec.scheduler is not None,
+                tracking=tracking,
             )
             # Results of an earlier run must not be taken for this one's.
             folder.remove(RESULTS)
@@ -465,8 +484,11 @@ class Study:
             try:
                 self._run_trials(recorder, plans, runner, address, cpus, quiet)
             finally:
-                results = Results.consolidate(folder)
-                provenance.write_usage(folder, usage)
+                if folder.failure is None:
+                    results = Results.consolidate(folder)
+                    provenance.write_usage(folder, usage)
+            if folder.failure is not None:
+                raise folder.failure
             results.write_summary()
             results.report(folder.display("report.html"))
             return results
@@ -480,6 +502,8 @@ class Study:
         cpus: int | None,
         quiet: bool,
     ) -> None:
+        from modicum.control import StopRequests
+        from modicum.live import Live
         from modicum.progress import Progress
 
         search = self.spec.search
@@ -487,11 +511,13 @@ class Study:
         recorder.add(plans if search is None else [])
         total = None if search is None else search.samples * len(self.spec.seed_list)
         progress = Progress(recorder, self.main_metric, quiet=quiet, total=total)
+        requests = StopRequests()
         if runner == "local":
             from modicum.runners.local import run_local
 
-            with progress:
-                run_local(self.experiment, recorder)
+            live = Live(recorder, progress, requests)
+            with progress, recorder.tracking, live:
+                run_local(self.experiment, recorder, requests)
             return
         if search is None and not recorder.unfinished():
             return
@@ -499,13 +525,15 @@ class Study:
             from modicum.runners.tune import run_on_tune
 
             seeded = self._seeded_search(recorder, plans)
-            with progress:
+            live = Live(recorder, progress, requests, links=dashboard_links(), on_ray=True)
+            with progress, recorder.tracking, live:
                 run_on_tune(
                     self.experiment,
                     recorder,
                     search=seeded,
                     scheduler=self.make_scheduler(),
                     max_concurrent=None if search is None else search.max_concurrent,
+                    requests=requests,
                 )
 
     def _seeded_search(
@@ -552,6 +580,11 @@ class Study:
         require_local(self.experiment)
         if address is not None:
             raise InputError("address: the local runner uses no cluster; leave one of them out")
+        if self.spec.tracking.wandb is not None:
+            raise InputError(
+                "tracking.wandb: it logs from Ray's actors, which the local runner does not start; "
+                "leave it or runner='local' (--local) out"
+            )
         for field, value in (("search", self.spec.search), ("scheduler", self.spec.scheduler)):
             if value is not None:
                 raise InputError(

@@ -40,7 +40,8 @@ from modicum.oracles.client import EndpointOracle
 from modicum.oracles.endpoint import Endpoint as Settings
 from modicum.oracles.protocol import Judgement, Letter, Pair, show, winner_of
 
-sys.path.insert(0, str(Path(__file__).parent.parent))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "cluster"))
 from fake_endpoint import Endpoint, running_endpoint
 from oracle_load import better, pairs
 from oracle_load.faults import faults

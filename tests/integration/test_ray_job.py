@@ -1,81 +1,28 @@
-"""A plain Ray job on a head that runs on this machine, and a driver that joins it."""
+"""A plain Ray job on a cluster on this machine, and a driver that joins it."""
 
-import os
 import re
-import signal
-import socket
 import subprocess
 import sys
-import time
-import urllib.request
-from contextlib import ExitStack
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
 from conftest import ROOT
+from two_nodes import two_nodes
 
 BIN = Path(sys.executable).parent
 pytestmark = pytest.mark.slow
 
 
-def free_ports(count):
-    with ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [one.getsockname()[1] for one in sockets]
-
-
 @pytest.fixture(scope="module")
-def head(tmp_path_factory):
-    """A Ray head with token authentication and ports of its own; ended by its process id."""
-    port, dashboard, client, agent = free_ports(4)
-    # Unix sockets below the folder must stay within 107 characters.
-    temporary = Path("/tmp") / f"modicum-head-{os.getpid()}"
-    environment = {
-        **os.environ,
-        "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}",
-        "RAY_AUTH_MODE": "token",
-        "RAY_AUTH_TOKEN": "0123456789abcdef" * 4,
-    }
-    for name in ("RAY_ADDRESS", "PYTHONPATH"):
-        environment.pop(name, None)
-    command = [
-        *(str(BIN / "ray"), "start", "--head", "--block", "--num-cpus", "2"),
-        *("--node-ip-address", "127.0.0.1", "--port", str(port)),
-        *("--dashboard-host", "127.0.0.1", "--dashboard-port", str(dashboard)),
-        *("--ray-client-server-port", str(client), "--temp-dir", str(temporary)),
-        # At its usual port the agent, which takes jobs, would meet that of another cluster here.
-        *("--dashboard-agent-listen-port", str(agent)),
-        "--disable-usage-stats",
-    ]
-    log = tmp_path_factory.mktemp("head") / "log"
-    with log.open("w") as file:
-        process = subprocess.Popen(command, stdout=file, stderr=file, env=environment)
-    try:
-        url = f"http://127.0.0.1:{dashboard}"
-        wait_for_jobs(url, process, log, environment["RAY_AUTH_TOKEN"])
-        yield url, f"127.0.0.1:{port}", environment
-    finally:
-        process.send_signal(signal.SIGTERM)
-        process.wait(timeout=60)
-
-
-def wait_for_jobs(url, process, log, token):
-    deadline = time.monotonic() + 120
-    request = urllib.request.Request(
-        f"{url}/api/jobs/", headers={"Authorization": f"Bearer {token}"}
-    )
-    while True:
-        assert process.poll() is None, log.read_text()
-        assert time.monotonic() < deadline, log.read_text()
-        try:
-            urllib.request.urlopen(request, timeout=5).close()
-            return
-        except OSError:
-            time.sleep(0.5)
+def head():
+    """The job API of a cluster with token authentication, its address, and what drivers need."""
+    with two_nodes(cpus=1, dashboard=True) as cluster:
+        environment = cluster.environment
+        for name in ("RAY_ADDRESS", "PYTHONPATH"):
+            environment.pop(name, None)
+        yield cluster.job_url, cluster.address, environment
 
 
 def submit(head, *command, cwd=ROOT):

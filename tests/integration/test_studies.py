@@ -7,7 +7,7 @@ import pytest
 from ray import tune
 
 import modicum as md
-from toys import Descent, NeedsRay, Rising
+from toys import Descent, DyingLate, NeedsRay, Rising
 
 SPACE = {"method": md.grid("fast", "slow"), "rate": md.grid(0.25, 0.5)}
 RUNNERS = ["local", "ray"]
@@ -104,6 +104,14 @@ def test_a_trial_whose_process_dies_is_started_again(tmp_path, ray_cluster, chec
     assert resumed == ([0, 0, 0, 3, 3] if checkpoints else [0] * 5)
     whole = run(tmp_path / "whole", "local", {"rate": 0.5, "steps": 5}, seeds=1)
     assert results.frame["test/loss"].tolist() == whole.frame["test/loss"].tolist()
+
+
+@pytest.mark.slow
+def test_no_trial_is_lost_when_processes_die_between_trials(tmp_path, ray_cluster):
+    """A trial may get a process that is about to die, or is dead when it gets it."""
+    space = {"rate": md.grid(i / 50 for i in range(1, 16)), "seconds": 0.1}
+    results = run(tmp_path / "run", "ray", space, DyingLate, seeds=1)
+    assert [trial.status for trial in results.trials] == ["finished"] * 15
 
 
 @pytest.mark.parametrize("runner", RUNNERS)

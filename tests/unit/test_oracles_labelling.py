@@ -19,11 +19,12 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from modicum.errors import InputError
+from modicum.guarded import TOKEN_HEADER
 from modicum.oracles.judgements_file import check_output, write_judgements
 from modicum.oracles.labelling import Human, read_pairs
 from modicum.oracles.labelling.command import label
 from modicum.oracles.labelling.human import own_ledger
-from modicum.oracles.labelling.server import TOKEN_HEADER, serve
+from modicum.oracles.labelling.server import serve
 from modicum.oracles.labelling.session import Asking, Session
 from modicum.oracles.labelling.store import LedgerStore
 from modicum.oracles.labelling.terminal import label_at_terminal

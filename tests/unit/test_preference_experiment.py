@@ -3,7 +3,6 @@
 import errno
 import json
 import shutil
-import subprocess
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -107,22 +106,9 @@ def test_interrupted_after_any_step_it_goes_on_to_the_same_end(tmp_path, monkeyp
     assert found == expected
 
 
-@pytest.fixture
-def small_disk(tmp_path):
-    """A file system of one megabyte as a journal's place, and a function that makes it larger."""
-    place = tmp_path / "full" / "journal"
-    place.mkdir(parents=True)
-    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(place)]
-    try:
-        subprocess.run(mount, check=True, capture_output=True)
-    except (OSError, subprocess.CalledProcessError):
-        pytest.skip("file systems cannot be mounted here")
-    yield lambda: subprocess.run(["mount", "-o", "remount,size=64m", str(place)], check=True)
-    subprocess.run(["umount", str(place)], check=True)
-
-
 @pytest.mark.slow
 def test_a_disk_that_is_full_at_a_checkpoint_ends_the_trial_and_loses_nothing(tmp_path, small_disk):
+    remount = small_disk(tmp_path / "full" / "journal", "size=1m")
     settings = config(acquisition="random", training={**SMALL["training"], "save_every": 2})
     expected = run(tmp_path / "whole", settings)
     with pytest.raises(OSError, match="space") as raised:
@@ -130,7 +116,7 @@ def test_a_disk_that_is_full_at_a_checkpoint_ends_the_trial_and_loses_nothing(tm
     assert raised.value.errno == errno.ENOSPC
     done = md.training.Journal(tmp_path / "full" / "journal")
     assert done.read("round-001/judgements-000000") is not None
-    small_disk()
+    remount("size=64m")
     assert run(tmp_path / "full", settings) == expected
 
 

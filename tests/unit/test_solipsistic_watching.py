@@ -1,6 +1,7 @@
 """`modicum watch`: the agent that was trained, its episodes, and films that can be read."""
 
 import json
+import shutil
 import subprocess
 import sys
 from importlib.metadata import EntryPoint
@@ -14,11 +15,14 @@ from PIL import Image, ImageSequence
 
 import modicum as md
 from modicum import cli
+from modicum_algorithms.solipsistic.agent_files import save_agent
 from modicum_algorithms.solipsistic.baselines.dqn import EpisodicDQNConfig
-from modicum_algorithms.solipsistic.environments import PIXEL_CART_POLE
+from modicum_algorithms.solipsistic.building import build_algorithm
+from modicum_algorithms.solipsistic.config import SolipsisticSettings
+from modicum_algorithms.solipsistic.environments import MNIST_GAME, PIXEL_CART_POLE
 from modicum_algorithms.solipsistic.episodes import EpisodeRequest
 from modicum_algorithms.solipsistic.films import Film, observation_picture
-from modicum_algorithms.solipsistic.watching import find_algorithm, load_module, play
+from modicum_algorithms.solipsistic.watching import load_agent, play
 
 
 def frames_of(path):
@@ -68,7 +72,7 @@ def modicum(monkeypatch, capsys, tmp_path):
 def test_the_module_is_the_one_that_was_trained(trained):
     algorithm, folder = trained
     expected = algorithm.learner_group._learner.module["default_policy"].state_dict()
-    found = load_module(folder).state_dict()
+    found = load_agent(folder, trust=True).module.state_dict()
     expected = {name: expected[name] for name in expected if not name.startswith("target")}
     assert found.keys() == expected.keys()
     assert all(torch.equal(found[name], expected[name]) for name in expected)
@@ -80,7 +84,7 @@ def test_the_same_episodes_are_played_as_in_an_evaluation(trained):
     requests = algorithm.counter.evaluation_requests(2)
     assert requests[0] == EpisodeRequest(algorithm.counter.seed_for("evaluation 0"), explore=False)
     episodes = algorithm.env_runner_group.local_env_runner.run(requests)
-    played = play(folder, episodes=2, seed=5, what="observation")
+    played = play(folder, episodes=2, seed=5, what="observation", trust=True)
     assert played.returns == tuple(episode.get_return() for episode in episodes)
     assert played.lengths == tuple(map(len, episodes))
     seen = [observation for episode in episodes for observation in episode.get_observations()]
@@ -91,9 +95,9 @@ def test_the_same_episodes_are_played_as_in_an_evaluation(trained):
 
 def test_the_command_writes_the_environments_pictures(trained, modicum, tmp_path):
     _, folder = trained
-    expected = play(folder, episodes=2, seed=1)
+    expected = play(folder, episodes=2, seed=1, trust=True)
     out = tmp_path / "new" / "film.gif"
-    code, printed, errors = modicum(folder, "--out", out, "--seed", 1, "--episodes", 2)
+    code, printed, errors = modicum(folder, "--trust", "--out", out, "--seed", 1, "--episodes", 2)
     assert (code, errors) == (0, "")
     assert printed.splitlines() == [
         *(
@@ -156,12 +160,60 @@ def test_observations_show_their_channels_side_by_side():
         observation_picture(np.zeros(4))
 
 
-def test_a_run_stands_for_its_finished_trials_checkpoint(trained, tmp_path):
+SMALL = {
+    "solipsistic": {"model_updates": 2, "policy_iterations": 1, "environment": MNIST_GAME},
+    "ppo": {"environment": "CartPole-v1"},
+    "dqn": {"environment": PIXEL_CART_POLE, "random_start": True},
+}
+
+
+@pytest.mark.parametrize("method", SMALL)
+def test_an_agents_files_hold_what_was_trained_and_play_the_same(ray_cluster, tmp_path, method):
+    settings = SolipsisticSettings(method=method, episodes=5, **SMALL[method])
+    algorithm = build_algorithm(settings, 3)
+    algorithm.train()
+    save_agent(tmp_path, algorithm, settings)
+    algorithm.save_to_path(tmp_path / "algorithm")
+    expected = algorithm.learner_group._learner.module["default_policy"].state_dict()
+    found = load_agent(tmp_path).module.state_dict()
+    expected = {name: expected[name] for name in expected if not name.startswith("target")}
+    assert expected.keys() <= found.keys()
+    assert all(torch.equal(found[name], expected[name]) for name in expected)
+    ours = play(tmp_path, episodes=2, seed=7, what="picture")
+    theirs = play(tmp_path / "algorithm", episodes=2, seed=7, what="picture", trust=True)
+    assert (ours.returns, ours.lengths) == (theirs.returns, theirs.lengths)
+    algorithm.stop()
+
+
+def test_a_strangers_pickles_are_not_loaded(trained, tmp_path):
+    """Every file of RLlib's checkpoint would make a mark when it is loaded."""
     _, folder = trained
-    assert find_algorithm(folder) == find_algorithm(folder / "algorithm")
-    (tmp_path / "empty").mkdir()
-    with pytest.raises(md.InputError, match=r"nor a run \(plan\.json\)"):
-        find_algorithm(tmp_path / "empty")
+    mark = tmp_path / "ran"
+    hostile = tmp_path / "hostile"
+    shutil.copytree(folder, hostile)
+    for path in hostile.rglob("*.pkl"):
+        path.write_bytes(b"cos\nmkdir\n(V%b\ntR." % str(mark).encode())
+    with pytest.raises(md.InputError, match="whose pickles can run any code"):
+        play(hostile)
+    (hostile / "agent.json").write_text("{}")
+    with pytest.raises(md.InputError, match="holds no checkpoint that can be read"):
+        play(hostile)
+    assert not mark.exists()
+    with pytest.raises(md.InputError):
+        play(hostile / "algorithm", trust=True)
+    assert mark.exists()
+
+
+def test_weights_of_another_network_are_refused(ray_cluster, tmp_path):
+    settings = SolipsisticSettings(method="ppo", episodes=5, environment="CartPole-v1")
+    algorithm = build_algorithm(settings, 0)
+    save_agent(tmp_path, algorithm, settings)
+    algorithm.stop()
+    described = json.loads((tmp_path / "agent.json").read_text())
+    described["environment"] = "Acrobot-v1"
+    (tmp_path / "agent.json").write_text(json.dumps(described))
+    with pytest.raises(md.InputError, match="weights of another network"):
+        load_agent(tmp_path)
 
 
 def test_what_cannot_be_watched_is_refused_in_a_sentence(modicum, trained, tmp_path):
@@ -169,12 +221,18 @@ def test_what_cannot_be_watched_is_refused_in_a_sentence(modicum, trained, tmp_p
     broken = tmp_path / "broken"
     broken.mkdir()
     (broken / "rllib_checkpoint.json").write_text(json.dumps({}))
+    (tmp_path / "empty").mkdir()
     for arguments, message in [
         (["nowhere"], "checkpoint: there is no folder 'nowhere'"),
-        ([broken], "holds no checkpoint that can be read"),
+        (["empty"], "nor a run (plan.json)"),
+        ([broken], "whose pickles can run any code"),
+        ([broken, "--trust"], "holds no checkpoint that can be read"),
         ([folder, "--out", "film.avi"], "--out: expected a file that ends in .gif or .mp4"),
         ([folder, "--what", "sound"], "--what: expected picture or observation, got 'sound'"),
-        ([folder, "--out", broken / "rllib_checkpoint.json" / "x.gif"], "cannot be written"),
+        (
+            [folder, "--trust", "--out", broken / "rllib_checkpoint.json" / "x.gif"],
+            "cannot be written",
+        ),
     ]:
         code, printed, errors = modicum(*arguments)
         assert (code, printed) == (2, "")

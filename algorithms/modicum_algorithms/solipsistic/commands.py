@@ -16,9 +16,8 @@ def watch(
     checkpoint: Annotated[
         str,
         typer.Argument(
-            help="Folder of RLlib's checkpoint (written by save_to_path), or a run folder: its "
-            "first finished trial with a checkpoint. Pickles are loaded: give none that you do "
-            "not trust.",
+            help="A run folder: its first finished trial with a checkpoint; or a trial's "
+            "checkpoint; or, with --trust, one of RLlib's (written by save_to_path).",
             show_default=False,
         ),
     ],
@@ -33,6 +32,12 @@ def watch(
             help="picture: the environment's, if it has any; observation: what the networks see."
         ),
     ] = "picture",
+    trust: Annotated[
+        bool,
+        typer.Option(
+            "--trust", help="Read a checkpoint of RLlib's: pickles, which can run any code."
+        ),
+    ] = False,
 ) -> None:
     """Film greedy episodes of a solipsistic, PPO or DQN agent."""
     _require_rllib()
@@ -51,6 +56,7 @@ def watch(
         episodes=episodes,
         seed=seed,
         what="picture" if what == "picture" else "observation",
+        trust=trust,
     )
     played.film.write(out, "--out")
     for number, (value, length) in enumerate(

@@ -85,6 +85,7 @@ class SolipsisticLearning(md.Experiment[SolipsisticSettings]):
 
     def run(self, config: SolipsisticSettings, trial: md.Trial) -> Iterator[md.Record]:
         """Train, and evaluate now and then; a record's budget is the episodes collected."""
+        from modicum_algorithms.solipsistic.agent_files import save_agent
         from modicum_algorithms.solipsistic.building import build_algorithm
         from modicum_algorithms.solipsistic.evaluation import Progress
 
@@ -108,6 +109,7 @@ class SolipsisticLearning(md.Experiment[SolipsisticSettings]):
                 if counter.episodes % every == 0 or counter.episodes == config.episodes:
                     checkpoint = trial.scratch / "checkpoint"
                     algorithm.save_to_path(checkpoint / ALGORITHM)
+                    save_agent(checkpoint, algorithm, config)
                     progress.save(checkpoint)
                 yield md.Record(budget=counter.episodes, metrics=metrics, checkpoint=checkpoint)
                 if checkpoint is not None:  # copied by now

@@ -35,7 +35,7 @@ from modicum_algorithms.solipsistic.inspection import (
 )
 from modicum_algorithms.solipsistic.models import MarkovModel, MemoryModel
 from modicum_algorithms.solipsistic.networks import Recognition
-from modicum_algorithms.solipsistic.watching import load_config, load_module
+from modicum_algorithms.solipsistic.watching import load_agent
 
 _COLOURS = ("#D55E00", "#E69F00", "#0072B2")
 _SMALL = 8  # points
@@ -222,7 +222,7 @@ def draw_all(checkpoint: str, folder: Path) -> list[Path]:
     """Write the pictures that go with a checkpoint.
 
     Args:
-        checkpoint: As `watching.find_algorithm` takes it.
+        checkpoint: As `watching.load_agent` takes it.
         folder: Is made if there is none.
 
     Returns:
@@ -232,8 +232,9 @@ def draw_all(checkpoint: str, folder: Path) -> list[Path]:
         InputError: There is no checkpoint, or there are no pictures of it: of a Markov model in
             the MNIST game there are, and of all networks in pixel CartPole.
     """
-    config, module = load_config(checkpoint), load_module(checkpoint)
-    options, environment = config.env_config, str(config.env).rpartition(":")[2]
+    agent = load_agent(checkpoint)
+    module, options = agent.module, agent.config.env_config
+    environment = str(agent.config.env).rpartition(":")[2]
     model = getattr(module, "averaged_model", None)
     figures: dict[str, Figure] = {}
     if environment == environments.MNIST_GAME and isinstance(model, MarkovModel):
@@ -246,7 +247,7 @@ def draw_all(checkpoint: str, folder: Path) -> list[Path]:
     if not figures:
         raise md.InputError(
             "checkpoint: must be of a Markov model in the MNIST game or of networks in pixel "
-            f"CartPole, got a {type(module).__name__} in {config.env!r}"
+            f"CartPole, got a {type(module).__name__} in {agent.config.env!r}"
         )
     folder.mkdir(parents=True, exist_ok=True)
     paths = {name: folder / f"{name}.png" for name in figures}

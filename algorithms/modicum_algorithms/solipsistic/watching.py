@@ -19,6 +19,7 @@ from ray.rllib.core.rl_module.rl_module import RLModule
 from ray.tune.registry import ENV_CREATOR, _global_registry
 
 import modicum as md
+from modicum_algorithms.solipsistic.agent_files import SETTINGS, Agent, read_agent
 from modicum_algorithms.solipsistic.building import quietly, refusing_environment
 from modicum_algorithms.solipsistic.episodes import EpisodeCounter, EpisodeEnvRunner
 from modicum_algorithms.solipsistic.episodic import EpisodicAlgorithm, EpisodicConfig
@@ -36,67 +37,51 @@ _ENV_RUNNER = "env_runner"
 _USUAL_FRAMES_PER_SECOND = 30
 
 
-def find_algorithm(location: str | Path, field: str = "checkpoint") -> Path:
-    """The folder of RLlib's checkpoint of an algorithm.
+def load_agent(location: str | Path, *, trust: bool = False, field: str = "checkpoint") -> Agent:
+    """A trained agent.
 
     Args:
-        location: That folder, a checkpoint of a trial, or a run folder: its first finished trial
-            with a checkpoint.
+        location: A run folder: its first finished trial with a checkpoint; or a checkpoint of a
+            trial; or, if it is trusted, a checkpoint of RLlib's (written by `save_to_path`).
+        trust: Read a checkpoint of RLlib's. It consists of pickles, which can run any code.
         field: Setting to name in an error.
 
     Raises:
-        InputError: The location is none of these.
+        InputError: The location is none of these, or holds no agent of this family.
     """
     folder = Path(location).expanduser().resolve()
     if not folder.is_dir():
         raise md.InputError(f"{field}: there is no folder {str(location)!r}")
-    if (folder / _MARK).is_file():
-        return folder
-    mark = f"{ALGORITHM}/{_MARK}"
-    return (
-        md.find_checkpoint(str(folder), mark, field, "finished trial with a checkpoint of RLlib's")
-        / ALGORITHM
-    )
+    algorithm = next((f for f in (folder, folder / ALGORITHM) if (f / _MARK).is_file()), None)
+    if algorithm is not None and not (folder / SETTINGS).is_file():
+        if not trust:
+            raise md.InputError(
+                f"{field}: {str(location)!r} is a checkpoint of RLlib's, whose pickles can run any "
+                "code; trust=True (--trust) reads one that you trust"
+            )
+        with _refusing(algorithm, field), quietly():
+            return _read_rllib(algorithm)
+    needed = "finished trial with a checkpoint"
+    place = md.find_checkpoint(str(folder), SETTINGS, field, needed)
+    with _refusing(place, field):
+        return read_agent(place)
 
 
-def load_config(location: str | Path, field: str = "checkpoint") -> EpisodicConfig:
-    """The settings of an algorithm.
-
-    Checkpoints of RLlib's are pickles, which can run any code: load none that you do not trust.
-
-    Args:
-        location: As `find_algorithm` takes it.
-        field: Setting to name in an error.
+def _read_rllib(folder: Path) -> Agent:
+    """An agent from a checkpoint of RLlib's, whose pickles are loaded.
 
     Raises:
-        InputError: The location holds no checkpoint of an algorithm of this family.
+        ValueError: It is one of another family.
     """
-    folder = find_algorithm(location, field)
-    with _refusing(folder, field), quietly():
-        constructor = pickle.loads((folder / _CONSTRUCTOR).read_bytes())
-        if not issubclass(constructor["class"], EpisodicAlgorithm):
-            raise ValueError(f"of a {constructor['class'].__name__}")
-        (state,), _ = constructor["ctor_args_and_kwargs"]
-        config = AlgorithmConfig.from_state(state).copy(copy_frozen=False)
+    constructor = pickle.loads((folder / _CONSTRUCTOR).read_bytes())
+    if not issubclass(constructor["class"], EpisodicAlgorithm):
+        raise ValueError(f"of a {constructor['class'].__name__}")
+    (state,), _ = constructor["ctor_args_and_kwargs"]
+    config = AlgorithmConfig.from_state(state).copy(copy_frozen=False)
     assert isinstance(config, EpisodicConfig)
-    return config
-
-
-def load_module(location: str | Path, field: str = "checkpoint") -> Any:
-    """The trained module of an algorithm, for inference.
-
-    Checkpoints of RLlib's are pickles, which can run any code: load none that you do not trust.
-
-    Args:
-        location: As `find_algorithm` takes it.
-        field: Setting to name in an error.
-
-    Raises:
-        InputError: The location holds no checkpoint of an algorithm of this family.
-    """
-    folder = find_algorithm(location, field)
-    with _refusing(folder, field), quietly():
-        return RLModule.from_checkpoint(folder / _MODULE).eval()  # type: ignore[attr-defined]
+    module: Any = RLModule.from_checkpoint(folder / _MODULE)
+    runner = folder / _ENV_RUNNER
+    return Agent(config, module.eval(), runner if runner.is_dir() else None)
 
 
 @contextlib.contextmanager
@@ -130,16 +115,18 @@ def play(
     episodes: int = 1,
     seed: int = 0,
     what: Shown = "picture",
+    trust: bool = False,
     field: str = "checkpoint",
 ) -> Played:
     """Play greedy episodes: those of an evaluation of an algorithm that has this seed.
 
     Args:
-        location: As `find_algorithm` takes it.
+        location: As `load_agent` takes it.
         episodes: How many.
         seed: Of the environment.
         what: Whether frames are the environment's pictures, if it has any, or the observations,
             which have to be images.
+        trust: Read a checkpoint of RLlib's, which can run any code.
         field: Setting to name in an error about the location.
 
     Raises:
@@ -151,7 +138,8 @@ def play(
         raise md.InputError(f"what: must be {allowed}, got {what!r}")
     if episodes < 1:
         raise md.InputError(f"episodes: must be at least 1, got {episodes}")
-    config, module = load_config(location, field), load_module(location, field)
+    agent = load_agent(location, trust=trust, field=field)
+    config = agent.config
     config.environment(env_config=_with_pictures(config))
     film: Film | None = None
 
@@ -160,8 +148,7 @@ def play(
             film.add(env.render()[0])
 
     config.callbacks(on_episode_start=add_picture, on_episode_step=add_picture)
-    runner = _runner(config, find_algorithm(location, field))
-    runner.module = module
+    runner = _runner(agent)
     environment: Any = runner.env
     speed = environment.metadata.get("render_fps") or _USUAL_FRAMES_PER_SECOND
     if what == "picture" and environment.render_mode == "rgb_array":
@@ -192,10 +179,11 @@ def _with_pictures(config: EpisodicConfig) -> dict[str, Any]:
     return arguments
 
 
-def _runner(config: EpisodicConfig, folder: Path) -> EpisodeEnvRunner:
-    """The runner with what it remembers beside the module, as running means of observations."""
-    with quietly(), refusing_environment(config.env):
-        runner = EpisodeEnvRunner(config=config)
-        if (folder / _ENV_RUNNER).is_dir():
-            runner.restore_from_path(folder / _ENV_RUNNER)
+def _runner(agent: Agent) -> EpisodeEnvRunner:
+    """A runner that acts as the agent does."""
+    with quietly(), refusing_environment(agent.config.env):
+        runner = EpisodeEnvRunner(config=agent.config)
+        if agent.runner is not None:
+            runner.restore_from_path(agent.runner)
+    runner.module = agent.module
     return runner

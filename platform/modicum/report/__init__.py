@@ -10,13 +10,41 @@ from modicum.report.document import report_document
 from modicum.report.markdown import render_markdown
 
 if TYPE_CHECKING:
+    import jinja2
+
     from modicum.results import Results
 
-__all__ = ["render_markdown", "render_report", "report_document", "write_report"]
+__all__ = [
+    "render_live_page",
+    "render_markdown",
+    "render_report",
+    "render_report_body",
+    "report_document",
+    "write_report",
+]
 
 
 def render_report(document: dict[str, Any]) -> str:
     """The document as one self-contained HTML page."""
+    return _template("page.html.j2").render(document)
+
+
+def render_report_body(document: dict[str, Any]) -> str:
+    """The document as HTML that stands within a page."""
+    return _template("body.html.j2").render(document)
+
+
+def render_live_page(title: str, nonce: str) -> str:
+    """The page that shows a report and a study's state as they change.
+
+    Args:
+        title: The page's title.
+        nonce: Of its script, for the page's content policy.
+    """
+    return _template("live.html.j2").render(title=title, nonce=nonce)
+
+
+def _template(name: str) -> jinja2.Template:
     import jinja2
 
     environment = jinja2.Environment(
@@ -26,7 +54,7 @@ def render_report(document: dict[str, Any]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    return environment.get_template("page.html.j2").render(document)
+    return environment.get_template(name)
 
 
 def write_report(results: Results, path: str | Path) -> str:

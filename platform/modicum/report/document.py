@@ -27,8 +27,12 @@ _WIDE = 8.0  # inches
 _MOST_ROWS, _MOST_COLUMNS = 16, 24
 
 
-def report_document(results: Results) -> dict[str, Any]:
+def report_document(results: Results, failures: int | None = None) -> dict[str, Any]:
     """The report of a run folder as it stands.
+
+    Args:
+        results: What to report.
+        failures: Most failed trials to show; None for all.
 
     Returns:
         Plain data: title, counts, notes, tables, pictures (SVG text), budgets to target, wins,
@@ -54,7 +58,7 @@ def report_document(results: Results) -> dict[str, Any]:
         "wins": _wins(results),
         "comparisons": comparisons,
         "verdicts": verdicts,
-        "failures": _failures(results),
+        "failures": _failures(results, failures),
         "provenance": _provenance(results),
     }
 
@@ -79,9 +83,13 @@ def _notes(results: Results) -> list[str]:
         )
     if any("+" in commit for commit in commits):
         notes.append("Some trials ran with uncommitted changes (the part after + is their hash).")
-    stopped = sum(trial.status == "stopped" for trial in results.trials)
-    if stopped:
-        notes.append(f"{stopped} trials were stopped early by the scheduler; they are in no cell.")
+    stopped = [trial.stopped_by for trial in results.trials if trial.status == "stopped"]
+    for who, count in (
+        ("by the scheduler", sum(by != "request" for by in stopped)),
+        ("on request", stopped.count("request")),
+    ):
+        if count:
+            notes.append(f"{count} trials were stopped early {who}; they are in no cell.")
     if results.other_trials:
         notes.append(
             f"{results.other_trials} trials in this folder belong to other settings, versions or "
@@ -361,9 +369,9 @@ def _judged(cell: JudgedCell, with_metric: bool) -> dict[str, Any]:
     }
 
 
-def _failures(results: Results) -> list[dict[str, Any]]:
+def _failures(results: Results, most: int | None) -> list[dict[str, Any]]:
     failures = []
-    for trial in results.failed:
+    for trial in results.failed[:most]:
         place = ("trials", trial.id, "error.txt")
         trace = results.folder.read_text(*place) if results.folder.exists(*place) else ""
         failures.append(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,13 +13,14 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from modicum.errors import InputError
+from modicum.errors import InputError, reason_of
 from modicum.folder import RunFolder
 from modicum.identity import TrialPlan
 from modicum.recorder import TrialState, load_trial
 
 RESULTS = "results.parquet"
 _NOTE = b"modicum"
+_IDENTITY = re.compile(r"[0-9a-f]{12}")
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,7 @@ class TrialInfo:
         commit: Version of the code that ran it.
         error: One line, if it failed.
         seconds: Wall-clock time of its last start to its end; None while it runs.
+        stopped_by: `scheduler` or `request`, if it was stopped.
     """
 
     id: str
@@ -42,6 +45,7 @@ class TrialInfo:
     commit: str | None = None
     error: str | None = None
     seconds: float | None = None
+    stopped_by: str | None = None
 
 
 @dataclass(frozen=True)
@@ -78,18 +82,33 @@ def collect(folder: RunFolder) -> Collected:
             state.plan = trial
         states.append(state)
     others = len(present - {state.plan.id for state in states})
-    return Collected(_frame(states), [_info(s) for s in states], plan["experiment"], others)
+    return collected(states, plan["experiment"], others)
+
+
+def collected(
+    states: Sequence[TrialState], experiment: Mapping[str, Any], others: int
+) -> Collected:
+    """What trials that have been read say together; arguments as in `Collected`."""
+    return Collected(_frame(states), [_info(s) for s in states], experiment, others)
 
 
 def read_plan(folder: RunFolder) -> Any:
     """The study's experiment and trials.
 
     Raises:
-        InputError: The folder holds no run.
+        InputError: The folder holds no run, or what stands there is no plan of one.
     """
     if not folder.exists("plan.json"):
         raise InputError(f"{folder.uri}: no run here (there is no plan.json)")
-    return folder.read_json("plan.json")
+    try:
+        plan = folder.read_json("plan.json")
+        named = [entry["id"] for entry in plan["trials"]]
+        # A trial's name becomes part of paths.
+        if not all(_IDENTITY.fullmatch(name) for name in named):
+            raise ValueError("a trial's name has to be 12 hexadecimal digits")
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise InputError(f"{folder.display('plan.json')}: no plan ({reason_of(error)})") from error
+    return plan
 
 
 def _info(state: TrialState) -> TrialInfo:
@@ -104,6 +123,7 @@ def _info(state: TrialState) -> TrialInfo:
         commit=state.commit,
         error=state.error,
         seconds=seconds,
+        stopped_by=state.stopped_by,
     )
 
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any
 
+from modicum.control import StopRequests
 from modicum.errors import InputError
 from modicum.execution import EndMessage, execute, pin_environment
 from modicum.experiment import Experiment
@@ -28,23 +29,36 @@ def require_local(experiment: Experiment[Any]) -> None:
         )
 
 
-def run_local(experiment: Experiment[Any], recorder: Recorder) -> None:
+def run_local(
+    experiment: Experiment[Any], recorder: Recorder, requests: StopRequests | None = None
+) -> None:
     """Run every unfinished trial of a recorder.
 
     Args:
         experiment: What to run.
         recorder: Holds the trials and takes their messages.
+        requests: What has been asked to stop; a running trial stops at its next record.
     """
     require_local(experiment)
+    requests = requests or StopRequests()
     for plan in recorder.unfinished():
+        if requests.study:
+            return
+        if requests.stops(plan.id):
+            recorder.stop(plan.id, by="request")
+            continue
         state = recorder.start(plan.id)
         config = experiment.Config.model_validate(plan.config)
         resources = experiment.resources(config)
         pin_environment(resources.trial.cpus)
         saved = 0
-        with _fetched(recorder.folder, state.checkpoint) as checkpoint:
+        with ExitStack() as stack:
+            checkpoint = stack.enter_context(_fetched(recorder.folder, state.checkpoint))
             storage = f"{recorder.storage}/{plan.id}"
-            for message in execute(experiment, plan, resources, checkpoint, storage=storage):
+            messages = stack.enter_context(
+                closing(execute(experiment, plan, resources, checkpoint, storage=storage))
+            )
+            for message in messages:
                 if isinstance(message, EndMessage):
                     recorder.end(plan.id, message)
                     continue
@@ -52,6 +66,9 @@ def run_local(experiment: Experiment[Any], recorder: Recorder) -> None:
                 if message.checkpoint is not None:
                     _keep(recorder, plan.id, message.checkpoint, saved)
                     saved += 1
+                if requests.stops(plan.id):
+                    recorder.stop(plan.id, by="request")
+                    break
 
 
 @contextmanager
@@ -73,11 +90,8 @@ def _keep(recorder: Recorder, trial_id: str, source: Path, number: int) -> None:
     It is recorded once it is complete, and only then are older ones deleted: whenever the
     process is killed, the recorded checkpoint is whole.
     """
-    from pyarrow import fs
-
-    folder, attempt = recorder.folder, recorder.trials[trial_id].attempt
+    attempt = recorder.trials[trial_id].attempt
     where = f"checkpoints/{trial_id}-{attempt}/checkpoint_{number:06d}"
-    folder.filesystem.create_dir(folder.path(where), recursive=True)
-    fs.copy_files(str(source), folder.path(where), destination_filesystem=folder.filesystem)
+    recorder.folder.copy_in(source, where)
     recorder.saved_checkpoint(trial_id, where)
     recorder.prune_checkpoints(trial_id)

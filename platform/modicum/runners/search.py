@@ -25,6 +25,39 @@ from modicum.recorder import Recorder
 STATE = "search"
 
 
+class ListedTrials(Searcher):
+    """Issues trials that are known beforehand, one by one.
+
+    Tune's own grid search copies the whole list for each trial, which is quadratic in their
+    number, and holds them all as its own objects from the start.
+
+    Args:
+        plans: The trials, in the order in which they shall start.
+    """
+
+    def __init__(self, plans: Sequence[TrialPlan]) -> None:
+        # Nothing is optimised, but Tune wants to know what.
+        super().__init__(metric="budget", mode="max")
+        self._plans = iter(plans)
+
+    def suggest(self, trial_id: str) -> Any:
+        """The next trial for Tune."""
+        plan = next(self._plans, None)
+        return Searcher.FINISHED if plan is None else {"plan": plan.as_json()}
+
+    def on_trial_complete(
+        self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
+    ) -> None:
+        """Nothing: the recorder knows."""
+
+    def save(self, checkpoint_path: str) -> None:
+        """Tune's own snapshots are not used; the run folder knows what is finished."""
+        Path(checkpoint_path).touch()
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Tune's own snapshots are not used."""
+
+
 class SeededSearch(Searcher):
     """Asks a searcher for configurations and tells it the mean objective over seeds.
 

@@ -8,6 +8,7 @@ import os
 import socket
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,16 +16,21 @@ from ray import tune
 from ray.tune import PlacementGroupFactory
 
 from modicum.cluster import node_resources
+from modicum.control import StopRequests
 from modicum.execution import EndMessage, RecordMessage, execute
 from modicum.experiment import Experiment, Resources
 from modicum.identity import TrialPlan
 from modicum.quiet import quiet_loggers
 from modicum.recorder import Recorder
 from modicum.runners.fit import require_fit
+from modicum.runners.search import ListedTrials
+from modicum.runners.stopping import StoppingScheduler, StudyStopper
 
 if TYPE_CHECKING:
+    from ray.tune import Stopper
     from ray.tune.experiment import Trial as TuneTrial
     from ray.tune.schedulers import TrialScheduler
+    from ray.tune.search import Searcher
 
     from modicum.runners.search import SeededSearch
 
@@ -43,6 +49,7 @@ def run_on_tune(
     search: SeededSearch | None = None,
     scheduler: TrialScheduler | None = None,
     max_concurrent: int | None = None,
+    requests: StopRequests | None = None,
 ) -> None:
     """Run a recorder's unfinished trials, or those that a search suggests, on Ray.
 
@@ -54,9 +61,11 @@ def run_on_tune(
         search: Suggests trials one by one; None runs what the recorder has.
         scheduler: Stops trials early.
         max_concurrent: Most trials at once; None for as many as fit.
+        requests: What has been asked to stop.
 
     Raises:
         InputError: One trial needs more than the cluster has.
+        StorageError: The run folder cannot be written any more.
         KeyboardInterrupt: The run was interrupted; what finished is kept.
     """
     plans = recorder.unfinished()
@@ -68,21 +77,59 @@ def run_on_tune(
     ]
     nodes = node_resources()
     fit = min(require_fit(nodes, need) for need in set(map(experiment.resources, configs)))
+    most = min(fit, max_concurrent or fit)
     saves = any(map(experiment.saves_checkpoints, configs))
+    requests = requests or StopRequests()
+    fit_trials = partial(
+        _fit,
+        experiment,
+        recorder,
+        scheduler=StoppingScheduler(scheduler, requests, _trial_id),
+        stopper=StudyStopper(requests),
+        most=most,
+        saves=saves,
+    )
+    collector = _Collector(recorder, search, requests)
+    if search is None:
+        fit_trials(ListedTrials(plans), len(plans), collector)
+    else:
+        fit_trials(search, search.remaining, collector)
+    for _ in range(RESTARTS):
+        skipped = collector.take_skipped()
+        if not skipped or requests.study or recorder.count("running"):
+            break
+        fit_trials(ListedTrials(skipped), len(skipped), collector)
+    collector.give_up()
+    if requests.study:
+        return
+    if recorder.count("running") or (search is None and recorder.count("pending")):
+        raise KeyboardInterrupt
+
+
+def _fit(
+    experiment: Experiment[Any],
+    recorder: Recorder,
+    source: Searcher,
+    count: int,
+    collector: _Collector,
+    *,
+    scheduler: TrialScheduler,
+    stopper: Stopper,
+    most: int,
+    saves: bool,
+) -> None:
+    """Run the trials that a source suggests, `count` in all and `most` at once."""
     # Tune remarks on the log files that it was told not to write.
     quiet = quiet_loggers("ray.tune", "ray.tune.analysis", level=logging.CRITICAL)
     with _tune_storage(recorder, saves) as (storage, name), quiet:
         tuner = tune.Tuner(
             tune.with_resources(_trainable(experiment, recorder), _resources_of(experiment)),
-            param_space={}
-            if search is not None
-            else {"plan": tune.grid_search([plan.as_json() for plan in plans])},
             tune_config=tune.TuneConfig(
-                search_alg=search,
-                num_samples=search.remaining if search is not None else 1,
+                search_alg=source,
+                num_samples=count,
                 scheduler=scheduler,
                 reuse_actors=True,
-                max_concurrent_trials=min(fit, max_concurrent or fit),
+                max_concurrent_trials=most,
                 trial_name_creator=lambda trial: str(_trial_id(trial)),
                 trial_dirname_creator=lambda trial: (
                     f"{_trial_id(trial)}-{recorder.trials[_trial_id(trial)].attempt + 1}"
@@ -92,7 +139,8 @@ def run_on_tune(
                 name=name,
                 storage_path=storage,
                 verbose=0,
-                callbacks=[_Collector(recorder, search)],
+                callbacks=[collector],
+                stop=stopper,
                 failure_config=tune.FailureConfig(max_failures=RESTARTS),
                 checkpoint_config=tune.CheckpointConfig(
                     # The one before stays until the recorder knows of the new one.
@@ -102,9 +150,13 @@ def run_on_tune(
                 ),
             ),
         )
-        tuner.fit()
-    if recorder.count("running") or (search is None and recorder.count("pending")):
-        raise KeyboardInterrupt
+        try:
+            tuner.fit()
+        except Exception:
+            # Tune hides what its callbacks raise in the text of an exception of its own.
+            if recorder.folder.failure is not None:
+                raise recorder.folder.failure from None
+            raise
 
 
 def _resources_of(experiment: Experiment[Any]) -> Callable[[dict[str, Any]], Any]:
@@ -174,16 +226,26 @@ def _trial_id(trial: TuneTrial) -> str:
 
 
 class _Collector(tune.Callback):
-    """Hands what Tune reports to the recorder."""
+    """Hands what Tune reports to the recorder.
 
-    def __init__(self, recorder: Recorder, search: SeededSearch | None) -> None:
+    Tune starts a trial again whose process died, but gives one up that was about to get the
+    process of another and found it dead with its node. Such trials are kept for another round.
+    """
+
+    def __init__(
+        self, recorder: Recorder, search: SeededSearch | None, requests: StopRequests
+    ) -> None:
+        self._requests = requests
+        self._skipped: dict[str, tuple[str, str]] = {}
         self._recorder = recorder
         self._search = search
+        self._started: set[str] = set()
         self._ended: set[str] = set()
 
     def on_trial_start(
         self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: Any
     ) -> None:
+        self._started.add(_trial_id(trial))
         self._recorder.start(_trial_id(trial))
 
     def on_trial_result(
@@ -215,9 +277,11 @@ class _Collector(tune.Callback):
     def on_trial_complete(
         self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: Any
     ) -> None:
-        # A trial that ran to its end said so; one that did not was stopped by the scheduler.
-        if _trial_id(trial) not in self._ended:
-            self._recorder.stop(_trial_id(trial))
+        # A trial that ran to its end said so; one that did not was stopped.
+        trial_id = _trial_id(trial)
+        if trial_id in self._started and trial_id not in self._ended:
+            on_request = self._requests.stops(trial_id)
+            self._recorder.stop(trial_id, by="request" if on_request else "scheduler")
         self._settle()
 
     def _settle(self) -> None:
@@ -233,7 +297,22 @@ class _Collector(tune.Callback):
             trace = Path(trial.error_file).read_text()
         lines = [line for line in trace.splitlines() if line.strip()]
         summary = lines[-1].strip() if lines else "the trial's process died"
+        if _trial_id(trial) not in self._started:
+            self._skipped[_trial_id(trial)] = summary, trace
+            return
         self._recorder.lose(_trial_id(trial), summary, trace)
+        self._settle()
+
+    def take_skipped(self) -> list[TrialPlan]:
+        """Trials that were given up before they had started, for another round."""
+        plans = [self._recorder.trials[trial_id].plan for trial_id in self._skipped]
+        self._skipped = {}
+        return plans
+
+    def give_up(self) -> None:
+        """Record those that were given up in the last round, too."""
+        for trial_id, (summary, trace) in self._skipped.items():
+            self._recorder.lose(trial_id, summary, trace)
         self._settle()
 
 
@@ -258,4 +337,4 @@ def _drop_tune_state(recorder: Recorder) -> None:
     selector = fs.FileSelector(folder.path("checkpoints"), allow_not_found=True)
     for info in folder.filesystem.get_file_info(selector):
         if info.type == fs.FileType.File:
-            folder.filesystem.delete_file(info.path)
+            folder.remove("checkpoints", info.base_name)

@@ -20,26 +20,18 @@ import asyncio
 import base64
 import hashlib
 import re
-import secrets
 import sqlite3
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from importlib.resources import files
 from typing import Any
-from urllib.parse import urlsplit
 
 from aiohttp import web
 
-from modicum.errors import InputError
+from modicum.guarded import error_response, guard, json_body, new_token, served
 from modicum.oracles.labelling.session import Session
 from modicum.oracles.protocol import Letter
 
-HOST = "127.0.0.1"
-TOKEN_HEADER = "X-Modicum-Token"
-_OWN_NAMES = {HOST, "localhost"}
 _PAGE = files("modicum.oracles.labelling") / "page.html"
-_SHUTDOWN_SECONDS = 2.0
-
-_Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 async def serve(session: Session, port: int, on_start: Callable[[str], None]) -> None:
@@ -53,23 +45,12 @@ async def serve(session: Session, port: int, on_start: Callable[[str], None]) ->
     Raises:
         InputError: The port is taken or not allowed.
     """
-    token = secrets.token_urlsafe(24)
+    token = new_token()
     finished = asyncio.Event()
-    runner = web.AppRunner(
-        labelling_application(session, token, finished),
-        access_log=None,
-        shutdown_timeout=_SHUTDOWN_SECONDS,
-    )
-    await runner.setup()
-    try:
-        try:
-            await web.TCPSite(runner, HOST, port).start()
-        except (OSError, OverflowError) as error:
-            raise InputError(f"--port: {port} cannot be used ({error})") from error
-        on_start(f"http://{HOST}:{runner.addresses[0][1]}/?token={token}")
+    application = labelling_application(session, token, finished)
+    async with served(application, token, port) as address:
+        on_start(address)
         await finished.wait()
-    finally:
-        await runner.cleanup()
 
 
 def labelling_application(session: Session, token: str, finished: asyncio.Event) -> web.Application:
@@ -81,7 +62,7 @@ def labelling_application(session: Session, token: str, finished: asyncio.Event)
         finished: Set when the human says so.
     """
     routes = _Routes(session, finished)
-    application = web.Application(middlewares=[_guard(token)])
+    application = web.Application(middlewares=[guard(token)])
     application.add_routes(
         [
             web.get("/", routes.page),
@@ -93,43 +74,6 @@ def labelling_application(session: Session, token: str, finished: asyncio.Event)
         ]
     )
     return application
-
-
-def _guard(token: str) -> Any:
-    @web.middleware
-    async def guard(request: web.Request, handler: _Handler) -> web.StreamResponse:
-        refusal = _refusal(request, token)
-        if refusal is not None:
-            response: web.StreamResponse = _error(403, refusal)
-        else:
-            try:
-                response = await handler(request)
-            except web.HTTPException as error:
-                response = _error(error.status, error.reason)
-        # Pairs may be confidential: no copy in the browser's cache, no token in a referrer.
-        response.headers["Cache-Control"] = "no-store"
-        response.headers["Referrer-Policy"] = "no-referrer"
-        response.headers["X-Content-Type-Options"] = "nosniff"
-        return response
-
-    return guard
-
-
-def _refusal(request: web.Request, token: str) -> str | None:
-    host = urlsplit(f"//{request.host}").hostname
-    if host not in _OWN_NAMES:
-        return "this page is served to this machine alone"
-    if request.headers.get("Origin", f"http://{request.host}") != f"http://{request.host}":
-        return "another site's page may not call this one"
-    # The page itself is opened by its address; everything else comes from the page's script.
-    given = request.query.get("token") if request.path == "/" else request.headers.get(TOKEN_HEADER)
-    if not secrets.compare_digest((given or "").encode("utf-8", "replace"), token.encode()):
-        return "open the page at the address that the terminal shows, with its token"
-    return None
-
-
-def _error(status: int, message: str) -> web.Response:
-    return web.json_response({"error": message}, status=status)
 
 
 class _Routes:
@@ -147,34 +91,36 @@ class _Routes:
         return self._state()
 
     async def judge(self, request: web.Request) -> web.Response:
-        body = await _body(request)
+        body = await json_body(request)
         letter, rationale = _letter(body.get("letter")), body.get("rationale")
         if letter is None or not isinstance(rationale, str | None):
-            return _error(400, "letter must be A or B, rationale a text or nothing")
+            return error_response(400, "letter must be A or B, rationale a text or nothing")
         return self._step(body, lambda key: self._session.judge(key, letter, rationale))
 
     async def skip(self, request: web.Request) -> web.Response:
-        return self._step(await _body(request), self._session.skip)
+        return self._step(await json_body(request), self._session.skip)
 
     def _step(self, body: dict[str, Any], step: Callable[[str], bool]) -> web.Response:
         # Nothing is awaited in here, so that of two requests about one question one comes first.
         try:
             changed = step(str(body.get("key")))
         except KeyError:
-            return _error(404, "no such question; reload the page")
+            return error_response(404, "no such question; reload the page")
         except sqlite3.Error as error:
-            return _error(500, f"the answer could not be kept ({error}); it is still open")
+            return error_response(500, f"the answer could not be kept ({error}); it is still open")
         return self._state() if changed else self._state(409, "it was answered before")
 
     async def undo(self, request: web.Request) -> web.Response:
-        body = await _body(request)
+        body = await json_body(request)
         last = self._session.last
         if last is None or last.key != body.get("key"):
             return self._state(409, "there is nothing to take back, or another tab was faster")
         try:
             undone = self._session.undo()
         except sqlite3.Error as error:
-            return _error(500, f"the answer could not be taken back ({error}); it still stands")
+            return error_response(
+                500, f"the answer could not be taken back ({error}); it still stands"
+            )
         verdict = None if undone is None else undone.verdict
         return self._state(
             taken_back=None
@@ -209,16 +155,6 @@ class _Routes:
             },
             status=status,
         )
-
-
-async def _body(request: web.Request) -> dict[str, Any]:
-    try:
-        body = await request.json() if request.content_type == "application/json" else None
-    except ValueError:
-        body = None
-    if not isinstance(body, dict):
-        raise web.HTTPBadRequest(reason="expected a JSON object")
-    return body
 
 
 def _letter(value: object) -> Letter | None:

@@ -1,0 +1,198 @@
+"use strict";
+const token = new URLSearchParams(location.search).get("token") || "";
+const byId = (name) => document.getElementById(name);
+const STATES = ["finished", "failed", "stopped", "running", "pending"];
+const EVERY = 2000;
+let drawn = "", newest = 0;
+const asked = new Set();
+
+// Whatever comes from the study is set as text, never as markup; the report's HTML was escaped
+// where it was made, and the page's policy runs no script but this one.
+function element(tag, text, name) {
+  const made = document.createElement(tag);
+  if (text !== undefined && text !== null) made.textContent = String(text);
+  if (name) made.className = name;
+  return made;
+}
+
+async function call(path, body) {
+  const options = { headers: { "X-Modicum-Token": token } };
+  if (body !== undefined) {
+    options.method = "POST";
+    options.headers["Content-Type"] = "application/json";
+    options.body = JSON.stringify(body);
+  }
+  const answer = await fetch(path, options);
+  if (!answer.ok) throw new Error((await answer.json().catch(() => ({}))).error || answer.statusText);
+  return answer;
+}
+
+function duration(seconds) {
+  const whole = Math.max(0, Math.round(seconds));
+  if (whole < 60) return `${whole} s`;
+  const minutes = Math.floor(whole / 60);
+  if (minutes < 60) return `${minutes} min ${String(whole % 60).padStart(2, "0")} s`;
+  return `${Math.floor(minutes / 60)} h ${String(minutes % 60).padStart(2, "0")} min`;
+}
+
+function number(value) {
+  if (value === null || value === undefined) return "–";
+  return Math.abs(value) >= 1000 || Number.isInteger(value) ? value.toLocaleString("en") : value.toPrecision(4);
+}
+
+function showState(view) {
+  const status = view.status || {}, counts = view.counts || {};
+  const silent = view.now - (status.updated || view.now);
+  const lost = status.state === "running" && silent > Math.max(20, 4 * (status.interval || 2));
+  let state = { running: "Running", ended: "Ended", stopped: "Stopped on request", interrupted: "Interrupted" }[status.state] || "Not running";
+  if (status.stopping && status.state === "running") state = "Stopping";
+  if (lost) state = `No sign of life for ${duration(silent)}`;
+  if (view.gone) state = "The driver has ended";
+  byId("state").textContent = state;
+  const live = status.state === "running" && !lost && !view.gone;
+  const parts = [];
+  const done = (counts.finished || 0) + (counts.failed || 0) + (counts.stopped || 0);
+  if (view.total) parts.push(`${done.toLocaleString("en")} of ${view.total.toLocaleString("en")} trials`);
+  if (live && status.seconds_left) parts.push(`about ${duration(status.seconds_left)} left`);
+  if (status.started) parts.push(`started ${new Date(status.started * 1000).toLocaleString()}`);
+  if (status.host) parts.push(`driver on ${status.host}`);
+  byId("left").textContent = parts.join(" · ");
+  byId("stop-study").hidden = !live || status.stopping;
+
+  byId("track").replaceChildren(...STATES.filter((s) => s !== "pending" && counts[s]).map((s) => {
+    const part = element("div", null, s);
+    part.style.width = `${100 * counts[s] / Math.max(1, view.total)}%`;
+    part.title = `${counts[s]} ${s}`;
+    return part;
+  }));
+  byId("counts").replaceChildren(...STATES.filter((s) => counts[s]).map((s) => element("li", `${counts[s].toLocaleString("en")} ${s}`, s)));
+  const facts = (status.nodes || []).map((node) => {
+    const uses = Object.entries(node.resources || {}).map(([name, [used, total]]) => name === "memory"
+      ? `${(total / 2 ** 30).toFixed(1)} GiB of memory` : `${used} of ${total} ${name}s in use`);
+    return element("span", `Node ${node.address}: ${node.alive ? uses.join(", ") : "gone"}`, node.alive ? "" : "gone");
+  });
+  if (view.spent) facts.unshift(element("span", `Spent on training: ${number(view.spent)} ${view.unit}`));
+  for (const oracle of status.oracles || []) facts.push(element("span", `Oracle ${oracle}`));
+  byId("facts").replaceChildren(...facts);
+  byId("links").replaceChildren(...Object.entries(view.links || status.links || {}).flatMap(([name, where]) => {
+    if (!/^https?:\/\//.test(where)) return [element("span", `${name}: ${where} `)];
+    const link = element("a", `${name} ↗`);
+    link.href = where;
+    link.rel = "noreferrer noopener";
+    link.target = "_blank";
+    return [link, document.createTextNode(" ")];
+  }));
+  const troubles = [view.trouble, ...(status.notes || [])].filter(Boolean);
+  byId("trouble").hidden = !troubles.length;
+  byId("trouble").textContent = troubles.join("; ");
+  if (view.total) document.title = `${done}/${view.total} · ${byId("state").textContent}`;
+  return live;
+}
+
+function showTrials(view, list, live) {
+  const metric = view.metric;
+  const head = element("tr");
+  for (const name of ["trial", "status", ...list.settings, "seed", "budget", ...(metric ? [metric] : []), "time", ""]) head.append(element("th", name));
+  const rows = list.trials.map((trial) => {
+    const row = element("tr");
+    row.append(element("td", trial.id), element("td", trial.status, trial.status));
+    for (const value of trial.settings) row.append(element("td", value));
+    row.append(element("td", trial.seed), element("td", number(trial.budget), "number"));
+    if (metric) row.append(element("td", number(trial.value), "number"));
+    const end = trial.ended || (trial.status === "running" ? view.now : null);
+    row.append(element("td", trial.started && end ? duration(end - trial.started) : "–", "number"));
+    const tools = element("td");
+    if (trial.status !== "pending") tools.append(button("log", () => showLog(trial)));
+    if (live && trial.status === "running") {
+      const stop = button(asked.has(trial.id) ? "stopping" : "stop", () => confirmStop(trial), "danger");
+      stop.disabled = asked.has(trial.id);
+      tools.append(" ", stop);
+    }
+    row.append(tools);
+    if (trial.error) row.append(element("td", trial.error, "error"));
+    return row;
+  });
+  const table = byId("trials");
+  table.tHead.replaceChildren(head);
+  table.tBodies[0].replaceChildren(...rows);
+  byId("listed").textContent = list.found > rows.length ? `${rows.length} of ${list.found.toLocaleString("en")}` : `${list.found}`;
+}
+
+function button(text, action, name) {
+  const made = element("button", text, name);
+  made.addEventListener("click", action);
+  return made;
+}
+
+async function showLog(trial) {
+  byId("log-title").textContent = `Trial ${trial.id}`;
+  try {
+    byId("log-text").textContent = (await (await call(`/api/log?trial=${encodeURIComponent(trial.id)}`)).text()) || "It has written nothing.";
+  } catch (error) {
+    byId("log-text").textContent = error.message;
+  }
+  byId("log").showModal();
+}
+
+let confirmed = null;
+function confirmStop(trial) {
+  byId("confirm-title").textContent = trial ? `Stop trial ${trial.id}?` : "Stop the study?";
+  byId("confirm-text").textContent = trial
+    ? "It counts in no table then. Running the study again takes it up from its last checkpoint."
+    : "Trials that run are ended. What is finished stays, and running the study again goes on.";
+  confirmed = async () => {
+    if (trial) asked.add(trial.id);
+    await call("/api/stop", trial ? { trial: trial.id } : {});
+  };
+  byId("confirm").showModal();
+}
+byId("confirm-no").addEventListener("click", () => byId("confirm").close());
+byId("confirm-yes").addEventListener("click", async () => {
+  byId("confirm").close();
+  try { await confirmed(); } catch (error) {
+    byId("trouble").hidden = false;
+    byId("trouble").textContent = error.message;
+  }
+  refresh();
+});
+byId("stop-study").addEventListener("click", () => confirmStop(null));
+
+async function showReport(view) {
+  if (view.drawn < 0 || view.drawn === drawn) return;
+  const answer = await call(`/api/report?version=${encodeURIComponent(drawn)}`);
+  if (answer.status === 204) return;
+  const open = new Set([...document.querySelectorAll("#report details[open] summary")].map((s) => s.textContent));
+  const parsed = new DOMParser().parseFromString(await answer.text(), "text/html");
+  const top = scrollY;
+  byId("report").replaceChildren(...parsed.body.childNodes);
+  for (const summary of document.querySelectorAll("#report details summary")) {
+    if (open.has(summary.textContent)) summary.parentElement.open = true;
+  }
+  scrollTo(scrollX, top);
+  drawn = view.drawn;
+}
+
+async function refresh() {
+  const mine = ++newest;
+  try {
+    const [view, list] = await Promise.all([
+      call("/api/view").then((answer) => answer.json()),
+      call(`/api/trials?limit=100&query=${encodeURIComponent(byId("query").value)}`).then((answer) => answer.json()),
+    ]);
+    if (mine !== newest) return;
+    const live = showState(view);
+    showTrials(view, list, live);
+    await showReport(view);
+  } catch (error) {
+    byId("state").textContent = "The dashboard does not answer";
+    byId("left").textContent = error.message;
+  }
+}
+
+let typing;
+byId("query").addEventListener("input", () => { clearTimeout(typing); typing = setTimeout(refresh, 250); });
+async function follow() {
+  await refresh();
+  setTimeout(follow, document.hidden ? 5 * EVERY : EVERY);
+}
+follow();

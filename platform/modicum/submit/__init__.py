@@ -1,0 +1,1 @@
+"""Studies as Ray jobs: what travels to the cluster, the job, and following it."""

@@ -1,0 +1,249 @@
+"""Which files of a folder travel to a cluster, and a copy of them and nothing else."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatch
+from pathlib import Path
+
+from modicum.errors import InputError
+from modicum.submit.secret import file_holds_secret, is_secret_file, secret_values
+
+# Of files and folders anywhere.
+_NEVER = (
+    *(".git", ".hg", ".svn", ".gitattributes", ".gitmodules", ".DS_Store", ".idea", ".vscode"),
+    # Ray would leave out a second time what it names, even where git tracks it.
+    ".gitignore",
+    *("__pycache__", "*.pyc", ".*_cache", ".cache", ".hypothesis", ".benchmarks", ".tox", ".nox"),
+    *(".venv", "venv", "node_modules", "*.egg-info", ".ipynb_checkpoints", "*.ipynb"),
+    *("wandb", "mlruns", "ray_results", "lightning_logs"),
+)
+# Of folders at the top, unless they are Python packages.
+_NEVER_AT_THE_TOP = {"data", "datasets", "runs", "build", "dist", "site"}
+_DATA_VARIABLES = ("MODICUM_DATA", "MODICUM_CACHE", "MODICUM_LEDGERS", "HF_HOME")
+
+_MOST_FILES = 20_000
+_CULPRITS = 5
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Files that travel.
+
+    Attributes:
+        folder: What they are relative to.
+        files: What to copy, by the path that it gets, relative.
+        secrets: Files that were left out because they look like secrets, relative.
+    """
+
+    folder: Path
+    files: dict[Path, Path]
+    secrets: list[Path]
+
+    @property
+    def size(self) -> int:
+        """Bytes in all."""
+        return sum(source.stat().st_size for source in self.files.values())
+
+    def copy_to(self, target: Path) -> None:
+        """Copy them into a folder that does not exist yet."""
+        target.mkdir(parents=True)
+        for relative, source in self.files.items():
+            place = target / relative
+            place.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(source, place)
+            place.chmod(0o755 if os.access(source, os.X_OK) else 0o644)
+
+
+def select(
+    folder: Path,
+    *,
+    needed: Iterable[Path] = (),
+    include: Sequence[str] = (),
+    exclude: Sequence[str] = (),
+    without: Iterable[Path] = (),
+) -> Selection:
+    """Choose what of a folder travels.
+
+    In a git repository that is what git tracks or does not ignore, elsewhere everything; never
+    version control, virtual environments, caches, notebooks, results of runs, data folders at the
+    top, or what looks like a secret.
+
+    Args:
+        folder: What is packed.
+        needed: Files and folders in it that travel in any case; unless they are secrets.
+        include: Patterns of paths that travel although they would be left out; unless secrets.
+        exclude: Patterns of paths to leave out.
+        without: Folders in it that travel in another way.
+
+    Raises:
+        InputError: A link leads out of the folder, a needed file looks like a secret, or there
+            are too many files.
+    """
+    folder = folder.resolve()
+    elsewhere = [path.resolve() for path in without]
+    unusual = _Unusual(folder)
+    wanted: set[Path] = set()
+    for path in _listed(folder, unusual):
+        relative = path.relative_to(folder)
+        if not unusual(relative) and not any(path.is_relative_to(place) for place in elsewhere):
+            wanted.add(relative)
+    for pattern in include:
+        wanted.update(
+            path.relative_to(folder) for match in folder.glob(pattern) for path in _walk(match)
+        )
+    wanted = {relative for relative in wanted if not _matches(relative, exclude)}
+    required = {p.relative_to(folder) for place in needed for p in _walk(folder / place)}
+    count = len(wanted | required)
+    if count > _MOST_FILES:
+        heads = Counter(path.parts[0] for path in wanted | required).most_common(_CULPRITS)
+        raise InputError(
+            f"--working-dir: {count:,} files are more than {_MOST_FILES:,} "
+            f"({', '.join(f'{name} {n:,}' for name, n in heads)}); "
+            "name a smaller folder, or leave some out with --exclude"
+        )
+    return _checked(folder, wanted, required)
+
+
+def check_size(selections: Iterable[Selection], limit_mb: float) -> int:
+    """Bytes of all that travels.
+
+    Raises:
+        InputError: It is more than the limit; names the largest.
+    """
+    sizes = [
+        (source.stat().st_size, selection.folder / relative)
+        for selection in selections
+        for relative, source in selection.files.items()
+    ]
+    total = sum(size for size, _ in sizes)
+    if total > limit_mb * 1e6:
+        largest = sorted(sizes, reverse=True)[:_CULPRITS]
+        named = ", ".join(f"{path} {size / 1e6:.1f} MB" for size, path in largest)
+        raise InputError(
+            f"--size-limit: {total / 1e6:.1f} MB would travel and {limit_mb:g} MB are allowed; "
+            f"largest: {named}; leave them out with --exclude or .gitignore, "
+            "keep data on the cluster (--data), or raise the limit"
+        )
+    return total
+
+
+def _checked(folder: Path, wanted: set[Path], required: set[Path]) -> Selection:
+    known = secret_values()
+    files: dict[Path, Path] = {}
+    secrets = []
+    for relative in sorted(wanted | required):
+        if is_secret_file(relative):
+            secrets.append(relative)
+            continue
+        for place, source in _followed(folder, relative):
+            if is_secret_file(source.relative_to(folder)) or file_holds_secret(source, known):
+                secrets.append(place)
+            else:
+                files[place] = source
+    for relative in secrets:
+        if relative in required:
+            raise InputError(
+                f"{relative}: the study needs this file, and it looks like a secret, which is "
+                "never sent; keep keys in a file of the cluster's machines"
+            )
+    return Selection(folder, files, secrets)
+
+
+def _followed(folder: Path, relative: Path) -> Iterator[tuple[Path, Path]]:
+    """A file, or those that a link leads to, with the paths that they get."""
+    real = (folder / relative).resolve()
+    if not real.is_relative_to(folder):
+        raise InputError(
+            f"{relative}: the link leads out of {folder}; leave it out with --exclude, or put "
+            "what it leads to into the folder"
+        )
+    if real.is_file():
+        yield relative, real
+    elif real.is_dir():
+        # A link to a folder: what would travel of that folder, under the link's name, too.
+        unusual = _Unusual(folder)
+        for path in _walk(real, skip=lambda p: unusual(p.relative_to(folder))):
+            if path.is_file() and path.resolve().is_relative_to(folder):
+                yield relative / path.relative_to(real), path.resolve()
+
+
+class _Unusual:
+    """Whether a path is something that no study needs."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        named = (os.environ.get(name) for name in _DATA_VARIABLES)
+        self._data = {Path(place).expanduser().resolve() for place in named if place}
+        self._known: dict[Path, bool] = {Path("."): False}
+
+    def __call__(self, relative: Path) -> bool:
+        if relative not in self._known:
+            self._known[relative] = self(relative.parent) or self._itself(relative)
+        return self._known[relative]
+
+    def _itself(self, relative: Path) -> bool:
+        if any(fnmatch(relative.name, pattern) for pattern in _NEVER):
+            return True
+        path = self._folder / relative
+        if path.is_symlink() or not path.is_dir():
+            return False
+        at_the_top = len(relative.parts) == 1 and relative.name in _NEVER_AT_THE_TOP
+        return (
+            (at_the_top and not (path / "__init__.py").exists())
+            or (path / "pyvenv.cfg").exists()
+            or ((path / "plan.json").exists() and (path / "trials").is_dir())
+            or path.resolve() in self._data
+        )
+
+
+def _listed(folder: Path, unusual: _Unusual) -> Iterator[Path]:
+    """What git tracks or does not ignore; everything where there is no git."""
+    command = ["ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(folder), *command], capture_output=True, timeout=120
+        )
+    except OSError:
+        done = None
+    if done is None or done.returncode != 0:
+        yield from _walk(folder, skip=lambda path: unusual(path.relative_to(folder)))
+        return
+    for name in sorted(set(done.stdout.split(b"\0")) - {b""}):
+        path = folder / os.fsdecode(name)
+        if path.is_dir() and not path.is_symlink():
+            # A submodule or another repository inside.
+            yield from _listed(path, _Unusual(path))
+        elif path.is_symlink() or path.is_file():
+            yield path
+
+
+def _walk(place: Path, skip: Callable[[Path], bool] = lambda path: False) -> Iterator[Path]:
+    """Regular files and links under a path, or the path itself."""
+    if place.is_symlink() or place.is_file():
+        yield place
+        return
+    for parent, folders, names in os.walk(place):
+        here = Path(parent)
+        links = [name for name in folders if (here / name).is_symlink()]
+        folders[:] = sorted(name for name in folders if name not in links and not skip(here / name))
+        for name in sorted([*names, *links]):
+            path = here / name
+            if (path.is_symlink() or path.is_file()) and not skip(path):
+                yield path
+
+
+def _matches(relative: Path, patterns: Sequence[str]) -> bool:
+    """Whether a pattern names the path or a folder that it is in, by name or from the top."""
+    candidates = [path for path in (relative, *relative.parents) if path.name]
+    return any(
+        fnmatch(text, pattern.rstrip("/"))
+        for path in candidates
+        for text in (path.name, path.as_posix())
+        for pattern in patterns
+    )

@@ -1,0 +1,147 @@
+"""A submission: a study, where its results go, and what the job is started with."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from json import dumps, loads
+from pathlib import Path, PurePosixPath
+from secrets import token_hex
+from typing import Any
+
+from modicum.errors import InputError
+from modicum.submit.secret import holds_secret, is_secret_variable, secret_values
+
+METADATA = "modicum"
+
+# Of the home folder on the machine where the driver runs, which is the head unless told.
+RUNS = "~/modicum/runs"
+
+_HOW_KEYS = (
+    "keys are never sent, since Ray shows a job's environment to everybody who may ask; put the "
+    "key into a file of the cluster's machines (key_file), or into their environment before Ray "
+    "is started there"
+)
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a job needs to run a study, and to run it again.
+
+    Attributes:
+        config: The study file, relative to the folder that is packed.
+        out: The run folder: an absolute path of the cluster, one below `~`, or a URI.
+        seeds: Replaces the file's number of seeds.
+        overrides: Of settings, each `key=value`.
+        environment: Variables of every process of the job; no secrets.
+        driver_cpus: CPUs that the driver reserves for itself.
+        driver_gpus: GPUs that the driver reserves for itself.
+    """
+
+    config: str
+    out: str
+    seeds: int | None = None
+    overrides: list[str] = field(default_factory=list)
+    environment: dict[str, str] = field(default_factory=dict)
+    driver_cpus: float | None = None
+    driver_gpus: float | None = None
+
+    def __post_init__(self) -> None:
+        """Check what a user gave.
+
+        Raises:
+            InputError: The place for results does not outlive the job, or something is a secret.
+        """
+        check_out(self.out)
+        for pair in self.overrides:
+            _refuse_secret("--set", *pair.partition("=")[::2])
+        for name, value in self.environment.items():
+            _refuse_secret("--env", name, value)
+
+    @property
+    def entrypoint(self) -> str:
+        """The job's command, for a shell."""
+        command = ["python", "-m", "modicum", "run", self.config, "--out", self.out]
+        if self.seeds is not None:
+            command += ["--seeds", str(self.seeds)]
+        for pair in self.overrides:
+            command += ["--set", pair]
+        return shlex.join(command)
+
+    @property
+    def metadata(self) -> dict[str, str]:
+        """What is kept with the job."""
+        return {METADATA: dumps(asdict(self))}
+
+    @classmethod
+    def of_job(cls, job: str, metadata: Mapping[str, str] | None) -> Request:
+        """The request that a job was made from.
+
+        Raises:
+            InputError: The job was not submitted by `modicum submit`.
+        """
+        kept = (metadata or {}).get(METADATA)
+        if kept is None:
+            raise InputError(f"--resume: the job {job!r} was not submitted by `modicum submit`")
+        return cls(**loads(kept))
+
+    def new_id(self) -> str:
+        """A name for a job that is not taken, and says which study it is."""
+        study = re.sub(r"[^A-Za-z0-9_-]+", "-", Path(self.config).stem)[:40]
+        return f"{study}-{datetime.now(UTC):%Y%m%d-%H%M%S}-{token_hex(2)}"
+
+
+def check_out(out: str) -> None:
+    """Refuse a run folder that would end with the job.
+
+    Raises:
+        InputError: It is relative, which means the job's own working directory.
+    """
+    if "://" in out or out.startswith("~/") or PurePosixPath(out).is_absolute():
+        return
+    raise InputError(
+        "--out: a job's working directory does not outlive it; give an absolute path of the "
+        f"cluster, one that starts with ~/, or a URI such as s3://bucket/run, got {out!r}"
+    )
+
+
+def environment_of(
+    pairs: Sequence[str], data: str | None = None, cache: str | None = None
+) -> dict[str, str]:
+    """Variables of the job.
+
+    Args:
+        pairs: Each `NAME=VALUE`.
+        data: The cluster's folder of data sets.
+        cache: The cluster's folder of what is computed once.
+
+    Raises:
+        InputError: A pair is none, or a path is not the cluster's.
+    """
+    found = {}
+    for pair in pairs:
+        name, sign, value = pair.partition("=")
+        if not sign or not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
+            # Not repeated, since what was typed may be a key.
+            raise InputError("--env: expected NAME=VALUE, with a name of letters, digits and _")
+        found[name] = value
+    for option, name, path in (("data", "MODICUM_DATA", data), ("cache", "MODICUM_CACHE", cache)):
+        if path is None:
+            continue
+        if not path.startswith("~/") and not PurePosixPath(path).is_absolute():
+            raise InputError(
+                f"--{option}: expected an absolute path of the cluster's machines, or one that "
+                f"starts with ~/, got {path!r}"
+            )
+        found[name] = path
+    return found
+
+
+def _refuse_secret(option: str, name: str, value: Any) -> None:
+    if is_secret_variable(name):
+        raise InputError(f"{option} {name}: its name is that of a secret; {_HOW_KEYS}")
+    if holds_secret(str(value).encode(), secret_values()):
+        raise InputError(f"{option} {name}: its value looks like a secret; {_HOW_KEYS}")

@@ -1,0 +1,43 @@
+"""The trackers that a study asks for."""
+
+from __future__ import annotations
+
+from modicum.errors import InputError, reason_of
+from modicum.folder import RunFolder
+from modicum.spec import StudySpec
+from modicum.tracking import Tracker, Tracking
+
+
+def make_tracking(spec: StudySpec, folder: RunFolder, *, tensorboard: bool) -> Tracking:
+    """Logs as a study wants them, ready to take records.
+
+    Args:
+        spec: The study.
+        folder: Its run folder.
+        tensorboard: False to leave TensorBoard's logs out whatever the study says.
+
+    Raises:
+        InputError: A service's package is missing, or it cannot be reached.
+    """
+    wanted, trackers = spec.tracking, list[Tracker]()
+    if tensorboard and wanted.tensorboard:
+        from modicum.tracking.tensorboard import TensorBoard
+
+        trackers.append(TensorBoard(folder))
+    for name, options in (("mlflow", wanted.mlflow), ("wandb", wanted.wandb)):
+        if options is None:
+            continue
+        # Their own packages say so in several ways, without naming the field.
+        try:
+            from modicum.tracking import services
+
+            made = getattr(services, name)(options, spec.name, folder)
+        except ImportError as error:
+            raise InputError(
+                f"tracking.{name}: its package is missing ({reason_of(error)}); "
+                "pip install modicum[tracking] brings it"
+            ) from error
+        except Exception as error:
+            raise InputError(f"tracking.{name}: {reason_of(error)}") from error
+        trackers.append(made)
+    return Tracking(trackers)

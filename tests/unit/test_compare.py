@@ -1,0 +1,156 @@
+"""Runs beside each other, by hand-made values."""
+
+import math
+
+import pytest
+
+import modicum as md
+from modicum import cli
+from modicum.execution import EndMessage, RecordMessage
+from modicum.folder import RunFolder
+from modicum.recorder import Recorder
+from modicum.results import Results
+from modicum.yaml_io import dump_yaml
+from toys import Descent
+
+# 97.5% quantiles of Student's t, from a printed table.
+T_2, T_4 = 4.303, 2.776
+
+
+def run_of(place, values, *, settings=None, experiment=Descent, failed=(), provenance=None):
+    """A run folder as if a study had reported these losses: {rate: {seed: loss}}."""
+    rates = list(values)
+    seeds = sorted({seed for by_seed in values.values() for seed in by_seed})
+    study = md.Study(experiment, {"rate": md.grid(rates), **(settings or {})}, seeds=seeds)
+    folder = RunFolder(place)
+    recorder = Recorder(folder, study.experiment, commit="abc")
+    folder.write_text(dump_yaml(study.resolved()), "study.yaml")
+    folder.write_json(
+        provenance or {"python": "3.11.1", "packages": {"numpy": "2"}}, "provenance.json"
+    )
+    plans = [p for p in study.trials if p.seed in values[p.columns["rate"]]]
+    recorder.add(plans)
+    for plan in plans:
+        loss = values[plan.columns["rate"]][plan.seed]
+        recorder.start(plan.id)
+        recorder.record(plan.id, RecordMessage(0, 10.0, {"test/loss": loss}, 0.1, ""))
+        status = "failed" if (plan.columns["rate"], plan.seed) in failed else "finished"
+        recorder.end(plan.id, EndMessage(status, "boom" if status == "failed" else "", "", 0.1, ""))
+    Results.consolidate(folder)
+    return str(place)
+
+
+def test_cells_with_shared_seeds_are_paired(tmp_path):
+    """Differences −1, −2, −3: mean −2, sd 1, half-width t₂ · 1/√3; less loss is better."""
+    one = run_of(tmp_path / "1", {0.1: {0: 2.0, 1: 4.0, 2: 6.0}})
+    two = run_of(tmp_path / "2", {0.1: {0: 1.0, 1: 2.0, 2: 3.0, 9: 50.0}})
+    (difference,) = md.compare_runs(one, two).differences
+    (cell,) = difference.cells
+    half = T_2 / math.sqrt(3)
+    assert cell.paired
+    assert (cell.difference.n, cell.difference.mean) == (3, -2.0)
+    assert cell.difference.low == pytest.approx(-2 - half, abs=1e-3)
+    assert cell.difference.high == pytest.approx(-2 + half, abs=1e-3)
+    assert cell.better is None  # −2 ± 2.48 contains 0
+    assert (cell.first.mean, cell.other.mean, cell.other.n) == (4.0, 14.0, 4)
+
+
+def test_cells_without_shared_seeds_have_welchs_interval(tmp_path):
+    """1, 2, 3 against 11, 12, 13: both variances 1, standard error √(2/3), 4 degrees of freedom."""
+    one = run_of(tmp_path / "1", {0.1: {0: 1.0, 1: 2.0, 2: 3.0}})
+    two = run_of(tmp_path / "2", {0.1: {5: 11.0, 6: 12.0, 7: 13.0}})
+    (cell,) = md.compare_runs(one, two).differences[0].cells
+    half = T_4 * math.sqrt(2 / 3)
+    assert not cell.paired
+    assert cell.difference.mean == 10.0
+    assert cell.difference.low == pytest.approx(10 - half, abs=1e-3)
+    assert cell.difference.high == pytest.approx(10 + half, abs=1e-3)
+    assert cell.better is False
+
+
+def test_one_seed_has_a_difference_and_no_interval(tmp_path):
+    one = run_of(tmp_path / "1", {0.1: {0: 1.0, 1: 2.0}})
+    two = run_of(tmp_path / "2", {0.1: {0: 0.5}})
+    (cell,) = md.compare_runs(one, two).differences[0].cells
+    assert (cell.difference.mean, cell.difference.low, cell.better) == (-1.0, None, None)
+
+
+def test_a_setting_fixed_in_each_run_is_what_they_are_compared_on(tmp_path):
+    """`steps` differs between the runs and varies in none: cells are told by the rate alone."""
+    one = run_of(tmp_path / "1", {0.1: {0: 1.0}, 0.2: {0: 2.0}}, settings={"steps": 4})
+    two = run_of(tmp_path / "2", {0.1: {0: 3.0}, 0.3: {0: 4.0}}, settings={"steps": 8})
+    found = md.compare_runs(one, two)
+    (difference,) = found.differences
+    assert [cell.where for cell in difference.cells] == [{"rate": 0.1}]
+    assert (difference.only_first, difference.only_other) == ([{"rate": 0.2}], [{"rate": 0.3}])
+    assert found.settings["steps"] == ["4", "8"]
+    assert found.settings["rate"] == ["0.1, 0.2", "0.1, 0.3"]
+    assert "method" not in found.settings
+
+
+def test_versions_that_differ_and_failures(tmp_path):
+    one = run_of(tmp_path / "1", {0.1: {0: 1.0, 1: 1.0}})
+    newer = {
+        "python": "3.11.1",
+        "packages": {"numpy": "3"},
+        "seconds": 60.0,
+        "earlier": [{"seconds": 15.0, "started": "2026-01-01"}],
+    }
+    two = run_of(tmp_path / "2", {0.1: {0: 1.0, 1: 1.0}}, failed={(0.1, 1)}, provenance=newer)
+    found = md.compare_runs(one, two)
+    assert found.versions == {"numpy": ["2", "3"]}
+    assert [run["trials"] for run in found.runs] == ["2 finished", "1 finished, 1 failed"]
+    assert found.runs[1]["wall time"] == "1 min 15 s"
+    assert found.runs[1]["budget of all trials (samples)"] == "10"
+    text = found.to_text()
+    assert "boom" in text
+    assert "1 of 1 cells have the same mean" in text
+
+
+class Other(Descent):
+    name = "ascent"
+
+
+def test_different_experiments_show_settings_and_no_results(tmp_path):
+    one = run_of(tmp_path / "1", {0.1: {0: 1.0}})
+    two = run_of(tmp_path / "2", {0.2: {0: 1.0}}, experiment=Other)
+    found = md.compare_runs(one, two)
+    assert found.differences[0].cells == []
+    assert "descent and ascent are different experiments" in found.to_text()
+    assert found.settings["rate"] == ["0.1", "0.2"]
+    assert found.versions["experiment"] == ["descent", "ascent"]
+
+
+def test_three_runs_as_markdown_through_a_uri(tmp_path, monkeypatch, capsys):
+    places = [run_of(tmp_path / str(n), {0.1: {0: n, 1: n + 0.5}}) for n in (1, 2, 3)]
+    places[1] = f"file://{places[1]}"
+    page = tmp_path / "page.md"
+    arguments = ["modicum", "compare", *places, "--metric", "test/loss", "--markdown", str(page)]
+    monkeypatch.setattr("sys.argv", arguments)
+    with pytest.raises(SystemExit) as left:
+        cli.main()
+    assert not left.value.code
+    row = "| 1.2500 ± 0.3536 (2) | 3.2500 ± 0.3536 (2) | +2.0000 | 2.0000 to 2.0000 | 2 pairs |"
+    assert row in page.read_text()
+    assert "Results: 3 minus 1, test/loss" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["{one}"], "two runs or more"),
+        (["{one}", "{one}/nothing"], "no run here"),
+        (["{one}", "{one}", "--metric", "test/lost"], "did you mean 'test/loss'"),
+        (["{one}", "{one}", "--markdown", "page.txt"], "ends in .md"),
+    ],
+)
+def test_mistakes_are_one_sentence(tmp_path, monkeypatch, capsys, arguments, words):
+    one = run_of(tmp_path / "1", {0.1: {0: 1.0}})
+    monkeypatch.setattr("sys.argv", ["modicum", "compare", *(a.format(one=one) for a in arguments)])
+    with pytest.raises(SystemExit) as left:
+        cli.main()
+    assert left.value.code == 2
+    message = capsys.readouterr().err
+    assert message.startswith("error: ")
+    assert words in message
+    assert message.count("\n") == 1
