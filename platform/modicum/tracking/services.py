@@ -182,6 +182,11 @@ class _Actors:
             def take(self, environment: dict[str, str]) -> None:
                 os.environ.update(environment)
 
+            def run(self) -> None:
+                super().run()
+                # Ray kills the actor next, and with it wandb's own process, which may still write.
+                self._wandb.teardown()
+
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
         actors: Any = ray.remote(Logging)
         self._kind = actors.options(num_cpus=0, scheduling_strategy=here)
