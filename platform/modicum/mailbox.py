@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import threading
 import time
 from typing import Any
 
@@ -68,8 +69,11 @@ class Mailbox:
         self._folder, self._actor = folder, actor
         self._reader: Any = None
         self._watched = False
+        self._drawing: threading.Thread | None = None
         self._drawn = float("-inf")
         self._drawn_version = -1
+        # Drawn and not sent yet.
+        self._document: str | None = None
 
     def answer(self, requests: StopRequests, status: dict[str, Any]) -> None:
         """Show how things stand, draw the report if somebody looks, and take requests."""
@@ -80,14 +84,14 @@ class Mailbox:
         with contextlib.suppress(Exception):  # A watcher's trouble is not the study's.
             view: dict[str, Any] = {"status": status}
             trials: dict[str, Any] = {}
-            document = None
+            document, self._document = self._document, None
             if self._watched:
                 if self._reader is None:
                     self._reader = RunReader(self._folder.uri)
                 self._reader.refresh()
                 view = {**self._reader.view(), "status": status}
                 trials = self._reader.trials()
-                document = self._document()
+                self._draw()
             sent = (json.dumps(view), json.dumps(trials), document)
             asked = self._actor.exchange.remote(*sent)
             self._watched, texts = ray.get(asked, timeout=_PATIENCE)
@@ -95,16 +99,22 @@ class Mailbox:
                 with contextlib.suppress(ValidationError):
                     requests.add(StopRequest.model_validate_json(text))
 
-    def _document(self) -> str | None:
-        """The report, if it is not the one that was sent."""
-        reader = self._reader
-        if reader.version == self._drawn_version:
-            return None
-        if time.monotonic() - self._drawn < _DOCUMENT_SECONDS:
-            return None
-        document = json.dumps(reader.document())
-        self._drawn, self._drawn_version = time.monotonic(), reader.version
-        return document
+    def _draw(self) -> None:
+        """Draw the report aside if it has changed: it may take many seconds on a busy machine."""
+        busy = self._drawing is not None and self._drawing.is_alive()
+        fresh = time.monotonic() - self._drawn < _DOCUMENT_SECONDS
+        if busy or fresh or self._reader.version == self._drawn_version:
+            return
+
+        def work() -> None:
+            version = self._reader.version
+            with contextlib.suppress(Exception):
+                self._document = json.dumps(self._reader.document())
+                self._drawn_version = version
+            self._drawn = time.monotonic()
+
+        self._drawing = threading.Thread(target=work, name="modicum-drawing", daemon=True)
+        self._drawing.start()
 
 
 def open_mailbox(folder: RunFolder) -> Mailbox | None:
