@@ -60,7 +60,7 @@ CASES = {
     "weak": Case(
         "tune_configs/quickstart.yaml",
         # Trials of some seconds, so that faults meet them at work.
-        ("--seeds", "2", "--set", "max_iterations=600", "--set", "patience=600"),
+        ("--seeds", "2", "--set", "max_iterations=1000", "--set", "patience=1000"),
     ),
     "vae": Case("tune_configs/vae/digits.yaml", ("--seeds", "1")),
     "solipsistic": Case(
@@ -79,21 +79,29 @@ class Run:
         case: The study.
         cluster: Where it runs.
         folder: Of this run: the run folder and logs lie in it.
+        job: Whether the driver is a job of the cluster, and the process submits and follows it.
     """
 
-    def __init__(self, case: Case, cluster: TwoNodes, folder: Path) -> None:
-        self.case, self.cluster, self.folder = case, cluster, folder
+    def __init__(self, case: Case, cluster: TwoNodes, folder: Path, job: bool) -> None:
+        self.case, self.cluster, self.folder, self.job = case, cluster, folder, job
         self.out = folder / "run"
         self.log = folder / "log"
         self.driver: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
         """Start the driver, as a user would from a shell on the head."""
-        command = [sys.executable, "-m", "modicum", "run", self.case.study, *self.case.options]
-        environment = {**self.cluster.environment, "MODICUM_CACHE": str(self.folder / "cache")}
+        cache, program = str(self.folder / "cache"), [sys.executable, "-m", "modicum"]
+        if self.job:
+            where = ["--address", self.cluster.job_url, "--cache", cache]
+            command = [*program, "submit", *where]
+            if os.environ.get("MODICUM_DATA"):
+                command += ["--data", os.environ["MODICUM_DATA"]]
+        else:
+            command = [*program, "run", "--address", self.cluster.address]
+        environment = {**self.cluster.environment, "MODICUM_CACHE": cache}
         with self.log.open("ab") as log:
             self.driver = subprocess.Popen(
-                [*command, "--out", str(self.out), "--address", self.cluster.address],
+                [*command, self.case.study, *self.case.options, "--out", str(self.out)],
                 cwd=ROOT,
                 env=environment,
                 stdout=log,
@@ -213,6 +221,15 @@ def worker_replaced(run: Run) -> list[int]:
     return [run.wait()]
 
 
+def head_restarted(run: Run) -> list[int]:
+    """The head is killed, with the job's driver, and started anew; the job is submitted again."""
+    run.cluster.head.kill()
+    code = run.wait()
+    run.cluster.restart_head()
+    run.start()
+    return [code, run.wait()]
+
+
 def out_of_memory(run: Run) -> list[int]:
     """The kernel kills a trial's process for want of memory."""
     group = Path("/sys/fs/cgroup/memory") / f"modicum-{os.getpid()}"
@@ -259,6 +276,7 @@ FAULTS: dict[str, Callable[[Run], list[int]]] = {
         driver_killed,
         worker_killed,
         worker_replaced,
+        head_restarted,
         out_of_memory,
         disk_full,
         read_only,
@@ -310,8 +328,9 @@ def strike(
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     kept = folder / "kept"
-    with two_nodes(case.cpus) as cluster, small_disk(folder / "run"):
-        run = Run(case, cluster, folder)
+    job = fault is head_restarted
+    with two_nodes(case.cpus, dashboard=job) as cluster, small_disk(folder / "run"):
+        run = Run(case, cluster, folder, job)
         started = time.monotonic()
         before: dict[str, float] = {}
         if expected is None:
