@@ -329,6 +329,7 @@ class ActiveLearning:
                     for k in range(count)
                 ],
                 temperature,
+                version=None if self.trained == _BETWEEN else self.trained,
             )
 
     def _entropy_samples(self, i: int, places: np.ndarray) -> list[list[float]]:

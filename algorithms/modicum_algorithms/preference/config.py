@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 import modicum as md
+from modicum_algorithms.preference.generation_settings import GenerationSettings
 from modicum_algorithms.preference.oracle_settings import OracleConfig
 
 _ENTROPY = {"acquisition": ("entropy", "entropy_certainty")}
@@ -149,9 +150,10 @@ class PreferenceConfig(OracleConfig):
     )
     generation_batch: int = md.setting(
         128,
-        description="Completions that a worker samples at once.",
+        description="Completions that a worker, or an actor of a pool, samples at once.",
         unit="completions",
         ge=1,
         identity=False,
     )
+    generation: GenerationSettings = GenerationSettings()
     training: md.training.TrainingSettings = md.training.TrainingSettings(learning_rate=5e-4)

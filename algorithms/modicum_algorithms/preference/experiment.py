@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import ClassVar
 
 import modicum as md
@@ -92,8 +93,8 @@ class ActivePreferenceLearning(md.Experiment[PreferenceConfig]):
                 f"({config.acquired_per_round}) up to oracle_calls ({config.oracle_calls}), got "
                 f"{list(config.evaluate_at)}"
             )
-        if config.training.precision == "fp16" and not config.training.gpus_per_worker:
-            raise md.InputError("training.precision: fp16 needs GPUs (training.gpus_per_worker)")
+        config.training.check()
+        config.generation.check()
         check_oracle(config)
         check_model(config.language_model)
         check_prompts(config.prompts, human=config.opponent == "human")
@@ -110,8 +111,9 @@ class ActivePreferenceLearning(md.Experiment[PreferenceConfig]):
         }
 
     def resources(self, config: PreferenceConfig) -> md.Resources:
-        """What the workers need."""
-        return config.training.resources
+        """What the workers need, and the pool that samples."""
+        needs = config.training.resources
+        return replace(needs, nested=(*needs.nested, *config.generation.bundles))
 
     def saves_checkpoints(self, config: PreferenceConfig) -> bool:
         """At the end: the model, and what was acquired and judged."""
@@ -122,6 +124,8 @@ class ActivePreferenceLearning(md.Experiment[PreferenceConfig]):
         from modicum_algorithms.preference.active import Arguments, run_active_learning
         from modicum_algorithms.preference.models import model_location
 
+        if config.generation.where == "pool":
+            md.training.require_room(self.resources(config))
         arguments = Arguments(
             config=config,
             language_model=model_location(config.language_model),

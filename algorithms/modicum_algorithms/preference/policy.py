@@ -11,6 +11,7 @@ from torch import Tensor
 import modicum as md
 from modicum_algorithms.preference.config import PreferenceConfig
 from modicum_algorithms.preference.generation import Completion, Request, generate
+from modicum_algorithms.preference.generation_pool import Pool
 from modicum_algorithms.preference.reference import PromptAndCompletion, ReferenceCache
 from modicum_algorithms.preference.scoring import CompletionScorer, Example, Ids
 
@@ -33,6 +34,7 @@ class Policy:
         reference: Log-probabilities under θ0.
         batch_size: Completions sampled at once.
         micro_batch_size: Examples scored at once.
+        pool: What samples instead of the workers.
     """
 
     language: md.training.LanguageModel
@@ -41,6 +43,7 @@ class Policy:
     reference: ReferenceCache
     batch_size: int
     micro_batch_size: int
+    pool: Pool | None = None
 
     @classmethod
     def load(
@@ -79,6 +82,9 @@ class Policy:
             ),
             batch_size=config.generation_batch,
             micro_batch_size=settings.micro_batch_size,
+            pool=Pool(config.generation, settings.precision, config.generation_batch)
+            if config.generation.where == "pool"
+            else None,
         )
 
     def encode(self, prompts: Sequence[str]) -> list[Ids]:
@@ -100,9 +106,22 @@ class Policy:
         """A completion's text."""
         return str(self.language.tokenizer.decode(ids, skip_special_tokens=True))
 
-    def complete(self, requests: Sequence[Request], temperature: float) -> list[Completion]:
-        """Completions of all requests; each worker samples its share of them."""
+    def complete(
+        self, requests: Sequence[Request], temperature: float, version: int | None = None
+    ) -> list[Completion]:
+        """Completions of all requests; each worker samples its share of them, or a pool all.
+
+        Args:
+            requests: The same on all workers.
+            temperature: Of the sampling.
+            version: Number of the weights as they are; a pool that has them is not given them
+                again. None if they have no number.
+        """
         tokenizer = self.language.tokenizer
+        if self.pool is not None:
+            if version is None or version != self.pool.version:
+                self.pool.publish(self.language, self.weights(), version, self.worker)
+            return self.pool.sample(requests, temperature, tokenizer, self.worker)
         with self.engine.whole():
             found = generate(
                 self.language.model,

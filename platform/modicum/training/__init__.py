@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from modicum.training.settings import TrainingSettings
+from modicum.training.settings import Precision, TrainingSettings
 
 if TYPE_CHECKING:
     from modicum.training.build import build_engine, loading
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
         check_language_model,
         load_language_model,
     )
+    from modicum.training.pipeline import require_room, run_pipeline
     from modicum.training.worker import Worker
 
 _WHERE = {
@@ -36,6 +37,8 @@ _WHERE = {
     "add_adapters": "language_models",
     "check_language_model": "language_models",
     "load_language_model": "language_models",
+    "require_room": "pipeline",
+    "run_pipeline": "pipeline",
     "Worker": "worker",
 }
 
@@ -44,6 +47,7 @@ __all__ = [
     "Journal",
     "LanguageModel",
     "PlainEngine",
+    "Precision",
     "TrainingSettings",
     "Update",
     "Worker",
@@ -55,7 +59,9 @@ __all__ = [
     "load_language_model",
     "loading",
     "merge_adapters",
+    "require_room",
     "run_on_workers",
+    "run_pipeline",
 ]
 
 

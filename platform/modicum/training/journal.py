@@ -81,6 +81,16 @@ class Journal:
                 )
                 yield local
 
+    def place(self, name: str) -> str:
+        """Path or URI of a folder that is kept, for what reads it by itself."""
+        slot = self.slot(name)
+        assert slot is not None
+        return (
+            self._place(name, slot)
+            if self.files.local is not None
+            else self.files.display(_FOLDERS, name, slot)
+        )
+
     def slot(self, name: str) -> str | None:
         """Which of a folder's two places is in force; None where nothing is kept."""
         found: str | None = self.read(f"{_FOLDERS}/{name}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
+from modicum.errors import InputError
 from modicum.experiment import Bundle, Config, Resources, setting
 
 Precision = Literal["fp32", "bf16", "fp16"]
@@ -106,6 +107,47 @@ class TrainingSettings(Config):
         gt=0,
         identity=False,
     )
+
+    def check(self, name: str = "training") -> None:
+        """Find settings that are valid one by one and cannot work together.
+
+        Args:
+            name: Of the setting that holds these.
+
+        Raises:
+            InputError: Naming the field.
+        """
+        if self.gpus_per_worker > 1:
+            raise InputError(
+                f"{name}.gpus_per_worker: must be at most 1, which is what a worker computes on, "
+                f"got {self.gpus_per_worker:g}"
+            )
+        if self.precision == "fp16" and not (self.gpus_per_worker and self.workers):
+            raise InputError(
+                f"{name}.precision: fp16 needs GPUs ({name}.gpus_per_worker) and {name}.workers; "
+                "fp32 and bf16 do not, got 'fp16'"
+            )
+        if self.workers_at_least is not None and self.workers_at_least > self.workers:
+            raise InputError(
+                f"{name}.workers_at_least: must be at most {name}.workers ({self.workers}), got "
+                f"{self.workers_at_least}"
+            )
+        if self.workers == 0 and self.zero_stage:
+            raise InputError(
+                f"{name}.zero_stage: must be 0 with {name}.workers 0, which shares nothing, got "
+                f"{self.zero_stage}"
+            )
+        # In 16 bits, stage 0 is 1.
+        least = {"none": 0, "optimizer": 1 if self.precision == "fp32" else 0, "parameters": 3}
+        if self.zero_stage < least[self.offload]:
+            raise InputError(
+                f"{name}.offload: {self.offload} needs {name}.zero_stage "
+                f"{'3' if self.offload == 'parameters' else '1, 2 or 3'}, got {self.zero_stage}"
+            )
+        if self.offload != "none" and self.workers == 0:
+            raise InputError(
+                f"{name}.offload: must be none with {name}.workers 0, got {self.offload!r}"
+            )
 
     @property
     def resources(self) -> Resources:

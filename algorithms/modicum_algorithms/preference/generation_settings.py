@@ -1,0 +1,103 @@
+"""Where completions are sampled: by the workers that train, or by a pool beside them."""
+
+from __future__ import annotations
+
+import importlib.util
+from typing import Literal
+
+import modicum as md
+
+Engine = Literal["transformers", "vllm"]
+
+_POOL = {"generation.where": ("pool",)}
+
+
+class GenerationSettings(md.Config):
+    """Settings of the processes that sample completions."""
+
+    where: Literal["workers", "pool"] = md.setting(
+        "workers",
+        description="Who samples completions: the workers that train, or a pool of Ray Data's "
+        "actors beside them, with processors and GPUs of its own.",
+        identity=False,
+    )
+    engine: Engine = md.setting(
+        "transformers",
+        description="What a pool samples with: transformers draws what the workers would; vllm "
+        "(an extra, GPUs only) draws others from the same distribution, faster.",
+        used_by=_POOL,
+    )
+    actors: int = md.setting(
+        0,
+        description="Actors of the pool, each with the whole model.",
+        ge=0,
+        le=1024,
+        identity=False,
+        used_by=_POOL,
+    )
+    cpus: float = md.setting(
+        1.0,
+        description="Cores of each actor.",
+        unit="CPUs",
+        gt=0,
+        identity=False,
+        used_by=_POOL,
+    )
+    gpus: float = md.setting(
+        0.0,
+        description="GPUs of each actor; vllm splits the model over them (tensor parallelism).",
+        unit="GPUs",
+        ge=0,
+        identity=False,
+        used_by=_POOL,
+    )
+    start_timeout: float = md.setting(
+        600.0,
+        description="How long to wait until every actor has started.",
+        unit="s",
+        gt=0,
+        identity=False,
+        used_by=_POOL,
+    )
+
+    @property
+    def bundles(self) -> tuple[md.Bundle, ...]:
+        """What the pool occupies while it samples."""
+        if self.where == "workers":
+            return ()
+        return (md.Bundle(cpus=self.cpus, gpus=self.gpus),) * self.actors
+
+    def check(self) -> None:
+        """Find settings that are valid one by one and cannot work together.
+
+        Raises:
+            InputError: Naming the field.
+        """
+        if self.where == "workers":
+            return
+        if self.actors < 1:
+            raise md.InputError(
+                f"generation.actors: must be 1 or more with generation.where pool, got "
+                f"{self.actors}"
+            )
+        if self.engine == "transformers":
+            if self.gpus > 1:
+                raise md.InputError(
+                    "generation.gpus: must be at most 1 with generation.engine transformers, "
+                    f"got {self.gpus:g}"
+                )
+            return
+        if self.gpus < 1 or self.gpus != int(self.gpus):
+            raise md.InputError(
+                "generation.gpus: must be a whole number, 1 or more, with generation.engine vllm, "
+                f"got {self.gpus:g}"
+            )
+        if self.cpus < 1:
+            raise md.InputError(
+                f"generation.cpus: must be 1 or more with generation.engine vllm, got {self.cpus:g}"
+            )
+        if importlib.util.find_spec("vllm") is None:
+            raise md.InputError(
+                "generation.engine: vllm needs the package 'vllm' (extra 'vllm', on machines with "
+                "GPUs)"
+            )
