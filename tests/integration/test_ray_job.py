@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pandas as pd
+import psutil
 import pytest
 
 from conftest import ROOT
@@ -90,3 +91,33 @@ def test_without_the_token_nobody_gets_in(head):
         timeout=120,
     )
     assert done.returncode != 0
+
+
+def test_the_job_api_listens_on_the_loopback_interface_alone(head):
+    port = int(head[0].rsplit(":", 1)[1])
+    listening = {
+        connection.laddr.ip
+        for connection in psutil.net_connections("tcp")
+        if connection.status == psutil.CONN_LISTEN and connection.laddr.port == port
+    }
+    assert listening == {"127.0.0.1"}
+
+
+def test_a_driver_without_the_token_is_told_so_and_does_nothing(head, tmp_path):
+    _, address, environment = head
+    done = subprocess.run(
+        [
+            *(sys.executable, "-m", "modicum", "run", "tune_configs/quickstart.yaml"),
+            *("--address", address, "--out", str(tmp_path / "run")),
+        ],
+        cwd=ROOT,
+        env={**environment, "RAY_AUTH_TOKEN": "f" * 64},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 2, done.stderr
+    assert "error: address:" in done.stderr
+    assert "token" in done.stderr.lower()
+    assert "Traceback" not in done.stderr
+    assert not list(tmp_path.glob("run/trials/*"))
