@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import time
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -20,6 +21,7 @@ from modicum.yaml_io import parse_yaml
 
 _ORDER = {"running": 0, "failed": 1, "stopped": 2, "finished": 3, "pending": 4}
 _LOG_BYTES = 200_000
+_CURVE_POINTS = 40
 # Of failed trials in full on the page; the list of trials has all.
 _MOST_FAILURES = 20
 
@@ -160,11 +162,23 @@ class RunReader:
             "seed": state.plan.seed,
             "budget": last.get("budget"),
             "value": value if isinstance(value, int | float) else None,
+            "curve": self._curve(state),
             "started": state.started,
             "ended": state.ended,
             "host": state.host,
             "error": state.error,
         }
+
+    def _curve(self, state: TrialState) -> list[tuple[float, float]]:
+        """The metric against budget, thinned; empty where there is no line to draw."""
+        metric = self._metric
+        points = [
+            (row["budget"], row[metric])
+            for row in state.rows
+            if metric in row and isinstance(row[metric], int | float) and math.isfinite(row[metric])
+        ]
+        step = -(-len(points) // _CURVE_POINTS)
+        return points[::step] if len(points) > 1 else []
 
     def document(self) -> dict[str, Any]:
         """The report as it stands; takes seconds where there is much to draw."""

@@ -92,13 +92,17 @@ function showState(view) {
 function showTrials(view, list, live) {
   const metric = view.metric;
   const head = element("tr");
-  for (const name of ["trial", "status", ...list.settings, "seed", "budget", ...(metric ? [metric] : []), "time", ""]) head.append(element("th", name));
+  for (const name of ["trial", "status", ...list.settings, "seed", "budget", ...(metric ? [metric, ""] : []), "time", ""]) head.append(element("th", name));
   const rows = list.trials.map((trial) => {
     const row = element("tr");
     row.append(element("td", trial.id), element("td", trial.status, trial.status));
     for (const value of trial.settings) row.append(element("td", value));
     row.append(element("td", trial.seed), element("td", number(trial.budget), "number"));
-    if (metric) row.append(element("td", number(trial.value), "number"));
+    if (metric) {
+      const cell = element("td");
+      if (trial.curve.length) cell.append(sparkline(trial.curve));
+      row.append(element("td", number(trial.value), "number"), cell);
+    }
     const end = trial.ended || (trial.status === "running" ? view.now : null);
     row.append(element("td", trial.started && end ? duration(end - trial.started) : "–", "number"));
     const tools = element("td");
@@ -116,6 +120,19 @@ function showTrials(view, list, live) {
   table.tHead.replaceChildren(head);
   table.tBodies[0].replaceChildren(...rows);
   byId("listed").textContent = list.found > rows.length ? `${rows.length} of ${list.found.toLocaleString("en")}` : `${list.found}`;
+}
+
+function sparkline(points) {
+  const box = document.createElementNS("http://www.w3.org/2000/svg", "svg");
+  const line = document.createElementNS(box.namespaceURI, "polyline");
+  const [xs, ys] = [0, 1].map((axis) => points.map((point) => point[axis]));
+  const place = (value, all, length) => (length * (value - Math.min(...all))) / (Math.max(...all) - Math.min(...all) || 1);
+  line.setAttribute("points", points.map(([x, y]) => `${1 + place(x, xs, 78)},${17 - place(y, ys, 16)}`).join(" "));
+  box.setAttribute("viewBox", "0 0 80 18");
+  box.setAttribute("class", "sparkline");
+  box.setAttribute("aria-hidden", "true");
+  box.append(line);
+  return box;
 }
 
 function button(text, action, name) {
