@@ -57,11 +57,17 @@ class Checkpoint:
 
 
 def find_model(
-    name: str, *, revision: str | None = None, gguf_file: str | None = None
+    name: str, *, revision: str | None = None, gguf_file: str | None = None, field: str = "model"
 ) -> Checkpoint:
     """What a name means: the folder or GGUF file of that path, else a name on the hub.
 
     A folder with one GGUF file and no `config.json` means this file.
+
+    Args:
+        name: Path or name.
+        revision: Branch, tag or commit on the hub.
+        gguf_file: GGUF file to take from the folder or the hub.
+        field: Setting to name in an error.
 
     Raises:
         InputError: There is no such folder or file, or a folder has several GGUF files.
@@ -69,16 +75,18 @@ def find_model(
     path = Path(name).expanduser()
     if path.suffix == _GGUF:
         if not path.is_file():
-            raise InputError(f"model: no file at {name!r}")
+            raise InputError(f"{field}: no file at {name!r}")
         return Checkpoint(str(path.parent.absolute()), gguf_file=path.name)
     if not name.strip() or not path.is_dir():
         if not name.strip() or path.is_absolute() or name[0] == "." or name.count("/") > 1:
-            raise InputError(f"model: no folder at {name!r}")
+            raise InputError(f"{field}: no folder at {name!r}")
         return Checkpoint(name, revision, gguf_file)
     found = sorted(file.name for file in path.glob(f"*{_GGUF}"))
     if gguf_file is None and found and not (path / "config.json").is_file():
         if len(found) > 1:
-            raise InputError(f"gguf_file: {name!r} has several; name one of {', '.join(found)}")
+            raise InputError(
+                f"{field}: {name!r} has several GGUF files; name one of {', '.join(found)}"
+            )
         gguf_file = found[0]
     if gguf_file is not None and gguf_file not in found:
         raise InputError(
@@ -95,6 +103,7 @@ def load_model(
     gguf_file: str | None = None,
     device: str | None = None,
     dtype: str = "auto",
+    field: str = "model",
 ) -> LoadedModel:
     """Load a checkpoint.
 
@@ -107,6 +116,7 @@ def load_model(
         gguf_file: GGUF file to take from the folder or the hub.
         device: Torch device; a GPU if there is one.
         dtype: Of the weights; `auto` is the checkpoint's own, and float32 for GGUF.
+        field: Setting to name in an error.
 
     Raises:
         InputError: transformers is not installed, the checkpoint cannot be loaded, or it lacks
@@ -118,12 +128,12 @@ def load_model(
         from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
     except ModuleNotFoundError as error:
         raise InputError(
-            f"model: {name!r} needs the package {error.name!r} (extra 'oracles')"
+            f"{field}: {name!r} needs the package {error.name!r} (extra 'oracles')"
         ) from error
     _require_dtype(dtype, torch)
-    found = find_model(name, revision=revision, gguf_file=gguf_file)
+    found = find_model(name, revision=revision, gguf_file=gguf_file, field=field)
     # A download takes long enough to be watched.
-    with _loading(name), quiet_transformers() if found.folder else nullcontext():
+    with _loading(name, field), quiet_transformers() if found.folder else nullcontext():
         if found.gguf_file is not None:
             file = _gguf_path(found)
             place, identity = str(_unpacked_gguf(kind, file)), f"gguf:{_digest(file)}:{dtype}"
@@ -136,7 +146,7 @@ def load_model(
     missing = sorted(about["missing_keys"])
     if missing:
         raise InputError(
-            f"model: {name!r} has no weights for {missing[0]!r}, which {kind} needs; it was "
+            f"{field}: {name!r} has no weights for {missing[0]!r}, which {kind} needs; it was "
             "trained for something else"
         )
     chosen = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
@@ -153,7 +163,7 @@ def load_model(
 
 
 @contextmanager
-def _loading(name: str) -> Iterator[None]:
+def _loading(name: str, field: str) -> Iterator[None]:
     """Name the model in what transformers raises where it finds no model."""
     from safetensors import SafetensorError
 
@@ -163,7 +173,7 @@ def _loading(name: str) -> Iterator[None]:
         if isinstance(error, InputError):
             raise
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise InputError(f"model: {name!r} cannot be loaded ({reason})") from error
+        raise InputError(f"{field}: {name!r} cannot be loaded ({reason})") from error
 
 
 def _gguf_path(found: Checkpoint) -> Path:

@@ -171,7 +171,7 @@ class TestChecking:
             md.training.check_language_model(base, gguf_file="a.gguf")
         for name in ("a.gguf", "b.gguf"):
             (tmp_path / name).touch()
-        with pytest.raises(md.InputError, match=r"gguf_file: .* name one of a.gguf, b.gguf"):
+        with pytest.raises(md.InputError, match=r"model: .* name one of a.gguf, b.gguf"):
             md.training.check_language_model(str(tmp_path))
         md.training.check_language_model(str(tmp_path), gguf_file="b.gguf")
         (tmp_path / "config.json").write_text("{")

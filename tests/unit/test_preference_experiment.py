@@ -274,6 +274,44 @@ def test_a_win_rate_by_hand(tmp_path):
     assert [row["winner"] for row in found["rows"]] == ["model", "opponent", None, None]
 
 
+class Silent(Longer):
+    """Has no judgement for any pair."""
+
+    def judge(self, pairs, *, repeat=0):
+        return [
+            md.oracles.Failure(
+                reason="unreadable", message="?", oracle=self.name, version=self.version
+            )
+            for _ in pairs
+        ]
+
+
+def test_a_win_rate_of_no_answers_is_left_out(tmp_path):
+    """Not NaN, which would end the trial as diverged."""
+    matches = [Match(str(n), "one", "other") for n in range(3)]
+    found = win_rate(matches, Judge(Silent(), worker(tmp_path)), "step", seed=0)
+    assert not {"win_rate", "standard_error"} & set(found)
+    assert (found["failures"], found["ties"], found["judgements"]) == (1, 0, 6)
+    assert {row["points"] for row in found["rows"]} == {None}
+
+
+@pytest.mark.slow
+def test_a_trial_whose_evaluation_has_no_answer_finishes_and_says_so(tmp_path, monkeypatch):
+    @contextmanager
+    def opened(*_, **__):
+        yield Silent()
+
+    monkeypatch.setattr(active, "open_oracle", opened)
+    study = md.Study("preference", {**SMALL, "oracle_calls": 8}, seeds=1)
+    frame = study.run(tmp_path / "run", runner="local").frame
+    assert frame["evaluation/failures"].tolist() == [1]
+    assert frame.get("evaluation/win_rate", np.full(1, np.nan)).tolist() == pytest.approx(
+        [np.nan], nan_ok=True
+    )
+    (log,) = (tmp_path / "run" / "trials").glob("*/log.txt")
+    assert "judged none of 16 held-out prompts" in log.read_text()
+
+
 def test_an_oracle_that_always_says_a_makes_no_winner(tmp_path):
     """Both orders are asked, so a bias for what stands first cancels out."""
     matches = [Match(str(n), "one", "other") for n in range(20)]
@@ -303,10 +341,11 @@ def test_a_model_does_not_win_against_itself(tmp_path):
         ({"acquired_per_round": 16, "oracle_calls": 8}, "acquired_per_round: must be at most"),
         ({"evaluate_at": [12]}, "evaluate_at: must hold multiples"),
         ({"completion_tokens_min": 17}, "completion_tokens_min: must be at most"),
-        ({"language_model": "./nowhere"}, "nowhere"),
+        ({"language_model": "./nowhere"}, "^language_model: no folder at './nowhere'"),
         ({"prompts": "nowhere.txt"}, "prompts: "),
         ({"opponent": "human"}, "opponent"),
         ({"training": {"precision": "fp16"}}, "training.precision: fp16 needs GPUs"),
+        ({"generation": {"where": "pool"}}, "generation.actors: must be 1 or more"),
     ],
 )
 def test_mistakes_are_found_before_anything_starts(changed, message):

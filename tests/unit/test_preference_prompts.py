@@ -11,6 +11,7 @@ from transformers import AutoTokenizer
 
 import modicum as md
 from modicum_algorithms.preference.models import model_location
+from modicum_algorithms.preference.prompt_rows import PromptRows
 from modicum_algorithms.preference.prompts import (
     Prompt,
     PromptLimits,
@@ -127,6 +128,100 @@ def test_a_data_set_that_the_datasets_library_wrote(tmp_path, tokenizer):
     )
     train, test = both(f"hf:{tmp_path / 'set'}", tokenizer)
     assert len(train) + len(test) == 20
+
+
+@pytest.fixture(scope="module")
+def two_splits(tmp_path_factory):
+    """Two splits of a data set with other names than ours; the same text in both is one prompt."""
+    import datasets
+
+    place = tmp_path_factory.mktemp("sets") / "set"
+    datasets.DatasetDict(
+        {
+            split: datasets.Dataset.from_dict(
+                {"question": ["Both"] + [f"{split} {n}" for n in range(9)], "human": ["yes"] * 10}
+            )
+            for split in ("prefs", "gen")
+        }
+    ).save_to_disk(place)
+    return f"hf:{place}"
+
+
+@pytest.mark.parametrize(("split", "expected"), [(None, 19), ("gen", 10)])
+def test_a_split_and_a_column_of_a_data_set(two_splits, tokenizer, split, expected):
+    rows = PromptRows(split, "question")
+    check_prompts(two_splits, human=True, rows=rows)
+    found = [
+        prompt
+        for part in ("train", "test")
+        for prompt in read_prompts(two_splits, part, tokenizer, 0, LIMITS, rows)
+    ]
+    assert len(found) == expected
+    assert Prompt("gen 3", "yes") in found
+    assert (Prompt("prefs 3", "yes") in found) == (split is None)
+
+
+def test_other_rows_of_the_same_data_set_are_other_prompts(two_splits):
+    chosen = [PromptRows(), PromptRows("gen"), PromptRows("prefs"), PromptRows(column="question")]
+    digests = [prompt_digests(two_splits, rows) for rows in chosen]
+    assert all(a != b for n, a in enumerate(digests) for b in digests[:n])
+
+
+def test_a_column_of_a_file(tmp_path, tokenizer):
+    place = tmp_path / "p.jsonl"
+    place.write_text("\n".join(json.dumps({"text": f"t{n} "}) for n in range(20)))
+    found = [
+        prompt.text
+        for part in ("train", "test")
+        for prompt in read_prompts(str(place), part, tokenizer, 0, LIMITS, PromptRows(None, "text"))
+    ]
+    assert sorted(found) == sorted(f"t{n}" for n in range(20))
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        (PromptRows("train", "question"), r"^prompts_split: .* has splits prefs, gen, got 'train'"),
+        (PromptRows("gen"), r"^prompts: .*, row 1: must have a text as prompt"),
+        (PromptRows("gen", "text"), r"^prompts_column: .* columns question, human, got 'text'"),
+        (PromptRows("gen", "human"), None),
+    ],
+)
+def test_rows_that_a_data_set_has_not(two_splits, tokenizer, rows, message):
+    if message is None:
+        assert len(read_prompts(two_splits, "train", tokenizer, 0, LIMITS, rows)) <= 1
+        return
+    with pytest.raises(md.InputError, match=message):
+        read_prompts(two_splits, "train", tokenizer, 0, LIMITS, rows)
+
+
+def test_a_data_set_without_splits_has_none(tmp_path, tokenizer):
+    import datasets
+
+    datasets.Dataset.from_dict({"prompt": ["a"]}).save_to_disk(tmp_path / "set")
+    with pytest.raises(md.InputError, match=r"^prompts_split: .* has no splits, got 'train'"):
+        read_prompts(f"hf:{tmp_path / 'set'}", "train", tokenizer, 0, LIMITS, PromptRows("train"))
+
+
+@pytest.mark.parametrize(
+    ("source", "rows", "message"),
+    [
+        ("packaged", PromptRows("train"), r"^prompts_split: 'packaged' has no splits"),
+        ("packaged", PromptRows(None, "text"), r"^prompts_column: 'packaged' has no columns"),
+        ("hf:./nowhere", PromptRows(), r"^prompts: no folder at './nowhere'"),
+        ("hf:", PromptRows(), r"^prompts: hf: needs a name"),
+    ],
+)
+def test_rows_that_a_source_cannot_have(source, rows, message):
+    with pytest.raises(md.InputError, match=message):
+        check_prompts(source, human=False, rows=rows)
+
+
+@pytest.mark.parametrize("source", ["imdb", "tldr"])
+def test_what_is_missing_under_modicum_data_names_the_prompts(tmp_path, monkeypatch, source):
+    monkeypatch.setenv("MODICUM_DATA", str(tmp_path))
+    with pytest.raises(md.InputError, match=r"^prompts: no '(train|tldr).jsonl.xz' under"):
+        check_prompts(source, human=False)
 
 
 @pytest.mark.parametrize(

@@ -120,6 +120,39 @@ def test_half_precision_of_one_process_is_refused(tmp_path: Path) -> None:
         build_engine(line(), TrainingSettings(precision="fp16"), worker(tmp_path))
 
 
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"precision": "fp16", "workers": 2}, "precision: fp16 needs GPUs"),
+        ({"precision": "fp16", "gpus_per_worker": 1}, "precision: fp16 needs GPUs"),
+        ({"gpus_per_worker": 2, "workers": 1}, "gpus_per_worker: must be at most 1"),
+        ({"workers": 2, "workers_at_least": 3}, r"workers_at_least: .* \(2\), got 3"),
+        ({"workers_at_least": 1}, r"workers_at_least: .* \(0\), got 1"),
+        ({"zero_stage": 2}, "zero_stage: must be 0 with training.workers 0"),
+        ({"workers": 2, "offload": "optimizer"}, "offload: optimizer needs .* 1, 2 or 3, got 0"),
+        ({"workers": 2, "zero_stage": 2, "offload": "parameters"}, "needs .*zero_stage 3, got 2"),
+        ({"precision": "bf16", "offload": "optimizer"}, "offload: must be none with"),
+    ],
+)
+def test_settings_that_cannot_work_together(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=rf"^training\..*{message}"):
+        TrainingSettings(**settings).check()
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"gpus_per_worker": 1},
+        {"workers": 2, "workers_at_least": 2, "zero_stage": 3, "offload": "parameters"},
+        {"workers": 2, "precision": "bf16", "offload": "optimizer"},  # Stage 0 is 1 in 16 bits.
+        {"workers": 2, "precision": "fp16", "gpus_per_worker": 0.5, "zero_stage": 1},
+    ],
+)
+def test_settings_that_can(settings: dict[str, Any]) -> None:
+    TrainingSettings(**settings).check()
+
+
 def test_an_error_of_a_worker_that_is_ahead_comes_after_the_values_before_it() -> None:
     from modicum.training.ray_group import _Failure, _Host
 

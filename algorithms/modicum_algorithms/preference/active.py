@@ -573,6 +573,12 @@ class ActiveLearning:
         ]
         with self.clock.measure("oracle"):
             found = win_rate(matches, self.judge, step, self._seed("evaluation order"))
+        if "win_rate" not in found:
+            self.worker.log.warning(
+                "%s: the oracle judged none of %d held-out prompts, so there is no win-rate",
+                step,
+                len(matches),
+            )
         self.matches += [
             {"budget": len(self.acquired), "epoch": epoch, **row} for row in found.pop("rows")
         ]
@@ -667,7 +673,9 @@ def _questions(
         characters_max=config.post_characters_max,
         characters_of=config.counted_characters,
     )
-    prompts = read_prompts(config.prompts, split, policy.language.tokenizer, seed, limits)
+    prompts = read_prompts(
+        config.prompts, split, policy.language.tokenizer, seed, limits, config.prompt_rows
+    )
     lengths = np.random.default_rng(seed).integers(
         config.completion_tokens_min, config.completion_tokens_max, len(prompts), endpoint=True
     )

@@ -7,6 +7,7 @@ from typing import Literal
 import modicum as md
 from modicum_algorithms.preference.generation_settings import GenerationSettings
 from modicum_algorithms.preference.oracle_settings import OracleConfig
+from modicum_algorithms.preference.prompt_rows import PromptRows
 
 _ENTROPY = {"acquisition": ("entropy", "entropy_certainty")}
 _REFIT = {"fine_tuning": ("refit",)}
@@ -33,6 +34,18 @@ class PreferenceConfig(OracleConfig):
         "packaged",
         description="What is completed: imdb or tldr under MODICUM_DATA, packaged, a text, JSONL "
         "or parquet file of your own, or hf:NAME.",
+        identity=False,
+    )
+    prompts_column: str = md.setting(
+        "prompt",
+        description="Column with the prompts of a JSONL or parquet file, or of hf:NAME.",
+        min_length=1,
+        identity=False,
+    )
+    prompts_split: str | None = md.setting(
+        None,
+        description="Split of hf:NAME to take; all of them by default. Held-out prompts are drawn "
+        "from the same.",
         identity=False,
     )
     prompt_tokens_min: int = md.setting(
@@ -157,3 +170,8 @@ class PreferenceConfig(OracleConfig):
     )
     generation: GenerationSettings = GenerationSettings()
     training: md.training.TrainingSettings = md.training.TrainingSettings(learning_rate=5e-4)
+
+    @property
+    def prompt_rows(self) -> PromptRows:
+        """Where the prompts of a data set or a file of one's own are."""
+        return PromptRows(self.prompts_split, self.prompts_column)

@@ -42,9 +42,10 @@ def win_rate(matches: Sequence[Match], judge: Judge, step: str, seed: int) -> di
     Returns:
         `win_rate`: mean points over prompts, a win being 1, a tie (equal scores, equal texts, or
         other winners in the two orders) 1/2; prompts without an answer in either order are left
-        out. `standard_error` over prompts; `ties`, `failures` as shares of all prompts;
-        `judgements`: how many were asked for; `rows`: one for each prompt, with the rationale of
-        the first of both answers and the order that it was shown.
+        out. `standard_error` over prompts. Neither is there where no prompt has an answer.
+        `ties`, `failures` as shares of all prompts; `judgements`: how many were asked for; `rows`:
+        one for each prompt, with the rationale of the first of both answers and the order that it
+        was shown.
     """
     different = [place for place, m in enumerate(matches) if m.completion != m.opponent]
     asked = [matches[place] for place in different]
@@ -64,11 +65,8 @@ def win_rate(matches: Sequence[Match], judge: Judge, step: str, seed: int) -> di
         points[place] = _points(one, two)
         reasons[place] = one
     counted = [value for value in points.values() if value is not None]
-    mean = sum(counted) / len(counted) if counted else math.nan
-    deviation = math.sqrt(sum((value - mean) ** 2 for value in counted))
     return {
-        "win_rate": mean,
-        "standard_error": deviation / max(1, len(counted)),
+        **_mean(counted),
         "ties": sum(value == 0.5 for value in counted) / len(matches),
         "failures": 1 - len(counted) / len(matches),
         "judgements": len(answers),
@@ -85,6 +83,14 @@ def win_rate(matches: Sequence[Match], judge: Judge, step: str, seed: int) -> di
             for place, match in enumerate(matches)
         ],
     }
+
+
+def _mean(counted: Sequence[float]) -> dict[str, float]:
+    if not counted:
+        return {}
+    mean = sum(counted) / len(counted)
+    deviation = math.sqrt(sum((value - mean) ** 2 for value in counted))
+    return {"win_rate": mean, "standard_error": deviation / len(counted)}
 
 
 def _points(given: Answer, swapped: Answer) -> float | None:

@@ -97,7 +97,7 @@ class ActivePreferenceLearning(md.Experiment[PreferenceConfig]):
         config.generation.check()
         check_oracle(config)
         check_model(config.language_model)
-        check_prompts(config.prompts, human=config.opponent == "human")
+        check_prompts(config.prompts, human=config.opponent == "human", rows=config.prompt_rows)
 
     def data_digests(self, config: PreferenceConfig) -> Mapping[str, str]:
         """Digests of prompts, language model and oracle."""
@@ -105,7 +105,7 @@ class ActivePreferenceLearning(md.Experiment[PreferenceConfig]):
         from modicum_algorithms.preference.prompts import prompt_digests
 
         return {
-            **prompt_digests(config.prompts),
+            **prompt_digests(config.prompts, config.prompt_rows),
             **model_digests(config.language_model),
             **oracle_digests(config),
         }

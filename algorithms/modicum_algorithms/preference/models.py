@@ -18,9 +18,9 @@ def check_model(name: str) -> None:
         InputError: There is no such model, or the reviews to train it on are missing.
     """
     if name == IMDB:
-        pair_sources.imdb_file("train")
+        pair_sources.imdb_file("train", "language_model")
     elif name != PACKAGED:
-        md.training.check_language_model(name)
+        md.training.check_language_model(name, field="language_model")
 
 
 def model_location(name: str) -> str:

@@ -41,19 +41,23 @@ class JudgedPairs:
         return JudgedPairs([self.pairs[i] for i in chosen], [self.winners[i] for i in chosen])
 
 
-def source_files(source: str) -> list[Path]:
+def source_files(source: str, field: str = "pairs") -> list[Path]:
     """The files that pairs are read from.
+
+    Args:
+        source: `tldr`, `imdb`, or a file.
+        field: Setting to name in an error.
 
     Raises:
         InputError: They are not there.
     """
     if source == "tldr":
-        return [md.data.find_data("tldr.jsonl.xz", "tldr", field="pairs", file=True)]
+        return [md.data.find_data("tldr.jsonl.xz", "tldr", field=field, file=True)]
     if source == "imdb":
-        return [imdb_file("test")]
+        return [imdb_file("test", field)]
     path = Path(source).expanduser()
     if not path.is_file():
-        raise md.InputError(f"pairs: must be tldr, imdb or a file, got {source!r}")
+        raise md.InputError(f"{field}: must be tldr, imdb or a file, got {source!r}")
     return [path]
 
 
@@ -105,13 +109,17 @@ def clean_review(text: str) -> str:
     return " ".join(_BREAK.sub(" ", text).split())
 
 
-def imdb_file(split: Literal["train", "test"]) -> Path:
+def imdb_file(split: Literal["train", "test"], field: str = "imdb") -> Path:
     """The file of IMDB's reviews.
+
+    Args:
+        split: Which part.
+        field: Setting to name in an error.
 
     Raises:
         InputError: It is not under `MODICUM_DATA`.
     """
-    return md.data.find_data(f"{split}.jsonl.xz", "imdb", field="imdb", file=True)
+    return md.data.find_data(f"{split}.jsonl.xz", "imdb", field=field, file=True)
 
 
 def imdb_reviews(split: Literal["train", "test"]) -> tuple[list[str], list[int]]:

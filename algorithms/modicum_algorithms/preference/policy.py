@@ -67,6 +67,7 @@ class Policy:
                 precision=settings.precision,
                 activation_checkpointing=settings.activation_checkpointing,
                 device=worker.device,
+                field="language_model",
             )
         language = md.training.add_adapters(language, settings, seed)
         scorer = CompletionScorer(language.model)

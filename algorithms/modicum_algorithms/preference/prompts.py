@@ -15,6 +15,7 @@ import numpy as np
 import modicum as md
 from modicum_algorithms.preference import pair_sources
 from modicum_algorithms.preference.packaged_reviews import packaged_reviews, packaged_text
+from modicum_algorithms.preference.prompt_rows import PromptRows
 
 Split = Literal["train", "test"]
 
@@ -26,6 +27,7 @@ _PACKAGED = 2000
 # Of a source without a split of its own, every fifth prompt is held out.
 _HELD_OUT = 5
 _SUFFIXES = (".txt", ".jsonl", ".parquet")
+_ROWS = PromptRows()
 _POST = re.compile(r"POST: (.*)\nTL;DR:", re.DOTALL)
 _SUBREDDIT = re.compile(r"SUBREDDIT: r/(\w+)")
 
@@ -63,7 +65,12 @@ class PromptLimits:
 
 
 def read_prompts(
-    source: str, split: Split, tokenizer: Any, seed: int, limits: PromptLimits
+    source: str,
+    split: Split,
+    tokenizer: Any,
+    seed: int,
+    limits: PromptLimits,
+    rows: PromptRows = _ROWS,
 ) -> list[Prompt]:
     """Different prompts of a source, in a fixed order.
 
@@ -74,6 +81,7 @@ def read_prompts(
         tokenizer: Counts the tokens that reviews are cut to.
         seed: Of these lengths.
         limits: What is taken.
+        rows: Where the prompts of a data set or a file of one's own are.
 
     Raises:
         InputError: There is no such source, or it holds no prompt.
@@ -88,44 +96,61 @@ def read_prompts(
     elif source == "tldr":
         prompts = [p for p in _posts(limits) if _split_of(p.text) == split]
     else:
-        prompts = [p for p in _rows(source) if _split_of(p.text) == split]
+        prompts = [p for p in _rows(source, rows) if _split_of(p.text) == split]
     unique = list({prompt.text: prompt for prompt in prompts if prompt.text}.values())
     if not unique:
         raise md.InputError(f"prompts: {source!r} must hold prompts to {split} with, it has none")
     return unique
 
 
-def check_prompts(source: str, *, human: bool) -> None:
+def check_prompts(source: str, *, human: bool, rows: PromptRows = _ROWS) -> None:
     """Find mistakes that cost nothing to find.
 
     Args:
         source: As in `read_prompts`.
         human: Whether prompts must have a human's completion.
+        rows: Where the prompts of a data set or a file of one's own are.
 
     Raises:
         InputError: There is no such source, or it is known to have no human completions.
     """
-    prompt_digests(source)
+    prompt_digests(source, rows)
+    if rows.split is not None and not source.startswith("hf:"):
+        raise md.InputError(f"prompts_split: {source!r} has no splits, got {rows.split!r}")
+    if rows.column != _ROWS.column and (
+        source in {"imdb", "packaged", "tldr"} or source.endswith(".txt")
+    ):
+        raise md.InputError(f"prompts_column: {source!r} has no columns, got {rows.column!r}")
     if human and (source in {"imdb", "packaged"} or source.endswith(".txt")):
         raise md.InputError(f"opponent: human needs human completions, which {source!r} has not")
 
 
-def prompt_digests(source: str) -> Mapping[str, str]:
+def prompt_digests(source: str, rows: PromptRows = _ROWS) -> Mapping[str, str]:
     """Digest of what is read, for a trial's identity.
+
+    Args:
+        source: As in `read_prompts`.
+        rows: Where the prompts of a data set or a file of one's own are.
 
     Raises:
         InputError: There is no such source.
     """
     if source == "imdb":
-        files = [pair_sources.imdb_file("train"), pair_sources.imdb_file("test")]
+        files = [pair_sources.imdb_file(split, "prompts") for split in ("train", "test")]
         return {"prompts": md.data.digest_files(files)}
     if source == "tldr":
-        return {"prompts": md.data.digest_files(pair_sources.source_files("tldr"))}
+        return {"prompts": md.data.digest_files(pair_sources.source_files("tldr", "prompts"))}
     if source == "packaged":
         return {"prompts": hashlib.sha256(packaged_text().encode()).hexdigest()}
     if source.startswith("hf:"):
-        return {"prompts": md.data.huggingface_digest(source.removeprefix("hf:"))}
-    return {"prompts": md.data.digest_files([_file(source)])}
+        digest = md.data.huggingface_digest(source.removeprefix("hf:"), "prompts")
+    else:
+        digest = md.data.digest_files([_file(source)])
+    chosen = {
+        "prompts_column": rows.column if rows.column != _ROWS.column else None,
+        "prompts_split": rows.split,
+    }
+    return {"prompts": digest, **{name: value for name, value in chosen.items() if value}}
 
 
 def _beginnings(
@@ -158,10 +183,11 @@ def _posts(limits: PromptLimits) -> Iterator[Prompt]:
             yield Prompt(row["prompt"].rstrip(), " " + row["human_summary"].strip())
 
 
-def _rows(source: str) -> list[Prompt]:
-    """A user's prompts: lines of text, or rows with `prompt` and perhaps `human`."""
+def _rows(source: str, where: PromptRows) -> list[Prompt]:
+    """A user's prompts: lines of text, or rows with a prompt and perhaps `human`."""
     if source.startswith("hf:"):
-        return [_prompt(row, source, n) for n, row in enumerate(_hub_rows(source), 1)]
+        found = _hub_rows(source, where.split)
+        return [_prompt(row, source, n, where.column) for n, row in enumerate(found, 1)]
     path = _file(source)
     try:
         if path.suffix == ".txt":
@@ -178,22 +204,31 @@ def _rows(source: str) -> list[Prompt]:
         raise md.InputError(
             f"prompts: {source!r} cannot be read ({md.reason_of(error)})"
         ) from error
-    return [_prompt(row, source, n) for n, row in enumerate(rows, 1)]
+    return [_prompt(row, source, n, where.column) for n, row in enumerate(rows, 1)]
 
 
-def _hub_rows(source: str) -> Sequence[Any]:
+def _hub_rows(source: str, split: str | None) -> Sequence[Any]:
     loaded = md.data.load_huggingface(source.removeprefix("hf:"), field="prompts", extra="llm")
-    parts = list(loaded.values()) if hasattr(loaded, "values") else [loaded]
+    named = dict(loaded) if hasattr(loaded, "values") else {}
+    if split is not None and split not in named:
+        there = f"splits {', '.join(map(str, named))}" if named else "no splits"
+        raise md.InputError(f"prompts_split: {source!r} has {there}, got {split!r}")
+    parts = [named[split]] if split is not None else list(named.values()) or [loaded]
     return [row for part in parts for row in part]
 
 
-def _prompt(row: Any, source: str, number: int) -> Prompt:
-    if not isinstance(row, dict) or not isinstance(row.get("prompt"), str):
-        raise md.InputError(f"prompts: {source!r}, row {number}: must have a text as prompt")
+def _prompt(row: Any, source: str, number: int, column: str) -> Prompt:
+    if isinstance(row, dict) and column != _ROWS.column and column not in row:
+        raise md.InputError(
+            f"prompts_column: {source!r}, row {number}, has the columns {', '.join(row)}, got "
+            f"{column!r}"
+        )
+    if not isinstance(row, dict) or not isinstance(row.get(column), str):
+        raise md.InputError(f"prompts: {source!r}, row {number}: must have a text as {column}")
     human = row.get("human")
     if human is not None and not isinstance(human, str):
         raise md.InputError(f"prompts: {source!r}, row {number}: human must be a text")
-    return Prompt(row["prompt"].rstrip(), human)
+    return Prompt(row[column].rstrip(), human)
 
 
 def _file(source: str) -> Path:

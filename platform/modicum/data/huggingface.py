@@ -19,35 +19,43 @@ from modicum.data.weak_rows import WeakRows
 from modicum.errors import InputError, reason_of
 
 
-def huggingface_folder(name: str) -> Path | None:
+def huggingface_folder(name: str, field: str = "dataset") -> Path | None:
     """The folder that a name means, or None if it is one on the hub.
+
+    Args:
+        name: A folder, or a name on the hub.
+        field: Setting to name in an error.
 
     Raises:
         InputError: The name is empty, there is no such folder, or `save_to_disk` did not
             write it.
     """
     if not name:
-        raise InputError("dataset: hf: needs a name on the hub or a folder behind it")
+        raise InputError(f"{field}: hf: needs a name on the hub or a folder behind it")
     if not (name.startswith((".", "~")) or Path(name).is_absolute()):
         return None
-    folder = find_data(name)
+    folder = find_data(name, field=field)
     if not any((folder / file).is_file() for file in ("dataset_dict.json", "state.json")):
         raise InputError(
-            f"dataset: {folder} was not written by save_to_disk of a DatasetDict; "
+            f"{field}: {folder} was not written by save_to_disk of a DatasetDict; "
             "folders with CSV, parquet or JSONL files go without hf:"
         )
     return folder
 
 
-def huggingface_digest(name: str) -> str:
+def huggingface_digest(name: str, field: str = "dataset") -> str:
     """What identifies a data set: its files if it is a folder, else its name on the hub.
 
     Without a revision in the name, a change on the hub goes unnoticed.
 
+    Args:
+        name: A folder, or a name on the hub.
+        field: Setting to name in an error.
+
     Raises:
         InputError: There is no such folder.
     """
-    folder = huggingface_folder(name)
+    folder = huggingface_folder(name, field)
     return f"hub:{name}" if folder is None else digest_folder(folder)
 
 
@@ -75,7 +83,7 @@ def load_huggingface(name: str, *, field: str, extra: str) -> Any:
         raise InputError(
             f"{field}: hf:{name} needs the package {error.name!r} (extra {extra!r})"
         ) from error
-    folder = huggingface_folder(name)
+    folder = huggingface_folder(name, field)
     try:
         if folder is not None:
             return datasets.load_from_disk(folder)

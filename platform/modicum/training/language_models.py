@@ -42,6 +42,7 @@ def load_language_model(
     precision: Precision = "fp32",
     activation_checkpointing: bool = False,
     device: Any = None,
+    field: str = "model",
 ) -> LanguageModel:
     """Load a causal language model to train it.
 
@@ -54,6 +55,7 @@ def load_language_model(
         precision: Of the weights.
         activation_checkpointing: Compute activations again in the backward pass.
         device: Torch device; a GPU if there is one.
+        field: Setting to name in an error about the model.
 
     Raises:
         InputError: There is no such model, it lacks weights or a padding token, or the device
@@ -67,10 +69,11 @@ def load_language_model(
         gguf_file=gguf_file,
         device=None if device is None else str(device),
         dtype=_DTYPES[precision],
+        field=field,
     )
     if precision == "fp16" and loaded.device.type == "cpu":
         raise InputError("precision: fp16 needs a GPU; allowed here: fp32, bf16")
-    _let_pad(loaded.model, loaded.tokenizer, name)
+    _let_pad(loaded.model, loaded.tokenizer, name, field)
     _without_dropout(loaded.model)
     if activation_checkpointing:
         loaded.model.activation_checkpointing_enable({"use_reentrant": False})
@@ -78,27 +81,35 @@ def load_language_model(
 
 
 def check_language_model(
-    name: str, *, revision: str | None = None, gguf_file: str | None = None
+    name: str, *, revision: str | None = None, gguf_file: str | None = None, field: str = "model"
 ) -> None:
     """Find mistakes that cost nothing to find. A model on the hub is not looked up.
+
+    Args:
+        name: Name on the hub, a folder that `save_pretrained` wrote, or a GGUF file.
+        revision: Branch, tag or commit on the hub.
+        gguf_file: GGUF file to take from the folder or the hub.
+        field: Setting to name in an error.
 
     Raises:
         InputError: There is no such folder or file, or a folder lacks the model's settings, its
             weights or its tokenizer.
     """
-    found = find_model(name, revision=revision, gguf_file=gguf_file)
+    found = find_model(name, revision=revision, gguf_file=gguf_file, field=field)
     if found.folder is None or found.gguf_file is not None:
         return
     if not (found.folder / "config.json").is_file():
-        raise InputError(f"model: {name!r} has no config.json, which save_pretrained writes")
+        raise InputError(f"{field}: {name!r} has no config.json, which save_pretrained writes")
     try:
         json.loads((found.folder / "config.json").read_text())
     except ValueError as error:
-        raise InputError(f"model: {name!r} has a config.json that is not JSON ({error})") from error
+        raise InputError(
+            f"{field}: {name!r} has a config.json that is not JSON ({error})"
+        ) from error
     if not any((found.folder / file).is_file() for file in _TOKENIZER_FILES):
-        raise InputError(f"model: {name!r} has no tokenizer; save it into the same folder")
+        raise InputError(f"{field}: {name!r} has no tokenizer; save it into the same folder")
     if not any(file.suffix in {".safetensors", ".bin"} for file in found.folder.iterdir()):
-        raise InputError(f"model: {name!r} has no weights (.safetensors or .bin)")
+        raise InputError(f"{field}: {name!r} has no weights (.safetensors or .bin)")
 
 
 def add_adapters(
@@ -171,14 +182,14 @@ def _linear_layers(model: Any) -> Iterator[str]:
     return (n for n, module in model.named_modules() if isinstance(module, nn.Linear | Conv1D))
 
 
-def _let_pad(model: Any, tokenizer: Any, name: str) -> None:
+def _let_pad(model: Any, tokenizer: Any, name: str, field: str) -> None:
     """Give the tokenizer and the model a padding token that the model has an embedding of."""
     size = model.get_input_embeddings().num_embeddings
     if tokenizer.pad_token_id is None or tokenizer.pad_token_id >= size:
         if tokenizer.eos_token_id is None:
             raise InputError(
-                f"model: the tokenizer of {name!r} has no padding token and no end-of-text token; "
-                "set its pad_token or eos_token and save it"
+                f"{field}: the tokenizer of {name!r} has no padding token and no end-of-text "
+                "token; set its pad_token or eos_token and save it"
             )
         tokenizer.pad_token = tokenizer.eos_token
     model.config.pad_token_id = tokenizer.pad_token_id
