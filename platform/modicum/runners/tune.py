@@ -283,8 +283,10 @@ class _Collector(tune.Callback):
     ) -> None:
         # A trial that ran to its end said so; one that did not was stopped.
         trial_id = _trial_id(trial)
-        if trial_id in self._started and trial_id not in self._ended:
-            on_request = self._requests.stops(trial_id)
+        on_request = self._requests.stops(trial_id)
+        # Trials that had not started when the whole study was stopped stay pending.
+        meant = trial_id in self._started or (on_request and not self._requests.study)
+        if meant and trial_id not in self._ended:
             self._recorder.stop(trial_id, by="request" if on_request else "scheduler")
         self._settle()
 
