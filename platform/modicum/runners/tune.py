@@ -298,6 +298,11 @@ class _Collector(tune.Callback):
     def on_trial_error(
         self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: Any
     ) -> None:
+        if _trial_id(trial) in self._started and self._requests.stops(_trial_id(trial)):
+            # Its process was ended for that, when it had died too often already.
+            self._recorder.stop(_trial_id(trial), by="request")
+            self._settle()
+            return
         trace = ""
         if trial.error_file and os.path.exists(trial.error_file):
             trace = Path(trial.error_file).read_text()
