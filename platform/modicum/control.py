@@ -99,28 +99,36 @@ class ControlFolder:
 
     def clear(self) -> None:
         """Forget what was meant for an earlier run."""
-        self.poll()
+        while (found := self.poll()).requests or found.dropped:
+            pass
 
     def poll(self) -> Polled:
         """Take the requests that lie there, and remove them."""
         from pyarrow import fs
 
         found = Polled()
+        # A link would have this remove another folder's files.
+        if self._is_link():
+            self._drop_once("", f"{CONTROL} is a link and is not read", found)
+            return found
         selector = fs.FileSelector(self._folder.path(CONTROL), allow_not_found=True)
-        entries = sorted(
-            self._folder.filesystem.get_file_info(selector), key=lambda info: str(info.base_name)
-        )
+        entries = {}
+        for info in self._folder.filesystem.get_file_info(selector):
+            try:
+                entries[str(info.base_name)] = info
+            except UnicodeDecodeError:
+                self._drop_once("/", f"{CONTROL} has a file whose name is no text", found)
         # A file that is being written is renamed once it is whole.
         waiting = [
-            info
-            for info in entries
-            if info.base_name not in self._seen and not info.base_name.endswith(".tmp")
+            name for name in sorted(entries) if name not in self._seen and not name.endswith(".tmp")
         ]
-        for info in waiting[:_MOST_AT_ONCE]:
-            name = str(info.base_name)
+        for name in waiting[:_MOST_AT_ONCE]:
+            info = entries[name]
             match = _FILE_NAME.fullmatch(name)
             if match is None:
                 found.dropped.append(f"{_quoted(name)} is no name of a request")
+            elif self._is_link(name):
+                found.dropped.append(f"{_quoted(name)} is a link")
             elif info.type != fs.FileType.File or info.size > _LARGEST:
                 found.dropped.append(f"{_quoted(name)} is no file of at most {_LARGEST} bytes")
             else:
@@ -128,13 +136,26 @@ class ControlFolder:
             self._remove(name, info.type == fs.FileType.File)
         return found
 
+    def _is_link(self, *parts: str) -> bool:
+        """Whether `control/`, or a member of it, only leads to something else."""
+        local = self._folder.local
+        return local is not None and local.joinpath(CONTROL, *parts).is_symlink()
+
+    def _drop_once(self, name: str, note: str, found: Polled) -> None:
+        if name not in self._seen:
+            self._seen.add(name)
+            found.dropped.append(note)
+
     def _read(self, name: str, key: str, found: Polled) -> None:
-        with self._folder.filesystem.open_input_stream(self._folder.path(CONTROL, name)) as stream:
-            content = bytes(stream.read(_LARGEST + 1))
+        place = self._folder.path(CONTROL, name)
         try:
-            # The contents are not quoted: a link may have led anywhere.
+            with self._folder.filesystem.open_input_stream(place) as stream:
+                content = bytes(stream.read(_LARGEST + 1))
             found.requests[key] = StopRequest.model_validate_json(content)
+        except OSError:
+            found.dropped.append(f"{_quoted(name)} cannot be read")
         except ValidationError:
+            # The contents are not quoted: they may be anything.
             found.dropped.append(f"{_quoted(name)} does not hold a request")
 
     def _remove(self, name: str, is_file: bool) -> None:

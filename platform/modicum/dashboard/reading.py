@@ -43,6 +43,7 @@ class RunReader:
         self._plan_stamp: tuple[Any, ...] | None = None
         self._plan: Any = None
         self._status: dict[str, Any] | None = None
+        self._broken: dict[str, str] = {}
         self.version = 0
         self.reads = 0
         self.refresh()
@@ -58,14 +59,23 @@ class RunReader:
         changed = self._refresh_plan()
         for trial_id, stamp in self._found().items():
             if trial_id in self._states and self._stamps.get(trial_id) != stamp:
-                plan = self._states[trial_id].plan
-                self._states[trial_id] = load_trial(self.folder, trial_id, with_log=False)
-                self._states[trial_id].plan = plan
-                self._stamps[trial_id] = stamp
-                self.reads += 1
-                changed = True
+                changed |= self._read(trial_id, stamp)
         self.version += changed
         return changed
+
+    def _read(self, trial_id: str, stamp: tuple[Any, ...]) -> bool:
+        """Read a trial; one that cannot be read stays as it was, and is tried again."""
+        try:
+            state = load_trial(self.folder, trial_id, with_log=False)
+        except (InputError, FileNotFoundError) as error:
+            self._broken[trial_id] = str(error)
+            return False
+        state.plan = self._states[trial_id].plan
+        self._states[trial_id] = state
+        self._stamps[trial_id] = stamp
+        self._broken.pop(trial_id, None)
+        self.reads += 1
+        return True
 
     def _refresh_plan(self) -> bool:
         info = self.folder.filesystem.get_file_info(self.folder.path("plan.json"))
@@ -78,6 +88,9 @@ class RunReader:
         plans = [TrialPlan.from_json(entry) for entry in self._plan["trials"]]
         known = self._states
         self._states = {plan.id: known.get(plan.id, TrialState(plan)) for plan in plans}
+        # A trial that leaves the plan is read afresh when it comes back.
+        self._stamps = {name: s for name, s in self._stamps.items() if name in self._states}
+        self._broken = {name: s for name, s in self._broken.items() if name in self._states}
         self._plan_stamp = stamp
         return True
 
@@ -106,6 +119,7 @@ class RunReader:
             "status": self._status,
             "links": {**dict(status.get("links") or {}), **self._tensorboard()},
             "metric": self._metric,
+            "trouble": next(iter(self._broken.values()), None),
             "spent": sum(state.rows[-1]["budget"] for state in self._states.values() if state.rows),
             "unit": str(self._plan["experiment"]["budget_unit"]).replace("_", " "),
         }

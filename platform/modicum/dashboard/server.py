@@ -17,9 +17,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import secrets
 import time
-from collections.abc import AsyncIterator
+import traceback
+from collections.abc import AsyncIterator, Mapping
 from typing import Any, Protocol
 
 from aiohttp import web
@@ -109,6 +111,12 @@ class Dashboard:
                     self._trouble = None
                 except (OSError, InputError) as error:
                     self._trouble = str(error)
+                except Exception as error:
+                    # The page would stand still without a word.
+                    trouble = f"the study cannot be shown ({type(error).__name__}: {error})"
+                    if trouble != self._trouble:
+                        traceback.print_exc()
+                    self._trouble = trouble
             await asyncio.sleep(_READ_SECONDS)
 
     def _read_and_draw(self) -> None:
@@ -140,15 +148,16 @@ class Dashboard:
 
     async def _view(self, request: web.Request) -> web.Response:
         self._asked = time.monotonic()
-        view = {**self._source.view(), "drawn": self._drawn_version, "trouble": self._trouble}
-        return web.json_response(view)
+        view = self._source.view()
+        trouble = self._trouble or view.get("trouble")
+        return _json({**view, "drawn": self._drawn_version, "trouble": trouble})
 
     async def _trials(self, request: web.Request) -> web.Response:
         given = request.query.get("limit", "100")
-        if not given.isdecimal() or not 1 <= int(given[:9]) <= _MOST_LISTED:
+        limit = int(given) if given.isdecimal() and len(given) < 10 else 0
+        if not 1 <= limit <= _MOST_LISTED:
             return error_response(400, f"limit: must be 1 to {_MOST_LISTED}")
-        query = request.query.get("query", "")[:200]
-        return web.json_response(self._source.trials(query, int(given)))
+        return _json(self._source.trials(request.query.get("query", "")[:200], limit))
 
     async def _report_html(self, request: web.Request) -> web.Response:
         if request.query.get("version") == str(self._drawn_version) or not self._report:
@@ -177,6 +186,19 @@ class Dashboard:
         except InputError as error:
             return error_response(409, str(error))
         return web.json_response({"asked": name})
+
+
+def _json(data: Any) -> web.Response:
+    return web.json_response(_finite(data))
+
+
+def _finite(data: Any) -> Any:
+    """Without what JSON has no number for: a browser would refuse the whole."""
+    if isinstance(data, Mapping):
+        return {name: _finite(value) for name, value in data.items()}
+    if isinstance(data, list):
+        return [_finite(value) for value in data]
+    return None if isinstance(data, float) and not math.isfinite(data) else data
 
 
 async def serve(source: Source, title: str, *, port: int, host: str, on_start: Any) -> None:

@@ -283,8 +283,10 @@ class _Collector(tune.Callback):
     ) -> None:
         # A trial that ran to its end said so; one that did not was stopped.
         trial_id = _trial_id(trial)
-        if trial_id in self._started and trial_id not in self._ended:
-            on_request = self._requests.stops(trial_id)
+        on_request = self._requests.stops(trial_id)
+        # Trials that had not started when the whole study was stopped stay pending.
+        meant = trial_id in self._started or (on_request and not self._requests.study)
+        if meant and trial_id not in self._ended:
             self._recorder.stop(trial_id, by="request" if on_request else "scheduler")
         self._settle()
 
@@ -296,6 +298,11 @@ class _Collector(tune.Callback):
     def on_trial_error(
         self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: Any
     ) -> None:
+        if _trial_id(trial) in self._started and self._requests.stops(_trial_id(trial)):
+            # Its process was ended for that, when it had died too often already.
+            self._recorder.stop(_trial_id(trial), by="request")
+            self._settle()
+            return
         trace = ""
         if trial.error_file and os.path.exists(trial.error_file):
             trace = Path(trial.error_file).read_text()
