@@ -274,7 +274,8 @@ def _verdict(made: Plan) -> Iterator[str]:
     whole = made.layout.width * made.shape.parameters
     yield (
         "no stage of ZeRO, offloading, adapters or eight times the machines would do; every GPU "
-        f"holds all weights ({whole / GB:.1f} GB) while it generates: take GPUs with more memory"
+        f"holds all weights ({whole / GB:.1f} GB) while it generates: take GPUs with more memory, "
+        "or leave generation to a pool of others (generation.engine vllm)"
     )
 
 

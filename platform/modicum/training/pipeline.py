@@ -64,7 +64,7 @@ def run_pipeline(
     # Ray Data logs every error before it raises it.
     with ray.data.DataContext.current(context), quiet_loggers("ray.data", level=logging.CRITICAL):
         try:
-            # `from_arrow` looks at tables in tasks of a CPU each, which a full cluster never runs.
+            # `from_arrow` would ask for tasks of one CPU each, which a full cluster never runs.
             rows: list[dict[str, Any]] = stages(ray.data.from_blocks(list(tables))).take_all()
         except GetTimeoutError as error:
             raise InputError(too_few) from error
