@@ -218,8 +218,7 @@ def test_a_stopped_study_leaves_the_rest_and_says_so(tmp_path, monkeypatch, caps
     out = tmp_path / "run"
     file = tmp_path / "study.yaml"
     file.write_text(
-        "experiment: descent\nseeds: 4\ntracking: {tensorboard: false}\n"
-        "space: {steps: 8}\n"
+        "experiment: descent\nseeds: 4\ntracking: {tensorboard: false}\nspace: {steps: 8}\n"
     )
 
     def call(seconds):
