@@ -40,7 +40,7 @@ def _stop(tune_controller: Any, trial: TuneTrial) -> None:
     actor = trial.temporary_state.ray_actor
     if trial.status == trial.RUNNING and actor is not None:
         ray.kill(actor)
-    elif trial.storage.trial_dir_name is not None:
+    elif trial.storage is not None and trial.storage.trial_dir_name is not None:
         tune_controller.stop_trial(trial)
 
 
