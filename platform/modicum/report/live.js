@@ -96,7 +96,11 @@ function showTrials(view, list, live) {
   const rows = list.trials.map((trial) => {
     const row = element("tr");
     row.append(element("td", trial.id), element("td", trial.status, trial.status));
-    for (const value of trial.settings) row.append(element("td", value));
+    for (const value of trial.settings) {
+      const cell = element("td", value);
+      cell.title = value;
+      row.append(cell);
+    }
     row.append(element("td", trial.seed), element("td", number(trial.budget), "number"));
     if (metric) {
       const cell = element("td");

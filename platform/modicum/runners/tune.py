@@ -105,6 +105,10 @@ def run_on_tune(
         fit_trials(ListedTrials(skipped), len(skipped), collector)
     collector.give_up()
     if requests.study:
+        # Tune has ended them without a word.
+        for trial_id, state in recorder.trials.items():
+            if state.status == "running":
+                recorder.stop(trial_id, by="request")
         return
     if recorder.count("running") or (search is None and recorder.count("pending")):
         raise KeyboardInterrupt
