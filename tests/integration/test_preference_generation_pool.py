@@ -90,11 +90,11 @@ def setting(tmp_path):
 
 def test_an_actor_that_is_killed_is_replaced_and_nothing_is_lost(setting):
     sample, expected = setting
-    killed = []
+    killed, done = [], threading.Event()
 
     def kill():
         """The first actor that is seen to be at work."""
-        for _ in range(6000):
+        while not done.is_set():
             for process in psutil.Process().children(recursive=True):
                 with suppress(psutil.Error):
                     title = " ".join(process.cmdline())
@@ -106,8 +106,11 @@ def test_an_actor_that_is_killed_is_replaced_and_nothing_is_lost(setting):
 
     killer = threading.Thread(target=kill)
     killer.start()
-    found = sample()
-    killer.join()
+    try:
+        found = sample()
+    finally:
+        done.set()
+        killer.join()
     assert len(killed) == 1
     assert [one.ids for one in found] == [one.ids for one in expected]
     logs = [one.log_probability for one in expected]
