@@ -11,6 +11,7 @@ import pytest
 
 import modicum as md
 from modicum import cli
+from modicum.report import report_document
 from modicum.yaml_io import parse_yaml
 from toys import Descent
 
@@ -113,6 +114,18 @@ def test_settings_of_strangers_are_text_in_pictures(run):
     page = (run / "report.html").read_text()
     assert "<svg" in page
     assert script_free(page)
+
+
+def test_a_report_with_formulas_in_names_is_drawn_and_is_plain_json(run):
+    """A dollar sign begins a formula in matplotlib, and this one is broken."""
+    plan = json.loads((run / "plan.json").read_text())
+    for entry in plan["trials"]:
+        entry["columns"]["rate"] = f"$\\frac{{${entry['columns']['rate']}"
+        change(run / "trials" / entry["id"] / "trial.json", columns=entry["columns"])
+    (run / "plan.json").write_text(json.dumps(plan))
+    document = report_document(md.load_results(run))
+    assert document["sections"][0]["pictures"]
+    assert json.loads(json.dumps(document)) == document
 
 
 @pytest.mark.parametrize("place", ["../../secret", "/etc", "..", "a/b", "a\x00b"])

@@ -201,7 +201,7 @@ def _picture(figure: Figure) -> dict[str, Any]:
     """A figure as SVG; one that is wide gets a row of the page to itself."""
     from modicum.results.plots import to_svg
 
-    return {"svg": to_svg(figure), "wide": figure.get_figwidth() > _WIDE}
+    return {"svg": to_svg(figure), "wide": bool(figure.get_figwidth() > _WIDE)}
 
 
 def _at(group: Mapping[str, Any], where: Mapping[str, Any]) -> str:

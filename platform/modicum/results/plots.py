@@ -19,6 +19,12 @@ MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 # Stands for the page's text colour until the SVG is written.
 _INK = "#010203"
 _SIZE = (6.4, 3.8)
+# How matplotlib begins each SVG, and the same said by the picture's own element.
+_RULES = """ <defs>
+  <style type="text/css">*{stroke-linejoin: round; stroke-linecap: butt}</style>
+ </defs>
+"""
+_INHERITED = 'stroke-linejoin="round" stroke-linecap="butt"'
 # Entries of a legend that lies among the curves; a longer one stands beside them.
 _MOST_INSIDE = 4
 
@@ -74,8 +80,7 @@ def curves_figure(
             axes.set_xscale("symlog", linthresh=min(positive))
             # Left to itself the axis would reach far below zero, where no budget is.
             axes.set_xlim(-0.2 * min(positive), 1.3 * max(budgets))
-    axes.set_xlabel(axis)
-    axes.set_ylabel(metric)
+    _name_axes(axes, axis, metric)
     if curves:
         _legend(axes, len(curves))
     return figure
@@ -83,10 +88,18 @@ def curves_figure(
 
 def _legend(axes: Axes, entries: int) -> None:
     """A legend where there is room: a long one would lie on what it explains."""
-    if entries > _MOST_INSIDE:
-        axes.legend(frameon=False, fontsize="small", loc="upper left", bbox_to_anchor=(1.01, 1))
-    else:
-        axes.legend(frameon=False, fontsize="small")
+    outside: Any = {"loc": "upper left", "bbox_to_anchor": (1.01, 1)}
+    legend = axes.legend(
+        frameon=False, fontsize="small", **(outside if entries > _MOST_INSIDE else {})
+    )
+    for text in legend.get_texts():
+        text.set_parse_math(False)
+
+
+def _name_axes(axes: Axes, across: str, up: str) -> None:
+    """Names are what they are: dollar signs in them set no formula."""
+    axes.set_xlabel(across, parse_math=False)
+    axes.set_ylabel(up, parse_math=False)
 
 
 def _limit(axes: Axes, means: Sequence[float]) -> None:
@@ -141,9 +154,8 @@ def boxes_figure(
         boxes["boxes"][0].set_label(row)
         for x, values in places:
             axes.plot([x] * len(values), list(values), ".", color=colour, markersize=4)
-    axes.set_xticks(range(len(shown)), shown)
-    axes.set_xlabel(column_title)
-    axes.set_ylabel(metric)
+    axes.set_xticks(range(len(shown)), shown, parse_math=False)
+    _name_axes(axes, column_title, metric)
     if len(present) > 1:
         _legend(axes, len(present))
     return figure
@@ -163,6 +175,8 @@ def to_svg(figure: Figure) -> str:
     with matplotlib.rc_context(style):
         figure.savefig(stream, format="svg", transparent=True, metadata={"Date": None})
     text = stream.getvalue().replace(_INK, "currentColor")
+    # A rule for all elements would hold for the whole page, and a page may allow no such rules.
+    text = text.replace(_RULES, "", 1).replace("<svg", f"<svg {_INHERITED}", 1)
     return text[text.index("<svg") :]
 
 
