@@ -13,6 +13,7 @@ from typing import Annotated, Any
 import typer
 
 from modicum.errors import InputError, StorageError
+from modicum.options import Overrides, Seeds
 from modicum.oracles.commands import app as oracle_commands
 from modicum.registry import added_commands, experiment_names, get_experiment
 from modicum.submit.command import submit
@@ -35,13 +36,8 @@ def run(
     out: Annotated[
         str | None, typer.Option(help="Run folder or URI; runs/NAME if left out.")
     ] = None,
-    seeds: Annotated[
-        int | None, typer.Option(help="Number of seeds, instead of the file's.")
-    ] = None,
-    set_: Annotated[
-        list[str] | None,
-        typer.Option("--set", help="Replace a setting: key=value, value as YAML. Repeatable."),
-    ] = None,
+    seeds: Seeds = None,
+    set_: Overrides = None,
     local: Annotated[bool, typer.Option("--local", help="In this process, without Ray.")] = False,
     address: Annotated[str | None, typer.Option(help="A running Ray cluster (host:port).")] = None,
     cpus: Annotated[

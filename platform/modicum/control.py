@@ -34,6 +34,15 @@ class StopRequest(BaseModel):
     action: Action
     trial: str | None = Field(None, pattern=f"^{TRIAL_PATTERN}$")
 
+    @classmethod
+    def of(cls, trial: str | None) -> StopRequest:
+        """The request to stop a trial, or with None the study.
+
+        Raises:
+            ValidationError: The name is none that a trial can have.
+        """
+        return cls(action="stop_study" if trial is None else "stop_trial", trial=trial)
+
     @model_validator(mode="after")
     def _names_what_it_stops(self) -> StopRequest:
         if (self.action == "stop_trial") != (self.trial is not None):

@@ -99,13 +99,15 @@ class Live:
                 for key, request in polled.requests.items():
                     self._requests.add(request)
                     self._taken = [*self._taken, key][-_MOST_NOTES:]
+            status = self._publish("running")
             if self._mailbox is not None:
-                self._mailbox.answer(self._requests, self._status("running"))
-            self._publish("running")
+                self._mailbox.answer(self._requests, status)
 
-    def _publish(self, state: State) -> None:
+    def _publish(self, state: State) -> dict[str, Any]:
+        status = self._status(state)
         with contextlib.suppress(OSError):
-            self._folder.write_json(self._status(state), STATUS)
+            self._folder.write_json(status, STATUS)
+        return status
 
     def _status(self, state: State) -> dict[str, Any]:
         left = self._progress.seconds_left()

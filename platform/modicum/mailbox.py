@@ -215,9 +215,8 @@ class RemoteStudy:
         """
         import ray
 
-        action: Any = "stop_study" if trial_id is None else "stop_trial"
         try:
-            request = StopRequest(action=action, trial=trial_id)
+            request = StopRequest.of(trial_id)
         except ValidationError as error:
             raise InputError("trial: must be the name of a trial") from error
         try:

@@ -83,6 +83,15 @@ def change(path, **values):
     path.write_text(json.dumps({**json.loads(path.read_text()), **values}))
 
 
+def rename_rates(run, name):
+    """Give the setting `rate` other values, each made by a function of its own one."""
+    plan = json.loads((run / "plan.json").read_text())
+    for entry in plan["trials"]:
+        entry["columns"]["rate"] = name(entry["columns"]["rate"])
+        change(run / "trials" / entry["id"] / "trial.json", columns=entry["columns"])
+    (run / "plan.json").write_text(json.dumps(plan))
+
+
 def script_free(page):
     """Whether nothing of the stranger's is markup."""
     return "<script>document" not in page and "<img" not in page and "onerror" in page
@@ -105,11 +114,7 @@ def test_html_in_names_and_errors_is_text_on_the_page(run):
 
 
 def test_settings_of_strangers_are_text_in_pictures(run):
-    plan = json.loads((run / "plan.json").read_text())
-    for entry in plan["trials"]:
-        entry["columns"]["rate"] = f"{HTML}{entry['columns']['rate']}"
-        change(run / "trials" / entry["id"] / "trial.json", columns=entry["columns"])
-    (run / "plan.json").write_text(json.dumps(plan))
+    rename_rates(run, lambda rate: f"{HTML}{rate}")
     md.load_results(run).report(run / "report.html")
     page = (run / "report.html").read_text()
     assert "<svg" in page
@@ -118,11 +123,7 @@ def test_settings_of_strangers_are_text_in_pictures(run):
 
 def test_a_report_with_formulas_in_names_is_drawn_and_is_plain_json(run):
     """A dollar sign begins a formula in matplotlib, and this one is broken."""
-    plan = json.loads((run / "plan.json").read_text())
-    for entry in plan["trials"]:
-        entry["columns"]["rate"] = f"$\\frac{{${entry['columns']['rate']}"
-        change(run / "trials" / entry["id"] / "trial.json", columns=entry["columns"])
-    (run / "plan.json").write_text(json.dumps(plan))
+    rename_rates(run, lambda rate: f"$\\frac{{${rate}")
     document = report_document(md.load_results(run))
     assert document["sections"][0]["pictures"]
     assert json.loads(json.dumps(document)) == document

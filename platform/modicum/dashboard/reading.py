@@ -44,6 +44,7 @@ class RunReader:
         self._plan: Any = None
         self._status: dict[str, Any] | None = None
         self._broken: dict[str, str] = {}
+        self._present: set[str] = set()
         self.version = 0
         self.reads = 0
         self.refresh()
@@ -57,7 +58,9 @@ class RunReader:
         """
         self._status = read_status(self.folder)
         changed = self._refresh_plan()
-        for trial_id, stamp in self._found().items():
+        found = self._found()
+        self._present = set(found)
+        for trial_id, stamp in found.items():
             if trial_id in self._states and self._stamps.get(trial_id) != stamp:
                 changed |= self._read(trial_id, stamp)
         self.version += changed
@@ -198,9 +201,8 @@ class RunReader:
         """The report as it stands; takes seconds where there is much to draw."""
         from modicum.report import report_document
 
-        present = {state.plan.id for state in self._states.values()}
-        others = len(set(self._found()) - present)
         states = list(self._states.values())
+        others = len(self._present - {state.plan.id for state in states})
         results = Results(self.folder, collected(states, self._plan["experiment"], others))
         return report_document(results, failures=_MOST_FAILURES)
 
@@ -227,9 +229,8 @@ class RunReader:
         """
         if trial_id is not None and trial_id not in self._states:
             raise InputError(f"trial: must be one of the study's ({TRIAL_PATTERN})")
-        action: Any = "stop_study" if trial_id is None else "stop_trial"
         try:
-            return submit(self.folder, StopRequest(action=action, trial=trial_id))
+            return submit(self.folder, StopRequest.of(trial_id))
         except OSError as error:
             raise InputError(f"the request cannot be left in the run folder ({error})") from error
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from modicum.errors import InputError
+from modicum.options import Overrides, Seeds
 
 if TYPE_CHECKING:
     from ray.job_submission import JobSubmissionClient
@@ -37,13 +38,8 @@ def submit(
             "left out."
         ),
     ] = None,
-    seeds: Annotated[
-        int | None, typer.Option(help="Number of seeds, instead of the file's.")
-    ] = None,
-    set_: Annotated[
-        list[str] | None,
-        typer.Option("--set", help="Replace a setting: key=value, value as YAML. Repeatable."),
-    ] = None,
+    seeds: Seeds = None,
+    set_: Overrides = None,
     working_dir: Annotated[
         Path, typer.Option(help="Folder whose files travel; the study file is in it.")
     ] = Path("."),
