@@ -75,7 +75,7 @@ def generate(
     was_training = model.training
     model.eval()
     with torch.no_grad():
-        for places in _batches(requests, batch_size):
+        for places in batches(requests, batch_size):
             batch = [requests[place] for place in places]
             found = _generate_batch(model, batch, temperature, end, padding)
             for place, completion in zip(places, found, strict=True):
@@ -84,8 +84,13 @@ def generate(
     return [completion for completion in completions if completion is not None]
 
 
-def _batches(requests: Sequence[Request], size: int) -> Iterator[list[int]]:
-    """Places of requests of like length, the longest first: what does not fit fails at once."""
+def batches(requests: Sequence[Request], size: int) -> Iterator[list[int]]:
+    """Places of requests of like length, the longest first: what does not fit fails at once.
+
+    Args:
+        requests: What is to be sampled.
+        size: Places in a batch; the last one may have fewer.
+    """
     order = sorted(
         range(len(requests)),
         key=lambda place: (len(requests[place].prompt), requests[place].tokens),

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import modicum as md
-from modicum_algorithms.preference.generation import Completion, Request, generate
+from modicum_algorithms.preference.generation import Completion, Request, batches, generate
 from modicum_algorithms.preference.generation_settings import GenerationSettings
 
 if TYPE_CHECKING:
@@ -173,11 +173,6 @@ def tables_of(requests: Sequence[Request], size: int) -> list[pa.Table]:
     """Requests as tables of so many rows, like lengths together, the longest first."""
     import pyarrow as pa
 
-    order = sorted(
-        range(len(requests)),
-        key=lambda place: (len(requests[place].prompt), requests[place].tokens),
-        reverse=True,
-    )
     return [
         pa.table(
             {
@@ -188,7 +183,7 @@ def tables_of(requests: Sequence[Request], size: int) -> list[pa.Table]:
                 "seed": pa.array([requests[p].seed for p in places], pa.uint64()),
             }
         )
-        for places in (order[start : start + size] for start in range(0, len(order), size))
+        for places in batches(requests, size)
     ]
 
 
