@@ -52,6 +52,11 @@ class Block:
         return found and found.group(1)
 
     @property
+    def is_script(self) -> bool:
+        """Whether later lines of a shell block need what an earlier one exported."""
+        return self.language == "sh" and "eval " in self.text
+
+    @property
     def commands(self) -> list[tuple[str, bool]]:
         """Lines of a shell block, and whether the comment behind one says how long it takes."""
         lines = [line for line in self.text.replace("\\\n", "").splitlines() if line.strip()]
@@ -107,16 +112,19 @@ class Reader:
         if command in self._done:
             return ""
         self._done.add(command)
+        return self.run_script(command)
+
+    def run_script(self, text: str) -> str:
+        """Run lines in one shell, to the first that fails, and return what they printed."""
         ended = subprocess.run(
-            command,
-            shell=True,
+            ["bash", "-e", "-c", text],
             cwd=self.folder,
             env=self._variables,
             capture_output=True,
             text=True,
             timeout=280,
         )
-        assert ended.returncode == 0, f"{command}\n{ended.stdout}{ended.stderr}"
+        assert ended.returncode == 0, f"{text}\n{ended.stdout}{ended.stderr}"
         return ended.stdout
 
     def follow(self, text: str) -> str:
@@ -135,6 +143,8 @@ class Reader:
                     continue
                 elif block.language == "python":
                     session.run(block.text)
+                elif block.is_script:
+                    self.run_script(block.text)
                 elif block.language == "sh":
                     for command, long in block.commands:
                         self._follow(command, long)

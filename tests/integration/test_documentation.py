@@ -25,22 +25,25 @@ def python_blocks():
     return [block.text for block in blocks_of(README) if block.language == "python"]
 
 
+def shell_blocks():
+    """The README's, but for those that say why they are not run."""
+    return [b for b in blocks_of(README) if b.language == "sh" and b.not_run_because is None]
+
+
 def shell_commands():
-    """Every `modicum` and `python` line of the README's shell blocks."""
+    """Every `modicum` and `python` line of the README's shell blocks that stands for itself."""
     commands = [
-        command
-        for block in blocks_of(README)
-        if block.language == "sh"
-        for command, _ in block.commands
+        command for block in shell_blocks() if not block.is_script for command, _ in block.commands
     ]
     return [command for command in commands if command.startswith(("modicum ", "python "))]
 
 
 @pytest.fixture(scope="module")
 def reader(tmp_path_factory):
-    """In a folder with the study files and nothing else of the repository."""
+    """In a folder with study files, what starts clusters, and nothing else of the repository."""
     folder = tmp_path_factory.mktemp("reader")
-    shutil.copytree(ROOT / "tune_configs", folder / "tune_configs")
+    for name in ("tune_configs", "cluster"):
+        shutil.copytree(ROOT / name, folder / name)
     return Reader(folder, tmp_path_factory.mktemp("environment"))
 
 
@@ -62,6 +65,12 @@ def test_shell_commands_of_the_readme(reader):
     restored = np.load(folder / "restored" / "images.npy")
     assert np.array_equal(restored, np.load(folder / "digits.npy"))
     assert (folder / "digits.modicum").stat().st_size < restored.size / 8  # one bit a pixel
+
+
+@pytest.mark.slow
+def test_the_readmes_cluster_runs_a_study(reader):
+    (block,) = [block for block in shell_blocks() if block.is_script]
+    assert "report: /tmp/quickstart/report.html" in reader.run_script(block.text)
 
 
 @pytest.mark.slow
