@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -27,19 +28,37 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def ray_cluster() -> Iterator[None]:
+def _shared_ray() -> Iterator[ExitStack]:
+    """What holds the shared cluster, once a test has asked for it."""
+    with ExitStack() as stack:
+        yield stack
+
+
+@pytest.fixture(scope="module")
+def ray_cluster(_shared_ray: ExitStack) -> None:
     """One private cluster for all tests that need Ray; studies use it as they find it."""
     import ray
 
     from modicum.cluster import connected
 
+    if ray.is_initialized():
+        limit = time.monotonic() + 60
+        while ray.available_resources().get("CPU", 0) < 2:
+            assert time.monotonic() < limit, "a file before this one left actors that hold CPUs"
+            time.sleep(0.1)
+        return
     # Classes that tests define travel to the workers through their own modules.
-    os.environ["PYTHONPATH"] = os.pathsep.join(
-        [str(ROOT / "tests"), os.environ.get("PYTHONPATH", "")]
-    )
-    with connected(cpus=2):
-        assert ray.is_initialized()
-        yield
+    paths = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    if str(ROOT / "tests") not in paths:
+        os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT / "tests"), *filter(None, paths)])
+    _shared_ray.enter_context(connected(cpus=2))
+    assert ray.is_initialized()
+
+
+@pytest.fixture(scope="module")
+def without_shared_ray(_shared_ray: ExitStack) -> None:
+    """The shared cluster is stopped: for files that start one of their own, and end it."""
+    _shared_ray.close()
 
 
 @pytest.fixture(scope="session")

@@ -42,7 +42,7 @@ PATHS = os.pathsep.join([str(ROOT / "tests"), *map(str, filter(None, sys.path))]
 
 
 @pytest.fixture(scope="module")
-def session() -> Iterator[Path]:
+def session(without_shared_ray: None) -> Iterator[Path]:
     """One Ray for this file; the folder that it writes to."""
     import ray
 

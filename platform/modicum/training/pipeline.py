@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -66,9 +67,14 @@ def run_pipeline(
         try:
             # `from_arrow` would ask for tasks of one CPU each, which a full cluster never runs.
             rows: list[dict[str, Any]] = stages(ray.data.from_blocks(list(tables))).take_all()
-        except GetTimeoutError as error:
-            raise InputError(too_few) from error
+            return rows
+        except GetTimeoutError:
+            # Not raised from here: its traceback would hold the pipeline, and that the actors.
+            pass
         except InputError as error:
             # Ray's own class of it holds the traceback in its text and does not travel further.
             raise InputError(str(getattr(error, "cause", error))) from error
-    return rows
+    # Ray Data forgets the actors of a pool that did not start whole, and they end when the last
+    # reference to them goes; the pipeline's objects refer to each other.
+    gc.collect()
+    raise InputError(too_few)
