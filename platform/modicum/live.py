@@ -8,7 +8,6 @@ folder, through a `Mailbox`, an actor that dies with the driver.
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import socket
 import threading
@@ -17,20 +16,18 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from types import TracebackType
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 from modicum.control import ControlFolder, StopRequests
 from modicum.folder import RunFolder
 from modicum.progress import Progress
 from modicum.recorder import Recorder
+from modicum.status import STATUS, Node, State, Status
 
-STATUS = "status.json"
 _LOCAL_SECONDS, _REMOTE_SECONDS = 2.0, 10.0
 # Of requests that were dropped, and of those that were taken.
 _MOST_NOTES = 20
 _LEDGER_SECONDS = 15.0
-
-State = Literal["running", "ended", "stopped", "interrupted"]
 
 
 class Live:
@@ -103,30 +100,30 @@ class Live:
             if self._mailbox is not None:
                 self._mailbox.answer(self._requests, status)
 
-    def _publish(self, state: State) -> dict[str, Any]:
+    def _publish(self, state: State) -> Status:
         status = self._status(state)
         with contextlib.suppress(OSError):
-            self._folder.write_json(status, STATUS)
+            self._folder.write_json(status.model_dump(mode="json"), STATUS)
         return status
 
-    def _status(self, state: State) -> dict[str, Any]:
+    def _status(self, state: State) -> Status:
         left = self._progress.seconds_left()
-        return {
-            "state": state,
-            "host": socket.gethostname(),
-            "pid": os.getpid(),
-            "started": self._started,
-            "updated": time.time(),
-            "interval": self._interval,
-            "total": self._progress.total(),
-            "seconds_left": None if left is None or state != "running" else round(left, 1),
-            "nodes": self._nodes() if self._on_ray and state == "running" else [],
-            "oracles": self._oracles(),
-            "links": self._links,
-            "stopping": self._requests.study,
-            "taken": self._taken,
-            "notes": self._notes,
-        }
+        return Status(
+            state=state,
+            host=socket.gethostname(),
+            pid=os.getpid(),
+            started=self._started,
+            updated=time.time(),
+            interval=self._interval,
+            total=self._progress.total(),
+            seconds_left=None if left is None or state != "running" else round(left, 1),
+            nodes=self._nodes() if self._on_ray and state == "running" else [],
+            oracles=self._oracles(),
+            links=self._links,
+            stopping=self._requests.study,
+            taken=self._taken,
+            notes=self._notes,
+        )
 
     def _oracles(self) -> list[str]:
         """What endpoints have cost since yesterday's midnight (UTC), by the ledgers seen here."""
@@ -136,7 +133,7 @@ class Live:
                 self._spent = _spent_today()
         return self._spent
 
-    def _nodes(self) -> list[dict[str, Any]]:
+    def _nodes(self) -> list[Node]:
         """What each node has and how much of it is in use; empty while Ray does not answer."""
         try:
             import ray
@@ -145,15 +142,15 @@ class Live:
             free = available_resources_per_node()  # type: ignore[no-untyped-call]
             nodes: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
             return [
-                {
-                    "address": node["NodeManagerAddress"],
-                    "alive": node["Alive"],
-                    "resources": {
-                        name: [round(total - free.get(node["NodeID"], {}).get(name, 0), 2), total]
+                Node(
+                    address=node["NodeManagerAddress"],
+                    alive=node["Alive"],
+                    resources={
+                        name: (round(total - free.get(node["NodeID"], {}).get(name, 0), 2), total)
                         for name in ("CPU", "GPU", "memory")
                         if (total := node["Resources"].get(name, 0))
                     },
-                }
+                )
                 for node in nodes
             ]
         except Exception:
@@ -173,12 +170,3 @@ def _spent_today() -> list[str]:
                 calls[entry.model] += entry.calls
                 dollars[entry.model] += entry.dollars
     return [f"{model}: {calls[model]:,} calls, ${dollars[model]:.2f} today" for model in calls]
-
-
-def read_status(folder: RunFolder) -> dict[str, Any] | None:
-    """What the driver last said of itself; None where there is nothing that can be read."""
-    try:
-        status = json.loads(folder.read_bytes(STATUS))
-    except (OSError, ValueError, RecursionError):
-        return None
-    return status if isinstance(status, dict) else None

@@ -17,6 +17,7 @@ from pydantic import ValidationError
 from modicum.control import StopRequest, StopRequests
 from modicum.errors import InputError
 from modicum.folder import RunFolder
+from modicum.status import Status
 
 NAMESPACE = "modicum"
 PREFIX = "modicum-study-"
@@ -75,21 +76,22 @@ class Mailbox:
         # Drawn and not sent yet.
         self._document: str | None = None
 
-    def answer(self, requests: StopRequests, status: dict[str, Any]) -> None:
+    def answer(self, requests: StopRequests, status: Status) -> None:
         """Show how things stand, draw the report if somebody looks, and take requests."""
         import ray
 
         from modicum.dashboard.reading import RunReader
 
         with contextlib.suppress(Exception):  # A watcher's trouble is not the study's.
-            view: dict[str, Any] = {"status": status}
+            said = {"status": status.model_dump(mode="json")}
+            view: dict[str, Any] = said
             trials: dict[str, Any] = {}
             document, self._document = self._document, None
             if self._watched:
                 if self._reader is None:
                     self._reader = RunReader(self._folder.uri)
                 self._reader.refresh()
-                view = {**self._reader.view(), "status": status}
+                view = {**self._reader.view(), **said}
                 trials = self._reader.trials()
                 self._draw()
             sent = (json.dumps(view), json.dumps(trials), document)

@@ -112,6 +112,16 @@ class ReportSpec(_Spec):
     baseline: dict[str, Any] | None = None
     reference: str | None = None
 
+    def main_metric(self, goals: Mapping[str, str | None]) -> str | None:
+        """The metric of "best so far": the first that is shown, else the first with a goal.
+
+        Args:
+            goals: What is asked of each metric that the experiment declares, None for nothing.
+        """
+        if self.metrics:
+            return self.metrics[0]
+        return next((name for name, goal in goals.items() if goal and "*" not in name), None)
+
 
 # A user and password, or a token, before the host of an address.
 _CREDENTIALS = re.compile(r"://[^/@]+@")

@@ -415,10 +415,8 @@ class Study:
     @property
     def main_metric(self) -> str | None:
         """The metric of "best so far": the report's first, else the first with a goal."""
-        if self.spec.report.metrics:
-            return self.spec.report.metrics[0]
-        return next(
-            (n for n, m in self.experiment.metrics.items() if m.goal and "*" not in n), None
+        return self.spec.report.main_metric(
+            {name: metric.goal for name, metric in self.experiment.metrics.items()}
         )
 
     def run(

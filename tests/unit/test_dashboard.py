@@ -99,6 +99,39 @@ def test_a_folder_without_a_status_is_shown_and_one_without_a_run_is_refused(run
         RunReader(str(tmp_path / "elsewhere"))
 
 
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("total", "many"),
+        ("total", -1),
+        ("links", [1]),
+        ("nodes", {}),
+        ("notes", "no"),
+        ("state", 1),
+    ],
+)
+def test_a_status_with_a_field_of_another_kind_is_none(run, field, value):
+    said = json.loads((run / "status.json").read_text())
+    assert RunReader(str(run)).view()["status"] == said
+    (run / "status.json").write_text(json.dumps(said | {field: value}))
+    assert RunReader(str(run)).view()["status"] is None
+    (run / "status.json").write_text(json.dumps(said | {"of a later version": value}))
+    assert RunReader(str(run)).view()["status"] == said
+
+
+def test_the_metric_is_the_reports_first_as_in_the_line_of_the_terminal(run):
+    reader = RunReader(str(run))
+    assert reader.view()["metric"] == study().main_metric == "test/loss"
+    asked = {"report": {"metrics": ["start", "test/loss"]}, "name": "named"}
+    (run / "study.yaml").write_text(json.dumps(asked))
+    reader = RunReader(str(run))
+    assert reader.view()["metric"] == "start"
+    assert reader.title == "named"
+    (run / "study.yaml").write_text("{")
+    assert RunReader(str(run)).view()["metric"] == "test/loss"
+    assert RunReader(str(run)).title == "run"
+
+
 def test_trials_that_come_back_into_the_plan_are_as_they_were(run):
     reader = RunReader(str(run))
     before = reader.view()["counts"]

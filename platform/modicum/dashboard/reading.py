@@ -8,14 +8,17 @@ import time
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from pydantic import ValidationError
+
 from modicum.control import TRIAL_PATTERN, StopRequest, submit
 from modicum.errors import InputError
 from modicum.folder import RunFolder
-from modicum.live import read_status
 from modicum.recorder import TrialState, load_trial
 from modicum.results import Results
 from modicum.results.frame import collected, read_plan
 from modicum.results.tables import show
+from modicum.spec import ReportSpec
+from modicum.status import Status, read_status
 from modicum.tracking.tensorboard import LOGS
 from modicum.yaml_io import parse_yaml
 
@@ -32,6 +35,9 @@ class RunReader:
     Args:
         location: The run folder: a path or a URI.
 
+    Attributes:
+        title: The study's name.
+
     Raises:
         InputError: The folder holds no run.
     """
@@ -42,7 +48,9 @@ class RunReader:
         self._states: dict[str, TrialState] = {}
         self._plan_stamp: tuple[Any, ...] | None = None
         self._plan: Any = None
-        self._status: dict[str, Any] | None = None
+        self._status: Status | None = None
+        self._metric: str | None = None
+        self.title = ""
         self._broken: dict[str, str] = {}
         self._present: set[str] = set()
         self.version = 0
@@ -95,7 +103,23 @@ class RunReader:
         self._stamps = {name: s for name, s in self._stamps.items() if name in self._states}
         self._broken = {name: s for name, s in self._broken.items() if name in self._states}
         self._plan_stamp = stamp
+        self._read_study()
         return True
+
+    def _read_study(self) -> None:
+        """The study's name and main metric; a study file that cannot be read has neither."""
+        study: Any = {}
+        with contextlib.suppress(OSError, InputError):
+            study = parse_yaml(self.folder.read_text("study.yaml"))
+        study = study if isinstance(study, Mapping) else {}
+        name = study.get("name")
+        self.title = name if isinstance(name, str) else self.folder.uri.rsplit("/", 1)[-1]
+        report = ReportSpec()
+        with contextlib.suppress(ValidationError):
+            report = ReportSpec.model_validate(study.get("report", {}))
+        self._metric = report.main_metric(
+            {name: each["goal"] for name, each in self._plan["experiment"]["metrics"].items()}
+        )
 
     def _found(self) -> dict[str, tuple[Any, ...]]:
         """The stamp of each trial's state, which is written after its records."""
@@ -113,14 +137,14 @@ class RunReader:
         counts: dict[str, int] = {}
         for state in self._states.values():
             counts[state.status] = counts.get(state.status, 0) + 1
-        status = self._status or {}
+        status = self._status
         return {
             "version": self.version,
             "now": time.time(),
-            "total": max(len(self._states), int(status.get("total") or 0)),
+            "total": max(len(self._states), status.total if status else 0),
             "counts": counts,
-            "status": self._status,
-            "links": {**dict(status.get("links") or {}), **self._tensorboard()},
+            "status": status and status.model_dump(mode="json"),
+            "links": {**(status.links if status else {}), **self._tensorboard()},
             "metric": self._metric,
             "trouble": next(iter(self._broken.values()), None),
             "spent": sum(state.rows[-1]["budget"] for state in self._states.values() if state.rows),
@@ -131,21 +155,6 @@ class RunReader:
         if not self.folder.exists(LOGS):
             return {}
         return {"TensorBoard": f"tensorboard --logdir {self.folder.display(LOGS)}"}
-
-    @property
-    def title(self) -> str:
-        """The study's name."""
-        with contextlib.suppress(OSError, InputError):
-            study = parse_yaml(self.folder.read_text("study.yaml"))
-            if isinstance(study, Mapping) and isinstance(study.get("name"), str):
-                return str(study["name"])
-        return self.folder.uri.rsplit("/", 1)[-1]
-
-    @property
-    def _metric(self) -> str | None:
-        """The first metric with a goal."""
-        declared: Mapping[str, Any] = self._plan["experiment"]["metrics"]
-        return next((n for n, m in declared.items() if m["goal"] and "*" not in n), None)
 
     def trials(self, query: str = "", limit: int = 100) -> dict[str, Any]:
         """Trials for the list: those that run first, then failed ones, then the last to end.
