@@ -93,6 +93,15 @@ def connected(address: str | None = None, cpus: int | None = None) -> Iterator[N
         ray.shutdown()
 
 
+def auth_token() -> str | None:
+    """Where Ray will find the token of a cluster: a variable's name or a file; None if nowhere."""
+    if os.environ.get("RAY_AUTH_TOKEN"):
+        return "RAY_AUTH_TOKEN"
+    named = os.environ.get("RAY_AUTH_TOKEN_PATH")
+    path = Path(named).expanduser() if named else Path.home() / ".ray" / "auth_token"
+    return str(path) if named or path.is_file() else None
+
+
 def ensure_connected() -> None:
     """Be connected to Ray from now on: as `connected`, until the program ends."""
     import ray

@@ -7,9 +7,9 @@ import os
 import shutil
 from collections.abc import Iterator
 from importlib import metadata
-from pathlib import Path
 
 from modicum import provenance
+from modicum.cluster import auth_token
 from modicum.data.location import cache_folder, data_folder
 from modicum.errors import InputError
 from modicum.oracles.endpoint import ledgers_folder
@@ -44,8 +44,8 @@ def findings() -> Iterator[tuple[str, str]]:
     yield "memory", f"{hardware['memory_gib']} GiB"
     yield "accelerators", _accelerators()
     mode = os.environ.get("RAY_AUTH_MODE", "unset (on for clusters started by modicum)")
-    token = os.environ.get("RAY_AUTH_TOKEN") or (Path.home() / ".ray" / "auth_token").exists()
-    yield "ray authentication", f"mode {mode}; token {'present' if token else 'absent'}"
+    token = auth_token()
+    yield "ray authentication", f"mode {mode}; token {f'in {token}' if token else 'absent'}"
     yield "git", shutil.which("git") or "not found: commits will not be recorded"
     for key in _KEYS:
         yield key, "present" if os.environ.get(key) else "absent"

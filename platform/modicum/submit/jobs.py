@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from modicum.cluster import auth_token
 from modicum.errors import InputError, reason_of
 
 if TYPE_CHECKING:
@@ -90,9 +91,7 @@ def use_token() -> bool:
     Returns:
         Whether a token will be sent.
     """
-    default = Path.home() / ".ray" / "auth_token"
-    named = os.environ.get("RAY_AUTH_TOKEN") or os.environ.get("RAY_AUTH_TOKEN_PATH")
-    if named or default.is_file():
+    if auth_token():
         os.environ.setdefault("RAY_AUTH_MODE", "token")
     return os.environ.get("RAY_AUTH_MODE") == "token"
 
