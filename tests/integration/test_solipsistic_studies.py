@@ -93,30 +93,6 @@ def records_of(folder):
     ]
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(600)
-def test_the_mnist_game_is_solved(tmp_path):
-    """The study of figure 5.4 with one seed and two thirds of its episodes: the optimal action from
-    every digit, and a state of its own for all digits, or for all but two that share one, which
-    another processor's rounding may lead to.
-    """
-    study = ROOT / "tune_configs" / "solipsistic" / "figure_5_4.yaml"
-    command = [sys.executable, "-m", "modicum", "run", study, "--seeds", "1", "--out", "run"]
-    subprocess.run([*command, "--set", "episodes=30"], cwd=tmp_path, check=True)
-    last = md.load_results(tmp_path / "run").frame.iloc[-1]
-    assert last["evaluation/optimal_starts"] == 1
-    assert last["evaluation/distinct_states"] >= 0.9
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(600)
-def test_cart_pole_is_learnt_in_a_few_iterations(tmp_path, ray_cluster):
-    """After 40 episodes the pole stays up for several times what it does untrained (8 steps)."""
-    results = run(tmp_path / "run", {"environment": CART_POLE, "episodes": 40})
-    returns = results.frame["evaluation/return"]
-    assert returns.iloc[-4:].mean() > 32
-
-
 @pytest.mark.parametrize("path", STUDIES, ids=lambda path: path.stem)
 def test_studies_are_valid(path):
     assert md.Study.from_yaml(path).trials
