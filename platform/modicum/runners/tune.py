@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from ray import tune
 from ray.tune import PlacementGroupFactory
+from ray.tune.result import DONE
 
 from modicum.cluster import node_resources
 from modicum.control import StopRequests
@@ -214,8 +215,11 @@ def _report_all(
     needs = _needs(experiment, plan.config)
     for message in execute(experiment, plan, needs, folder, echo=True, storage=storage):
         if isinstance(message, EndMessage):
-            # Schedulers and searchers look for their metric in every report.
-            tune.report({**metrics, MESSAGE: message, "host": socket.gethostname()})
+            # Schedulers and searchers look for their metric in every report. Tune takes a trial
+            # for ended when it says so, else only when it is asked for more: it would start one
+            # again whose process dies in between.
+            end = {MESSAGE: message, DONE: True, "host": socket.gethostname()}
+            tune.report({**metrics, **end})
             continue
         metrics = {**message.metrics, "budget": message.budget}
         score = experiment.selection_score(message.metrics)
@@ -267,7 +271,7 @@ class _Collector(tune.Callback):
         trial_id, message = _trial_id(trial), result[MESSAGE]
         if isinstance(message, RecordMessage):
             self._recorder.record(trial_id, message, result["host"])
-        elif trial_id not in self._ended:
+        else:
             self._ended.add(trial_id)
             self._recorder.end(trial_id, message)
 
