@@ -51,6 +51,9 @@ REFERENCE = "reference.yaml"
 
 _MOST_TRIALS = 1_000_000
 
+# Of a study's fields: None, or nothing behind the colon in YAML, stands for the default.
+_MAY_BE_NONE = {"name", "search", "scheduler", "report", "tracking"}
+
 # Schedulers that change a running trial's settings: its identity would no longer hold.
 _CHANGING = {"pbt", "pbt_replay", "pb2", "resource_changing"}
 _ALIASES = {"asha": "async_hyperband"}
@@ -98,33 +101,48 @@ class Study:
         scheduler: TrialScheduler | SchedulerSpec | Mapping[str, Any] | None = None,
         report: ReportSpec | Mapping[str, Any] | None = None,
         tracking: TrackingSpec | Mapping[str, Any] | None = None,
-        _directory: Path | None = None,
-        _source: str = "study",
     ) -> None:
-        self.experiment = as_experiment(experiment)
-        self._directory = _directory or Path.cwd()
-        self._searcher_object, search = _split_search(search, samples)
-        self._scheduler_object, scheduler = _split_scheduler(scheduler)
-        raw = {
-            "name": name or self.experiment.name,
+        self._searcher_object, search_fields = _split_search(search, samples)
+        self._scheduler_object, scheduler_fields = _split_scheduler(scheduler)
+        fields = {
+            "name": name,
             "description": description,
-            "experiment": self.experiment.name,
-            "space": {},
             "exclude": list(exclude) if isinstance(exclude, tuple) else exclude,
             "seeds": seeds
             if isinstance(seeds, str) or not isinstance(seeds, Iterable)
             else [*seeds],
             "draws": draws,
             "seed": seed,
-            "search": search,
-            "scheduler": scheduler,
-            "report": report if report is not None else {},
-            "tracking": tracking if tracking is not None else {},
+            "search": search_fields,
+            "scheduler": scheduler_fields,
+            "report": report,
+            "tracking": tracking,
+        }
+        self._set_up(experiment, space, fields, directory=Path.cwd(), source="study")
+
+    def _set_up(
+        self,
+        experiment: str | Experiment[Any] | type[Experiment[Any]],
+        space: object,
+        fields: Mapping[str, Any],
+        *,
+        directory: Path,
+        source: str,
+    ) -> None:
+        """Check and keep what was given; paths are relative to the directory."""
+        self.experiment = as_experiment(experiment)
+        self._directory = directory
+        name = self.experiment.name
+        raw: dict[str, Any] = {"name": name, "experiment": name, "space": {}}
+        raw |= {
+            field: value
+            for field, value in fields.items()
+            if value is not None or field not in _MAY_BE_NONE
         }
         try:
             self.spec = StudySpec.model_validate(raw)
         except ValidationError as error:
-            raise from_validation(error, StudySpec, _source, raw) from None
+            raise from_validation(error, StudySpec, source, raw) from None
         spaces = list(space) if isinstance(space, list | tuple) else [space]
         if not spaces or not all(isinstance(entry, Mapping) for entry in spaces):
             raise InputError(
@@ -176,7 +194,10 @@ class Study:
         if seeds is not None:
             raw["seeds"] = seeds
         experiment = raw.pop("experiment")
-        return cls(experiment, space, **raw, _directory=path.parent, _source=str(path))
+        study = cls.__new__(cls)
+        study._searcher_object = study._scheduler_object = None
+        study._set_up(experiment, space, raw, directory=path.parent, source=str(path))
+        return study
 
     # What is wrong is found here, before anything starts.
 
