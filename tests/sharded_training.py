@@ -218,6 +218,12 @@ def wait_for_ever(worker: Worker, arguments: Any) -> Iterator[list[int]]:
         yield worker.gather(os.getpid())
 
 
+def fail(worker: Worker, arguments: None) -> Iterator[None]:
+    """Raises what no start of the group would mend."""
+    yield from ()
+    raise InputError("prompts: none")
+
+
 class KillableTrial:
     """An actor that runs a trial on a worker group."""
 

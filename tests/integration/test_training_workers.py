@@ -171,6 +171,17 @@ def test_a_group_whose_worker_was_killed_ends_as_an_undisturbed_one(
     assert Journal(tmp_path / "storage").read("killed") is not None
 
 
+def cpus_come_back() -> bool:
+    import ray
+
+    deadline = time.monotonic() + 60
+    while ray.available_resources().get("CPU", 0) < 2:
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.2)
+    return True
+
+
 def test_a_trial_that_is_killed_leaves_no_worker_and_gives_back_its_cpus(tmp_path: Path) -> None:
     import ray
 
@@ -178,13 +189,37 @@ def test_a_trial_that_is_killed_leaves_no_worker_and_gives_back_its_cpus(tmp_pat
     process, workers = ray.get(actor.start.remote(trial_of(tmp_path)))
     assert ray.available_resources()["CPU"] < 0.1
     os.kill(process, signal.SIGKILL)
-    deadline = time.monotonic() + 60
-    while (
-        any(map(psutil.pid_exists, workers)) or ray.available_resources().get("CPU", 0) < 2
-    ) and time.monotonic() < deadline:
-        time.sleep(0.2)
+    assert cpus_come_back()
     assert not any(map(psutil.pid_exists, workers))
-    assert ray.available_resources()["CPU"] == 2
+
+
+def test_a_trial_that_is_killed_while_its_workers_come_up_gives_back_its_cpus(
+    tmp_path: Path,
+) -> None:
+    import ray
+
+    actor: Any = ray.remote(sharded_training.KillableTrial).options(num_cpus=0.01).remote()
+    actor.start.remote(trial_of(tmp_path))
+    limit = time.monotonic() + 60
+    while ray.available_resources().get("CPU", 0) > 0.1:
+        assert time.monotonic() < limit
+        time.sleep(0.01)
+    ray.kill(actor)
+    assert cpus_come_back()
+
+
+def test_a_trial_that_fails_gives_back_its_cpus_though_workers_may_start_again(
+    tmp_path: Path,
+) -> None:
+    """The error is final: no group is started again between it and its arrival here."""
+    settings = TrainingSettings(workers=1, restarts=3)
+    for number in range(2):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        values = run_on_workers(sharded_training.fail, None, settings, trial_of(folder))
+        with pytest.raises(InputError, match="prompts: none"):
+            next(values)
+        assert cpus_come_back()
 
 
 def test_workers_that_do_not_fit_are_refused_at_once(tmp_path: Path) -> None:

@@ -184,15 +184,16 @@ class _Host:
             await self._changed.wait_for(lambda: self._wanted > index)
 
     async def fail(self, failure: _Failure) -> None:
-        """Called by a worker that raised; returns when what it had yielded before is taken.
+        """Called by a worker that raised; returns never if that is final.
 
-        It may be ahead of the first worker, which Ray Train would stop as soon as this one ends.
+        The worker may be ahead of the first one, which Ray Train would stop as soon as it ends, and
+        then start a group again that nobody wants. It ends with this process.
         """
         async with self._changed:
             self._failures.append(failure)
             self._changed.notify_all()
-            if failure.final:
-                await self._changed.wait_for(lambda: self._wanted >= failure.yields)
+        if failure.final:
+            await self.wait()
 
     async def tell(self, record: logging.LogRecord) -> None:
         """Called by a worker with each line of its log."""
@@ -246,15 +247,16 @@ class _Host:
 class _Guard:
     """An actor of its own that gives back what was reserved for the workers when the host is gone.
 
-    Ray Train's own asks the dashboard whether its controller lives, and a private cluster has none.
+    Ray Train's own is told of a group when it has come up, and loses one that has not; it also asks
+    the dashboard whether its controller lives, and a private cluster has none.
     """
 
     def __init__(self) -> None:
-        self._held: list[PlacementGroup] = []
+        self._controller: str | None = None
 
-    async def hold(self, group: PlacementGroup) -> None:
-        """Called by the first worker."""
-        self._held.append(group)
+    async def follow(self, controller: str) -> None:
+        """Called by Ray Train's controller, an actor with this id, before it reserves anything."""
+        self._controller = controller
 
     async def watch(self, host: Any) -> None:
         """Wait for the host's end, and end."""
@@ -264,28 +266,65 @@ class _Guard:
 
         with suppress(RayActorError):
             await host.wait.remote()
-        for group in self._held:
-            remove_placement_group(group)
+        if self._controller is not None:
+            while _is_alive(self._controller):
+                await asyncio.sleep(0.1)
+            for group in _reserved_by(self._controller):
+                remove_placement_group(group)
         actor.exit_actor()  # type: ignore[no-untyped-call]
 
 
-def _trainer() -> Any:
+def _is_alive(actor: str) -> bool:
+    """Whether an actor with this id has not ended."""
+    from ray._private.state import actors
+
+    return actors(actor).get("State", "DEAD") != "DEAD"  # type: ignore[no-any-return]
+
+
+def _reserved_by(actor: str) -> list[PlacementGroup]:
+    """Groups that an actor has reserved and not given back (Ray's table does not say whose)."""
+    import ray
+    from ray._private.state import state
+    from ray.core.generated import gcs_pb2
+    from ray.util.placement_group import PlacementGroup
+
+    accessor: Any = state._connect_and_get_accessor()
+    table: Any = gcs_pb2.PlacementGroupTableData  # type: ignore[attr-defined]
+    groups = map(table.FromString, accessor.get_placement_group_table())
+    return [
+        PlacementGroup(ray.PlacementGroupID(group.placement_group_id))
+        for group in groups
+        if group.creator_actor_id.hex() == actor and group.state != table.REMOVED
+    ]
+
+
+def _trainer(guard: Any) -> Any:
+    """`TorchTrainer` with this guard in the place of Ray Train's own."""
     from ray.train.torch import TorchTrainer
     from ray.train.v2._internal.callbacks.placement_group_callback import (
         PlacementGroupCleanerCallback,
     )
+    from ray.train.v2._internal.execution.callback import ControllerCallback
 
     base: Any = TorchTrainer
+    callback: Any = ControllerCallback
+
+    class Followed(callback):  # type: ignore[misc]
+        """Tells the guard whom to follow."""
+
+        def after_controller_start(self, train_run_context: Any) -> None:
+            import ray
+
+            ray.get(guard.follow.remote(ray.get_runtime_context().get_actor_id()))
 
     class Trainer(base):  # type: ignore[misc]
-        """Without Ray Train's own guard, whose process would never end without a dashboard."""
-
         def _create_default_callbacks(self) -> list[Any]:
-            return [
+            others = [
                 callback
                 for callback in super()._create_default_callbacks()
                 if not isinstance(callback, PlacementGroupCleanerCallback)
             ]
+            return [Followed(), *others]
 
     return Trainer
 
@@ -302,9 +341,9 @@ def _fit(task: _Task, host: Any, guard: Any) -> None:
     if settings.gpus_per_worker:
         resources["GPU"] = settings.gpus_per_worker
     with tempfile.TemporaryDirectory(prefix="modicum-train-") as storage:
-        _trainer()(
+        _trainer(guard)(
             _work,
-            train_loop_config={"task": task, "host": host, "guard": guard},
+            train_loop_config={"task": task, "host": host},
             torch_config=TorchConfig(timeout_s=round(settings.collective_timeout)),
             scaling_config=train.ScalingConfig(
                 num_workers=settings.workers
@@ -328,14 +367,12 @@ def _work(config: dict[str, Any]) -> None:
     import ray
     import ray.train
     from ray import cloudpickle
-    from ray.util import get_current_placement_group
 
     task: _Task = config["task"]
     host = config["host"]
     pickled: Any = cloudpickle
     rank = ray.train.get_context().get_world_rank()
     if rank == 0:
-        ray.get(config["guard"].hold.remote(get_current_placement_group()))
         ray.get(host.begin.remote())
     yields = 0
     try:
