@@ -209,7 +209,7 @@ def long_study(seeds):
 @pytest.mark.parametrize("runner", [["--local"], ["--cpus", "2"]], ids=["local", "ray"])
 def test_killed_half_way_and_run_again(tmp_path, runner):
     """A real kill -9: finished trials stay, half-finished ones restart, results are equal."""
-    (tmp_path / "study.yaml").write_text(long_study(seeds=4))
+    (tmp_path / "study.yaml").write_text(long_study(seeds=3))
     command = ["run", "study.yaml", *runner]
     call(*command, "--out", "whole", cwd=tmp_path)
     process = subprocess.Popen(
@@ -218,15 +218,15 @@ def test_killed_half_way_and_run_again(tmp_path, runner):
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
-    wait_for(process, tmp_path / "killed", 5)
+    wait_for(process, tmp_path / "killed", 4)
     os.kill(process.pid, signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL
     before = finished(tmp_path / "killed")
-    assert 5 <= len(before) < 16
+    assert 4 <= len(before) < 12
     again = call(*command, "--out", "killed", cwd=tmp_path)
     assert f"({len(before)} earlier)" in again.stderr
     after = finished(tmp_path / "killed")
-    assert len(after) == 16
+    assert len(after) == 12
     assert {name: after[name] for name in before} == before
     assert records(tmp_path / "killed").equals(records(tmp_path / "whole"))
 
@@ -235,7 +235,7 @@ def test_killed_half_way_and_run_again(tmp_path, runner):
 @pytest.mark.parametrize("runner", [["--local"], ["--cpus", "2"]], ids=["local", "ray"])
 def test_interrupted_and_run_again(tmp_path, runner):
     """Ctrl-C keeps what is finished, says how to go on, and exits with 130."""
-    (tmp_path / "study.yaml").write_text(long_study(seeds=6))
+    (tmp_path / "study.yaml").write_text(long_study(seeds=4))
     process = subprocess.Popen(
         [*MODICUM, "run", "study.yaml", *runner, "--out", "run"],
         cwd=tmp_path,
@@ -252,10 +252,10 @@ def test_interrupted_and_run_again(tmp_path, runner):
     assert error.strip().endswith("interrupted; run the same command again to continue")
     assert "Traceback" not in error
     before = len(finished(tmp_path / "run"))
-    assert 3 <= before < 24
+    assert 3 <= before < 16
     again = call("run", "study.yaml", *runner, "--out", "run", cwd=tmp_path)
     assert f"({before} earlier)" in again.stderr
-    assert len(finished(tmp_path / "run")) == 24
+    assert len(finished(tmp_path / "run")) == 16
 
 
 @pytest.mark.slow
