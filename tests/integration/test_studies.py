@@ -212,7 +212,7 @@ def test_the_run_folder_keeps_its_reference(tmp_path):
         "{source: a paper, metric: test/loss, baseline: {method: slow}, cells: "
         "[{where: {method: fast, rate: 0.5}, mean: 0.1, sd: 0.05, n: 5}]}"
     )
-    study = md.Study(Descent, SPACE, seeds=2, report={"reference": "r.yaml"}, _directory=tmp_path)
+    study = md.Study(Descent, SPACE, seeds=2, report={"reference": str(tmp_path / "r.yaml")})
     study.run(tmp_path / "run", runner="local", quiet=True)
     (tmp_path / "r.yaml").unlink()
     again = md.load_results(tmp_path / "run")

@@ -138,9 +138,9 @@ def test_verdicts_and_failures_in_markdown(tmp_path):
         "cells:\n  - {where: {method: slow}, mean: 1, sd: 1, n: 5}\n"
         "  - {where: {method: fast}, mean: 30, sd: 1, n: 5}\n"
     )
-    report = {"rows": "method", "reference": "paper.yaml"}
+    report = {"rows": "method", "reference": str(tmp_path / "paper.yaml")}
     space = {"method": md.grid("fast", "slow"), "fail_seed": 1}
-    study = Study(Descent, space, seeds=3, name="v", report=report, _directory=tmp_path)
+    study = Study(Descent, space, seeds=3, name="v", report=report)
     results = study.run(tmp_path / "run", runner="local", quiet=True)
     where = results.report(tmp_path / "out.md")
     markdown = (tmp_path / "out.md").read_text()
