@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -171,15 +171,20 @@ def test_a_group_whose_worker_was_killed_ends_as_an_undisturbed_one(
     assert Journal(tmp_path / "storage").read("killed") is not None
 
 
-def cpus_come_back() -> bool:
-    import ray
-
+def comes_true(condition: Callable[[], bool]) -> bool:
+    """Within a minute."""
     deadline = time.monotonic() + 60
-    while ray.available_resources().get("CPU", 0) < 2:
+    while not condition():
         if time.monotonic() > deadline:
             return False
         time.sleep(0.2)
     return True
+
+
+def cpus_come_back() -> bool:
+    import ray
+
+    return comes_true(lambda: ray.available_resources().get("CPU", 0) == 2)
 
 
 def test_a_trial_that_is_killed_leaves_no_worker_and_gives_back_its_cpus(tmp_path: Path) -> None:
@@ -189,8 +194,8 @@ def test_a_trial_that_is_killed_leaves_no_worker_and_gives_back_its_cpus(tmp_pat
     process, workers = ray.get(actor.start.remote(trial_of(tmp_path)))
     assert ray.available_resources()["CPU"] < 0.1
     os.kill(process, signal.SIGKILL)
+    assert comes_true(lambda: not any(map(psutil.pid_exists, workers)))
     assert cpus_come_back()
-    assert not any(map(psutil.pid_exists, workers))
 
 
 def test_a_trial_that_is_killed_while_its_workers_come_up_gives_back_its_cpus(
