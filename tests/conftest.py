@@ -4,7 +4,6 @@ import os
 import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -38,14 +37,12 @@ def _shared_ray() -> Iterator[ExitStack]:
 def ray_cluster(_shared_ray: ExitStack) -> None:
     """One private cluster for all tests that need Ray; studies use it as they find it."""
     import ray
+    from waiting import cpus_come_back
 
     from modicum.cluster import connected
 
     if ray.is_initialized():
-        limit = time.monotonic() + 60
-        while ray.available_resources().get("CPU", 0) < 2:
-            assert time.monotonic() < limit, "a file before this one left actors that hold CPUs"
-            time.sleep(0.1)
+        assert cpus_come_back(), "a file before this one left actors that hold CPUs"
         return
     # Classes that tests define travel to the workers through their own modules.
     paths = os.environ.get("PYTHONPATH", "").split(os.pathsep)

@@ -7,6 +7,7 @@ from contextlib import suppress
 import psutil
 import pytest
 import torch
+from waiting import cpus_come_back
 
 import modicum as md
 from modicum_algorithms.preference.generation import Request, generate
@@ -139,10 +140,7 @@ def test_fewer_actors_than_asked_for_are_an_error(setting):
         with pytest.raises(md.InputError, match=r"^generation\.actors: all 2 actors with 0\.5 CPU"):
             sample(start_timeout=20)
         ray.kill(holder)
-        limit = time.monotonic() + 30
-        while ray.available_resources().get("CPU", 0) < 2:
-            assert time.monotonic() < limit, "an actor of the pool still has its share"
-            time.sleep(0.1)
+        assert cpus_come_back(30), "an actor of the pool still has its share"
     finally:
         gc.enable()
         ray.kill(holder)

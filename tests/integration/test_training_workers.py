@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
 import torch
+from waiting import comes_true, cpus_come_back
 
 import sharded_training
 from modicum.errors import InputError
@@ -171,22 +172,6 @@ def test_a_group_whose_worker_was_killed_ends_as_an_undisturbed_one(
     assert Journal(tmp_path / "storage").read("killed") is not None
 
 
-def comes_true(condition: Callable[[], bool]) -> bool:
-    """Within a minute."""
-    deadline = time.monotonic() + 60
-    while not condition():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.2)
-    return True
-
-
-def cpus_come_back() -> bool:
-    import ray
-
-    return comes_true(lambda: ray.available_resources().get("CPU", 0) == 2)
-
-
 def test_a_trial_that_is_killed_leaves_no_worker_and_gives_back_its_cpus(tmp_path: Path) -> None:
     import ray
 
@@ -205,10 +190,7 @@ def test_a_trial_that_is_killed_while_its_workers_come_up_gives_back_its_cpus(
 
     actor: Any = ray.remote(sharded_training.KillableTrial).options(num_cpus=0.01).remote()
     actor.start.remote(trial_of(tmp_path))
-    limit = time.monotonic() + 60
-    while ray.available_resources().get("CPU", 0) > 0.1:
-        assert time.monotonic() < limit
-        time.sleep(0.01)
+    assert comes_true(lambda: ray.available_resources().get("CPU", 0) < 0.1)
     ray.kill(actor)
     assert cpus_come_back()
 
