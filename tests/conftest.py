@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "cluster")]
+SUPPORT = ROOT / "tests" / "support"
+sys.path[:0] = [str(SUPPORT), str(ROOT / "cluster")]
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -46,8 +47,8 @@ def ray_cluster(_shared_ray: ExitStack) -> None:
         return
     # Classes that tests define travel to the workers through their own modules.
     paths = os.environ.get("PYTHONPATH", "").split(os.pathsep)
-    if str(ROOT / "tests") not in paths:
-        os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT / "tests"), *filter(None, paths)])
+    if str(SUPPORT) not in paths:
+        os.environ["PYTHONPATH"] = os.pathsep.join([str(SUPPORT), *filter(None, paths)])
     _shared_ray.enter_context(connected(cpus=2))
     assert ray.is_initialized()
 

@@ -29,7 +29,7 @@ import torch
 
 from modicum_algorithms.preference.generation import Request, generate
 
-sys.path.insert(0, str(Path(__file__).parent.parent))
+sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
 from random_language_models import small_gpt2, small_llama
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}

@@ -1,7 +1,7 @@
 """The oracles' gate under load, on a two-node Ray cluster on this machine. Three parts.
 
-The server is tests/fake_endpoint: its own process, real HTTP on the loopback interface. Questions
-have the length of a forum post of TL;DR with two short summaries.
+The server is tests/support/fake_endpoint: its own process, real HTTP on the loopback interface.
+Questions have the length of a forum post of TL;DR with two short summaries.
 
 throughput: requests a second without a limit, beside the bare client of OpenAI on the same server.
     No question is asked twice; contenders take turns, so that a busy moment meets them all;
@@ -40,7 +40,7 @@ from modicum.oracles.client import EndpointOracle
 from modicum.oracles.endpoint import Endpoint as Settings
 from modicum.oracles.protocol import Judgement, Letter, Pair, show, winner_of
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "support"))
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "cluster"))
 from fake_endpoint import Endpoint, running_endpoint
 from oracle_load import better, pairs

@@ -16,8 +16,8 @@ import tempfile
 import time
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parent.parent))
-os.environ["PYTHONPATH"] = str(Path(__file__).parent.parent)
+sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
+os.environ["PYTHONPATH"] = str(Path(__file__).parents[1] / "support")
 
 TRIALS = 60
 

@@ -54,7 +54,7 @@ from modicum_algorithms.preference.policy import Policy
 from modicum_algorithms.preference.reference import ReferenceCache
 from modicum_algorithms.preference.scoring import CompletionScorer, Example
 
-sys.path.insert(0, str(Path(__file__).parent.parent))
+sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
 from random_language_models import small_gpt2, small_llama
 
 OURS, ON_THE_FLY, PRECOMPUTED = "ours", "TRL, on the fly", "TRL, precomputed"

@@ -33,7 +33,7 @@ from modicum.errors import InputError
 from modicum.training import Journal, TrainingSettings, Worker, build_engine, run_on_workers
 from modicum.trial import Trial
 
-HELPERS = str(Path(__file__).parent.parent)
+HELPERS = str(Path(__file__).parents[1] / "support")
 sys.path.insert(0, HELPERS)
 
 import sharded_training  # noqa: E402

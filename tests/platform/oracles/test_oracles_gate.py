@@ -27,6 +27,7 @@ from typing import Any
 import psutil
 import pytest
 
+from conftest import SUPPORT
 from fake_endpoint import Behaviour, Limit, Log, running_endpoint
 from fake_endpoint import Endpoint as Server
 from modicum.errors import InputError
@@ -36,9 +37,8 @@ from modicum.oracles.endpoint import Endpoint
 from modicum.oracles.ledger import Ledger, open_to_read
 from modicum.oracles.protocol import Failure, Judgement, Pair, digest
 
-ROOT = Path(__file__).parent.parent.parent
 KEY = "sk-test-Qx7Rw2Lm9Tz4Vb6Ny1Kp3Hs8"
-PATHS = os.pathsep.join([str(ROOT / "tests"), *map(str, filter(None, sys.path))])
+PATHS = os.pathsep.join([str(SUPPORT), *map(str, filter(None, sys.path))])
 
 
 @pytest.fixture(scope="module")

@@ -22,6 +22,7 @@ import openai
 import pytest
 from openai import AsyncOpenAI
 
+from conftest import SUPPORT
 from fake_endpoint import (
     Behaviour,
     Endpoint,
@@ -589,7 +590,7 @@ def test_it_ends_with_its_parent():
         "with running_endpoint() as endpoint:\n"
         "    print(endpoint.pid, flush=True); os.kill(os.getpid(), 9)\n"
     )
-    here = Path(__file__).parent.parent
+    here = SUPPORT
     ran = subprocess.run(
         [sys.executable, "-c", program], cwd=here, capture_output=True, text=True, check=False
     )

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 import pytest
 from playwright.sync_api import expect, sync_playwright
 
-from conftest import ROOT
+from conftest import SUPPORT
 
 pytestmark = pytest.mark.slow
 
@@ -66,7 +66,7 @@ def page(chromium):
 @contextmanager
 def program(*arguments, **options):
     """A program that is ended with the test."""
-    search = [ROOT / "tests", os.environ.get("PYTHONPATH", "")]
+    search = [SUPPORT, os.environ.get("PYTHONPATH", "")]
     started = subprocess.Popen(
         [sys.executable, *map(str, arguments)],
         env={**os.environ, "PYTHONPATH": os.pathsep.join(map(str, search))},

@@ -15,7 +15,7 @@ import pandas as pd
 import pytest
 
 import modicum as md
-from conftest import ROOT
+from conftest import ROOT, SUPPORT
 from modicum.folder import RunFolder
 from two_nodes import two_nodes
 
@@ -124,7 +124,7 @@ def test_a_study_with_checkpoints_on_s3_is_continued(s3, tmp_path, monkeypatch):
     for name, value in {**keys, "AWS_EC2_METADATA_DISABLED": "true"}.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv(
-        "PYTHONPATH", os.pathsep.join([str(ROOT / "tests"), os.environ.get("PYTHONPATH", "")])
+        "PYTHONPATH", os.pathsep.join([str(SUPPORT), os.environ.get("PYTHONPATH", "")])
     )
     uri = f"s3://bucket/runs/a?region=us-east-1&scheme=http&endpoint_override={s3}"
     (tmp_path / "program.py").write_text(PROGRAM)

@@ -13,7 +13,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from conftest import ROOT
+from conftest import SUPPORT
 from modicum.yaml_io import dump_yaml
 
 MODICUM = [sys.executable, "-m", "modicum"]
@@ -137,7 +137,7 @@ def third_party(tmp_path_factory):
     """Somebody else's package, built and installed by pip into a folder of its own."""
     target = tmp_path_factory.mktemp("site")
     source = tmp_path_factory.mktemp("source") / "toy"
-    subprocess.run(["cp", "-r", str(ROOT / "tests" / "third_party"), str(source)], check=True)
+    subprocess.run(["cp", "-r", str(SUPPORT / "third_party"), str(source)], check=True)
     subprocess.run(
         [
             *(sys.executable, "-m", "pip", "install", "--quiet", "--no-deps"),

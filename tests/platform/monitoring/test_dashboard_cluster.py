@@ -13,7 +13,7 @@ from contextlib import contextmanager
 import pytest
 
 import modicum as md
-from conftest import ROOT
+from conftest import SUPPORT
 from modicum.control import StopRequest, submit
 from modicum.folder import RunFolder
 from modicum.guarded import TOKEN_HEADER
@@ -118,7 +118,7 @@ class Visitor:
 def test_a_study_is_found_in_its_cluster_watched_and_stopped(tmp_path, monkeypatch):
     out = tmp_path / "far away"
     (tmp_path / "study.yaml").write_text(STUDY)
-    search = [ROOT / "tests", os.environ.get("PYTHONPATH", "")]
+    search = [SUPPORT, os.environ.get("PYTHONPATH", "")]
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(map(str, search)))
     first, second, third, last = (
         plan.id for plan in md.Study(Descent, {"steps": 2}, seeds=4).trials
