@@ -38,9 +38,9 @@ def _shared_ray() -> Iterator[ExitStack]:
 def ray_cluster(_shared_ray: ExitStack) -> None:
     """One private cluster for all tests that need Ray; studies use it as they find it."""
     import ray
-    from waiting import cpus_come_back
 
     from modicum.cluster import connected
+    from waiting import cpus_come_back
 
     if ray.is_initialized():
         assert cpus_come_back(), "a file before this one left actors that hold CPUs"

@@ -6,8 +6,7 @@ platform through `import modicum as md` alone. Heavy parts are imported when fir
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from modicum.drawing import drawing_command
 from modicum.errors import InputError, StorageError, reason_of, require_choice
@@ -20,13 +19,16 @@ from modicum.experiment import (
     Resources,
     setting,
 )
+from modicum.lazy import lazy_exports
 from modicum.outputs import whole_file, whole_folder
 from modicum.quiet import quiet_loggers, quiet_transformers
+from modicum.seeding import derive_seed, seeded
 from modicum.space import grid
-from modicum.trial import Trial, derive_seed
+from modicum.trial import Trial
 
 if TYPE_CHECKING:
     from modicum import data, oracles, training
+    from modicum.models.saved import SavedModel, load_model, loading_model, save_model
     from modicum.results import Results, load_results
     from modicum.results.checkpoints import find_checkpoint
     from modicum.results.runs import compare_runs
@@ -42,6 +44,7 @@ __all__ = [
     "Record",
     "Resources",
     "Results",
+    "SavedModel",
     "StorageError",
     "Study",
     "Trial",
@@ -51,32 +54,39 @@ __all__ = [
     "drawing_command",
     "find_checkpoint",
     "grid",
+    "lazy_exports",
+    "load_model",
     "load_results",
+    "loading_model",
     "oracles",
     "quiet_loggers",
     "quiet_transformers",
     "reason_of",
     "rendered",
     "require_choice",
+    "save_model",
+    "seeded",
     "setting",
     "training",
     "whole_file",
     "whole_folder",
 ]
 
-_LATER = {
-    "Study": "modicum.study",
-    "Results": "modicum.results",
-    "compare_runs": "modicum.results.runs",
-    "find_checkpoint": "modicum.results.checkpoints",
-    "load_results": "modicum.results",
-    "rendered": "modicum.results.tables",
-}
-
-
-def __getattr__(name: str) -> Any:
-    if name in _LATER:
-        return getattr(importlib.import_module(_LATER[name]), name)
-    if name in {"data", "oracles", "training"}:
-        return importlib.import_module(f"modicum.{name}")
-    raise AttributeError(f"module 'modicum' has no attribute {name!r}")
+__getattr__ = lazy_exports(
+    __name__,
+    {
+        "Results": "results",
+        "SavedModel": "models.saved",
+        "Study": "study",
+        "compare_runs": "results.runs",
+        "data": "data",
+        "find_checkpoint": "results.checkpoints",
+        "load_model": "models.saved",
+        "load_results": "results",
+        "loading_model": "models.saved",
+        "oracles": "oracles",
+        "rendered": "results.tables",
+        "save_model": "models.saved",
+        "training": "training",
+    },
+)

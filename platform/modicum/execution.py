@@ -12,7 +12,6 @@ import json
 import logging
 import math
 import os
-import random
 import shutil
 import socket
 import sys
@@ -26,6 +25,7 @@ from typing import Any, Literal, TextIO
 
 from modicum.experiment import Experiment, Record, Resources, Value
 from modicum.identity import TrialPlan
+from modicum.seeding import seeded
 from modicum.trial import Trial
 
 # Beside what the experiment saved: whose checkpoint it is, and how many records it follows.
@@ -142,7 +142,7 @@ def execute(
     scratch = Path(tempfile.mkdtemp(prefix=f"modicum-{plan.id}-"))
     log = _Log(echo)
     try:
-        with _pinned(experiment, resources), _seeded(experiment, plan.seed):
+        with _pinned(experiment, resources), seeded(plan.seed, uses_torch=experiment.uses_torch):
             trial = Trial(
                 id=plan.id,
                 seed=plan.seed,
@@ -255,31 +255,6 @@ def _pinned(experiment: Experiment[Any], resources: Resources) -> Iterator[None]
     finally:
         if before is not None:
             torch.set_num_threads(before)
-
-
-@contextlib.contextmanager
-def _seeded(experiment: Experiment[Any], seed: int) -> Iterator[None]:
-    """Seed the global generators and put back what they were: a trial in a notebook must not
-    reseed the notebook, and a trial in a reused actor must not depend on the one before.
-    """
-    import numpy as np
-
-    python_state, numpy_state = random.getstate(), np.random.get_state()
-    random.seed(seed)
-    np.random.seed(seed % 2**32)
-    torch_state = None
-    if experiment.uses_torch:
-        import torch
-
-        torch_state = torch.get_rng_state()
-        torch.manual_seed(seed)
-    try:
-        yield
-    finally:
-        random.setstate(python_state)
-        np.random.set_state(numpy_state)
-        if torch_state is not None:
-            torch.set_rng_state(torch_state)
 
 
 def pin_environment(cpus: float = 1.0) -> None:

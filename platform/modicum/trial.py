@@ -3,31 +3,18 @@
 from __future__ import annotations
 
 import logging
-import zlib
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from modicum.experiment import Resources
+from modicum.seeding import derive_seed
 
 if TYPE_CHECKING:
     import numpy as np
 
-
-def derive_seed(seed: int, purpose: str) -> int:
-    """A 32-bit seed for one purpose, from a trial's seed.
-
-    It depends on nothing but its two arguments, so methods compared under one trial seed
-    share splits and initialisations.
-
-    Args:
-        seed: Of the trial.
-        purpose: Any name.
-    """
-    import numpy as np
-
-    key = zlib.crc32(purpose.encode())
-    return int(np.random.SeedSequence([seed, key]).generate_state(1, np.uint32)[0])
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -65,3 +52,23 @@ class Trial:
         import numpy as np
 
         return np.random.default_rng(self.seed_for(purpose))
+
+    def once(self, name: str, compute: Callable[[], T]) -> T:
+        """The result of a step that is computed once, however often the trial is started again.
+
+        Outside a study, where the trial has no storage, the step is computed.
+
+        Args:
+            name: Name of the step, unique in the trial, such as `round-002/labels`.
+            compute: Returns what JSON can hold, and not None.
+        """
+        if self.storage is None:
+            return compute()
+        from modicum.journal import Journal
+
+        journal = Journal(self.storage)
+        found: T | None = journal.read(name)
+        if found is None:
+            found = compute()
+            journal.write(name, found)
+        return found

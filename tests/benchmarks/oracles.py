@@ -42,11 +42,12 @@ from modicum.oracles.protocol import Judgement, Letter, Pair, show, winner_of
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "support"))
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "cluster"))
+from two_nodes import two_nodes
+
 from fake_endpoint import Endpoint, running_endpoint
 from oracle_load import better, pairs
 from oracle_load.faults import faults
 from oracle_load.pacing import pacing
-from two_nodes import two_nodes
 
 SYSTEM = "You are a helpful assistant that evaluates the quality of summaries for internet posts."
 USER = """Which of the following summaries does a better job of summarizing the most important \

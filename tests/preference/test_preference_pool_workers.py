@@ -7,13 +7,13 @@ from contextlib import suppress
 import psutil
 import pytest
 import torch
-from waiting import cpus_come_back
 
 import modicum as md
 from modicum_algorithms.preference.generation import Request, generate
 from modicum_algorithms.preference.generation_pool import Pool
 from modicum_algorithms.preference.generation_settings import GenerationSettings
 from modicum_algorithms.preference.models import model_location
+from waiting import cpus_come_back
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600), pytest.mark.usefixtures("ray_cluster")]
 

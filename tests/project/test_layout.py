@@ -3,7 +3,6 @@
 import re
 import subprocess
 import sys
-import tomllib
 from pathlib import Path
 
 import pytest
@@ -48,20 +47,6 @@ def test_heavy_packages_are_imported_where_they_are_used(statement, heavy):
     code = f"{statement}; import sys; print(' '.join({heavy!r} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == ""
-
-
-def test_every_package_is_shipped():
-    """The list of packages in pyproject.toml is written by hand."""
-    listed = set(
-        tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
-    )
-    roots = {"modicum": ROOT / "platform", "modicum_algorithms": ROOT / "algorithms"}
-    found = {
-        ".".join(path.parent.relative_to(root).parts)
-        for name, root in roots.items()
-        for path in (root / name).rglob("__init__.py")
-    }
-    assert listed == found
 
 
 def test_constraints_hold_names_and_versions_only():

@@ -5,9 +5,9 @@ Heavy parts are imported when first used.
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from modicum.lazy import lazy_exports
 from modicum.oracles.protocol import Failure, Judgement, Oracle, Pair, Winner, digest
 
 if TYPE_CHECKING:
@@ -50,28 +50,25 @@ __all__ = [
     "read_pairs",
 ]
 
-_LATER = {
-    "Budget": "modicum.oracles.budget",
-    "ClassifierOracle": "modicum.oracles.local.hugging_face",
-    "Endpoint": "modicum.oracles.endpoint",
-    "EndpointOracle": "modicum.oracles.client",
-    "Estimate": "modicum.oracles.planning",
-    "Human": "modicum.oracles.labelling",
-    "HuggingFaceFluency": "modicum.oracles.local.fluency",
-    "Limits": "modicum.oracles.endpoint",
-    "NGramFluency": "modicum.oracles.local.fluency",
-    "NoisyOracle": "modicum.oracles.local.noisy",
-    "Price": "modicum.oracles.budget",
-    "SentimentOracle": "modicum.oracles.local.sentiment",
-    "Template": "modicum.oracles.templates",
-    "VaderOracle": "modicum.oracles.local.lexicon",
-    "estimate": "modicum.oracles.planning",
-    "read_judged_pairs": "modicum.oracles.pairs_file",
-    "read_pairs": "modicum.oracles.pairs_file",
-}
-
-
-def __getattr__(name: str) -> Any:
-    if name in _LATER:
-        return getattr(importlib.import_module(_LATER[name]), name)
-    raise AttributeError(f"module 'modicum.oracles' has no attribute {name!r}")
+__getattr__ = lazy_exports(
+    __name__,
+    {
+        "Budget": "budget",
+        "ClassifierOracle": "local.hugging_face",
+        "Endpoint": "endpoint",
+        "EndpointOracle": "client",
+        "Estimate": "planning",
+        "Human": "labelling",
+        "HuggingFaceFluency": "local.fluency",
+        "Limits": "endpoint",
+        "NGramFluency": "local.fluency",
+        "NoisyOracle": "local.noisy",
+        "Price": "budget",
+        "SentimentOracle": "local.sentiment",
+        "Template": "templates",
+        "VaderOracle": "local.lexicon",
+        "estimate": "planning",
+        "read_judged_pairs": "pairs_file",
+        "read_pairs": "pairs_file",
+    },
+)

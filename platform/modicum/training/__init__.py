@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from modicum.journal import Journal
+from modicum.lazy import lazy_exports
 from modicum.training.settings import Precision, TrainingSettings
 
 if TYPE_CHECKING:
@@ -12,7 +13,6 @@ if TYPE_CHECKING:
     from modicum.training.engine import Engine, PlainEngine, Update
     from modicum.training.export import export_language_model, merge_adapters
     from modicum.training.group import journal_of, run_on_workers
-    from modicum.training.journal import Journal
     from modicum.training.language_models import (
         LanguageModel,
         add_adapters,
@@ -21,26 +21,6 @@ if TYPE_CHECKING:
     )
     from modicum.training.pipeline import require_room, run_pipeline
     from modicum.training.worker import Worker
-
-_WHERE = {
-    "build_engine": "build",
-    "loading": "build",
-    "Engine": "engine",
-    "PlainEngine": "engine",
-    "Update": "engine",
-    "export_language_model": "export",
-    "merge_adapters": "export",
-    "journal_of": "group",
-    "run_on_workers": "group",
-    "Journal": "journal",
-    "LanguageModel": "language_models",
-    "add_adapters": "language_models",
-    "check_language_model": "language_models",
-    "load_language_model": "language_models",
-    "require_room": "pipeline",
-    "run_pipeline": "pipeline",
-    "Worker": "worker",
-}
 
 __all__ = [
     "Engine",
@@ -64,8 +44,24 @@ __all__ = [
     "run_pipeline",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    if name in _WHERE:
-        return getattr(importlib.import_module(f"modicum.training.{_WHERE[name]}"), name)
-    raise AttributeError(f"module 'modicum.training' has no attribute {name!r}")
+__getattr__ = lazy_exports(
+    __name__,
+    {
+        "build_engine": "build",
+        "loading": "build",
+        "Engine": "engine",
+        "PlainEngine": "engine",
+        "Update": "engine",
+        "export_language_model": "export",
+        "merge_adapters": "export",
+        "journal_of": "group",
+        "run_on_workers": "group",
+        "LanguageModel": "language_models",
+        "add_adapters": "language_models",
+        "check_language_model": "language_models",
+        "load_language_model": "language_models",
+        "require_room": "pipeline",
+        "run_pipeline": "pipeline",
+        "Worker": "worker",
+    },
+)

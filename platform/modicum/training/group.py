@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from modicum.training.journal import Journal
+from modicum.journal import Journal
 from modicum.training.settings import TrainingSettings
 from modicum.training.worker import Worker
 from modicum.trial import Trial

@@ -25,8 +25,8 @@ from typing import TYPE_CHECKING, Any
 from modicum.cluster import ensure_connected, node_resources
 from modicum.errors import InputError
 from modicum.experiment import Resources
+from modicum.journal import Journal
 from modicum.runners.fit import trials_that_fit
-from modicum.training.journal import Journal
 from modicum.training.settings import TrainingSettings
 from modicum.training.worker import Worker
 from modicum.trial import Trial

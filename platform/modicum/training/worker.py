@@ -10,7 +10,7 @@ from itertools import chain, zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from modicum.training.journal import Journal
+from modicum.journal import Journal
 
 if TYPE_CHECKING:
     import torch

@@ -11,6 +11,7 @@ import urllib.request
 from contextlib import contextmanager
 
 import pytest
+from two_nodes import two_nodes
 
 import modicum as md
 from conftest import SUPPORT
@@ -18,7 +19,6 @@ from modicum.control import StopRequest, submit
 from modicum.folder import RunFolder
 from modicum.guarded import TOKEN_HEADER
 from toys import Descent
-from two_nodes import two_nodes
 
 pytestmark = pytest.mark.slow
 

@@ -13,11 +13,11 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from two_nodes import two_nodes
 
 import modicum as md
 from conftest import ROOT, SUPPORT
 from modicum.folder import RunFolder
-from two_nodes import two_nodes
 
 pytestmark = pytest.mark.slow
 QUICK = ("tune_configs/quickstart.yaml", "--seeds", "1", "--set", "max_iterations=60")

@@ -8,9 +8,9 @@ from pathlib import Path
 import pandas as pd
 import psutil
 import pytest
+from two_nodes import two_nodes
 
 from conftest import ROOT
-from two_nodes import two_nodes
 
 BIN = Path(sys.executable).parent
 pytestmark = pytest.mark.slow

@@ -11,9 +11,9 @@ import time
 
 import pandas as pd
 import pytest
+from two_nodes import two_nodes
 
 from conftest import ROOT
-from two_nodes import two_nodes
 
 pytestmark = pytest.mark.slow
 KEY = "sk-" + "a1B2" * 10

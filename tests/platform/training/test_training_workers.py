@@ -12,13 +12,13 @@ from typing import Any
 import psutil
 import pytest
 import torch
-from waiting import comes_true, cpus_come_back
 
 import sharded_training
 from modicum.errors import InputError
 from modicum.training import Journal, TrainingSettings, Worker, build_engine, run_on_workers
 from modicum.trial import Trial
 from sharded_training import SETTINGS
+from waiting import comes_true, cpus_come_back
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("ray_cluster")]
 

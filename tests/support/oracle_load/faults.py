@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from two_nodes import TwoNodes, two_nodes
+
 from fake_endpoint import Endpoint, Log, running_endpoint
 from fake_endpoint.behaviour import FAULTS
 from modicum.oracles import Failure, Judgement
@@ -23,7 +25,6 @@ from modicum.oracles.ledger import SPENT, open_to_read
 from modicum.oracles.protocol import Letter, winner_of
 from oracle_load.driver import MODEL, Task, drivers
 from oracle_load.questions import better, pairs
-from two_nodes import TwoNodes, two_nodes
 
 PRICE = Price(input=2.5, output=10.0)
 CONCURRENCY = 32

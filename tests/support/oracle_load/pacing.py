@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from two_nodes import two_nodes
+
 from fake_endpoint import running_endpoint
 from modicum.oracles import Judgement
 from oracle_load.driver import Task, drivers
 from oracle_load.questions import better, pairs
-from two_nodes import two_nodes
 
 WINDOW = 10.0
 

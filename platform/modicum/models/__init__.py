@@ -1,0 +1,1 @@
+"""Models as folders: those of Hugging Face, and networks of our own."""
