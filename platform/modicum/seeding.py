@@ -53,6 +53,7 @@ def seeded(seed: int, *, uses_torch: bool = True) -> Iterator[None]:
 def _restored_torch() -> Iterator[None]:
     import torch
 
-    gpus = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()
+    used = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
+    gpus = range(torch.cuda.device_count()) if used else ()
     with torch.random.fork_rng(devices=gpus):
         yield
