@@ -6,8 +6,10 @@ import inspect
 import re
 from itertools import groupby
 
-from modicum.experiment import Experiment, Metric, SettingInfo, settings_of
-from modicum.registry import experiment_names, get_experiment
+from modicum.experiment.config import SettingInfo, settings_of
+from modicum.experiment.experiment import Experiment
+from modicum.experiment.metric import Metric
+from modicum.experiment.registry import experiment_names, get_experiment
 
 _LIMITS = {
     "ge": "at least {}",

@@ -39,7 +39,7 @@ def ray_cluster(_shared_ray: ExitStack) -> None:
     """One private cluster for all tests that need Ray; studies use it as they find it."""
     import ray
 
-    from modicum.cluster import connected
+    from modicum.ray_support.connection import connected
     from waiting import cpus_come_back
 
     if ray.is_initialized():

@@ -8,30 +8,25 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from modicum.drawing import drawing_command
+from modicum.atomic_files import whole_file, whole_folder
+from modicum.cli.picture_command import drawing_command
 from modicum.errors import InputError, StorageError, reason_of, require_choice
-from modicum.experiment import (
-    Bundle,
-    Config,
-    Experiment,
-    Metric,
-    Record,
-    Resources,
-    setting,
-)
+from modicum.experiment.config import Config, setting
+from modicum.experiment.experiment import Experiment
+from modicum.experiment.metric import Metric, Record
+from modicum.experiment.resources import Bundle, Resources
+from modicum.experiment.trial import Trial
 from modicum.lazy import lazy_exports
-from modicum.outputs import whole_file, whole_folder
-from modicum.quiet import quiet_loggers, quiet_transformers
+from modicum.library_logging import quiet_loggers, quiet_transformers
+from modicum.planning.space import grid
 from modicum.seeding import derive_seed, seeded
-from modicum.space import grid
-from modicum.trial import Trial
 
 if TYPE_CHECKING:
     from modicum import data, oracles, training
     from modicum.models.saved import SavedModel, load_model, loading_model, save_model
-    from modicum.results import Results, load_results
     from modicum.results.checkpoints import find_checkpoint
-    from modicum.results.runs import compare_runs
+    from modicum.results.results import Results, load_results
+    from modicum.results.run_comparison import compare_runs
     from modicum.results.tables import rendered
     from modicum.study import Study
 
@@ -75,14 +70,14 @@ __all__ = [
 __getattr__ = lazy_exports(
     __name__,
     {
-        "Results": "results",
+        "Results": "results.results",
         "SavedModel": "models.saved",
         "Study": "study",
-        "compare_runs": "results.runs",
+        "compare_runs": "results.run_comparison",
         "data": "data",
         "find_checkpoint": "results.checkpoints",
         "load_model": "models.saved",
-        "load_results": "results",
+        "load_results": "results.results",
         "loading_model": "models.saved",
         "oracles": "oracles",
         "rendered": "results.tables",

@@ -1,6 +1,6 @@
 """`python -m modicum`, as Ray jobs call it."""
 
-from modicum.cli import main
+from modicum.cli.main import main
 
 if __name__ == "__main__":
     main()

@@ -14,16 +14,14 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import ValidationError
 
-from modicum import provenance
-from modicum.cluster import check_address, connected, dashboard_links
 from modicum.errors import InputError, from_validation, unknown_name
-from modicum.experiment import Config, Experiment, Metric, flatten, settings_of, unflatten
-from modicum.folder import RunFolder
-from modicum.identity import TrialPlan, plan_trial
-from modicum.matching import find_baseline, find_cell, require_settings
-from modicum.recorder import Recorder
-from modicum.registry import as_experiment
-from modicum.space import (
+from modicum.execution.recorder import Recorder
+from modicum.experiment.config import Config, flatten, settings_of, unflatten
+from modicum.experiment.experiment import Experiment
+from modicum.experiment.metric import Metric
+from modicum.experiment.registry import as_experiment
+from modicum.experiment.setting_filters import find_baseline, find_cell, require_settings
+from modicum.planning.space import (
     Grid,
     combinations,
     describe_space,
@@ -33,16 +31,20 @@ from modicum.space import (
     merge,
     parse_space,
 )
-from modicum.spec import ReportSpec, SchedulerSpec, SearchSpec, StudySpec, TrackingSpec
+from modicum.planning.spec import ReportSpec, SchedulerSpec, SearchSpec, StudySpec, TrackingSpec
+from modicum.planning.trial_plan import TrialPlan, plan_trial
+from modicum.ray_support.connection import check_address, connected, dashboard_links
+from modicum.run_folder import provenance
+from modicum.storage import RunFolder
 from modicum.yaml_io import dump_yaml, read_yaml
 
 if TYPE_CHECKING:
     from ray.tune.schedulers import TrialScheduler
     from ray.tune.search import Searcher
 
-    from modicum.results import Results
+    from modicum.execution.tune.seeded_search import SeededSearch
     from modicum.results.reference import Reference
-    from modicum.runners.search import SeededSearch
+    from modicum.results.results import Results
 
 Runner = Literal["ray", "local"]
 
@@ -469,10 +471,10 @@ class Study:
             InputError: Something is wrong with the study; nothing was started.
             StorageError: The run folder cannot be written any more; what it holds is kept.
         """
-        from modicum.results import Results
-        from modicum.results.frame import RESULTS
+        from modicum.results.results import Results
+        from modicum.results.store import RESULTS
+        from modicum.run_folder.resource_usage import Usage
         from modicum.tracking.trackers import make_tracking
-        from modicum.usage import Usage
 
         if runner not in ("ray", "local"):
             raise InputError(f"runner: expected 'ray' or 'local', got {runner!r}")
@@ -521,9 +523,9 @@ class Study:
         cpus: int | None,
         quiet: bool,
     ) -> None:
-        from modicum.control import StopRequests
-        from modicum.live import Live
-        from modicum.progress import Progress
+        from modicum.monitoring.progress import Progress
+        from modicum.monitoring.status_writer import Live
+        from modicum.run_folder.stop_requests import StopRequests
 
         search = self.spec.search
         # A search's trials are known only as it goes; its plans are an example.
@@ -532,7 +534,7 @@ class Study:
         progress = Progress(recorder, self.main_metric, quiet=quiet, total=total)
         requests = StopRequests()
         if runner == "local":
-            from modicum.runners.local import run_local
+            from modicum.execution.local import run_local
 
             live = Live(recorder, progress, requests)
             with progress, recorder.tracking, live:
@@ -541,7 +543,7 @@ class Study:
         if search is None and not recorder.unfinished():
             return
         with connected(address, cpus):
-            from modicum.runners.tune import run_on_tune
+            from modicum.execution.tune.runner import run_on_tune
 
             seeded = self._seeded_search(recorder, plans)
             live = Live(recorder, progress, requests, links=dashboard_links(), on_ray=True)
@@ -561,7 +563,7 @@ class Study:
         spec, searcher = self.spec.search, self.make_searcher()
         if spec is None or searcher is None:
             return None
-        from modicum.runners.search import SeededSearch
+        from modicum.execution.tune.seeded_search import SeededSearch
 
         space = self.spaces[0]
         fixed = {name: value for name, value in space.items() if not is_domain(value)}
@@ -594,7 +596,7 @@ class Study:
         )
 
     def _check_local(self, address: str | None) -> None:
-        from modicum.runners.local import require_local
+        from modicum.execution.local import require_local
 
         require_local(self.experiment)
         if address is not None:

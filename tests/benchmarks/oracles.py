@@ -35,10 +35,10 @@ from tempfile import TemporaryDirectory
 import psutil
 from openai import AsyncOpenAI, DefaultAioHttpClient
 
-from modicum.cluster import connected
-from modicum.oracles.client import EndpointOracle
-from modicum.oracles.endpoint import Endpoint as Settings
+from modicum.oracles.endpoint.client import EndpointOracle
+from modicum.oracles.endpoint.settings import Endpoint as Settings
 from modicum.oracles.protocol import Judgement, Letter, Pair, show, winner_of
+from modicum.ray_support.connection import connected
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "support"))
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "cluster"))

@@ -54,7 +54,7 @@ def plain(folder: str, reuse: bool) -> float:
 
 def overhead(repeats: int) -> None:
     """Overhead per trial: ours, plain Tune, and plain Tune with its actors reused."""
-    from modicum.cluster import connected
+    from modicum.ray_support.connection import connected
 
     times: dict[str, list[float]] = {"ours": [], "plain Tune": [], "plain Tune, actors reused": []}
     with connected(cpus=2):
@@ -89,9 +89,9 @@ def start_up(repeats: int) -> None:
 def many_results() -> None:
     """A folder of 2,000 trials with 50 records each: load and tabulate, in a fresh process."""
     import modicum as md
-    from modicum.execution import EndMessage
-    from modicum.folder import RunFolder
-    from modicum.recorder import Recorder
+    from modicum.execution.messages import EndMessage
+    from modicum.execution.recorder import Recorder
+    from modicum.storage import RunFolder
     from toys import Descent
 
     with tempfile.TemporaryDirectory() as place:

@@ -28,10 +28,10 @@ from typing import Any
 
 import torch
 
-from modicum.cluster import connected
 from modicum.errors import InputError
+from modicum.experiment.trial import Trial
+from modicum.ray_support.connection import connected
 from modicum.training import Journal, TrainingSettings, Worker, build_engine, run_on_workers
-from modicum.trial import Trial
 
 HELPERS = str(Path(__file__).parents[1] / "support")
 sys.path.insert(0, HELPERS)

@@ -7,9 +7,9 @@ import pytest
 import torch
 
 import modicum as md
-from modicum.experiment import Resources
-from modicum.identity import plan_trial
-from modicum.runners.fit import require_fit, trials_that_fit
+from modicum.experiment.fit import require_fit, trials_that_fit
+from modicum.experiment.resources import Resources
+from modicum.planning.trial_plan import plan_trial
 from modicum_algorithms.preference.config import PreferenceConfig
 from modicum_algorithms.preference.experiment import ActivePreferenceLearning
 from modicum_algorithms.preference.generation import Request, generate

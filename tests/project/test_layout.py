@@ -27,7 +27,7 @@ def test_no_package_file_directly_in_the_source_roots():
     ("statement", "heavy"),
     [
         ("import modicum", {"ray", "torch", "pandas", "scipy", "sklearn", "matplotlib", "numpy"}),
-        ("import modicum.cli", {"ray", "torch", "pandas", "scipy", "sklearn", "matplotlib"}),
+        ("import modicum.cli.main", {"ray", "torch", "pandas", "scipy", "sklearn", "matplotlib"}),
         ("import modicum.oracles", {"ray", "torch", "transformers", "openai", "sklearn", "numpy"}),
         (
             "from modicum.oracles import *",

@@ -11,8 +11,8 @@ from typer.testing import CliRunner
 import modicum as md
 from conftest import ROOT
 from experiment_pages import experiment_pages
-from modicum.cli import app
-from modicum.registry import experiment_names
+from modicum.cli.main import app
+from modicum.experiment.registry import experiment_names
 from notebook_pages import notebook_pages
 from site_links import copied_pages, linked_sources, links, turned
 from source_pages import source_pages

@@ -14,7 +14,7 @@ import typer
 from PIL import Image, ImageSequence
 
 import modicum as md
-from modicum import cli
+from modicum.cli import main as cli
 from modicum_algorithms.solipsistic.agent_files import save_agent
 from modicum_algorithms.solipsistic.baselines.dqn import EpisodicDQNConfig
 from modicum_algorithms.solipsistic.building import build_algorithm

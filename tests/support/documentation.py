@@ -83,7 +83,7 @@ def check_study_command(command: str, folder: Path = ROOT) -> None:
     """
     import typer
 
-    from modicum.cli import app
+    from modicum.cli.main import app
     from modicum.study import Study
     from modicum.yaml_io import parse_yaml
 

@@ -12,15 +12,8 @@ import torch
 from torch import nn
 
 from modicum.errors import InputError
-from modicum.training import (
-    TrainingSettings,
-    Update,
-    Worker,
-    build_engine,
-    loading,
-    run_on_workers,
-)
-from modicum.trial import Trial
+from modicum.experiment.trial import Trial
+from modicum.training import TrainingSettings, Update, Worker, build_engine, loading, run_on_workers
 
 EXAMPLES, TOKENS, VOCABULARY = 8, 12, 61
 UPDATES = 5

@@ -10,7 +10,7 @@ import typer
 from typer.testing import CliRunner
 
 import modicum as md
-from modicum import cli
+from modicum.cli import main as cli
 from modicum_algorithms.vae.codec.commands import compress, decompress
 from modicum_algorithms.vae.networks import ModelSpec, build_vae
 from modicum_algorithms.vae.saved_models import find_model, save_vae

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import modicum as md
-from modicum.outputs import whole_file, whole_folder
+from modicum.atomic_files import whole_file, whole_folder
 from modicum_algorithms.vae.codec import container
 from modicum_algorithms.vae.codec.container import (
     ContainerReader,

@@ -11,9 +11,9 @@ import pytest
 import torch
 
 import modicum as md
-from modicum import cli
-from modicum.experiment import Resources
-from modicum.identity import plan_trial
+from modicum.cli import main as cli
+from modicum.experiment.resources import Resources
+from modicum.planning.trial_plan import plan_trial
 from modicum.yaml_io import dump_yaml
 from modicum_algorithms.vae.checkpoints import gaps
 from modicum_algorithms.vae.compression import VaeCompression

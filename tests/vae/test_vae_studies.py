@@ -19,8 +19,8 @@ import pytest
 
 import modicum as md
 from conftest import ROOT
-from modicum.execution import records_before
-from modicum.identity import plan_trial
+from modicum.planning.trial_plan import plan_trial
+from modicum.run_folder.trial_record import records_before
 from modicum.yaml_io import dump_yaml
 from modicum_algorithms.vae.compression import VaeCompression
 from modicum_algorithms.vae.experiment import VaeInference

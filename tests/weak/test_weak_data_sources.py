@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 
 import modicum as md
-from modicum.data.columns import read_columns
-from modicum.data.huggingface import hub_arguments
+from modicum.data.tables.columns import read_columns
+from modicum.data.tables.hugging_face import hub_arguments
 from modicum_algorithms.weak import datasets
 
 CLASSES = ("ham", "spam")

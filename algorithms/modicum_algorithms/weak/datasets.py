@@ -143,7 +143,7 @@ def load(dataset: str, features: str) -> WeakData:
             WRENCH's format or with a table file for each split; a path to a `.csv`, `.parquet`
             or `.jsonl` file with a column `split`; or `hf:` and a data set of Hugging Face, by
             its name on the hub or a folder that `save_to_disk` wrote. The columns of tables
-            are those of `modicum.data.columns`.
+            are those of `modicum.data.tables.columns`.
         features: `auto` (given features if the rows carry them, else `tfidf`), `tfidf`, a
             `.npz` file with arrays `train`, `valid` and `test` (relative to the folder or
             absolute), or a Hugging Face encoder (name or folder) for mean pooling.

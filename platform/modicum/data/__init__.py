@@ -1,14 +1,7 @@
 """Finding, reading and caching data; images; text features; one function over many rows."""
 
 from modicum.data.cache import cached_arrays, cached_folder
-from modicum.data.columns import read_columns
 from modicum.data.digest import digest_arrays, digest_files, digest_folder
-from modicum.data.huggingface import (
-    huggingface_digest,
-    huggingface_folder,
-    load_huggingface,
-    read_huggingface,
-)
 from modicum.data.images import (
     ImageSource,
     ImageSplits,
@@ -23,10 +16,17 @@ from modicum.data.images import (
 )
 from modicum.data.location import cache_folder, data_folder, find_data
 from modicum.data.parallel import map_chunks
-from modicum.data.table import TABLE_SUFFIXES, read_table, table_files
+from modicum.data.tables.columns import read_columns
+from modicum.data.tables.csv_files import TABLE_SUFFIXES, read_table, table_files
+from modicum.data.tables.hugging_face import (
+    huggingface_digest,
+    huggingface_folder,
+    load_huggingface,
+    read_huggingface,
+)
+from modicum.data.tables.weak_rows import WeakRows, WeakSplit
+from modicum.data.tables.wrench import is_wrench_folder, read_wrench, wrench_files
 from modicum.data.text import encode_texts, encoder_digest, tfidf_features
-from modicum.data.weak_rows import WeakRows, WeakSplit
-from modicum.data.wrench import is_wrench_folder, read_wrench, wrench_files
 
 __all__ = [
     "TABLE_SUFFIXES",

@@ -56,7 +56,7 @@ def _through_ray(
 ) -> list[dict[str, Any]]:
     import ray.data
 
-    from modicum.cluster import connected
+    from modicum.ray_support.connection import connected
 
     def apply(batch: Any) -> Any:
         pairs = zip(batch["start"], batch["rows"], strict=True)

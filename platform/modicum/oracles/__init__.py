@@ -11,9 +11,11 @@ from modicum.lazy import lazy_exports
 from modicum.oracles.protocol import Failure, Judgement, Oracle, Pair, Winner, digest
 
 if TYPE_CHECKING:
-    from modicum.oracles.budget import Budget, Price
-    from modicum.oracles.client import EndpointOracle
-    from modicum.oracles.endpoint import Endpoint, Limits
+    from modicum.oracles.endpoint.budget import Budget, Price
+    from modicum.oracles.endpoint.client import EndpointOracle
+    from modicum.oracles.endpoint.cost_estimate import Estimate, estimate
+    from modicum.oracles.endpoint.settings import Endpoint, Limits
+    from modicum.oracles.endpoint.templates import Template
     from modicum.oracles.labelling import Human
     from modicum.oracles.local.fluency import HuggingFaceFluency, NGramFluency
     from modicum.oracles.local.hugging_face import ClassifierOracle
@@ -21,8 +23,6 @@ if TYPE_CHECKING:
     from modicum.oracles.local.noisy import NoisyOracle
     from modicum.oracles.local.sentiment import SentimentOracle
     from modicum.oracles.pairs_file import read_judged_pairs, read_pairs
-    from modicum.oracles.planning import Estimate, estimate
-    from modicum.oracles.templates import Template
 
 __all__ = [
     "Budget",
@@ -53,21 +53,21 @@ __all__ = [
 __getattr__ = lazy_exports(
     __name__,
     {
-        "Budget": "budget",
+        "Budget": "endpoint.budget",
         "ClassifierOracle": "local.hugging_face",
-        "Endpoint": "endpoint",
-        "EndpointOracle": "client",
-        "Estimate": "planning",
+        "Endpoint": "endpoint.settings",
+        "EndpointOracle": "endpoint.client",
+        "Estimate": "endpoint.cost_estimate",
         "Human": "labelling",
         "HuggingFaceFluency": "local.fluency",
-        "Limits": "endpoint",
+        "Limits": "endpoint.settings",
         "NGramFluency": "local.fluency",
         "NoisyOracle": "local.noisy",
-        "Price": "budget",
+        "Price": "endpoint.budget",
         "SentimentOracle": "local.sentiment",
-        "Template": "templates",
+        "Template": "endpoint.templates",
         "VaderOracle": "local.lexicon",
-        "estimate": "planning",
+        "estimate": "endpoint.cost_estimate",
         "read_judged_pairs": "pairs_file",
         "read_pairs": "pairs_file",
     },

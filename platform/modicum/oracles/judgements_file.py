@@ -8,9 +8,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import IO
 
+from modicum.atomic_files import whole_file
 from modicum.errors import InputError
 from modicum.oracles.protocol import Failure, Judgement, Pair
-from modicum.outputs import whole_file
 
 OUTPUT_SUFFIXES = (".jsonl", ".parquet")
 

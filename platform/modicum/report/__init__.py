@@ -12,7 +12,7 @@ from modicum.report.markdown import render_markdown
 if TYPE_CHECKING:
     import jinja2
 
-    from modicum.results import Results
+    from modicum.results.results import Results
 
 __all__ = [
     "render_live_page",

@@ -18,7 +18,7 @@ from modicum.results.tables import Table, show, show_duration, show_number, show
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from modicum.results import Results
+    from modicum.results.results import Results
 
 _LOG_LINES = 40
 _EMPTY = {"text": "–", "rank": None, "interval": ""}

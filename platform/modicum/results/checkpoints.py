@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from modicum.errors import InputError
-from modicum.matching import agrees
-from modicum.results import load_results
+from modicum.experiment.setting_filters import agrees
+from modicum.results.results import load_results
 
 
 def find_checkpoint(location: str, file: str, field: str, needed: str, **settings: Any) -> Path:

@@ -10,8 +10,9 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from modicum.errors import from_validation
-from modicum.experiment import Experiment, settings_of
-from modicum.matching import agrees, find_cell, require_settings
+from modicum.experiment.config import settings_of
+from modicum.experiment.experiment import Experiment
+from modicum.experiment.setting_filters import agrees, find_cell, require_settings
 from modicum.results.statistics import Summary, welch_interval
 from modicum.yaml_io import read_yaml
 

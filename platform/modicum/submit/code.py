@@ -10,8 +10,8 @@ from importlib.metadata import Distribution, distribution, entry_points
 from importlib.util import find_spec
 from pathlib import Path
 
-from modicum.provenance import PACKED_COMMIT, commit_of
-from modicum.registry import EXPERIMENTS
+from modicum.experiment.registry import EXPERIMENTS
+from modicum.run_folder.provenance import PACKED_COMMIT, commit_of
 from modicum.submit.packing import Selection, select
 
 _OWN = "modicum"

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from modicum.errors import InputError
-from modicum.experiment import flatten
-from modicum.space import is_domain
+from modicum.experiment.config import flatten
+from modicum.planning.space import is_domain
 from modicum.study import Study
 
 

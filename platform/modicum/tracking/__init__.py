@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
-from modicum.experiment import Value
+from modicum.experiment.metric import Value
 
 if TYPE_CHECKING:
-    from modicum.recorder import TrialState
+    from modicum.run_folder.trial_record import TrialState
 
 __all__ = ["Tracker", "Tracking", "metrics_of", "settings_of_trial", "step_of"]
 

@@ -20,14 +20,14 @@ from ray.tune.logger import LoggerCallback
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from modicum.errors import reason_of
-from modicum.experiment import Value
-from modicum.folder import RunFolder
-from modicum.quiet import quiet_loggers
-from modicum.spec import MlflowSpec, WandbSpec
+from modicum.experiment.metric import Value
+from modicum.library_logging import quiet_loggers
+from modicum.planning.spec import MlflowSpec, WandbSpec
+from modicum.storage import RunFolder
 from modicum.tracking import Tracker, metrics_of, settings_of_trial
 
 if TYPE_CHECKING:
-    from modicum.recorder import TrialState
+    from modicum.run_folder.trial_record import TrialState
 
 
 @dataclass(eq=False)

@@ -20,11 +20,11 @@ from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData, Sessi
 from tensorboard.plugins.hparams.summary_v2 import hparams_pb
 from tensorboard.summary.writer.record_writer import RecordWriter
 
-from modicum.folder import RunFolder
+from modicum.storage import RunFolder
 from modicum.tracking import metrics_of, settings_of_trial, step_of
 
 if TYPE_CHECKING:
-    from modicum.recorder import TrialState
+    from modicum.run_folder.trial_record import TrialState
 
 LOGS = "tensorboard"
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from modicum.errors import InputError, reason_of
-from modicum.folder import RunFolder
-from modicum.spec import StudySpec
+from modicum.planning.spec import StudySpec
+from modicum.storage import RunFolder
 from modicum.tracking import Tracker, Tracking
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from modicum.journal import Journal
+from modicum.experiment.journal import Journal
 from modicum.lazy import lazy_exports
 from modicum.training.settings import Precision, TrainingSettings
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from modicum.quiet import quiet_transformers
+from modicum.library_logging import quiet_transformers
 from modicum.training.language_models import LanguageModel
 
 if TYPE_CHECKING:

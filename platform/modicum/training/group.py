@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from modicum.journal import Journal
+from modicum.experiment.journal import Journal
+from modicum.experiment.trial import Trial
 from modicum.training.settings import TrainingSettings
 from modicum.training.worker import Worker
-from modicum.trial import Trial
 
 Computation = Callable[[Worker, Any], Iterator[Any]]
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from modicum.errors import InputError, require_choice
-from modicum.pretrained import find_model, load_model
+from modicum.models.hugging_face import find_model, load_model
 from modicum.training.settings import Precision, TrainingSettings
 
 _DTYPES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}

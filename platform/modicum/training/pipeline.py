@@ -7,11 +7,11 @@ import logging
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from modicum.cluster import ensure_connected, node_resources
 from modicum.errors import InputError
-from modicum.experiment import Resources
-from modicum.quiet import quiet_loggers
-from modicum.runners.fit import require_fit
+from modicum.experiment.fit import require_fit
+from modicum.experiment.resources import Resources
+from modicum.library_logging import quiet_loggers
+from modicum.ray_support.connection import ensure_connected, node_resources
 
 if TYPE_CHECKING:
     import pyarrow as pa

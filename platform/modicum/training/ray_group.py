@@ -22,14 +22,14 @@ from logging.handlers import QueueHandler
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from modicum.cluster import ensure_connected, node_resources
 from modicum.errors import InputError
-from modicum.experiment import Resources
-from modicum.journal import Journal
-from modicum.runners.fit import trials_that_fit
+from modicum.experiment.fit import trials_that_fit
+from modicum.experiment.journal import Journal
+from modicum.experiment.resources import Resources
+from modicum.experiment.trial import Trial
+from modicum.ray_support.connection import ensure_connected, node_resources
 from modicum.training.settings import TrainingSettings
 from modicum.training.worker import Worker
-from modicum.trial import Trial
 
 if TYPE_CHECKING:
     from ray.util.placement_group import PlacementGroup

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Literal
 
 from modicum.errors import InputError
-from modicum.experiment import Bundle, Config, Resources, setting
+from modicum.experiment.config import Config, setting
+from modicum.experiment.resources import Bundle, Resources
 
 Precision = Literal["fp32", "bf16", "fp16"]
 Offload = Literal["none", "optimizer", "parameters"]

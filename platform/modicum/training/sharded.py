@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from modicum.errors import InputError
-from modicum.quiet import quiet_loggers
+from modicum.library_logging import quiet_loggers
 from modicum.training.engine import B, Update, learning_rate
 from modicum.training.settings import TrainingSettings
 from modicum.training.states import (

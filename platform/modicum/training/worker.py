@@ -10,7 +10,7 @@ from itertools import chain, zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from modicum.journal import Journal
+from modicum.experiment.journal import Journal
 
 if TYPE_CHECKING:
     import torch

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from modicum import cli
+from modicum.cli import main as cli
 from modicum.yaml_io import dump_yaml
 
 GOOD = {

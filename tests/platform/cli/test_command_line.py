@@ -123,7 +123,7 @@ def test_report_list_describe_and_doctor(small):
 def test_help_and_import_stay_light():
     """`modicum --help` must not pull in Ray, torch or pandas (their import takes seconds)."""
     code = (
-        "import sys, modicum.cli as c; sys.argv=['modicum', '--help']\n"
+        "import sys, modicum.cli.main as c; sys.argv=['modicum', '--help']\n"
         "try: c.main()\n"
         "except SystemExit: pass\n"
         "print(sorted({'ray','torch','pandas','numpy','sklearn'} & set(sys.modules)))"

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import modicum as md
-from modicum import cli
+from modicum.cli import main as cli
 from modicum.report import report_document
 from modicum.yaml_io import parse_yaml
 from toys import Descent

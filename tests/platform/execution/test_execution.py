@@ -5,8 +5,9 @@ import pytest
 import torch
 
 import modicum as md
-from modicum.execution import EndMessage, execute
-from modicum.identity import plan_trial
+from modicum.execution.messages import EndMessage
+from modicum.execution.run_trial import execute
+from modicum.planning.trial_plan import plan_trial
 from toys import Descent, DescentConfig
 
 

@@ -1,7 +1,8 @@
-from modicum.execution import EndMessage, RecordMessage
-from modicum.folder import RunFolder
-from modicum.identity import plan_trial
-from modicum.recorder import Recorder, load_trial
+from modicum.execution.messages import EndMessage, RecordMessage
+from modicum.execution.recorder import Recorder
+from modicum.planning.trial_plan import plan_trial
+from modicum.run_folder.trial_record import load_trial
+from modicum.storage import RunFolder
 from toys import Descent, DescentConfig
 
 PLAN = plan_trial(Descent(), DescentConfig(), 0, {})

@@ -9,9 +9,9 @@ from contextlib import contextmanager
 import pytest
 
 import modicum as md
-from modicum import cli
-from modicum.control import ControlFolder, StopRequest, submit
-from modicum.folder import RunFolder
+from modicum.cli import main as cli
+from modicum.run_folder.stop_requests import ControlFolder, StopRequest, submit
+from modicum.storage import RunFolder
 from toys import Descent
 
 NAME = "0123456789abcdef" * 2 + ".json"
@@ -140,7 +140,7 @@ def test_whatever_was_meant_for_an_earlier_run_is_forgotten(control):
 
 @pytest.fixture(autouse=True)
 def _look_often(monkeypatch):
-    monkeypatch.setattr("modicum.live._LOCAL_SECONDS", 0.05)
+    monkeypatch.setattr("modicum.monitoring.status_writer._LOCAL_SECONDS", 0.05)
 
 
 def study(**space):

@@ -9,12 +9,12 @@ import aiohttp
 import pytest
 
 import modicum as md
-from modicum.dashboard.reading import RunReader
-from modicum.dashboard.server import Dashboard, serve
-from modicum.folder import RunFolder
-from modicum.guarded import TOKEN_HEADER
-from modicum.identity import TrialPlan
-from modicum.recorder import Recorder
+from modicum.execution.recorder import Recorder
+from modicum.monitoring.dashboard.run_reader import RunReader
+from modicum.monitoring.dashboard.server import Dashboard, serve
+from modicum.planning.trial_plan import TrialPlan
+from modicum.storage import RunFolder
+from modicum.web_guard import TOKEN_HEADER
 from toys import Descent
 
 SECURITY = {

@@ -15,16 +15,16 @@ from two_nodes import two_nodes
 
 import modicum as md
 from conftest import SUPPORT
-from modicum.control import StopRequest, submit
-from modicum.folder import RunFolder
-from modicum.guarded import TOKEN_HEADER
+from modicum.run_folder.stop_requests import StopRequest, submit
+from modicum.storage import RunFolder
+from modicum.web_guard import TOKEN_HEADER
 from toys import Descent
 
 pytestmark = pytest.mark.slow
 
 COMMAND = """
 import modicum.study
-from modicum import cli
+from modicum.cli import main as cli
 from toys import Descent
 modicum.study.as_experiment = lambda _: Descent()
 cli.main()

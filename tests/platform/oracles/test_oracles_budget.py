@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from modicum.errors import InputError
-from modicum.oracles.budget import (
+from modicum.oracles.endpoint.budget import (
     Account,
     Amount,
     Budget,

@@ -13,8 +13,8 @@ import pytest
 import modicum as md
 from conftest import ROOT
 from fake_endpoint import running_endpoint
-from modicum.oracles import ledger_report
-from modicum.oracles.ledger import open_to_read
+from modicum.oracles.endpoint import ledger_report
+from modicum.oracles.endpoint.ledger import open_to_read
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(280)]
 MODICUM = (sys.executable, "-m", "modicum")

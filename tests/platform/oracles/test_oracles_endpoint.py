@@ -13,9 +13,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from modicum.errors import InputError
-from modicum.oracles.endpoint import OPENAI, Endpoint, read_key
-from modicum.oracles.messages import Reply, Request
-from modicum.oracles.worker import (
+from modicum.oracles.endpoint.messages import Reply, Request
+from modicum.oracles.endpoint.request_worker import (
     NoCompletionError,
     Worker,
     _retry_after,
@@ -24,6 +23,7 @@ from modicum.oracles.worker import (
     read_completion,
     without_parts,
 )
+from modicum.oracles.endpoint.settings import OPENAI, Endpoint, read_key
 
 KEYS = [
     "sk-proj-Ab3dEf6hIj9kLm2nOp5qRs8tUv1wXy4z",

@@ -31,10 +31,10 @@ from conftest import SUPPORT
 from fake_endpoint import Behaviour, Limit, Log, running_endpoint
 from fake_endpoint import Endpoint as Server
 from modicum.errors import InputError
-from modicum.oracles.budget import Budget
-from modicum.oracles.client import EndpointOracle
-from modicum.oracles.endpoint import Endpoint
-from modicum.oracles.ledger import Ledger, open_to_read
+from modicum.oracles.endpoint.budget import Budget
+from modicum.oracles.endpoint.client import EndpointOracle
+from modicum.oracles.endpoint.ledger import Ledger, open_to_read
+from modicum.oracles.endpoint.settings import Endpoint
 from modicum.oracles.protocol import Failure, Judgement, Pair, digest
 
 KEY = "sk-test-Qx7Rw2Lm9Tz4Vb6Ny1Kp3Hs8"
@@ -729,8 +729,8 @@ def test_a_client_that_was_let_go_by_mistake_asks_again(oracle, server):
 CLIENT = """
 import sys
 import ray
-from modicum.oracles.client import EndpointOracle
-from modicum.oracles.endpoint import Endpoint
+from modicum.oracles.endpoint.client import EndpointOracle
+from modicum.oracles.endpoint.settings import Endpoint
 from modicum.oracles.protocol import Pair
 
 ray.init(address=sys.argv[1], log_to_driver=False, logging_level="ERROR")
@@ -873,8 +873,8 @@ ELSEWHERE = """
 import sys, tempfile
 import ray
 from modicum.errors import InputError
-from modicum.oracles.client import EndpointOracle
-from modicum.oracles.endpoint import Endpoint
+from modicum.oracles.endpoint.client import EndpointOracle
+from modicum.oracles.endpoint.settings import Endpoint
 from modicum.oracles.protocol import Pair
 
 with tempfile.TemporaryDirectory(prefix="gate-", dir="/tmp", ignore_cleanup_errors=True) as at:
@@ -913,8 +913,8 @@ def test_two_clusters_on_one_ledger(oracle, endpoint):
 AGAIN = """
 import sys, tempfile
 import ray
-from modicum.oracles.client import EndpointOracle
-from modicum.oracles.endpoint import Endpoint
+from modicum.oracles.endpoint.client import EndpointOracle
+from modicum.oracles.endpoint.settings import Endpoint
 from modicum.oracles.protocol import Pair
 
 def start(at):
@@ -958,8 +958,8 @@ import json, os, sys, traceback
 from pathlib import Path
 
 import ray
-from modicum.oracles.client import EndpointOracle
-from modicum.oracles.endpoint import Endpoint
+from modicum.oracles.endpoint.client import EndpointOracle
+from modicum.oracles.endpoint.settings import Endpoint
 from modicum.oracles.protocol import Pair
 
 at, values, where = Path(sys.argv[1]), eval(sys.argv[2]), sys.argv[3]

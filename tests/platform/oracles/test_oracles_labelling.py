@@ -18,22 +18,22 @@ import typer
 from rich.console import Console
 from typer.testing import CliRunner
 
+from modicum.cli.label import label
 from modicum.errors import InputError
-from modicum.guarded import TOKEN_HEADER
+from modicum.oracles.endpoint.ledger import Ledger, open_to_read
 from modicum.oracles.judgements_file import check_output, write_judgements
 from modicum.oracles.labelling import Human, read_pairs
-from modicum.oracles.labelling.command import label
 from modicum.oracles.labelling.human import own_ledger
 from modicum.oracles.labelling.server import serve
 from modicum.oracles.labelling.session import Asking, Session
 from modicum.oracles.labelling.store import LedgerStore
 from modicum.oracles.labelling.terminal import label_at_terminal
-from modicum.oracles.ledger import Ledger, open_to_read
 from modicum.oracles.protocol import Failure, Oracle, Pair
+from modicum.web_guard import TOKEN_HEADER
 
 # Both orders occur; a test below says so.
 PAIRS = [Pair(f"prompt {i}", f"good {i}", f"bad {i}") for i in range(6)]
-COMMAND = "import typer; from modicum.oracles.labelling.command import label; typer.run(label)"
+COMMAND = "import typer; from modicum.cli.label import label; typer.run(label)"
 
 
 @pytest.fixture

@@ -12,14 +12,14 @@ from contextlib import contextmanager, suppress
 import pytest
 from playwright.sync_api import expect, sync_playwright
 
+from modicum.oracles.endpoint.ledger import open_to_read
 from modicum.oracles.labelling import Human
 from modicum.oracles.labelling.server import serve
-from modicum.oracles.ledger import open_to_read
 from modicum.oracles.protocol import Pair
 
 pytestmark = pytest.mark.slow
 
-COMMAND = "import typer; from modicum.oracles.labelling.command import label; typer.run(label)"
+COMMAND = "import typer; from modicum.cli.label import label; typer.run(label)"
 HOSTILE = "<img src=x onerror=\"document.title='owned'\"><script>document.title='owned'</script>"
 PAIRS = [Pair(f"prompt {i}", f"good {i}", f"bad {i}") for i in range(5)]
 PHONE = {"width": 390, "height": 844}

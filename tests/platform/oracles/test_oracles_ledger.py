@@ -18,9 +18,9 @@ from pathlib import Path
 import pytest
 
 from modicum.errors import InputError
-from modicum.oracles import ledger as ledger_module
-from modicum.oracles.budget import Amount
-from modicum.oracles.ledger import (
+from modicum.oracles.endpoint import ledger as ledger_module
+from modicum.oracles.endpoint.budget import Amount
+from modicum.oracles.endpoint.ledger import (
     Ledger,
     Remembered,
     Reservation,
@@ -28,8 +28,8 @@ from modicum.oracles.ledger import (
     open_to_read,
     recall,
 )
+from modicum.oracles.endpoint.ledger_writer import LedgerWriter
 from modicum.oracles.questions import Question
-from modicum.oracles.writer import LedgerWriter
 
 MOST = Amount(1, 100, 0.5)
 
@@ -192,7 +192,7 @@ def test_a_second_holder_in_one_process(ledger, path):
 HOLD = """
 import sys, time
 from pathlib import Path
-from modicum.oracles.ledger import Ledger
+from modicum.oracles.endpoint.ledger import Ledger
 ledger = Ledger(Path(sys.argv[1]))
 print("held", flush=True)
 sys.stdin.read()
@@ -200,8 +200,8 @@ sys.stdin.read()
 WRITE = """
 import itertools, sys
 from pathlib import Path
-from modicum.oracles.budget import Amount
-from modicum.oracles.ledger import Ledger, Reservation, Settlement
+from modicum.oracles.endpoint.budget import Amount
+from modicum.oracles.endpoint.ledger import Ledger, Reservation, Settlement
 from modicum.oracles.questions import Question
 ledger = Ledger(Path(sys.argv[1]))
 under_way = []

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from modicum.oracles.pacing import SLACK, Pacer, Throttle
+from modicum.oracles.endpoint.pacing import SLACK, Pacer, Throttle
 
 
 def run(throttle: Throttle, seconds: float, amounts=lambda: 1.0, late=lambda: 0.0):

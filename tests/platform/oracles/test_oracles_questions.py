@@ -13,9 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from modicum.errors import InputError
+from modicum.oracles.endpoint.templates import Template
 from modicum.oracles.protocol import Pair, digest, other, show, winner_of
 from modicum.oracles.questions import Question
-from modicum.oracles.templates import Template
 from modicum.oracles.verdicts import Verdict, read_verdict
 
 

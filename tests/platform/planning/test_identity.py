@@ -3,7 +3,7 @@ from typing import ClassVar
 import pytest
 
 import modicum as md
-from modicum.identity import TrialPlan, plan_trial
+from modicum.planning.trial_plan import TrialPlan, plan_trial
 from toys import Descent, DescentConfig
 
 

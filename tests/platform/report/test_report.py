@@ -7,8 +7,8 @@ import modicum as md
 from modicum.report import render_markdown, render_report, report_document
 from modicum.results.statistics import summarise
 from modicum.results.tables import Table, count_wins, rank_cells, show_duration
+from modicum.run_folder.resource_usage import memory_of_tree
 from modicum.study import Study
-from modicum.usage import memory_of_tree
 from toys import Ballast, Descent
 
 REPORT = {

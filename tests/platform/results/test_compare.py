@@ -5,11 +5,11 @@ import math
 import pytest
 
 import modicum as md
-from modicum import cli
-from modicum.execution import EndMessage, RecordMessage
-from modicum.folder import RunFolder
-from modicum.recorder import Recorder
-from modicum.results import Results
+from modicum.cli import main as cli
+from modicum.execution.messages import EndMessage, RecordMessage
+from modicum.execution.recorder import Recorder
+from modicum.results.results import Results
+from modicum.storage import RunFolder
 from modicum.yaml_io import dump_yaml
 from toys import Descent
 

@@ -1,14 +1,15 @@
 import pytest
 
 import modicum as md
-from modicum.execution import EndMessage, RecordMessage
-from modicum.folder import RunFolder
-from modicum.recorder import Recorder
-from modicum.results import CurvePoint, Results
+from modicum.execution.messages import EndMessage, RecordMessage
+from modicum.execution.recorder import Recorder
+from modicum.results.budget import CurvePoint
 from modicum.results.plots import curves_figure
 from modicum.results.reference import Reference, judge
+from modicum.results.results import Results
 from modicum.results.statistics import summarise
 from modicum.results.tables import rank_cells
+from modicum.storage import RunFolder
 from modicum.study import Study
 from modicum.yaml_io import dump_yaml
 from toys import Descent
@@ -138,7 +139,7 @@ def test_curves_refuse_trials_that_would_share_a_budget(tmp_path):
 
 
 def test_parquet_and_trial_files_give_the_same_results(tmp_path):
-    from modicum.results.frame import collect, read_parquet
+    from modicum.results.store import collect, read_parquet
 
     folder = results_of(tmp_path, failed={("slow", 0.1, 0)}).folder
     stored, fresh = read_parquet(folder), collect(folder)
@@ -151,7 +152,7 @@ def test_parquet_and_trial_files_give_the_same_results(tmp_path):
 
 
 def test_a_parquet_file_of_an_earlier_plan_is_not_believed(tmp_path):
-    from modicum.results.frame import read_parquet
+    from modicum.results.store import read_parquet
 
     folder = results_of(tmp_path).folder
     plan = folder.read_json("plan.json")
@@ -302,7 +303,7 @@ def test_the_report_escapes_what_users_write(tmp_path):
 
 def test_mixed_versions_of_the_code_are_said(tmp_path):
     from modicum.report import report_document
-    from modicum.results.frame import collect
+    from modicum.results.store import collect
 
     folder = results_of(tmp_path).folder
     name = folder.folders("trials")[0]

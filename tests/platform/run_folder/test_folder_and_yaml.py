@@ -1,7 +1,7 @@
 import pytest
 
 import modicum as md
-from modicum.folder import RunFolder
+from modicum.storage import RunFolder
 from modicum.yaml_io import parse_yaml
 
 

@@ -17,7 +17,7 @@ from two_nodes import two_nodes
 
 import modicum as md
 from conftest import ROOT, SUPPORT
-from modicum.folder import RunFolder
+from modicum.storage import RunFolder
 
 pytestmark = pytest.mark.slow
 QUICK = ("tune_configs/quickstart.yaml", "--seeds", "1", "--set", "max_iterations=60")

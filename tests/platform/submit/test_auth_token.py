@@ -1,7 +1,7 @@
 """Where a cluster's token is looked for: as Ray's own order has it."""
 
-from modicum.cluster import auth_token
-from modicum.doctor import findings
+from modicum.cli.doctor import findings
+from modicum.ray_support.connection import auth_token
 
 
 def test_variable_then_named_file_then_home(tmp_path, monkeypatch):

@@ -11,7 +11,7 @@ import typer
 import yaml
 
 from conftest import ROOT
-from modicum.cli import app
+from modicum.cli.main import app
 
 # Ray's own command line, as it is imported.
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")

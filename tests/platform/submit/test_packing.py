@@ -68,8 +68,8 @@ def test_packed_code_runs_where_it_is_not_installed(packed_here, tmp_path):
     roots = {str(path.parent) for path in packed_here.modules}
     code = (
         "import modicum, modicum_algorithms, modicum.data, importlib.metadata as m\n"
-        "from modicum.registry import experiment_names\n"
-        "from modicum.provenance import commit_of\n"
+        "from modicum.experiment.registry import experiment_names\n"
+        "from modicum.run_folder.provenance import commit_of\n"
         "from pathlib import Path\n"
         "print(modicum.__file__, m.distribution('modicum')._path, len(experiment_names()))\n"
         "print(commit_of(Path(modicum.__file__).parent))"

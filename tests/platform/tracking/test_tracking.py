@@ -13,10 +13,10 @@ from tensorboard.plugins.hparams.metadata import (
 )
 
 import modicum as md
-from modicum.execution import EndMessage, RecordMessage
-from modicum.folder import RunFolder
-from modicum.identity import plan_trial
-from modicum.recorder import Recorder
+from modicum.execution.messages import EndMessage, RecordMessage
+from modicum.execution.recorder import Recorder
+from modicum.planning.trial_plan import plan_trial
+from modicum.storage import RunFolder
 from modicum.tracking import Tracking, step_of
 from modicum.tracking.tensorboard import TensorBoard
 from toys import Descent, DescentConfig
@@ -67,7 +67,7 @@ def test_steps_are_budgets_where_those_tell_records_apart(budgets, steps):
 
 
 def test_records_arrive_while_the_trial_runs_and_settings_with_them(tmp_path, monkeypatch):
-    monkeypatch.setattr("modicum.recorder.FLUSH_SECONDS", 0.0)
+    monkeypatch.setattr("modicum.execution.recorder.FLUSH_SECONDS", 0.0)
     one = recorder(tmp_path)
     one.start(PLAN.id)
     one.record(PLAN.id, message(0, 1.0))
@@ -97,7 +97,7 @@ def test_a_record_reported_anew_replaces_what_followed(tmp_path):
 
 
 def test_a_trial_that_starts_afresh_after_a_kill_has_no_point_twice(tmp_path, monkeypatch):
-    monkeypatch.setattr("modicum.recorder.FLUSH_SECONDS", 0.0)
+    monkeypatch.setattr("modicum.execution.recorder.FLUSH_SECONDS", 0.0)
     killed = recorder(tmp_path)
     killed.start(PLAN.id)
     for index in range(3):
@@ -133,7 +133,7 @@ def test_a_finished_trial_is_logged_once(tmp_path, start_again):
 
 
 def test_where_nothing_can_be_appended_the_log_comes_whole_at_the_end(tmp_path, monkeypatch):
-    monkeypatch.setattr("modicum.recorder.FLUSH_SECONDS", 0.0)
+    monkeypatch.setattr("modicum.execution.recorder.FLUSH_SECONDS", 0.0)
     monkeypatch.setattr(RunFolder, "local", None)
     one = recorder(tmp_path)
     one.start(PLAN.id)

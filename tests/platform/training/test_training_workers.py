@@ -15,8 +15,8 @@ import torch
 
 import sharded_training
 from modicum.errors import InputError
+from modicum.experiment.trial import Trial
 from modicum.training import Journal, TrainingSettings, Worker, build_engine, run_on_workers
-from modicum.trial import Trial
 from sharded_training import SETTINGS
 from waiting import comes_true, cpus_come_back
 

@@ -20,9 +20,9 @@ if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from modicum.oracles import Failure, Judgement
-from modicum.oracles.budget import Budget
-from modicum.oracles.client import EndpointOracle
-from modicum.oracles.endpoint import Endpoint
+from modicum.oracles.endpoint.budget import Budget
+from modicum.oracles.endpoint.client import EndpointOracle
+from modicum.oracles.endpoint.settings import Endpoint
 from oracle_load.questions import pairs
 
 MODEL = "judge"
@@ -124,7 +124,7 @@ def drivers(tasks: list[Task], folder: Path, environment: dict[str, str]) -> Ite
 
 def main() -> None:
     task = Task(**json.loads(Path(sys.argv[1]).read_text()))
-    from modicum.cluster import ensure_connected
+    from modicum.ray_support.connection import ensure_connected
 
     ensure_connected()
     print("ready", flush=True)

@@ -20,8 +20,8 @@ from two_nodes import TwoNodes, two_nodes
 from fake_endpoint import Endpoint, Log, running_endpoint
 from fake_endpoint.behaviour import FAULTS
 from modicum.oracles import Failure, Judgement
-from modicum.oracles.budget import Price
-from modicum.oracles.ledger import SPENT, open_to_read
+from modicum.oracles.endpoint.budget import Price
+from modicum.oracles.endpoint.ledger import SPENT, open_to_read
 from modicum.oracles.protocol import Letter, winner_of
 from oracle_load.driver import MODEL, Task, drivers
 from oracle_load.questions import better, pairs

@@ -12,10 +12,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from modicum.errors import InputError
-from modicum.oracles.endpoint import ledgers_folder
+from modicum.oracles.endpoint.ledger import Ledger
+from modicum.oracles.endpoint.settings import ledgers_folder
 from modicum.oracles.labelling.session import DEFAULT_WORDING, Asking, Session
 from modicum.oracles.labelling.store import LedgerStore
-from modicum.oracles.ledger import Ledger
 from modicum.oracles.protocol import Failure, Judgement, Pair, digest
 
 

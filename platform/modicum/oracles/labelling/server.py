@@ -27,9 +27,9 @@ from typing import Any
 
 from aiohttp import web
 
-from modicum.guarded import error_response, guard, json_body, new_token, served
 from modicum.oracles.labelling.session import Session
 from modicum.oracles.protocol import Letter
+from modicum.web_guard import error_response, guard, json_body, new_token, served
 
 _PAGE = files("modicum.oracles.labelling") / "page.html"
 

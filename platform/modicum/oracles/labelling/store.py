@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Protocol
 
-from modicum.oracles.budget import Amount
-from modicum.oracles.ledger import Ledger, Reservation, Settlement
+from modicum.oracles.endpoint.budget import Amount
+from modicum.oracles.endpoint.ledger import Ledger, Reservation, Settlement
 from modicum.oracles.protocol import Letter
 from modicum.oracles.questions import Question
 from modicum.oracles.verdicts import Verdict

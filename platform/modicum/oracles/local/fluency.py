@@ -14,9 +14,9 @@ from typing import Any, ClassVar, Protocol, Self
 import numpy as np
 
 from modicum.errors import InputError
+from modicum.models.hugging_face import LoadedModel, load_model
 from modicum.oracles.local.scoring import Unscored
 from modicum.oracles.protocol import digest
-from modicum.pretrained import LoadedModel, load_model
 
 # Raw reviews hold these; being predictable, they would count as fluent.
 _LINE_BREAK = re.compile(r"<br\s*/?>")

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 from modicum.errors import InputError, require_choice, unknown_name
+from modicum.models.hugging_face import load_model
 from modicum.oracles.local.scoring import Score, Text, Unscored, judge_by_score
 from modicum.oracles.protocol import Failure, Judgement, Pair, digest
-from modicum.pretrained import load_model
 
 Form = Literal["joined", "pair", "chat"]
 

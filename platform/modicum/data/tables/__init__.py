@@ -1,0 +1,1 @@
+"""Readers of labeled rows with weak votes."""

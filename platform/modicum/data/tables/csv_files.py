@@ -1,0 +1,143 @@
+"""Table files: `.csv`, `.parquet` or `.jsonl`, one with a column `split`, or one a split.
+
+A folder holds `train`, `valid` (or `validation`) and `test` with one of the endings; a single
+file says in its column `split` which rows are which. The other columns are those of
+`modicum.data.tables.columns`.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from modicum.data.tables.columns import read_columns, split_name
+from modicum.data.tables.weak_rows import WeakRows
+from modicum.errors import InputError, reason_of
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+TABLE_SUFFIXES = (".csv", ".parquet", ".jsonl")
+_STEMS = ("train", "valid", "validation", "test")
+
+
+def table_files(path: Path) -> list[Path]:
+    """The table files of a folder, one for each split, or the one file itself.
+
+    Empty if a folder has none.
+
+    Raises:
+        InputError: A split stands in two files.
+    """
+    if path.is_file():
+        return [path]
+    found = [path / f"{stem}{suffix}" for stem in _STEMS for suffix in TABLE_SUFFIXES]
+    found = [file for file in found if file.is_file()]
+    splits = [split_name(file.stem) for file in found]
+    for file, split in zip(found, splits, strict=True):
+        if splits.count(split) > 1:
+            raise InputError(f"dataset: {path}: {split} stands in two files, one is {file.name}")
+    return found
+
+
+def read_table(path: Path) -> WeakRows:
+    """Read and check a table file, or a folder of one file a split.
+
+    Raises:
+        InputError: A file cannot be read, or breaks a convention of `modicum.data.tables.columns`.
+    """
+    if path.is_dir():
+        tables = {str(split_name(file.stem)): _load(file) for file in table_files(path)}
+        return read_columns(tables, str(path))
+    return read_columns(split_table(_load(path), str(path)), str(path))
+
+
+def split_table(table: pa.Table, where: str) -> dict[str, pa.Table]:
+    """Tables of the splits that a column `split` names.
+
+    Raises:
+        InputError: There is no such column, or it names another split.
+    """
+    import pyarrow as pa
+
+    if "split" not in table.column_names:
+        raise InputError(
+            f"dataset: {where}: a single table needs a column split with train, valid and test; "
+            "or give a folder with one file for each"
+        )
+    names = table.column("split").to_pylist()
+    splits = [split_name(name) if isinstance(name, str) else None for name in names]
+    if None in splits:
+        row = splits.index(None)
+        raise InputError(
+            f"dataset: {where}, row {row}: split must be train, valid (or validation) or test, "
+            f"got {names[row]!r}"
+        )
+    return {
+        str(split): table.filter(pa.array([other == split for other in splits]))
+        for split in dict.fromkeys(splits)
+    }
+
+
+def _load(path: Path) -> pa.Table:
+    import pyarrow as pa
+    import pyarrow.parquet
+
+    try:
+        if path.suffix == ".parquet":
+            # Not read_table, which would take a folder's name for a column.
+            return pyarrow.parquet.ParquetFile(path).read()
+        return _load_csv(path) if path.suffix == ".csv" else _load_jsonl(path)
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise InputError(
+            f"dataset: {path} is not readable {path.suffix[1:]} ({reason_of(error)})"
+        ) from error
+
+
+def _load_csv(path: Path) -> pa.Table:
+    """Every column as texts: what looks like a number or like nothing may be a class's name."""
+    import pyarrow as pa
+    import pyarrow.csv as csv
+
+    if path.stat().st_size == 0:
+        raise ValueError("the file is empty")
+    parse = csv.ParseOptions(newlines_in_values=True)
+    # One block: a text with line breaks must not straddle two.
+    size = min(path.stat().st_size + 1, 2**31 - 1)
+    read = csv.ReadOptions(use_threads=False, block_size=size)
+    with csv.open_csv(path, read_options=read, parse_options=parse) as reader:
+        names = reader.schema.names
+    convert = csv.ConvertOptions(column_types={name: pa.string() for name in names})
+    return csv.read_csv(path, read_options=read, parse_options=parse, convert_options=convert)
+
+
+def _load_jsonl(path: Path) -> pa.Table:
+    import pyarrow as pa
+
+    rows: list[dict[str, Any]] = []
+    with path.open(encoding="utf-8") as file:
+        for number, line in enumerate(file, 1):
+            if not line.strip():
+                continue
+            try:
+                row = json.loads(line)
+            except ValueError as error:
+                raise ValueError(f"line {number}: {error}") from error
+            if not isinstance(row, dict):
+                raise ValueError(f"line {number}: expected an object with a value for each column")
+            rows.append(row)
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    return pa.table({name: _array([row.get(name) for row in rows]) for name in names})
+
+
+def _array(values: list[Any]) -> pa.Array:
+    """A column; where texts and numbers mix (names, and -1 to abstain), all become texts."""
+    import pyarrow as pa
+
+    try:
+        return pa.array(values)
+    except (pa.ArrowInvalid, pa.ArrowTypeError):
+        if not all(value is None or isinstance(value, str | int | float) for value in values):
+            raise
+        return pa.array([None if value is None else str(value) for value in values])

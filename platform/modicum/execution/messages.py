@@ -1,0 +1,49 @@
+"""What a running trial tells its driver."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from modicum.experiment.metric import Value
+
+
+@dataclass(frozen=True)
+class RecordMessage:
+    """A record on its way from a trial to the driver.
+
+    Attributes:
+        index: Position among the trial's records, from 0.
+        budget: Budget spent so far.
+        metrics: Values by metric name.
+        seconds: Wall-clock seconds since the trial's (re)start.
+        log: What the trial wrote since the last message.
+        checkpoint: Folder on the trial's machine, to be copied before the trial goes on.
+    """
+
+    index: int
+    budget: float
+    metrics: dict[str, Value]
+    seconds: float
+    log: str
+    checkpoint: Path | None = None
+
+
+@dataclass(frozen=True)
+class EndMessage:
+    """The last message of a trial.
+
+    Attributes:
+        status: `finished`, or `failed` when the experiment raised.
+        error: One line naming the exception, empty if finished.
+        traceback: The whole traceback, empty if finished.
+        seconds: Wall-clock seconds since the trial's (re)start.
+        log: What the trial wrote since the last message.
+    """
+
+    status: Literal["finished", "failed"]
+    error: str
+    traceback: str
+    seconds: float
+    log: str

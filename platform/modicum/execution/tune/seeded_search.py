@@ -1,0 +1,197 @@
+"""A `ray.tune` searcher over configurations, each run with every seed of the study.
+
+Ray's `Repeater` averages over repeats too, but forgets its groups when restored and knows
+nothing of trials that are finished already.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from ray.tune.search import Searcher
+
+from modicum.errors import InputError
+from modicum.execution.recorder import Recorder
+from modicum.experiment.config import flatten, unflatten
+from modicum.planning.trial_plan import TrialPlan
+from modicum.storage import RunFolder
+
+STATE = "search"
+
+
+class ListedTrials(Searcher):
+    """Issues trials that are known beforehand, one by one.
+
+    Tune's own grid search copies the whole list for each trial, which is quadratic in their
+    number, and holds them all as its own objects from the start.
+
+    Args:
+        plans: The trials, in the order in which they shall start.
+    """
+
+    def __init__(self, plans: Sequence[TrialPlan]) -> None:
+        # Nothing is optimised, but Tune wants to know what.
+        super().__init__(metric="budget", mode="max")
+        self._plans = iter(plans)
+
+    def suggest(self, trial_id: str) -> Any:
+        """The next trial for Tune."""
+        plan = next(self._plans, None)
+        return Searcher.FINISHED if plan is None else {"plan": plan.as_json()}
+
+    def on_trial_complete(
+        self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
+    ) -> None:
+        """Nothing: the recorder knows."""
+
+    def save(self, checkpoint_path: str) -> None:
+        """Tune's own snapshots are not used; the run folder knows what is finished."""
+        Path(checkpoint_path).touch()
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Tune's own snapshots are not used."""
+
+
+class SeededSearch(Searcher):
+    """Asks a searcher for configurations and tells it the mean objective over seeds.
+
+    The searcher's state and every suggestion are kept in the run folder, so that running
+    again goes on where the search was: suggestions whose trials are unfinished are issued
+    again, then new ones follow.
+
+    Args:
+        inner: Any `ray.tune` searcher.
+        domains: Flat names to domains, what the searcher may choose.
+        plan: Makes the trials (one per seed) of a choice.
+        recorder: Knows what is finished, and the objective's values.
+        metric: The objective.
+        goal: `max` or `min`.
+        samples: Suggestions in all, earlier runs included.
+        seeds: Number of seeds.
+        examples: Trials of one arbitrary choice, to work out what fits.
+        signature: What the search is; in a folder that holds another one it starts afresh.
+    """
+
+    def __init__(
+        self,
+        inner: Searcher,
+        domains: Mapping[str, Any],
+        plan: Callable[[Mapping[str, Any]], Sequence[TrialPlan]],
+        recorder: Recorder,
+        metric: str,
+        goal: str,
+        samples: int,
+        seeds: int,
+        examples: Sequence[TrialPlan],
+        signature: str,
+    ) -> None:
+        super().__init__(metric=metric, mode=goal)
+        self.inner = inner
+        self.examples = examples
+        self._plan = plan
+        self._recorder = recorder
+        self._folder: RunFolder = recorder.folder
+        self._samples = samples
+        self._place = (STATE, hashlib.sha256(signature.encode()).hexdigest()[:12])
+        self._suggestions: list[dict[str, Any]] = []
+        self._queue: list[TrialPlan] = []
+        inner.set_search_properties(metric, goal, unflatten(dict(domains)))
+        self._restore()
+        fresh = max(0, samples - len(self._suggestions))
+        self.remaining = fresh * seeds + len(self._queue)
+
+    def suggest(self, trial_id: str) -> Any:
+        """The next trial for Tune; None to wait, `FINISHED` when all have been issued."""
+        while not self._queue:
+            if len(self._suggestions) >= self._samples:
+                return Searcher.FINISHED
+            index = len(self._suggestions)
+            choice: Any = self.inner.suggest(_inner_id(index))
+            if choice is None or choice == Searcher.FINISHED:
+                return choice
+            self._suggestions.append({"choice": flatten(choice), "told": False})
+            self._enqueue(index)
+            self._save()
+        return {"plan": self._queue.pop(0).as_json()}
+
+    def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
+        """Nothing: the searcher learns of whole suggestions only."""
+
+    def on_trial_complete(
+        self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
+    ) -> None:
+        """Nothing yet: `settle` looks at the trial once the recorder knows how it ended."""
+
+    def settle(self) -> None:
+        """Tell the searcher of every suggestion whose trials have all ended since."""
+        for index in range(len(self._suggestions)):
+            self._tell_if_complete(index)
+
+    def save(self, checkpoint_path: str) -> None:
+        """Tune's own snapshots are not used; see `_save`."""
+        Path(checkpoint_path).touch()
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Tune's own snapshots are not used; see `_restore`."""
+
+    def _enqueue(self, index: int) -> None:
+        """Queue the seeds of a suggestion that are not finished in the run folder."""
+        try:
+            plans = self._plan(self._suggestions[index]["choice"])
+        except InputError:
+            # A combination that cannot work, or is excluded: as good as a failed one.
+            plans = []
+        self._suggestions[index]["trials"] = [plan.id for plan in plans]
+        self._recorder.add(plans)
+        unfinished = {plan.id for plan in self._recorder.unfinished()}
+        self._queue += [plan for plan in plans if plan.id in unfinished]
+        self._tell_if_complete(index)
+
+    def _tell_if_complete(self, index: int) -> None:
+        suggestion = self._suggestions[index]
+        states = [self._recorder.trials[trial_id] for trial_id in suggestion["trials"]]
+        if suggestion["told"] or any(s.status in {"pending", "running"} for s in states):
+            return
+        assert self.metric is not None
+        values = [state.value(self.metric) for state in states]
+        finished = bool(states) and all(s.status == "finished" for s in states)
+        if finished and None not in values:
+            result = {self.metric: fmean(values), "training_iteration": 1}
+            self.inner.on_trial_complete(_inner_id(index), result)
+        else:
+            self.inner.on_trial_complete(_inner_id(index), error=True)
+        suggestion["told"] = True
+        self._save()
+
+    def _save(self) -> None:
+        with tempfile.TemporaryDirectory() as aside:
+            file = Path(aside) / "searcher"
+            # Searchers without a state of their own do not implement saving.
+            with contextlib.suppress(NotImplementedError):
+                self.inner.save(str(file))
+            if file.exists():
+                self._folder.write_bytes(file.read_bytes(), *self._place, "searcher")
+        self._folder.write_json(self._suggestions, *self._place, "suggestions.json")
+
+    def _restore(self) -> None:
+        if not self._folder.exists(*self._place, "suggestions.json"):
+            return
+        self._suggestions = self._folder.read_json(*self._place, "suggestions.json")
+        if self._folder.exists(*self._place, "searcher"):
+            with tempfile.TemporaryDirectory() as aside:
+                file = Path(aside) / "searcher"
+                file.write_bytes(self._folder.read_bytes(*self._place, "searcher"))
+                self.inner.restore(str(file))
+        for index in range(len(self._suggestions)):
+            self._enqueue(index)
+
+
+def _inner_id(index: int) -> str:
+    """The searcher's own name for a suggestion, the same in every run."""
+    return f"suggestion-{index}"

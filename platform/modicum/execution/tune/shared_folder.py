@@ -1,0 +1,62 @@
+"""Whether the nodes of a cluster see a run folder, asked before anything is lost to it."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from secrets import token_hex
+from typing import Any
+
+from modicum.errors import InputError
+from modicum.storage import RunFolder
+
+
+def require_seen_by_all(folder: RunFolder) -> None:
+    """Refuse a folder of this machine's that some node with CPUs cannot write.
+
+    Checkpoints are written by the node that made them. Must be called inside
+    `modicum.ray_support.connection.connected`; a folder on an object store is taken to be seen.
+
+    Args:
+        folder: Where checkpoints are to go.
+
+    Raises:
+        InputError: Some node does not see it; names the nodes.
+    """
+    import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    nodes: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
+    alive = [node for node in nodes if node["Alive"]]
+    if folder.local is None or len(alive) == 1:
+        return
+    able = [node for node in alive if node["Resources"].get("CPU")]
+    probe = f".seen-{token_hex(8)}"
+    folder.write_text("", probe)
+    try:
+        task = ray.remote(num_cpus=0)(_writes)
+        answers = ray.get(
+            [
+                task.options(
+                    scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+                ).remote(folder.path(probe))
+                for node in able
+            ]
+        )
+    finally:
+        folder.remove(probe)
+    blind = [
+        f"{node['NodeManagerAddress']} ({node['NodeID'][:8]})"
+        for node, sees in zip(able, answers, strict=True)
+        if not sees
+    ]
+    if blind:
+        raise InputError(
+            f"--out {folder.uri!r}: the study saves checkpoints, and some nodes cannot write this "
+            f"folder ({', '.join(blind)}); give a path that all nodes share, or a URI such as "
+            "s3://bucket/run"
+        )
+
+
+def _writes(path: str) -> bool:
+    return Path(path).is_file() and os.access(path, os.W_OK)

@@ -1,0 +1,162 @@
+"""What a long computation has done so far, kept where every machine of the cluster reaches it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from modicum.errors import InputError
+from modicum.storage import RunFolder
+
+_STEPS = "steps"
+_FOLDERS = "folders"
+
+# Each kept folder has two places; what is written goes to the one that is not in force.
+_SLOTS = ("a", "b")
+
+
+class Journal:
+    """Results of finished steps by name, so that a computation that starts again repeats none.
+
+    A step is there as a whole or not at all. Only the first worker writes steps.
+
+    Args:
+        location: A path, or a URI of a filesystem that pyarrow knows.
+    """
+
+    def __init__(self, location: str | Path) -> None:
+        self.files = RunFolder(location)
+
+    def read(self, name: str) -> Any:
+        """A step's result, or None where the step is not done.
+
+        Args:
+            name: Name of the step, such as `round-002/judgements`.
+        """
+        place = (_STEPS, f"{name}.json")
+        return self.files.read_json(*place)["result"] if self.files.exists(*place) else None
+
+    def write(self, name: str, result: Any) -> None:
+        """Keep a step's result, which must be what JSON can hold and not None."""
+        assert result is not None
+        self.files.write_json({"result": result}, _STEPS, f"{name}.json")
+
+    def keep_folder(self, name: str, source: Path) -> None:
+        """Copy a local folder into the journal, in the place of what had this name before.
+
+        Until it is complete, `folder` finds what was there before.
+        """
+        slot = self.free_slot(name)
+        self._copy_in(source, name, slot)
+        self.publish(name, slot, [])
+
+    def drop_folder(self, name: str) -> None:
+        """Forget a folder, if it is there."""
+        self.files.remove(_STEPS, _FOLDERS, f"{name}.json")
+        for slot in _SLOTS:
+            self._clear(name, slot)
+
+    @contextmanager
+    def folder(self, name: str, scratch: Path, slot: str | None = None) -> Iterator[Path | None]:
+        """A kept folder as a local one, or None where there is none.
+
+        Args:
+            name: As in `keep_folder`.
+            scratch: Where a folder that is kept elsewhere is copied to for the while.
+            slot: What `slot` said, where another worker has asked.
+        """
+        slot = slot or self.slot(name)
+        if slot is None:
+            yield None
+        elif self.files.local is not None:
+            yield Path(self._place(name, slot))
+        else:
+            from pyarrow import fs
+
+            with _temporary(scratch) as local:
+                fs.copy_files(
+                    self._place(name, slot), str(local), source_filesystem=self.files.filesystem
+                )
+                yield local
+
+    def place(self, name: str) -> str:
+        """Path or URI of a folder that is kept, for what reads it by itself."""
+        slot = self.slot(name)
+        assert slot is not None
+        return (
+            self._place(name, slot)
+            if self.files.local is not None
+            else self.files.display(_FOLDERS, name, slot)
+        )
+
+    def slot(self, name: str) -> str | None:
+        """Which of a folder's two places is in force; None where nothing is kept."""
+        found: str | None = self.read(f"{_FOLDERS}/{name}")
+        return found
+
+    def free_slot(self, name: str) -> str:
+        """The other place, emptied of what an interrupted attempt has left."""
+        free = _SLOTS[self.slot(name) == _SLOTS[0]]
+        self._clear(name, free)
+        return free
+
+    @contextmanager
+    def part(self, name: str, slot: str, scratch: Path) -> Iterator[Path]:
+        """An empty local folder; what is in it at the end is added to a place not yet in force.
+
+        Args:
+            name: As in `keep_folder`.
+            slot: From `free_slot`.
+            scratch: Where the folder is made.
+        """
+        with _temporary(scratch) as local:
+            yield local
+            self._copy_in(local, name, slot)
+
+    def publish(self, name: str, slot: str, written: Sequence[str]) -> None:
+        """Put a place in force, and remove the other one.
+
+        Args:
+            name: As in `keep_folder`.
+            slot: From `free_slot`.
+            written: Names of files that must be there.
+
+        Raises:
+            InputError: Some are not, because machines have different disks under this path.
+        """
+        missing = sorted(f for f in written if not self.files.exists(_FOLDERS, name, slot, f))
+        if missing:
+            raise InputError(
+                "--out: workers on several machines need a run folder that all of them reach, got "
+                f"{self.files.uri!r}, where {missing[0]!r} of another machine cannot be seen"
+            )
+        self.write(f"{_FOLDERS}/{name}", slot)
+        self._clear(name, _SLOTS[slot == _SLOTS[0]])
+
+    def _place(self, name: str, slot: str) -> str:
+        return self.files.path(_FOLDERS, name, slot)
+
+    def _copy_in(self, source: Path, name: str, slot: str) -> None:
+        from pyarrow import fs
+
+        target = self._place(name, slot)
+        self.files.filesystem.create_dir(target, recursive=True)
+        fs.copy_files(str(source), target, destination_filesystem=self.files.filesystem)
+
+    def _clear(self, name: str, slot: str) -> None:
+        if self.files.exists(_FOLDERS, name, slot):
+            self.files.filesystem.delete_dir(self._place(name, slot))
+
+
+@contextmanager
+def _temporary(parent: Path) -> Iterator[Path]:
+    import shutil
+    import tempfile
+
+    local = Path(tempfile.mkdtemp(dir=parent))
+    try:
+        yield local
+    finally:
+        shutil.rmtree(local, ignore_errors=True)

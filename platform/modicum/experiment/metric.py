@@ -1,0 +1,72 @@
+"""Records of a trial, and the metrics that they carry."""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, TypeVar
+
+from modicum.errors import unknown_name
+
+BudgetUnit = Literal["labels", "samples", "episodes", "oracle_calls"]
+
+
+Value = float | int | str | bool | None
+
+
+@dataclass(frozen=True)
+class Metric:
+    """What a number in a record means.
+
+    Attributes:
+        description: One sentence.
+        goal: Whether more or less of it is better; None where neither is.
+        unit: Unit of the value; None for a pure number.
+        timing: True for wall-clock figures, which alone may differ between two runs of the
+            same trial.
+        evaluation_cost: True for what evaluation spent (validation labels, evaluation
+            episodes): reported in columns of its own, never part of the budget.
+    """
+
+    description: str
+    goal: Literal["max", "min"] | None = None
+    unit: str | None = None
+    timing: bool = False
+    evaluation_cost: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Record:
+    """One row of a trial's results.
+
+    Attributes:
+        budget: Distinct data acquired for training so far, in the experiment's budget unit.
+        metrics: Values by slash name, such as `test/accuracy`; every name must be declared in
+            `Experiment.metrics`.
+        checkpoint: A folder with the state to resume from after this record and what the user
+            takes away (weights, an exported model). The runner copies it before the generator
+            goes on; its best and last copies are kept.
+    """
+
+    budget: float
+    metrics: Mapping[str, Value]
+    checkpoint: Path | None = None
+
+
+M = TypeVar("M")
+
+
+def find_metric(declared: Mapping[str, M], name: str) -> M:
+    """The declaration of a metric: under its own name, else under the first pattern it fits.
+
+    Raises:
+        InputError: No such metric.
+    """
+    if name in declared:
+        return declared[name]
+    for pattern, metric in declared.items():
+        if fnmatch.fnmatchcase(name, pattern):
+            return metric
+    raise unknown_name("metric", name, declared)

@@ -1,0 +1,243 @@
+"""Models of the transformers library: loaded, complete, and with an identity."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from modicum.errors import InputError
+from modicum.library_logging import quiet_transformers
+
+_GGUF = ".gguf"
+_NO_LIMIT = 10**9  # tokenizers that know no limit have a number above this
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A model with its tokenizer.
+
+    Attributes:
+        model: In evaluation mode, on the device.
+        tokenizer: Of the same checkpoint.
+        device: Torch device.
+        context: Tokens at most; None if there is no limit.
+        identity: Changes with the weights: digest of a folder's files or of a GGUF file, or name
+            and commit; and the weights' type.
+    """
+
+    model: Any
+    tokenizer: Any
+    device: Any
+    context: int | None
+    identity: str
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Where a checkpoint lies.
+
+    Attributes:
+        name: Name on the hub, or absolute path of a folder.
+        revision: Branch, tag or commit on the hub.
+        gguf_file: The file there that is meant, instead of transformers' own.
+    """
+
+    name: str
+    revision: str | None = None
+    gguf_file: str | None = None
+
+    @property
+    def folder(self) -> Path | None:
+        """The folder; None on the hub."""
+        return Path(self.name) if Path(self.name).is_absolute() else None
+
+
+def find_model(
+    name: str, *, revision: str | None = None, gguf_file: str | None = None, field: str = "model"
+) -> Checkpoint:
+    """What a name means: the folder or GGUF file of that path, else a name on the hub.
+
+    A folder with one GGUF file and no `config.json` means this file.
+
+    Args:
+        name: Path or name.
+        revision: Branch, tag or commit on the hub.
+        gguf_file: GGUF file to take from the folder or the hub.
+        field: Setting to name in an error.
+
+    Raises:
+        InputError: There is no such folder or file, or a folder has several GGUF files.
+    """
+    path = Path(name).expanduser()
+    if path.suffix == _GGUF:
+        if not path.is_file():
+            raise InputError(f"{field}: no file at {name!r}")
+        return Checkpoint(str(path.parent.absolute()), gguf_file=path.name)
+    if not name.strip() or not path.is_dir():
+        if not name.strip() or path.is_absolute() or name[0] == "." or name.count("/") > 1:
+            raise InputError(f"{field}: no folder at {name!r}")
+        return Checkpoint(name, revision, gguf_file)
+    found = sorted(file.name for file in path.glob(f"*{_GGUF}"))
+    if gguf_file is None and found and not (path / "config.json").is_file():
+        if len(found) > 1:
+            raise InputError(
+                f"{field}: {name!r} has several GGUF files; name one of {', '.join(found)}"
+            )
+        gguf_file = found[0]
+    if gguf_file is not None and gguf_file not in found:
+        raise InputError(
+            f"gguf_file: no {gguf_file!r} in {name!r} (there: {', '.join(found) or 'none'})"
+        )
+    return Checkpoint(str(path.absolute()), gguf_file=gguf_file)
+
+
+def load_model(
+    kind: str,
+    name: str,
+    *,
+    revision: str | None = None,
+    gguf_file: str | None = None,
+    device: str | None = None,
+    dtype: str = "auto",
+    field: str = "model",
+) -> LoadedModel:
+    """Load a checkpoint.
+
+    Where DeepSpeed shards the weights as they are loaded, they stay where it puts them.
+
+    Args:
+        kind: Class of transformers, such as `AutoModelForCausalLM`.
+        name: Name on the hub, a folder that `save_pretrained` wrote, or a GGUF file.
+        revision: Branch, tag or commit on the hub.
+        gguf_file: GGUF file to take from the folder or the hub.
+        device: Torch device; a GPU if there is one.
+        dtype: Of the weights; `auto` is the checkpoint's own, and float32 for GGUF.
+        field: Setting to name in an error.
+
+    Raises:
+        InputError: transformers is not installed, the checkpoint cannot be loaded, or it lacks
+            weights that `kind` needs, such as a head, which would be drawn at random.
+    """
+    try:
+        import torch
+        import transformers
+        from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
+    except ModuleNotFoundError as error:
+        raise InputError(
+            f"{field}: {name!r} needs the package {error.name!r} (extra 'oracles')"
+        ) from error
+    _require_dtype(dtype, torch)
+    found = find_model(name, revision=revision, gguf_file=gguf_file, field=field)
+    # A download takes long enough to be watched.
+    with _loading(name, field), quiet_transformers() if found.folder else nullcontext():
+        if found.gguf_file is not None:
+            file = _gguf_path(found)
+            place, identity = str(_unpacked_gguf(kind, file)), f"gguf:{_digest(file)}:{dtype}"
+        else:
+            place, identity = found.name, None
+        tokenizer: Any = transformers.AutoTokenizer.from_pretrained(place, revision=revision)
+        model, about = getattr(transformers, kind).from_pretrained(
+            place, revision=revision, dtype=dtype, output_loading_info=True
+        )
+    missing = sorted(about["missing_keys"])
+    if missing:
+        raise InputError(
+            f"{field}: {name!r} has no weights for {missing[0]!r}, which {kind} needs; it was "
+            "trained for something else"
+        )
+    chosen = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    sharded: bool = is_deepspeed_zero3_enabled()  # type: ignore[no-untyped-call]
+    if not sharded:
+        model.to(chosen)
+    return LoadedModel(
+        model=model.eval(),
+        tokenizer=tokenizer,
+        device=chosen,
+        context=_context(model, tokenizer),
+        identity=identity or _identity(found, model, dtype),
+    )
+
+
+@contextmanager
+def _loading(name: str, field: str) -> Iterator[None]:
+    """Name the model in what transformers raises where it finds no model."""
+    from safetensors import SafetensorError
+
+    try:
+        yield
+    except (OSError, ValueError, KeyError, ImportError, struct.error, SafetensorError) as error:
+        if isinstance(error, InputError):
+            raise
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise InputError(f"{field}: {name!r} cannot be loaded ({reason})") from error
+
+
+def _gguf_path(found: Checkpoint) -> Path:
+    """The GGUF file, fetched from the hub if it lies there."""
+    from transformers.utils.hub import cached_file
+
+    assert found.gguf_file is not None
+    path = cached_file(found.name, found.gguf_file, revision=found.revision)
+    assert path is not None
+    return Path(path)
+
+
+def _unpacked_gguf(kind: str, file: Path) -> Path:
+    """A folder with the weights as fp32, made once on each machine.
+
+    Weights that are loaded from GGUF itself cannot be sharded while they are loaded, and unpacking
+    takes many times as long as reading.
+    """
+    from modicum.data.cache import cached_folder
+
+    def unpack(folder: Path) -> None:
+        import torch
+        import transformers
+
+        where = {"pretrained_model_name_or_path": file.parent, "gguf_file": file.name}
+        model: Any = getattr(transformers, kind).from_pretrained(
+            **where,
+            dtype=torch.float32,
+            quantization_config=transformers.GgufConfig(dequantize=True),
+        )
+        transformers.AutoTokenizer.from_pretrained(**where).save_pretrained(folder)
+        model.save_pretrained(folder)
+
+    return cached_folder(f"gguf-{kind}-{_digest(file)}", "config.json", unpack)
+
+
+def _digest(file: Path) -> str:
+    from modicum.data.digest import digest_files
+
+    return digest_files([file])
+
+
+def _require_dtype(dtype: str, torch: Any) -> None:
+    if dtype != "auto" and not isinstance(getattr(torch, dtype, None), torch.dtype):
+        raise InputError(
+            f"dtype: must be 'auto' or a type of torch such as 'float32', got {dtype!r}"
+        )
+
+
+def _context(model: Any, tokenizer: Any) -> int | None:
+    """Tokens that the model takes at most, by its tokenizer, settings and positions."""
+    limits = [tokenizer.model_max_length, getattr(model.config, "max_position_embeddings", None)]
+    for name, module in model.named_modules():
+        padding = getattr(module, "padding_idx", None)
+        if name.endswith("position_embeddings") and padding is not None:
+            # RoBERTa and its kin count positions from the padding's number onwards.
+            limits.append(module.num_embeddings - padding - 1)
+    return min((n for n in limits if n is not None and 0 < n < _NO_LIMIT), default=None)
+
+
+def _identity(found: Checkpoint, model: Any, dtype: str) -> str:
+    from modicum.data.digest import digest_folder
+
+    if found.folder is not None:
+        return f"folder:{digest_folder(found.folder)}:{dtype}"
+    commit = getattr(model.config, "_commit_hash", None) or found.revision
+    return f"hub:{found.name}@{commit}:{dtype}"

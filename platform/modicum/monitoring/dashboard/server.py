@@ -1,0 +1,221 @@
+"""The live page, served.
+
+| request | answers with |
+|---|---|
+| `GET /` | the page, without the report |
+| `GET /api/view` | state of the study, counts, resources |
+| `GET /api/trials` (`query`, `limit`) | the list of trials |
+| `GET /api/report` (`version`) | the report as HTML; 204 if there is no newer one |
+| `GET /api/log` (`trial`) | a trial's log and traceback |
+| `POST /api/stop` (`trial`, or nothing for the study) | what was asked |
+
+Reading and drawing happen in a thread, and only while somebody looks; a request is answered from
+what was read last.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import math
+import secrets
+import time
+import traceback
+from collections.abc import AsyncIterator, Mapping
+from typing import Any, Protocol
+
+from aiohttp import web
+
+from modicum.errors import InputError
+from modicum.report import render_live_page, render_report_body
+from modicum.web_guard import LOOPBACK, error_response, guard, json_body, new_token, served
+
+_READ_SECONDS = 1.0
+_DRAW_SECONDS = 5.0
+# Drawing is to take no more of a processor than one part in this many.
+_DRAW_SHARE = 4
+_WATCHED_SECONDS = 30.0
+_MOST_LISTED = 500
+
+
+class Source(Protocol):
+    """A study to show: `RunReader`, or `RemoteStudy` where the run folder cannot be seen."""
+
+    version: int
+
+    def refresh(self) -> bool:
+        """Read what has changed; whether anything has."""
+
+    def view(self) -> dict[str, Any]:
+        """What changes from second to second."""
+
+    def trials(self, query: str = "", limit: int = 100) -> dict[str, Any]:
+        """The list of trials."""
+
+    def document(self) -> dict[str, Any] | None:
+        """The report, if there is one."""
+
+    def log(self, trial_id: str) -> str:
+        """A trial's log."""
+
+    def stop(self, trial_id: str | None) -> str:
+        """Ask the driver to stop a trial, or the study."""
+
+
+class Dashboard:
+    """The page and what it calls.
+
+    Args:
+        source: The study.
+        title: The page's title.
+    """
+
+    def __init__(self, source: Source, title: str) -> None:
+        self._source, self._title = source, title
+        self._report, self._drawn_version = "", -1
+        self._drawn, self._took = float("-inf"), 0.0
+        self._asked = time.monotonic()
+        self._trouble: str | None = None
+        # The source is not made for two threads at once.
+        self._reading = asyncio.Lock()
+
+    def application(self, token: str, *, loopback: bool = True) -> web.Application:
+        """The web application; every request has to carry the token."""
+        application = web.Application(middlewares=[guard(token, loopback=loopback)])
+        application.add_routes(
+            [
+                web.get("/", self._page),
+                web.get("/api/view", self._view),
+                web.get("/api/trials", self._trials),
+                web.get("/api/report", self._report_html),
+                web.get("/api/log", self._log),
+                web.post("/api/stop", self._stop),
+            ]
+        )
+        application.cleanup_ctx.append(self._follow)
+        return application
+
+    async def _follow(self, application: web.Application) -> AsyncIterator[None]:
+        task = asyncio.create_task(self._keep_reading())
+        yield
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+    async def _keep_reading(self) -> None:
+        while True:
+            if time.monotonic() - self._asked < _WATCHED_SECONDS:
+                try:
+                    async with self._reading:
+                        await asyncio.to_thread(self._read_and_draw)
+                    self._trouble = None
+                except (OSError, InputError) as error:
+                    self._trouble = str(error)
+                except Exception as error:
+                    # The page would stand still without a word.
+                    trouble = f"the study cannot be shown ({type(error).__name__}: {error})"
+                    if trouble != self._trouble:
+                        traceback.print_exc()
+                    self._trouble = trouble
+            await asyncio.sleep(_READ_SECONDS)
+
+    def _read_and_draw(self) -> None:
+        self._source.refresh()
+        pause = max(_DRAW_SECONDS, _DRAW_SHARE * self._took)
+        if self._source.version == self._drawn_version or time.monotonic() - self._drawn < pause:
+            return
+        started, version = time.monotonic(), self._source.version
+        document = self._source.document()
+        if document is not None:
+            self._report = render_report_body(document)
+            self._drawn_version = version
+        self._drawn = time.monotonic()
+        self._took = self._drawn - started
+
+    async def _page(self, request: web.Request) -> web.Response:
+        nonce = secrets.token_urlsafe(16)
+        policy = (
+            f"default-src 'none'; script-src 'nonce-{nonce}'; style-src 'unsafe-inline'; "
+            "connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; "
+            "frame-ancestors 'none'"
+        )
+        self._asked = time.monotonic()
+        return web.Response(
+            text=render_live_page(self._title, nonce),
+            content_type="text/html",
+            headers={"Content-Security-Policy": policy},
+        )
+
+    async def _view(self, request: web.Request) -> web.Response:
+        self._asked = time.monotonic()
+        view = self._source.view()
+        trouble = self._trouble or view.get("trouble")
+        return _json({**view, "drawn": self._drawn_version, "trouble": trouble})
+
+    async def _trials(self, request: web.Request) -> web.Response:
+        given = request.query.get("limit", "100")
+        limit = int(given) if given.isdecimal() and len(given) < 10 else 0
+        if not 1 <= limit <= _MOST_LISTED:
+            return error_response(400, f"limit: must be 1 to {_MOST_LISTED}")
+        return _json(self._source.trials(request.query.get("query", "")[:200], limit))
+
+    async def _report_html(self, request: web.Request) -> web.Response:
+        if request.query.get("version") == str(self._drawn_version) or not self._report:
+            return web.Response(status=204)
+        return web.Response(
+            text=self._report,
+            content_type="text/html",
+            headers={"X-Modicum-Version": str(self._drawn_version)},
+        )
+
+    async def _log(self, request: web.Request) -> web.Response:
+        try:
+            text = await asyncio.to_thread(self._source.log, request.query.get("trial", ""))
+        except InputError as error:
+            return error_response(404, str(error))
+        return web.Response(text=text, content_type="text/plain")
+
+    async def _stop(self, request: web.Request) -> web.Response:
+        body = await json_body(request)
+        trial = body.get("trial")
+        if body.keys() - {"trial"} or not (trial is None or isinstance(trial, str)):
+            return error_response(400, "expected {'trial': a trial's name} or {}")
+        try:
+            async with self._reading:
+                name = await asyncio.to_thread(self._source.stop, trial)
+        except InputError as error:
+            return error_response(409, str(error))
+        return web.json_response({"asked": name})
+
+
+def _json(data: Any) -> web.Response:
+    return web.json_response(_finite(data))
+
+
+def _finite(data: Any) -> Any:
+    """Without what JSON has no number for: a browser would refuse the whole."""
+    if isinstance(data, Mapping):
+        return {name: _finite(value) for name, value in data.items()}
+    if isinstance(data, list):
+        return [_finite(value) for value in data]
+    return None if isinstance(data, float) and not math.isfinite(data) else data
+
+
+async def serve(source: Source, title: str, *, port: int, host: str, on_start: Any) -> None:
+    """Serve the page until the task is cancelled.
+
+    Args:
+        source: The study.
+        title: The page's title.
+        port: 0 for one that is free.
+        host: Interface to listen on.
+        on_start: Called with the page's address once it answers.
+
+    Raises:
+        InputError: The port is taken or not allowed.
+    """
+    token = new_token()
+    application = Dashboard(source, title).application(token, loopback=host == LOOPBACK)
+    async with served(application, token, port, host) as address:
+        on_start(address)
+        await asyncio.Event().wait()

@@ -1,0 +1,137 @@
+"""One progress display: done, running, failed, time left, best so far."""
+
+from __future__ import annotations
+
+import sys
+import time
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+from rich.live import Live
+from rich.text import Text
+
+from modicum.execution.recorder import Recorder
+from modicum.experiment.setting_filters import varying
+from modicum.results.tables import show, show_duration, show_number
+from modicum.run_folder.trial_record import TrialState
+
+# Without a terminal, a line at most this often.
+_LINE_SECONDS = 15.0
+_DONE = {"finished", "failed", "stopped"}
+
+
+class Progress:
+    """Follows a recorder while a study runs; on a terminal one live line, else plain lines.
+
+    Args:
+        recorder: What to follow.
+        metric: The metric of "best so far".
+        quiet: Show nothing.
+        total: Number of trials that there will be, where the recorder cannot know yet.
+    """
+
+    def __init__(
+        self,
+        recorder: Recorder,
+        metric: str | None,
+        *,
+        quiet: bool = False,
+        total: int | None = None,
+    ) -> None:
+        self._recorder = recorder
+        self._metric = metric
+        self._goal = recorder.experiment.metric(metric).goal if metric else None
+        self._quiet = quiet
+        self._total = total
+        # Bound now: in-process trials redirect sys.stderr while they run.
+        self._console = Console(file=sys.stderr)
+        self._live: Live | None = None
+        self._started = self._printed = time.monotonic()
+
+    def __enter__(self) -> Self:
+        self._started = self._printed = time.monotonic()
+        if not self._quiet:
+            self._recorder.on_change = self._changed
+            if self._console.is_terminal:
+                self._live = Live(
+                    get_renderable=lambda: Text(self.line()),
+                    console=self._console,
+                    refresh_per_second=4,
+                    transient=True,
+                    redirect_stdout=False,
+                    redirect_stderr=False,
+                )
+                self._live.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._recorder.on_change = lambda: None
+        if self._live is not None:
+            self._live.stop()
+        if not self._quiet:
+            self._console.print(self.line(), soft_wrap=True, highlight=False)
+
+    def _changed(self) -> None:
+        if self._live is None and time.monotonic() - self._printed > _LINE_SECONDS:
+            self._printed = time.monotonic()
+            self._console.print(self.line(), soft_wrap=True, highlight=False)
+
+    def seconds_left(self) -> float | None:
+        """How long the rest will take at the pace so far; None before the first trial's end."""
+        states = list(self._recorder.trials.values())
+        done = [state for state in states if state.status in _DONE]
+        fresh = len(done) - sum(state.reused for state in done)
+        if not fresh:
+            return None
+        elapsed = time.monotonic() - self._started
+        return elapsed / fresh * (self.total() - len(done))
+
+    def total(self) -> int:
+        """Number of trials that there will be, as far as it is known."""
+        return max(self._total or 0, len(self._recorder.trials))
+
+    def line(self) -> str:
+        """The state of the run in one line."""
+        states = list(self._recorder.trials.values())
+        done = [state for state in states if state.status in _DONE]
+        total = self.total()
+        parts = [f"{len(done)}/{total} trials done"]
+        reused = sum(state.reused for state in done)
+        if reused:
+            parts[0] += f" ({reused} earlier)"
+        for status in ("running", "failed", "stopped"):
+            count = sum(state.status == status for state in states)
+            if count:
+                parts.append(f"{count} {status}")
+        left = self.seconds_left()
+        if len(done) == total:
+            parts.append(f"took {show_duration(time.monotonic() - self._started)}")
+        elif left is not None:
+            parts.append(f"{show_duration(left)} left")
+        best = self._best(states)
+        if best is not None:
+            parts.append(best)
+        return ", ".join(parts)
+
+    def _best(self, states: list[TrialState]) -> str | None:
+        if self._metric is None or self._goal is None:
+            return None
+        values = [
+            (value, state)
+            for state in states
+            if state.status == "finished"
+            and isinstance(value := state.value(self._metric), int | float)
+        ]
+        if not values:
+            return None
+        pick = max if self._goal == "max" else min
+        value, state = pick(values, key=lambda pair: pair[0])
+        varied = varying(state.plan.columns for state in states)
+        settings = ", ".join(show(state.plan.columns.get(name)) for name in varied)
+        return f"best {self._metric} {show_number(value)} ({settings})"

@@ -1,0 +1,248 @@
+"""Search spaces: grids, random domains, and how they become configurations.
+
+A space maps settings (nested, or by dotted name) to a value, to a grid, or to any domain of
+`ray.tune`. Grids are expanded exhaustively; domains are drawn, each parameter from a random
+stream of its own, so that widening a grid or asking for more draws changes no earlier draw.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import math
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import Any
+
+from modicum.errors import InputError
+from modicum.experiment.config import flatten, unflatten
+
+# Names of `ray.tune` functions that YAML may use, each with a list or mapping of arguments.
+SAMPLERS = (
+    "choice",
+    "uniform",
+    "quniform",
+    "loguniform",
+    "qloguniform",
+    "randint",
+    "qrandint",
+    "lograndint",
+    "qlograndint",
+    "randn",
+    "qrandn",
+)
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Every one of these values is tried."""
+
+    values: tuple[Any, ...]
+
+
+def grid(*values: Any) -> Grid:
+    """Try each value: `md.grid(0.01, 0.1)`, or one iterable: `md.grid(range(5))`.
+
+    Args:
+        *values: The values, or one iterable of them; a text and a mapping are single values.
+    """
+    if len(values) == 1 and not isinstance(values[0], str | bytes | Mapping):
+        with contextlib.suppress(TypeError):
+            values = tuple(values[0])
+    return Grid(values)
+
+
+def parse_space(raw: Mapping[str, Any], where: str = "space") -> dict[str, Any]:
+    """A space by flat dotted names, with YAML's and Ray's spellings made into one.
+
+    `{grid: [1, 2]}` (or Ray's `grid_search`) becomes a `Grid`, `{loguniform: [1e-4, 1e-2]}`
+    becomes the `ray.tune` domain, anything else is a fixed value.
+
+    Raises:
+        InputError: An empty grid, a repeated grid value, or arguments that Ray refuses.
+    """
+    flat: dict[str, Any] = {}
+    for key, value in raw.items():
+        name = f"{where}.{key}"
+        if not isinstance(key, str):
+            raise InputError(f"{where}: names of settings must be text, got {key!r}")
+        value = _parse_value(value, name)
+        if isinstance(value, Mapping) and value:
+            flat.update({f"{key}.{k}": v for k, v in parse_space(value, name).items()})
+        else:
+            flat[key] = value
+    return flat
+
+
+def _parse_value(value: Any, name: str) -> Any:
+    if isinstance(value, Grid):
+        return _checked_grid(value, name)
+    if isinstance(value, Mapping) and len(value) == 1:
+        kind, arguments = next(iter(value.items()))
+        if kind in {"grid", "grid_search"}:
+            if isinstance(arguments, str) or not isinstance(arguments, Sequence):
+                raise InputError(f"{name}: a grid needs a list of values, got {arguments!r}")
+            return _checked_grid(Grid(tuple(arguments)), name)
+        if kind in SAMPLERS:
+            return _domain(kind, arguments, name)
+    return value
+
+
+def _checked_grid(candidate: Grid, name: str) -> Grid:
+    if not candidate.values:
+        raise InputError(f"{name}: the grid is empty; give at least one value")
+    for index, value in enumerate(candidate.values):
+        if any(value == other and type(value) is type(other) for other in candidate.values[:index]):
+            raise InputError(f"{name}: the grid repeats the value {value!r}")
+        if is_domain(value):
+            raise InputError(f"{name}: a grid holds plain values, got the domain {value!r}")
+    return candidate
+
+
+def _domain(kind: str, arguments: Any, name: str) -> Any:
+    from ray import tune
+    from ray.tune.search import sample
+
+    function = getattr(tune, kind, None) or getattr(sample, kind)
+    try:
+        if isinstance(arguments, Mapping):
+            return function(**arguments)
+        if kind == "choice":
+            return function(list(arguments))
+        return function(*arguments)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{name}: ray.tune.{kind} refuses {arguments!r}: {error}") from error
+
+
+def is_domain(value: Any) -> bool:
+    """Whether a value is a `ray.tune` domain, told without importing Ray."""
+    return any(
+        cls.__name__ == "Domain" and cls.__module__ == "ray.tune.search.sample"
+        for cls in type(value).__mro__
+    )
+
+
+def domains_of(space: Mapping[str, Any]) -> dict[str, Any]:
+    """The entries of a parsed space that are drawn rather than enumerated."""
+    return {name: value for name, value in space.items() if is_domain(value)}
+
+
+def expand(space: Mapping[str, Any], draws: int, seed: int) -> Iterator[dict[str, Any]]:
+    """Configurations of a parsed space: the grid's product, times the draws if there are any.
+
+    The last-named grid varies fastest. Draw `i` of a parameter is the same at every grid point
+    and for every number of draws.
+
+    Args:
+        space: Flat names to values, `Grid`s and domains, as `parse_space` returns it.
+        draws: How often domains are drawn.
+        seed: Seed of the draws.
+
+    Yields:
+        Nested mappings of plain values.
+    """
+    grids = {name: value.values for name, value in space.items() if isinstance(value, Grid)}
+    domains = domains_of(space)
+    fixed = {k: v for k, v in space.items() if k not in grids and k not in domains}
+    for draw in range(draws if domains else 1):
+        for point in itertools.product(*grids.values()):
+            values = {**fixed, **dict(zip(grids, point, strict=True))}
+            values.update(_draw(domains, values, seed, draw))
+            yield unflatten({name: values[name] for name in space})
+
+
+def combinations(space: Mapping[str, Any], draws: int) -> int:
+    """How many configurations `expand` yields."""
+    grids = [len(value.values) for value in space.values() if isinstance(value, Grid)]
+    return math.prod(grids) * (draws if domains_of(space) else 1)
+
+
+def _draw(
+    domains: Mapping[str, Any], values: Mapping[str, Any], seed: int, draw: int
+) -> dict[str, Any]:
+    import numpy as np
+
+    drawn: dict[str, Any] = {}
+    # Functions (tune.sample_from) may look at the other settings, so they come last.
+    for name, domain in sorted(domains.items(), key=lambda item: item[1].is_function()):
+        if domain.is_function():
+            nested = unflatten({**values, **drawn})
+            drawn[name] = domain.sample(config=SimpleNamespace(config=_namespace(nested)))
+        else:
+            # A stream per parameter and draw: other parameters cannot shift it.
+            stream = np.random.default_rng([seed, zlib.crc32(name.encode()), draw])
+            drawn[name] = domain.sample(random_state=stream)
+    return {name: _plain(value) for name, value in drawn.items()}
+
+
+def _plain(value: Any) -> Any:
+    """NumPy scalars as Python's own."""
+    return value.item() if hasattr(value, "item") and getattr(value, "shape", None) == () else value
+
+
+class _Attributes(dict[str, Any]):
+    """A mapping that also answers to attributes, as `spec.config` does in Ray."""
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return self[name]
+        except KeyError as error:
+            raise AttributeError(name) from error
+
+
+def _namespace(values: Mapping[str, Any]) -> _Attributes:
+    return _Attributes(
+        {k: _namespace(v) if isinstance(v, Mapping) else v for k, v in values.items()}
+    )
+
+
+def describe_space(space: Mapping[str, Any]) -> dict[str, Any]:
+    """A parsed space as plain data for `study.yaml`: grids and domains by name."""
+    described: dict[str, Any] = {}
+    for name, value in space.items():
+        if isinstance(value, Grid):
+            described[name] = {"grid": list(value.values)}
+        elif is_domain(value):
+            described[name] = _describe_domain(value)
+        else:
+            described[name] = value
+    return unflatten(described)
+
+
+def _describe_domain(domain: Any) -> Any:
+    """A domain in YAML's spelling where it has one, else its description by Ray."""
+    sampler = domain.get_sampler()
+    quantum = getattr(sampler, "q", None)
+    inner = getattr(sampler, "sampler", sampler) if quantum is not None else sampler
+    kind = type(domain).__name__
+    law = type(inner).__name__.strip("_")
+    if kind == "Categorical":
+        return {"choice": list(domain.categories)}
+    names = {
+        ("Float", "Uniform"): "uniform",
+        ("Float", "LogUniform"): "loguniform",
+        ("Integer", "Uniform"): "randint",
+        ("Integer", "LogUniform"): "lograndint",
+        ("Float", "Normal"): "randn",
+    }
+    name = names.get((kind, law))
+    if name is None:
+        return f"{kind}{domain.domain_str}"
+    bounds = [inner.mean, inner.sd] if law == "Normal" else [domain.lower, domain.upper]
+    return {f"q{name}": [*bounds, quantum]} if quantum is not None else {name: bounds}
+
+
+def merge(space: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """A raw space with some settings replaced, by dotted names.
+
+    Raises:
+        InputError: An override would replace a whole group of settings.
+    """
+    flat = flatten(parse_space(space))
+    for name, value in overrides.items():
+        if any(existing.startswith(name + ".") for existing in flat):
+            raise InputError(f"--set {name}: names a group of settings; set one of its members")
+        flat[name] = value
+    return unflatten(flat)

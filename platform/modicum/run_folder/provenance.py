@@ -1,0 +1,144 @@
+"""Where numbers come from: code version, packages, hardware, command, time and memory."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+import shlex
+import subprocess
+import sys
+from datetime import UTC, datetime
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from modicum.storage import RunFolder
+
+if TYPE_CHECKING:
+    from modicum.run_folder.resource_usage import Usage
+
+# In a package that was copied out of its repository to travel: the commit.
+PACKED_COMMIT = "modicum_commit.txt"
+
+_PACKAGES = (
+    "modicum",
+    "ray",
+    "torch",
+    "numpy",
+    "scipy",
+    "scikit-learn",
+    "pandas",
+    "transformers",
+    "gymnasium",
+    "deepspeed",
+    "constriction",
+)
+
+
+def code_version(of: type) -> str | None:
+    """The commit of the repository that holds a class, or its package's version.
+
+    Uncommitted changes show as `+` and a hash of the difference.
+    """
+    module = sys.modules.get(of.__module__)
+    source = getattr(module, "__file__", None)
+    folder = Path(source).parent if source else Path.cwd()
+    commit = commit_of(folder)
+    if commit is not None:
+        return commit
+    top = of.__module__.split(".")[0]
+    names = metadata.packages_distributions().get(top, [])
+    return f"{names[0]} {metadata.version(names[0])}" if names else None
+
+
+@cache
+def commit_of(folder: Path) -> str | None:
+    """The commit of the repository that holds a folder, or that it was copied from; else None.
+
+    Uncommitted changes show as `+` and a hash of the difference.
+    """
+    head = _git(folder, "rev-parse", "HEAD")
+    if head is None:
+        copied = (place / PACKED_COMMIT for place in (folder, *folder.parents))
+        return next((path.read_text() for path in copied if path.is_file()), None)
+    # An untracked folder inside some other repository is not that repository's code.
+    if not (_git(folder, "ls-files", "--", ".") or "").strip():
+        return None
+    difference = _git(folder, "diff", "HEAD") or ""
+    dirty = hashlib.sha256(difference.encode()).hexdigest()[:8] if difference.strip() else ""
+    return head.strip()[:12] + (f"+{dirty}" if dirty else "")
+
+
+def _git(folder: Path, *arguments: str) -> str | None:
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(folder), *arguments], capture_output=True, text=True, timeout=30
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout if done.returncode == 0 else None
+
+
+def gather(command: str | None) -> dict[str, Any]:
+    """Code, packages, hardware and command of this process, as plain data."""
+    return {
+        "command": command or shlex.join(sys.argv),
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        "commit": commit_of(Path(__file__).parent),
+        "python": platform.python_version(),
+        "packages": {name: v for name in _PACKAGES if (v := _version(name)) is not None},
+        "hardware": {
+            "machine": platform.machine(),
+            "processor": _processor(),
+            "cores": os.cpu_count(),
+            "memory_gib": round(_memory() / 2**30, 1),
+            "system": platform.platform(),
+        },
+    }
+
+
+def write(folder: RunFolder, command: str | None) -> None:
+    """Write `provenance.json`; what earlier runs in the folder said is kept under `earlier`."""
+    current = gather(command)
+    if folder.exists("provenance.json"):
+        before = folder.read_json("provenance.json")
+        current["earlier"] = [*before.pop("earlier", []), before]
+    folder.write_json(current, "provenance.json")
+
+
+def write_usage(folder: RunFolder, usage: Usage) -> None:
+    """Add to `provenance.json` what the run in hand has cost so far.
+
+    `seconds` is wall-clock time; `peak_memory_gib` the most memory that this process and its
+    descendants held at once.
+    """
+    current = folder.read_json("provenance.json")
+    current["seconds"] = round(usage.seconds, 3)
+    current["peak_memory_gib"] = round(usage.peak_memory / 2**30, 3)
+    folder.write_json(current, "provenance.json")
+
+
+def _version(name: str) -> str | None:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _processor() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    except OSError:
+        pass
+    return platform.processor()
+
+
+def _memory() -> int:
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (ValueError, OSError):
+        return 0

@@ -1,1 +1,0 @@
-"""Two ways to run the same study: in this process, or on Ray Tune."""
