@@ -9,6 +9,7 @@ import pytest
 
 import modicum as md
 from conftest import ROOT
+from modicum.experiment.registry import experiment_names
 from modicum.submit.code import code_of
 from modicum.submit.jobs import is_exposed, job_url
 from modicum.submit.package import Limits, packed
@@ -87,7 +88,7 @@ def test_packed_code_runs_where_it_is_not_installed(packed_here, tmp_path):
     (root,) = roots
     assert module.startswith(root)
     assert described.startswith(root)
-    assert int(count) == len(md.registry.experiment_names())
+    assert int(count) == len(experiment_names())
     head = subprocess.run(
         ["git", "-C", ROOT, "rev-parse", "HEAD"], capture_output=True, text=True
     ).stdout
