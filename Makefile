@@ -30,17 +30,17 @@ $(VENV)/.full: pyproject.toml constraints.txt | $(BIN)/python
 study: $(VENV)/.base
 	$(BIN)/modicum run tune_configs/quickstart.yaml
 
-# The networks of the tests are too small to gain from threads.
+# The networks of the tests are too small to gain from threads; whole files run in two processes.
 test test-all: export OMP_NUM_THREADS = 1
 
-## The suite that a user runs: eight minutes at most on two cores.
+## The suite that a user runs: six minutes at most on two cores.
 test: $(VENV)/.full
-	$(BIN)/python -m pytest -m 'not slow'
+	$(BIN)/python -m pytest -n 2 -m 'not slow'
 
 ## What `make test` leaves out: real kills, browsers, documentation commands, slices of real studies:
-## forty minutes at most.
+## thirty minutes at most.
 test-all: $(VENV)/.full
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -n 2 -m slow
 
 ## Format, lint, types, import directions, study files.
 check: $(VENV)/.full

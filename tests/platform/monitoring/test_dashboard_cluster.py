@@ -20,7 +20,7 @@ from modicum.storage import RunFolder
 from modicum.web_guard import TOKEN_HEADER
 from toys import Descent
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("cluster")]
 
 COMMAND = """
 import modicum.study
