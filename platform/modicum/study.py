@@ -34,6 +34,7 @@ from modicum.planning.space import (
 from modicum.planning.spec import ReportSpec, SchedulerSpec, SearchSpec, StudySpec, TrackingSpec
 from modicum.planning.trial_plan import TrialPlan, plan_trial
 from modicum.ray_support.connection import check_address, connected, dashboard_links
+from modicum.ray_support.private_api import scheduler_objective
 from modicum.run_folder import provenance
 from modicum.storage import RunFolder
 from modicum.yaml_io import dump_yaml, read_yaml
@@ -652,10 +653,9 @@ def _split_scheduler(
 ) -> tuple[TrialScheduler | None, SchedulerSpec | Mapping[str, Any] | None]:
     if scheduler is None or isinstance(scheduler, SchedulerSpec | Mapping | str | list):
         return None, scheduler
-    metric = getattr(scheduler, "_metric", None)
+    metric, mode = scheduler_objective(scheduler)
     if not metric:
         raise InputError("scheduler: give the scheduler its metric and mode")
-    mode = getattr(scheduler, "_mode", None)
     return scheduler, {"name": type(scheduler).__name__, "metric": metric, "goal": mode}
 
 

@@ -20,6 +20,7 @@ from typing import Any, Self
 
 from modicum.execution.recorder import Recorder
 from modicum.monitoring.progress import Progress
+from modicum.ray_support.private_api import available_resources
 from modicum.run_folder.driver_status import STATUS, Node, State, Status
 from modicum.run_folder.stop_requests import ControlFolder, StopRequests
 from modicum.storage import RunFolder
@@ -137,9 +138,8 @@ class Live:
         """What each node has and how much of it is in use; empty while Ray does not answer."""
         try:
             import ray
-            from ray._private.state import available_resources_per_node
 
-            free = available_resources_per_node()  # type: ignore[no-untyped-call]
+            free = available_resources()
             nodes: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
             return [
                 Node(

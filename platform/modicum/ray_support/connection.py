@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from modicum.errors import InputError
+from modicum.ray_support.private_api import dashboard_address
 
 # Environment of the driver that trials need on whichever node they run. Never a secret:
 # Ray's job API shows a runtime environment to anyone who may ask.
@@ -157,7 +158,5 @@ def node_resources() -> list[Mapping[str, float]]:
 
 def dashboard_links() -> dict[str, str]:
     """Ray's dashboard of the connected cluster by name; empty where it has none."""
-    from ray._private.worker import get_dashboard_url
-
-    url: str | None = get_dashboard_url()  # type: ignore[no-untyped-call]
-    return {"Ray's dashboard": f"http://{url}"} if url else {}
+    address = dashboard_address()
+    return {"Ray's dashboard": f"http://{address}"} if address else {}

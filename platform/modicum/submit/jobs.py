@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 
 from modicum.errors import InputError, reason_of
 from modicum.ray_support.connection import auth_token
+from modicum.ray_support.private_api import PACKAGING_LOGGER
 
 if TYPE_CHECKING:
     from ray.job_submission import JobDetails, JobSubmissionClient
@@ -25,7 +26,7 @@ ADDRESS_VARIABLES = ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS")
 _CHATTY = (
     "ray.dashboard.modules.dashboard_sdk",
     "ray.dashboard.modules.job.sdk",
-    "ray._private.runtime_env.packaging",
+    PACKAGING_LOGGER,
 )
 
 # A head that is away for longer than this many seconds is taken to be lost.

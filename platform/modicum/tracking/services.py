@@ -23,6 +23,7 @@ from modicum.errors import reason_of
 from modicum.experiment.metric import Value
 from modicum.library_logging import quiet_loggers
 from modicum.planning.spec import MlflowSpec, WandbSpec
+from modicum.ray_support.private_api import wandb_callback
 from modicum.storage import RunFolder
 from modicum.tracking import Tracker, metrics_of, settings_of_trial
 
@@ -149,23 +150,10 @@ def wandb(options: WandbSpec, study: str, folder: RunFolder) -> Tracker:
         folder: Its run folder; the service's own files lie in `wandb` there, or in the working
             directory where the run folder is not on this machine, or where `WANDB_DIR` says.
     """
-    from ray.air.integrations import wandb as integration
-
-    class Callback(integration.WandbLoggerCallback):
-        """Ray's own, whose actors would be given the key in Ray's runtime environment, which
-        the job API shows to anyone who may ask; here it goes to them as a call's argument.
-        """
-
-        def log_trial_start(self, trial: Any) -> None:
-            if self._remote_logger_class is None:
-                actors: Any = _Actors(self._logger_actor_cls)
-                self._remote_logger_class = actors
-            super().log_trial_start(trial)
-
     given = options.model_dump(exclude_none=True)
     given.setdefault("project", study)
     given.setdefault("group", study)
-    callback: Any = Callback(**given, settings=_quiet_settings())
+    callback = wandb_callback(_Actors, **given, settings=_quiet_settings())
     callback.setup()
     place = folder.local or Path.cwd()
     return Service("wandb", callback, study, str(place), _prefix(folder))
@@ -182,17 +170,13 @@ class _Actors:
             def take(self, environment: dict[str, str]) -> None:
                 os.environ.update(environment)
 
-            def run(self) -> None:
-                super().run()
-                # Ray kills the actor next, and with it wandb's own process, which may still write.
-                self._wandb.teardown()
-
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
         actors: Any = ray.remote(Logging)
         self._kind = actors.options(num_cpus=0, scheduling_strategy=here)
 
     def remote(self, **arguments: Any) -> Any:
         actor = self._kind.remote(**arguments)
+        # The key among them must not be in the runtime environment, which the job API shows.
         given = {name: value for name, value in os.environ.items() if name.startswith("WANDB_")}
         actor.take.remote(given)  # Calls of one caller are served in order: before `run`.
         return actor

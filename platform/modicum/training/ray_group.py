@@ -28,12 +28,15 @@ from modicum.experiment.journal import Journal
 from modicum.experiment.resources import Resources
 from modicum.experiment.trial import Trial
 from modicum.ray_support.connection import ensure_connected, node_resources
+from modicum.ray_support.private_api import (
+    actor_is_alive,
+    placement_groups_of,
+    torch_trainer,
+)
 from modicum.training.settings import TrainingSettings
 from modicum.training.worker import Worker
 
 if TYPE_CHECKING:
-    from ray.util.placement_group import PlacementGroup
-
     from modicum.training.group import Computation
 
 # How often a group that runs with fewer workers than it might looks for room, seconds.
@@ -267,70 +270,16 @@ class _Guard:
         with suppress(RayActorError):
             await host.wait.remote()
         if self._controller is not None:
-            while _is_alive(self._controller):
+            while actor_is_alive(self._controller):
                 await asyncio.sleep(0.1)
-            for group in _reserved_by(self._controller):
+            for group in placement_groups_of(self._controller):
                 remove_placement_group(group)
         actor.exit_actor()  # type: ignore[no-untyped-call]
 
 
-def _is_alive(actor: str) -> bool:
-    """Whether an actor with this id has not ended."""
-    from ray._private.state import actors
-
-    return actors(actor).get("State", "DEAD") != "DEAD"  # type: ignore[no-any-return]
-
-
-def _reserved_by(actor: str) -> list[PlacementGroup]:
-    """Groups that an actor has reserved and not given back (Ray's table does not say whose)."""
-    import ray
-    from ray._private.state import state
-    from ray.core.generated import gcs_pb2
-    from ray.util.placement_group import PlacementGroup
-
-    accessor: Any = state._connect_and_get_accessor()
-    table: Any = gcs_pb2.PlacementGroupTableData  # type: ignore[attr-defined]
-    groups = map(table.FromString, accessor.get_placement_group_table())
-    return [
-        PlacementGroup(ray.PlacementGroupID(group.placement_group_id))
-        for group in groups
-        if group.creator_actor_id.hex() == actor and group.state != table.REMOVED
-    ]
-
-
-def _trainer(guard: Any) -> Any:
-    """`TorchTrainer` with this guard in the place of Ray Train's own."""
-    from ray.train.torch import TorchTrainer
-    from ray.train.v2._internal.callbacks.placement_group_callback import (
-        PlacementGroupCleanerCallback,
-    )
-    from ray.train.v2._internal.execution.callback import ControllerCallback
-
-    base: Any = TorchTrainer
-    callback: Any = ControllerCallback
-
-    class Followed(callback):  # type: ignore[misc]
-        """Tells the guard whom to follow."""
-
-        def after_controller_start(self, train_run_context: Any) -> None:
-            import ray
-
-            ray.get(guard.follow.remote(ray.get_runtime_context().get_actor_id()))
-
-    class Trainer(base):  # type: ignore[misc]
-        def _create_default_callbacks(self) -> list[Any]:
-            others = [
-                callback
-                for callback in super()._create_default_callbacks()
-                if not isinstance(callback, PlacementGroupCleanerCallback)
-            ]
-            return [Followed(), *others]
-
-    return Trainer
-
-
 def _fit(task: _Task, host: Any, guard: Any) -> None:
     """Run Ray Train to its end."""
+    import ray
     from ray import train as annotated
     from ray.train.torch import TorchConfig
 
@@ -341,7 +290,7 @@ def _fit(task: _Task, host: Any, guard: Any) -> None:
     if settings.gpus_per_worker:
         resources["GPU"] = settings.gpus_per_worker
     with tempfile.TemporaryDirectory(prefix="modicum-train-") as storage:
-        _trainer(guard)(
+        torch_trainer(lambda controller: ray.get(guard.follow.remote(controller)))(
             _work,
             train_loop_config={"task": task, "host": host},
             torch_config=TorchConfig(timeout_s=round(settings.collective_timeout)),

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-import ray
 from ray.tune import Stopper
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
+from modicum.ray_support.private_api import stop_tune_trial
 from modicum.run_folder.stop_requests import StopRequests
 
 if TYPE_CHECKING:
@@ -28,20 +28,6 @@ class StudyStopper(Stopper):
     def stop_all(self) -> bool:
         """Whether the study is to stop."""
         return self._requests is not None and self._requests.study
-
-
-def _stop(tune_controller: Any, trial: TuneTrial) -> None:
-    """Stop a trial, and free what it holds.
-
-    An actor that computes hears nothing before its next record. Tune would wait for that, or hand
-    the busy actor to the next trial. A trial whose process died is soon pending again, and is
-    stopped then. One that Tune has given no place yet waits for it: Tune's end needs that place.
-    """
-    actor = trial.temporary_state.ray_actor
-    if trial.status == trial.RUNNING and actor is not None:
-        ray.kill(actor)
-    elif trial.storage is not None and trial.storage.trial_dir_name is not None:
-        tune_controller.stop_trial(trial)
 
 
 class StoppingScheduler(TrialScheduler):
@@ -70,7 +56,7 @@ class StoppingScheduler(TrialScheduler):
         """Stop what is to stop, then let the inner scheduler choose."""
         for trial in list(tune_controller.get_live_trials()):
             if self._requests.stops(self._trial_id(trial)):
-                _stop(tune_controller, trial)
+                stop_tune_trial(tune_controller, trial)
         chosen: TuneTrial | None = self._inner.choose_trial_to_run(tune_controller)
         return chosen
 

@@ -1,0 +1,166 @@
+"""Every use of Ray's private interfaces, each with the reason for it.
+
+Ray may change them in any release. All were tried with Ray 2.60.0; look through this file before
+allowing another version in pyproject.toml.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ray.tune.experiment import Trial as TuneTrial
+    from ray.util.placement_group import PlacementGroup
+
+# Logs every package that is uploaded; only a logger's name, so nothing breaks if it changes.
+PACKAGING_LOGGER = "ray._private.runtime_env.packaging"
+
+
+def dashboard_address() -> str | None:
+    """`host:port` of the connected cluster's dashboard; None if it has none.
+
+    `ray.init` returns the address, but only to the program that started the connection.
+    """
+    from ray._private.worker import get_dashboard_url
+
+    address: str | None = get_dashboard_url()  # type: ignore[no-untyped-call]
+    return address
+
+
+def available_resources() -> Mapping[str, Mapping[str, float]]:
+    """Free resources of each node of the connected cluster, by node id.
+
+    The public `ray.available_resources` only has the cluster's sum.
+    """
+    from ray._private.state import available_resources_per_node
+
+    free: Mapping[str, Mapping[str, float]] = available_resources_per_node()  # type: ignore[no-untyped-call]
+    return free
+
+
+def actor_is_alive(actor_id: str) -> bool:
+    """Tell from Ray's table of actors whether the actor with this id has not ended.
+
+    The public state API asks the dashboard, which a private cluster does not have.
+    """
+    from ray._private.state import actors
+
+    return actors(actor_id).get("State", "DEAD") != "DEAD"  # type: ignore[no-any-return]
+
+
+def placement_groups_of(actor_id: str) -> list[PlacementGroup]:
+    """Placement groups that an actor created and that have not been removed.
+
+    The public `placement_group_table` does not tell the creator.
+    """
+    import ray
+    from ray._private.state import state
+    from ray.core.generated import gcs_pb2
+    from ray.util.placement_group import PlacementGroup
+
+    accessor: Any = state._connect_and_get_accessor()
+    table: Any = gcs_pb2.PlacementGroupTableData  # type: ignore[attr-defined]
+    groups = map(table.FromString, accessor.get_placement_group_table())
+    return [
+        PlacementGroup(ray.PlacementGroupID(group.placement_group_id))
+        for group in groups
+        if group.creator_actor_id.hex() == actor_id and group.state != table.REMOVED
+    ]
+
+
+def torch_trainer(on_controller_start: Callable[[str], None]) -> Any:
+    """A `TorchTrainer` class without Ray Train's own cleaner of placement groups.
+
+    That cleaner learns of a placement group only when the workers are up, so it loses one whose
+    workers never start. It also asks the dashboard whether the controller lives.
+
+    Args:
+        on_controller_start: Called in Ray Train's controller with the controller's actor id,
+            before the controller reserves anything.
+    """
+    from ray.train.torch import TorchTrainer
+    from ray.train.v2._internal.callbacks.placement_group_callback import (
+        PlacementGroupCleanerCallback,
+    )
+    from ray.train.v2._internal.execution.callback import ControllerCallback
+
+    trainer: Any = TorchTrainer  # Ray's annotations have gaps.
+    controller_callback: Any = ControllerCallback
+
+    class OnControllerStart(controller_callback):  # type: ignore[misc]
+        def after_controller_start(self, train_run_context: Any) -> None:
+            import ray
+
+            actor_id = ray.get_runtime_context().get_actor_id()
+            assert actor_id is not None
+            on_controller_start(actor_id)
+
+    class Trainer(trainer):  # type: ignore[misc]
+        def _create_default_callbacks(self) -> list[Any]:
+            defaults = super()._create_default_callbacks()
+            kept = [c for c in defaults if not isinstance(c, PlacementGroupCleanerCallback)]
+            return [OnControllerStart(), *kept]
+
+    return Trainer
+
+
+def scheduler_objective(scheduler: Any) -> tuple[str | None, str | None]:
+    """Metric and mode that a Tune scheduler was constructed with.
+
+    Unlike searchers, schedulers have no public attribute for the mode.
+    """
+    return getattr(scheduler, "_metric", None), getattr(scheduler, "_mode", None)
+
+
+def stop_tune_trial(tune_controller: Any, trial: TuneTrial) -> None:
+    """Stop one of Tune's trials at once, and free its resources.
+
+    A public `Stopper` is asked only when the trial reports. A busy actor would be waited for until
+    then, or be handed to the next trial, so it is killed; Tune then has the trial pending again,
+    and the next call stops it. A trial without a folder is left alone for now, because Tune's code
+    for ending a trial needs the folder.
+
+    Args:
+        tune_controller: As Tune passes it to `TrialScheduler.choose_trial_to_run`.
+        trial: One of the controller's live trials.
+    """
+    import ray
+
+    actor = trial.temporary_state.ray_actor
+    if trial.status == trial.RUNNING and actor is not None:
+        ray.kill(actor)
+    elif trial.storage is not None and trial.storage.trial_dir_name is not None:
+        tune_controller.stop_trial(trial)
+
+
+def wandb_callback(start_actors: Callable[[type], Any], **options: Any) -> Any:
+    """Ray's `WandbLoggerCallback` with another way to start its logging actors.
+
+    Ray would put the API key into the actors' runtime environment, which the job API shows to
+    anyone who may ask.
+
+    Args:
+        start_actors: Takes the class of the actors and returns an object whose `remote(...)` starts
+            one. The class ends wandb's own process when a run ends; Ray kills the actor right
+            afterwards, and with it a process that may still be writing.
+        options: Passed to the callback.
+    """
+    from ray.air.integrations.wandb import WandbLoggerCallback
+
+    class Callback(WandbLoggerCallback):
+        def log_trial_start(self, trial: Any) -> None:
+            if self._remote_logger_class is None:
+                self._remote_logger_class = start_actors(_flushing(self._logger_actor_cls))
+            super().log_trial_start(trial)
+
+    return Callback(**options)
+
+
+def _flushing(logging_actor: type) -> type:
+    class FlushingActor(logging_actor):  # type: ignore[misc]
+        def run(self) -> None:
+            super().run()
+            self._wandb.teardown()
+
+    return FlushingActor
