@@ -1,4 +1,4 @@
-"""A run folder on any filesystem that pyarrow reaches (a local path, `s3://`, `gs://`, ...)."""
+"""Files below a folder on any filesystem that pyarrow reaches (a local path, `s3://`, `gs://`)."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from pyarrow.fs import FileSystem
 
 
-class RunFolder:
-    """Files of one run, by path relative to its root.
+class StorageFolder:
+    """Files below one folder, by path relative to it: a run folder, or a journal in one.
 
     Writes replace a file as a whole: on a local disk through a rename, on object stores by
     their nature, so a reader or a killed writer never leaves half a file behind.

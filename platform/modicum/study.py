@@ -36,7 +36,7 @@ from modicum.planning.trial_plan import TrialPlan, plan_trial
 from modicum.ray_support.connection import check_address, connected, dashboard_links
 from modicum.ray_support.private_api import scheduler_objective
 from modicum.run_folder import provenance
-from modicum.storage import RunFolder
+from modicum.storage import StorageFolder
 from modicum.yaml_io import dump_yaml, read_yaml
 
 if TYPE_CHECKING:
@@ -485,7 +485,7 @@ class Study:
             check_address(address)
         usage = Usage()
         plans = self.trials
-        folder = RunFolder(out if out is not None else Path("runs") / self.spec.name)
+        folder = StorageFolder(out if out is not None else Path("runs") / self.spec.name)
         folder.check_writable()
         with usage, _locked(folder):
             tracking = make_tracking(self.spec, folder, tensorboard=tensorboard)
@@ -676,7 +676,7 @@ def _build(factory: Any, options: Mapping[str, Any], field: str, metric: str, mo
 
 
 @contextlib.contextmanager
-def _locked(folder: RunFolder) -> Iterator[None]:
+def _locked(folder: StorageFolder) -> Iterator[None]:
     """Keep a second driver out of a run folder (on this machine's own filesystem only).
 
     The lock is the operating system's: a killed driver leaves none behind.

@@ -91,14 +91,14 @@ def many_results() -> None:
     import modicum as md
     from modicum.execution.messages import EndMessage
     from modicum.execution.recorder import Recorder
-    from modicum.storage import RunFolder
+    from modicum.storage import StorageFolder
     from toys import Descent
 
     with tempfile.TemporaryDirectory() as place:
         study = md.Study(
             Descent, {"rate": md.grid(i / 1000 for i in range(1, 401)), "steps": 50}, seeds=5
         )
-        folder = RunFolder(place)
+        folder = StorageFolder(place)
         recorder = Recorder(folder, study.experiment)
         recorder.add(study.trials)
         rows = [

@@ -14,7 +14,7 @@ from modicum.execution.recorder import Recorder
 from modicum.execution.run_trial import execute, pin_environment
 from modicum.experiment.experiment import Experiment
 from modicum.run_folder.stop_requests import StopRequests
-from modicum.storage import RunFolder
+from modicum.storage import StorageFolder
 
 
 def require_local(experiment: Experiment[Any]) -> None:
@@ -73,7 +73,7 @@ def run_local(
 
 
 @contextmanager
-def _fetched(folder: RunFolder, where: str | None) -> Iterator[Path | None]:
+def _fetched(folder: StorageFolder, where: str | None) -> Iterator[Path | None]:
     """A checkpoint as a local folder."""
     if where is None:
         yield None

@@ -23,7 +23,7 @@ from modicum.run_folder.trial_record import (
     describe_experiment,
     load_trial,
 )
-from modicum.storage import RunFolder
+from modicum.storage import StorageFolder
 from modicum.tracking import Tracking
 
 # A running trial's records reach the disk at most this many seconds late.
@@ -45,7 +45,7 @@ class Recorder:
 
     def __init__(
         self,
-        folder: RunFolder,
+        folder: StorageFolder,
         experiment: Experiment[Any],
         commit: str | None = None,
         keep_stopped: bool = False,

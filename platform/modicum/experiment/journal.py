@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from modicum.errors import InputError
-from modicum.storage import RunFolder
+from modicum.storage import StorageFolder
 
 _STEPS = "steps"
 _FOLDERS = "folders"
@@ -27,7 +27,7 @@ class Journal:
     """
 
     def __init__(self, location: str | Path) -> None:
-        self.files = RunFolder(location)
+        self.files = StorageFolder(location)
 
     def read(self, name: str) -> Any:
         """A step's result, or None where the step is not done.

@@ -23,7 +23,7 @@ from modicum.monitoring.progress import Progress
 from modicum.ray_support.private_api import available_resources
 from modicum.run_folder.driver_status import STATUS, Node, State, Status
 from modicum.run_folder.stop_requests import ControlFolder, StopRequests
-from modicum.storage import RunFolder
+from modicum.storage import StorageFolder
 
 _LOCAL_SECONDS, _REMOTE_SECONDS = 2.0, 10.0
 # Of requests that were dropped, and of those that were taken.
@@ -52,7 +52,7 @@ class Live:
         on_ray: bool = False,
     ) -> None:
         # One of its own: what fails to be said must not end the study.
-        self._folder = RunFolder(recorder.folder.uri)
+        self._folder = StorageFolder(recorder.folder.uri)
         self._control = ControlFolder(self._folder)
         self._recorder, self._progress, self._requests = recorder, progress, requests
         self._links, self._on_ray = dict(links or {}), on_ray

@@ -17,7 +17,7 @@ from pydantic import ValidationError
 from modicum.errors import InputError
 from modicum.run_folder.driver_status import Status
 from modicum.run_folder.stop_requests import StopRequest, StopRequests
-from modicum.storage import RunFolder
+from modicum.storage import StorageFolder
 
 NAMESPACE = "modicum"
 PREFIX = "modicum-study-"
@@ -66,7 +66,7 @@ class Mailbox:
         actor: Handle of its actor.
     """
 
-    def __init__(self, folder: RunFolder, actor: Any) -> None:
+    def __init__(self, folder: StorageFolder, actor: Any) -> None:
         self._folder, self._actor = folder, actor
         self._reader: Any = None
         self._watched = False
@@ -119,7 +119,7 @@ class Mailbox:
         self._drawing.start()
 
 
-def open_mailbox(folder: RunFolder) -> Mailbox | None:
+def open_mailbox(folder: StorageFolder) -> Mailbox | None:
     """Make a study findable in the cluster that this driver is connected to; None if that fails."""
     import secrets
 

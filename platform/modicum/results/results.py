@@ -27,7 +27,7 @@ from modicum.results.reference import JudgedCell, Reference, judge
 from modicum.results.statistics import Difference, Summary, paired_difference, summarise
 from modicum.results.store import Collected, TrialInfo, collect, read_parquet, write_parquet
 from modicum.results.tables import Cell, Key, Table, Wins, count_wins, rank_cells, show
-from modicum.storage import RunFolder
+from modicum.storage import StorageFolder
 from modicum.yaml_io import parse_yaml
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ class Results:
         spec: The study file's plain contents, `{}` if there is none.
     """
 
-    def __init__(self, folder: RunFolder, collected: Collected) -> None:
+    def __init__(self, folder: StorageFolder, collected: Collected) -> None:
         self.folder = folder
         self.frame: pd.DataFrame = collected.frame
         self.trials: Sequence[TrialInfo] = collected.trials
@@ -102,11 +102,11 @@ class Results:
         Raises:
             InputError: There is no run in the folder.
         """
-        folder = RunFolder(location)
+        folder = StorageFolder(location)
         return cls(folder, read_parquet(folder) or collect(folder))
 
     @classmethod
-    def consolidate(cls, folder: RunFolder) -> Results:
+    def consolidate(cls, folder: StorageFolder) -> Results:
         """Gather the trials' own files into `results.parquet`."""
         collected = collect(folder)
         write_parquet(folder, collected)

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from modicum.errors import InputError, reason_of
 from modicum.planning.trial_plan import TrialPlan
 from modicum.run_folder.trial_record import TrialState, load_trial
-from modicum.storage import RunFolder
+from modicum.storage import StorageFolder
 
 RESULTS = "results.parquet"
 _NOTE = b"modicum"
@@ -65,7 +65,7 @@ class Collected:
     others: int
 
 
-def collect(folder: RunFolder) -> Collected:
+def collect(folder: StorageFolder) -> Collected:
     """Read the trials' own files, as the folder stands now.
 
     Raises:
@@ -92,7 +92,7 @@ def collected(
     return Collected(_frame(states), [_info(s) for s in states], experiment, others)
 
 
-def read_plan(folder: RunFolder) -> Any:
+def read_plan(folder: StorageFolder) -> Any:
     """The study's experiment and trials.
 
     Raises:
@@ -151,7 +151,7 @@ def _frame(states: Sequence[TrialState]) -> pd.DataFrame:
     return frame
 
 
-def write_parquet(folder: RunFolder, collected: Collected) -> None:
+def write_parquet(folder: StorageFolder, collected: Collected) -> None:
     """Write `results.parquet`, with the trials' states in its metadata."""
     table = pa.Table.from_pandas(collected.frame, preserve_index=False)
     note = {
@@ -165,7 +165,7 @@ def write_parquet(folder: RunFolder, collected: Collected) -> None:
     folder.write_bytes(buffer.getvalue(), RESULTS)
 
 
-def read_parquet(folder: RunFolder) -> Collected | None:
+def read_parquet(folder: StorageFolder) -> Collected | None:
     """The consolidated results; None if there are none or the run has gone on since."""
     if not folder.exists(RESULTS):
         return None

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from modicum.storage import RunFolder
+from modicum.storage import StorageFolder
 
 STATUS = "status.json"
 
@@ -68,7 +68,7 @@ class Status(_Stated):
     notes: list[str]
 
 
-def read_status(folder: RunFolder) -> Status | None:
+def read_status(folder: StorageFolder) -> Status | None:
     """What the driver last said of itself; None where there is nothing that can be read."""
     try:
         return Status.model_validate_json(folder.read_bytes(STATUS))

@@ -14,7 +14,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from modicum.storage import RunFolder
+from modicum.storage import StorageFolder
 
 if TYPE_CHECKING:
     from modicum.run_folder.resource_usage import Usage
@@ -99,7 +99,7 @@ def gather(command: str | None) -> dict[str, Any]:
     }
 
 
-def write(folder: RunFolder, command: str | None) -> None:
+def write(folder: StorageFolder, command: str | None) -> None:
     """Write `provenance.json`; what earlier runs in the folder said is kept under `earlier`."""
     current = gather(command)
     if folder.exists("provenance.json"):
@@ -108,7 +108,7 @@ def write(folder: RunFolder, command: str | None) -> None:
     folder.write_json(current, "provenance.json")
 
 
-def write_usage(folder: RunFolder, usage: Usage) -> None:
+def write_usage(folder: StorageFolder, usage: Usage) -> None:
     """Add to `provenance.json` what the run in hand has cost so far.
 
     `seconds` is wall-clock time; `peak_memory_gib` the most memory that this process and its

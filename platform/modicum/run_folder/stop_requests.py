@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from modicum.storage import RunFolder
+from modicum.storage import StorageFolder
 
 CONTROL = "control"
 # Trials are named by twelve hexadecimal digits (see `identity`), requests by thirty-two.
@@ -102,7 +102,7 @@ class ControlFolder:
         folder: The run folder.
     """
 
-    def __init__(self, folder: RunFolder) -> None:
+    def __init__(self, folder: StorageFolder) -> None:
         self._folder = folder
         self._seen: set[str] = set()
 
@@ -179,7 +179,7 @@ class ControlFolder:
         self._seen.discard(name)
 
 
-def submit(folder: RunFolder, request: StopRequest) -> str:
+def submit(folder: StorageFolder, request: StopRequest) -> str:
     """Leave a request for the driver of a run folder.
 
     Returns:

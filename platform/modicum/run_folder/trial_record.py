@@ -12,7 +12,7 @@ from modicum.errors import InputError, reason_of
 from modicum.experiment.config import settings_of
 from modicum.experiment.experiment import Experiment
 from modicum.planning.trial_plan import TrialPlan
-from modicum.storage import RunFolder
+from modicum.storage import StorageFolder
 
 # Beside what the experiment saved: whose checkpoint it is, and how many records it follows.
 CHECKPOINT_NOTE = "modicum_checkpoint.json"
@@ -65,7 +65,7 @@ class TrialState:
         return next((row[metric] for row in reversed(self.rows) if metric in row), None)
 
 
-def load_trial(folder: RunFolder, trial_id: str, *, with_log: bool = True) -> TrialState:
+def load_trial(folder: StorageFolder, trial_id: str, *, with_log: bool = True) -> TrialState:
     """A trial's state from a run folder; its log may be long and is not always wanted.
 
     Raises:
@@ -78,7 +78,7 @@ def load_trial(folder: RunFolder, trial_id: str, *, with_log: bool = True) -> Tr
         raise InputError(f"{place}: broken records or state ({reason_of(error)})") from error
 
 
-def _loaded(folder: RunFolder, trial_id: str, with_log: bool) -> TrialState:
+def _loaded(folder: StorageFolder, trial_id: str, with_log: bool) -> TrialState:
     data = folder.read_json("trials", trial_id, "trial.json")
     lines = folder.read_text("trials", trial_id, "records.jsonl").splitlines()
     has_log = with_log and folder.exists("trials", trial_id, "log.txt")

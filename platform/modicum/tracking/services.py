@@ -24,7 +24,7 @@ from modicum.experiment.metric import Value
 from modicum.library_logging import quiet_loggers
 from modicum.planning.spec import MlflowSpec, WandbSpec
 from modicum.ray_support.private_api import wandb_callback
-from modicum.storage import RunFolder
+from modicum.storage import StorageFolder
 from modicum.tracking import Tracker, metrics_of, settings_of_trial
 
 if TYPE_CHECKING:
@@ -123,7 +123,7 @@ class Service:
             )
 
 
-def mlflow(options: MlflowSpec, study: str, folder: RunFolder) -> Tracker:
+def mlflow(options: MlflowSpec, study: str, folder: StorageFolder) -> Tracker:
     """Logs in MLflow.
 
     Args:
@@ -141,7 +141,7 @@ def mlflow(options: MlflowSpec, study: str, folder: RunFolder) -> Tracker:
     return Service("mlflow", callback, study, folder.uri, _prefix(folder))
 
 
-def wandb(options: WandbSpec, study: str, folder: RunFolder) -> Tracker:
+def wandb(options: WandbSpec, study: str, folder: StorageFolder) -> Tracker:
     """Logs in Weights & Biases.
 
     Args:
@@ -188,5 +188,5 @@ def _quiet_settings() -> Any:
     return wandb.Settings(silent=True, console="off")
 
 
-def _prefix(folder: RunFolder) -> str:
+def _prefix(folder: StorageFolder) -> str:
     return hashlib.sha256(folder.uri.encode()).hexdigest()[:6]

@@ -20,7 +20,7 @@ from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData, Sessi
 from tensorboard.plugins.hparams.summary_v2 import hparams_pb
 from tensorboard.summary.writer.record_writer import RecordWriter
 
-from modicum.storage import RunFolder
+from modicum.storage import StorageFolder
 from modicum.tracking import metrics_of, settings_of_trial, step_of
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ class TensorBoard:
         folder: The run folder.
     """
 
-    def __init__(self, folder: RunFolder) -> None:
+    def __init__(self, folder: StorageFolder) -> None:
         self._folder = folder
         self._present = set(folder.folders(LOGS))
         self._pending: dict[str, bytes] = {}

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from modicum.errors import InputError, reason_of
 from modicum.planning.spec import StudySpec
-from modicum.storage import RunFolder
+from modicum.storage import StorageFolder
 from modicum.tracking import Tracker, Tracking
 
 
-def make_tracking(spec: StudySpec, folder: RunFolder, *, tensorboard: bool) -> Tracking:
+def make_tracking(spec: StudySpec, folder: StorageFolder, *, tensorboard: bool) -> Tracking:
     """Logs as a study wants them, ready to take records.
 
     Args:

@@ -2,7 +2,7 @@ from modicum.execution.messages import EndMessage, RecordMessage
 from modicum.execution.recorder import Recorder
 from modicum.planning.trial_plan import plan_trial
 from modicum.run_folder.trial_record import load_trial
-from modicum.storage import RunFolder
+from modicum.storage import StorageFolder
 from toys import Descent, DescentConfig
 
 PLAN = plan_trial(Descent(), DescentConfig(), 0, {})
@@ -13,7 +13,7 @@ def message(index, loss=1.0, log=""):
 
 
 def recorder(tmp_path, **options):
-    made = Recorder(RunFolder(tmp_path), Descent(), **options)
+    made = Recorder(StorageFolder(tmp_path), Descent(), **options)
     made.add([PLAN])
     return made
 
@@ -80,7 +80,7 @@ def test_numbers_survive_the_disk_exactly(tmp_path):
     one.start(PLAN.id)
     one.record(PLAN.id, message(0, loss=0.1 + 0.2))
     one.end(PLAN.id, END)
-    assert load_trial(RunFolder(tmp_path), PLAN.id).value("test/loss") == 0.1 + 0.2
+    assert load_trial(StorageFolder(tmp_path), PLAN.id).value("test/loss") == 0.1 + 0.2
 
 
 def test_results_of_list_settings_and_reserved_names(tmp_path):

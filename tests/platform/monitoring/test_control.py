@@ -11,7 +11,7 @@ import pytest
 import modicum as md
 from modicum.cli import main as cli
 from modicum.run_folder.stop_requests import ControlFolder, StopRequest, submit
-from modicum.storage import RunFolder
+from modicum.storage import StorageFolder
 from toys import Descent
 
 NAME = "0123456789abcdef" * 2 + ".json"
@@ -23,12 +23,12 @@ GOOD = json.dumps({"action": "stop_trial", "trial": TRIAL})
 def control(tmp_path):
     """A driver's view of a run folder, and the folder in which requests lie."""
     (tmp_path / "run" / "control").mkdir(parents=True)
-    return ControlFolder(RunFolder(tmp_path / "run")), tmp_path / "run" / "control"
+    return ControlFolder(StorageFolder(tmp_path / "run")), tmp_path / "run" / "control"
 
 
 def test_a_request_is_taken_once_and_removed(control):
     driver, place = control
-    folder = RunFolder(place.parent)
+    folder = StorageFolder(place.parent)
     trial = submit(folder, StopRequest(action="stop_trial", trial=TRIAL))
     study = submit(folder, StopRequest(action="stop_study"))
     # One that is still being written.
@@ -100,7 +100,7 @@ def test_folders_links_and_pipes_are_neither_followed_nor_waited_for(control, tm
     assert (outside / "secret.json").read_text() == GOOD
     assert (place / NAME.replace("0", "2") / "inside").exists()
     # What stays there is told once, and stands in no request's way.
-    key = submit(RunFolder(place.parent), StopRequest(action="stop_study"))
+    key = submit(StorageFolder(place.parent), StopRequest(action="stop_study"))
     found = driver.poll()
     assert (list(found.requests), found.dropped) == ([key], [])
 
@@ -123,14 +123,14 @@ def test_a_name_that_is_no_text_is_told_once_and_ends_nothing(control):
     open(os.path.join(os.fsencode(place), b"\xff.json"), "w").close()
     assert driver.poll().dropped == ["control has a file whose name is no text"]
     assert driver.poll().dropped == []
-    submit(RunFolder(place.parent), StopRequest(action="stop_study"))
+    submit(StorageFolder(place.parent), StopRequest(action="stop_study"))
     assert len(driver.poll().requests) == 1
 
 
 def test_whatever_was_meant_for_an_earlier_run_is_forgotten(control):
     driver, place = control
     for _ in range(250):
-        submit(RunFolder(place.parent), StopRequest(action="stop_study"))
+        submit(StorageFolder(place.parent), StopRequest(action="stop_study"))
     driver.clear()
     assert driver.poll().requests == {}
 
@@ -161,7 +161,7 @@ def comparable(results):
 @contextmanager
 def asking(out, trial_id, request):
     """Leaves a request as soon as a trial has saved a record or a checkpoint."""
-    place = RunFolder(out)
+    place = StorageFolder(out)
     begun = out / "trials" / trial_id / "records.jsonl"
 
     def work():
@@ -231,7 +231,7 @@ def test_a_stopped_study_leaves_the_rest_and_says_so(tmp_path, monkeypatch, caps
 
     plans = md.Study(Descent, {"steps": 8}, seeds=4).trials
     # Left from an earlier run: not meant for this one.
-    submit(RunFolder(out), StopRequest(action="stop_study"))
+    submit(StorageFolder(out), StopRequest(action="stop_study"))
     with asking(out, plans[1].id, StopRequest(action="stop_study")):
         code, said = call(0.1)
     assert code == 1

@@ -13,7 +13,7 @@ from modicum.execution.recorder import Recorder
 from modicum.monitoring.dashboard.run_reader import RunReader
 from modicum.monitoring.dashboard.server import Dashboard, serve
 from modicum.planning.trial_plan import TrialPlan
-from modicum.storage import RunFolder
+from modicum.storage import StorageFolder
 from modicum.web_guard import TOKEN_HEADER
 from toys import Descent
 
@@ -47,7 +47,7 @@ def run(finished, tmp_path):
 
 def change(run, trial_id, **fields):
     """Write a trial's state as a recorder would, whole and with another size."""
-    folder = RunFolder(run)
+    folder = StorageFolder(run)
     state = folder.read_json("trials", trial_id, "trial.json") | fields
     folder.write_json(state, "trials", trial_id, "trial.json")
 
@@ -135,7 +135,7 @@ def test_the_metric_is_the_reports_first_as_in_the_line_of_the_terminal(run):
 def test_trials_that_come_back_into_the_plan_are_as_they_were(run):
     reader = RunReader(str(run))
     before = reader.view()["counts"]
-    recorder = Recorder(RunFolder(run), Descent())
+    recorder = Recorder(StorageFolder(run), Descent())
     recorder.add([])
     reader.refresh()
     assert reader.view()["counts"] == {}

@@ -9,7 +9,7 @@ from modicum.cli import main as cli
 from modicum.execution.messages import EndMessage, RecordMessage
 from modicum.execution.recorder import Recorder
 from modicum.results.results import Results
-from modicum.storage import RunFolder
+from modicum.storage import StorageFolder
 from modicum.yaml_io import dump_yaml
 from toys import Descent
 
@@ -22,7 +22,7 @@ def run_of(place, values, *, settings=None, experiment=Descent, failed=(), prove
     rates = list(values)
     seeds = sorted({seed for by_seed in values.values() for seed in by_seed})
     study = md.Study(experiment, {"rate": md.grid(rates), **(settings or {})}, seeds=seeds)
-    folder = RunFolder(place)
+    folder = StorageFolder(place)
     recorder = Recorder(folder, study.experiment, commit="abc")
     folder.write_text(dump_yaml(study.resolved()), "study.yaml")
     folder.write_json(

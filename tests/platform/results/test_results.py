@@ -9,7 +9,7 @@ from modicum.results.reference import Reference, judge
 from modicum.results.results import Results
 from modicum.results.statistics import summarise
 from modicum.results.tables import rank_cells
-from modicum.storage import RunFolder
+from modicum.storage import StorageFolder
 from modicum.study import Study
 from modicum.yaml_io import dump_yaml
 from toys import Descent
@@ -31,7 +31,7 @@ def results_of(tmp_path, values=VALUES, report=None, failed=()):
         seeds=3,
         report=report,
     )
-    folder = RunFolder(tmp_path / "run")
+    folder = StorageFolder(tmp_path / "run")
     recorder = Recorder(folder, study.experiment, commit="abc")
     recorder.add(study.trials)
     folder.write_text(dump_yaml(study.resolved()), "study.yaml")

@@ -1,13 +1,13 @@
 import pytest
 
 import modicum as md
-from modicum.storage import RunFolder
+from modicum.storage import StorageFolder
 from modicum.yaml_io import parse_yaml
 
 
 @pytest.mark.parametrize("as_uri", [False, True])
 def test_round_trips_on_a_path_and_on_a_uri(tmp_path, as_uri):
-    folder = RunFolder(f"file://{tmp_path}/run" if as_uri else tmp_path / "run")
+    folder = StorageFolder(f"file://{tmp_path}/run" if as_uri else tmp_path / "run")
     assert not folder.exists("a", "b.json")
     assert folder.folders("a") == []
     folder.write_json({"x": [1, 2.5, None]}, "a", "b.json")
@@ -19,7 +19,7 @@ def test_round_trips_on_a_path_and_on_a_uri(tmp_path, as_uri):
 
 
 def test_writes_replace_whole_files_and_leave_nothing_beside(tmp_path):
-    folder = RunFolder(tmp_path)
+    folder = StorageFolder(tmp_path)
     for content in ("first, rather long", "second"):
         folder.write_text(content, "f.txt")
     assert (tmp_path / "f.txt").read_text() == "second"
@@ -29,12 +29,12 @@ def test_writes_replace_whole_files_and_leave_nothing_beside(tmp_path):
 def test_a_file_in_the_way_is_a_users_mistake(tmp_path):
     (tmp_path / "run").write_text("in the way")
     with pytest.raises(md.InputError, match="cannot be written"):
-        RunFolder(tmp_path / "run").check_writable()
+        StorageFolder(tmp_path / "run").check_writable()
 
 
 def test_unknown_filesystem_is_a_users_mistake():
     with pytest.raises(md.InputError, match="--out"):
-        RunFolder("nowhere://bucket/run")
+        StorageFolder("nowhere://bucket/run")
 
 
 def test_numbers_with_exponents_are_numbers():

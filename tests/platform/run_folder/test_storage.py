@@ -17,7 +17,7 @@ from two_nodes import two_nodes
 
 import modicum as md
 from conftest import ROOT, SUPPORT
-from modicum.storage import RunFolder
+from modicum.storage import StorageFolder
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("cluster")]
 QUICK = ("tune_configs/quickstart.yaml", "--seeds", "1", "--set", "max_iterations=60")
@@ -140,7 +140,7 @@ def test_a_study_with_checkpoints_on_s3_is_continued(s3, tmp_path, monkeypatch):
         return done.stdout.split()[-2:]
 
     assert run() == ["1", "3"]
-    folder = RunFolder(uri)
+    folder = StorageFolder(uri)
     (trial,) = folder.folders("trials")
     before = folder.read_json("trials", trial, "trial.json")
     assert folder.exists(before["checkpoint"], "state.json")

@@ -16,7 +16,7 @@ import modicum as md
 from modicum.execution.messages import EndMessage, RecordMessage
 from modicum.execution.recorder import Recorder
 from modicum.planning.trial_plan import plan_trial
-from modicum.storage import RunFolder
+from modicum.storage import StorageFolder
 from modicum.tracking import Tracking, step_of
 from modicum.tracking.tensorboard import TensorBoard
 from toys import Descent, DescentConfig
@@ -26,7 +26,7 @@ PLAN = plan_trial(Descent(), DescentConfig(rate=0.25), 3, {})
 
 
 def recorder(place):
-    folder = RunFolder(place)
+    folder = StorageFolder(place)
     made = Recorder(folder, Descent(), tracking=Tracking([TensorBoard(folder)]))
     made.add([PLAN])
     return made
@@ -116,7 +116,7 @@ def test_a_trial_that_starts_afresh_after_a_kill_has_no_point_twice(tmp_path, mo
 @pytest.mark.parametrize("start_again", [False, True])
 def test_a_finished_trial_is_logged_once(tmp_path, start_again):
     """Taken over as it is; made up for where the run before wrote no logs."""
-    folder = RunFolder(tmp_path)
+    folder = StorageFolder(tmp_path)
     first = recorder(tmp_path) if start_again else Recorder(folder, Descent())
     first.add([PLAN])
     first.start(PLAN.id)
@@ -134,7 +134,7 @@ def test_a_finished_trial_is_logged_once(tmp_path, start_again):
 
 def test_where_nothing_can_be_appended_the_log_comes_whole_at_the_end(tmp_path, monkeypatch):
     monkeypatch.setattr("modicum.execution.recorder.FLUSH_SECONDS", 0.0)
-    monkeypatch.setattr(RunFolder, "local", None)
+    monkeypatch.setattr(StorageFolder, "local", None)
     one = recorder(tmp_path)
     one.start(PLAN.id)
     for index in range(2):

@@ -20,7 +20,7 @@ from modicum.errors import InputError
 from modicum.execution.recorder import Recorder
 from modicum.experiment.config import flatten, unflatten
 from modicum.planning.trial_plan import TrialPlan
-from modicum.storage import RunFolder
+from modicum.storage import StorageFolder
 
 STATE = "search"
 
@@ -96,7 +96,7 @@ class SeededSearch(Searcher):
         self.examples = examples
         self._plan = plan
         self._recorder = recorder
-        self._folder: RunFolder = recorder.folder
+        self._folder: StorageFolder = recorder.folder
         self._samples = samples
         self._place = (STATE, hashlib.sha256(signature.encode()).hexdigest()[:12])
         self._suggestions: list[dict[str, Any]] = []

@@ -8,10 +8,10 @@ from secrets import token_hex
 from typing import Any
 
 from modicum.errors import InputError
-from modicum.storage import RunFolder
+from modicum.storage import StorageFolder
 
 
-def require_seen_by_all(folder: RunFolder) -> None:
+def require_seen_by_all(folder: StorageFolder) -> None:
     """Refuse a folder of this machine's that some node with CPUs cannot write.
 
     Checkpoints are written by the node that made them. Must be called inside

@@ -18,7 +18,7 @@ from modicum.results.tables import show
 from modicum.run_folder.driver_status import Status, read_status
 from modicum.run_folder.stop_requests import TRIAL_PATTERN, StopRequest, submit
 from modicum.run_folder.trial_record import TrialState, load_trial
-from modicum.storage import RunFolder
+from modicum.storage import StorageFolder
 from modicum.tracking.tensorboard import LOGS
 from modicum.yaml_io import parse_yaml
 
@@ -43,7 +43,7 @@ class RunReader:
     """
 
     def __init__(self, location: str) -> None:
-        self.folder = RunFolder(location)
+        self.folder = StorageFolder(location)
         self._stamps: dict[str, tuple[Any, ...]] = {}
         self._states: dict[str, TrialState] = {}
         self._plan_stamp: tuple[Any, ...] | None = None
