@@ -6,19 +6,20 @@ from typing import TYPE_CHECKING
 
 from modicum.experiment.journal import Journal
 from modicum.lazy import lazy_exports
-from modicum.training.settings import Precision, TrainingSettings
+from modicum.models.language_models import Precision
+from modicum.training.settings import TrainingSettings
 
 if TYPE_CHECKING:
-    from modicum.training.build import build_engine, loading
-    from modicum.training.engine import Engine, PlainEngine, Update
-    from modicum.training.export import export_language_model, merge_adapters
-    from modicum.training.group import journal_of, run_on_workers
-    from modicum.training.language_models import (
+    from modicum.models.language_model_export import export_language_model, merge_adapters
+    from modicum.models.language_models import (
         LanguageModel,
-        add_adapters,
         check_language_model,
         load_language_model,
     )
+    from modicum.training.adapters import add_adapters
+    from modicum.training.build import build_engine, loading
+    from modicum.training.engine import Engine, PlainEngine, Update
+    from modicum.training.group import journal_of, run_on_workers
     from modicum.training.pipeline import require_room, run_pipeline
     from modicum.training.worker import Worker
 
@@ -52,14 +53,14 @@ __getattr__ = lazy_exports(
         "Engine": "engine",
         "PlainEngine": "engine",
         "Update": "engine",
-        "export_language_model": "export",
-        "merge_adapters": "export",
+        "export_language_model": ".models.language_model_export",
+        "merge_adapters": ".models.language_model_export",
         "journal_of": "group",
         "run_on_workers": "group",
-        "LanguageModel": "language_models",
-        "add_adapters": "language_models",
-        "check_language_model": "language_models",
-        "load_language_model": "language_models",
+        "LanguageModel": ".models.language_models",
+        "add_adapters": "adapters",
+        "check_language_model": ".models.language_models",
+        "load_language_model": ".models.language_models",
         "require_room": "pipeline",
         "run_pipeline": "pipeline",
         "Worker": "worker",

@@ -7,8 +7,8 @@ from typing import Literal
 from modicum.errors import InputError
 from modicum.experiment.config import Config, setting
 from modicum.experiment.resources import Bundle, Resources
+from modicum.models.language_models import Precision
 
-Precision = Literal["fp32", "bf16", "fp16"]
 Offload = Literal["none", "optimizer", "parameters"]
 
 # Ray Tune refuses a trial without a CPU; the trial of a worker group only waits for it.

@@ -1,4 +1,4 @@
-"""A trained language model as a Hugging Face folder."""
+"""Trained language models, written as Hugging Face folders."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from modicum.library_logging import quiet_transformers
-from modicum.training.language_models import LanguageModel
+from modicum.models.language_models import LanguageModel
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -16,35 +16,36 @@ if TYPE_CHECKING:
 def export_language_model(
     language_model: LanguageModel, weights: Mapping[str, Tensor] | None, folder: Path
 ) -> None:
-    """Write a model so that `from_pretrained` loads it: settings, tokenizer and weights.
+    """Write configuration, tokenizer and weights so that `from_pretrained` loads the model.
 
-    With adapters, these alone are written, as peft does: `peft.AutoPeftModelForCausalLM` or
-    `transformers.AutoModelForCausalLM` loads them on top of the model that they were trained for.
+    Of a model with adapters, only the adapters are written, in peft's format:
+    `peft.AutoPeftModelForCausalLM` or `transformers.AutoModelForCausalLM` loads them on top of the
+    model that they were trained for.
 
     Args:
-        language_model: The model as it was loaded; its own weights are not changed, and need not
-            be whole where `weights` has them.
-        weights: What was trained, by the names of `language_model.model.named_parameters()`;
-            written in the model's precision. None writes the model's own.
-        folder: Where to: a new folder, or an empty one.
+        language_model: Model as it was loaded. It is not changed, and its own weights may be
+            sharded where `weights` has them.
+        weights: Trained weights by their names in `language_model.model.named_parameters()`,
+            written in the model's precision; None writes the model's own weights.
+        folder: New or empty folder.
 
     Raises:
-        ValueError: A weight is unknown, or has another shape, or one is missing that is not whole;
-            or the folder holds files, which would be taken for the model's.
+        ValueError: A weight is unknown, has another shape, or is sharded and not in `weights`; or
+            the folder holds files, which would be mistaken for the model's.
     """
     _require_empty(folder)
     model = language_model.model
     with quiet_transformers():
-        model.save_pretrained(folder, state_dict=_state(model, weights or {}))
+        model.save_pretrained(folder, state_dict=_state_dict(model, weights or {}))
     language_model.tokenizer.save_pretrained(folder)
 
 
 def merge_adapters(adapters: Path, folder: Path) -> None:
-    """Write the whole model that adapters make of the one they were trained for.
+    """Merge adapters into the model that they were trained for, and write the whole model.
 
     Args:
-        adapters: What `export_language_model` wrote. Its model must still be there.
-        folder: Where to: a new folder, or an empty one.
+        adapters: Folder that `export_language_model` wrote. The model it refers to must exist.
+        folder: New or empty folder.
 
     Raises:
         ValueError: The folder holds files.
@@ -55,7 +56,7 @@ def merge_adapters(adapters: Path, folder: Path) -> None:
     _require_empty(folder)
     base = peft.PeftConfig.from_pretrained(str(adapters)).base_model_name_or_path
     with quiet_transformers():
-        # Not AutoPeftModel, which would cut embeddings to the tokenizer's length.
+        # AutoPeftModel would cut embeddings to the tokenizer's length.
         model: Any = transformers.AutoModelForCausalLM.from_pretrained(base)
         merged = peft.PeftModel.from_pretrained(model, adapters).merge_and_unload()
         merged.save_pretrained(folder)
@@ -67,14 +68,14 @@ def _require_empty(folder: Path) -> None:
         raise ValueError(f"{folder} must be new or empty")
 
 
-def _state(model: Any, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Weights and lasting buffers by name; of tied weights, the first alone."""
+def _state_dict(model: Any, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Weights and persistent buffers by name; tied weights under their first name only."""
     parameters = dict(model.named_parameters())
     unknown = sorted(set(weights) - set(parameters))
     if unknown:
         raise ValueError(f"the model has no weight {unknown[0]!r}")
-    again = {name for name, _ in model.named_parameters(remove_duplicate=False)} - set(parameters)
-    state = {name: tensor for name, tensor in model.state_dict().items() if name not in again}
+    tied = {name for name, _ in model.named_parameters(remove_duplicate=False)} - set(parameters)
+    state = {name: tensor for name, tensor in model.state_dict().items() if name not in tied}
     for name, weight in weights.items():
         state[name] = weight.detach().to(device="cpu", dtype=parameters[name].dtype)
     adapted = hasattr(model, "peft_config")
