@@ -17,11 +17,13 @@ if TYPE_CHECKING:
         load_language_model,
     )
     from modicum.training.adapters import add_adapters
-    from modicum.training.build import build_engine, loading
-    from modicum.training.engine import Engine, PlainEngine, Update
-    from modicum.training.group import journal_of, run_on_workers
-    from modicum.training.pipeline import require_room, run_pipeline
+    from modicum.training.deepspeed_setup import loading
+    from modicum.training.engine import Engine, Update
+    from modicum.training.engine_factory import build_engine
+    from modicum.training.plain_engine import PlainEngine
+    from modicum.training.ray_data_pipeline import run_pipeline
     from modicum.training.worker import Worker
+    from modicum.training.worker_group import journal_of, require_room, run_on_workers
 
 __all__ = [
     "Engine",
@@ -48,21 +50,21 @@ __all__ = [
 __getattr__ = lazy_exports(
     __name__,
     {
-        "build_engine": "build",
-        "loading": "build",
         "Engine": "engine",
-        "PlainEngine": "engine",
-        "Update": "engine",
-        "export_language_model": ".models.language_model_export",
-        "merge_adapters": ".models.language_model_export",
-        "journal_of": "group",
-        "run_on_workers": "group",
         "LanguageModel": ".models.language_models",
-        "add_adapters": "adapters",
-        "check_language_model": ".models.language_models",
-        "load_language_model": ".models.language_models",
-        "require_room": "pipeline",
-        "run_pipeline": "pipeline",
+        "PlainEngine": "plain_engine",
+        "Update": "engine",
         "Worker": "worker",
+        "add_adapters": "adapters",
+        "build_engine": "engine_factory",
+        "check_language_model": ".models.language_models",
+        "export_language_model": ".models.language_model_export",
+        "journal_of": "worker_group",
+        "load_language_model": ".models.language_models",
+        "loading": "deepspeed_setup",
+        "merge_adapters": ".models.language_model_export",
+        "require_room": "worker_group",
+        "run_on_workers": "worker_group",
+        "run_pipeline": "ray_data_pipeline",
     },
 )

@@ -1,4 +1,4 @@
-"""One of the processes that train a model together, as the computation sees it."""
+"""A worker: one of the processes that train a model together, as the computation sees it."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ if TYPE_CHECKING:
     import torch
 
 T = TypeVar("T")
-_NOTHING: Any = object()
+_PADDING: Any = object()
 
 
 class Collectives(Protocol):
-    """How workers exchange Python objects; every worker must call."""
+    """Collective communication of Python objects; all workers must call each method together."""
 
     def broadcast(self, value: Any) -> Any:
-        """The first worker's value, on all."""
+        """Return the first worker's value on all workers."""
         ...
 
     def gather(self, value: Any) -> list[Any]:
-        """Every worker's value, by rank, on all."""
+        """Return the values of all workers, by rank, on all workers."""
         ...
 
 
-class Alone:
-    """The collectives of a single process."""
+class SingleProcess:
+    """Collectives of a single process."""
 
     def broadcast(self, value: Any) -> Any:
         """See `Collectives`."""
@@ -47,16 +47,16 @@ class Alone:
 class Worker:
     """One of the processes that train a model together.
 
-    All of them run the same computation in step. What one of them alone does (asking an oracle,
-    writing a file) goes through `alone` or `broadcast`, so that the others wait for it.
+    All workers run the same computation in step. Work of one worker only (asking an oracle, writing
+    a file) goes through `alone` or `broadcast`, so that the others wait for it.
 
     Attributes:
-        rank: From 0.
-        size: How many there are.
+        rank: Number of this worker, from 0.
+        size: Number of workers.
         device: Torch device of the model.
-        journal: Steps that are done; the same for all workers.
-        scratch: Folder of this process's own, removed when it ends.
-        collectives: How workers exchange objects.
+        journal: Results of finished steps, the same for all workers.
+        scratch: Folder of this process only, removed when the process ends.
+        collectives: Communication with the other workers.
         log: Logger of the trial.
     """
 
@@ -65,37 +65,38 @@ class Worker:
     device: torch.device
     journal: Journal
     scratch: Path
-    collectives: Collectives = field(default_factory=Alone)
+    collectives: Collectives = field(default_factory=SingleProcess)
     log: logging.Logger = field(default_factory=lambda: logging.getLogger("modicum.trial"))
 
     @property
     def first(self) -> bool:
-        """Whether this is the worker that writes and speaks for all."""
+        """True for the worker of rank 0, which writes files and whose values are yielded."""
         return self.rank == 0
 
     def broadcast(self, value: Any) -> Any:
-        """The first worker's value, on all."""
+        """Return the first worker's value on all workers."""
         return self.collectives.broadcast(value if self.first else None)
 
     def gather(self, value: Any) -> list[Any]:
-        """Every worker's value, by rank, on all."""
+        """Return the values of all workers, by rank, on all workers."""
         return self.collectives.gather(value)
 
     def share(self, items: Sequence[T]) -> Sequence[T]:
-        """This worker's part of some items: every `size`-th."""
+        """This worker's share of some items: every `size`-th."""
         return items[self.rank :: self.size]
 
     def collect(self, results: Sequence[T]) -> list[T]:
-        """The results of all workers' parts, in the order of the items that were shared."""
-        columns = zip_longest(*self.gather(list(results)), fillvalue=_NOTHING)
-        return [result for result in chain.from_iterable(columns) if result is not _NOTHING]
+        """Results of all workers' shares, in the order of the items before `share`."""
+        columns = zip_longest(*self.gather(list(results)), fillvalue=_PADDING)
+        return [result for result in chain.from_iterable(columns) if result is not _PADDING]
 
     def once(self, name: str, compute: Callable[[], T]) -> T:
-        """The result of a step, computed unless an earlier attempt has done so.
+        """Return a step's result from the journal, or compute it and write it there.
 
         Args:
             name: Name of the step in the journal.
-            compute: Returns what JSON can hold, the same on all workers; they all call it.
+            compute: Function that all workers call; it returns the same on all of them, a value
+                that JSON can hold.
         """
         found = self.broadcast(self.journal.read(name) if self.first else None)
         if found is not None:
@@ -106,12 +107,12 @@ class Worker:
         return result
 
     def alone(self, compute: Callable[[], T]) -> T:
-        """What the first worker alone computes, on all; an error of its own is raised on all."""
+        """Compute on the first worker only; return its result, or raise its error, on all."""
         result, error = None, None
         if self.first:
             try:
                 result = compute()
-            except Exception as raised:  # The others would wait for ever.
+            except Exception as raised:  # Raised here, it would leave the others waiting.
                 error = raised
         result, error = self.broadcast((result, error))
         if error is not None:
@@ -119,14 +120,14 @@ class Worker:
         return result  # type: ignore[no-any-return]
 
     def keep_state(self, name: str, write: Callable[[Path], None]) -> None:
-        """Keep what the workers write, in the place of what had this name before.
+        """Keep files that all workers write, in place of earlier ones of the same name.
 
-        Until all have written, `kept_state` finds what was there before.
+        `kept_state` finds the earlier files until all workers have written.
 
         Args:
             name: Name of the state in the journal.
-            write: Writes this worker's part into an empty folder. All parts end up in one folder,
-                so names of files must differ between workers.
+            write: Writes this worker's files into an empty folder. The files of all workers end up
+                in one folder, so their names must differ between workers.
 
         Raises:
             InputError: Workers are on machines that do not share the run folder.
@@ -140,10 +141,10 @@ class Worker:
 
     @contextmanager
     def kept_state(self, name: str) -> Iterator[Path | None]:
-        """A local folder with what all workers wrote, for a while, or None where nothing is kept.
+        """Local folder with the files of all workers for a block; None if nothing is kept.
 
         Args:
-            name: As in `keep_state`.
+            name: Name of the state in the journal, as in `keep_state`.
         """
         slot = self.alone(lambda: self.journal.slot(name))
         if slot is None:
@@ -151,3 +152,8 @@ class Worker:
             return
         with self.journal.folder(name, self.scratch, slot) as folder:
             yield folder
+
+
+# A function that all workers of a group call with the same arguments, and whose values the first
+# worker's caller gets.
+Computation = Callable[[Worker, Any], Iterator[Any]]

@@ -154,19 +154,22 @@ def test_settings_that_can(settings: dict[str, Any]) -> None:
 
 
 def test_an_error_of_a_worker_that_is_ahead_comes_after_the_values_before_it() -> None:
-    from modicum.training.ray_group import _Failure, _Host
+    from modicum.training.ray_train.group_host import GroupHost
+    from modicum.training.ray_train.messages import WorkerFailure
 
     async def run() -> tuple[Any, Any]:
-        host = _Host()
+        host = GroupHost()
         # The second worker has yielded once and raised before the first has yielded.
-        failing = asyncio.create_task(host.fail(_Failure(1, 1, b"error", final=True)))
-        first = asyncio.create_task(host.take(0))
+        failing = asyncio.create_task(
+            host.report_failure(WorkerFailure(1, 1, b"error", final=True))
+        )
+        first = asyncio.create_task(host.next_reply(0))
         await asyncio.sleep(0)
         assert not first.done()
-        yielding = asyncio.create_task(host.put(0, b"value"))
+        yielding = asyncio.create_task(host.put_value(0, b"value"))
         value = await first
         assert not failing.done()
-        error = await host.take(1)
+        error = await host.next_reply(1)
         await yielding
         # Nor does it end before the host: Ray Train would start a group again.
         await asyncio.wait([failing], timeout=0.1)
