@@ -35,7 +35,7 @@ from tempfile import TemporaryDirectory
 import psutil
 from openai import AsyncOpenAI, DefaultAioHttpClient
 
-from modicum.oracles.endpoint.client import EndpointOracle
+from modicum.oracles.endpoint.oracle import EndpointOracle
 from modicum.oracles.endpoint.settings import Endpoint as Settings
 from modicum.oracles.protocol import Judgement, Letter, Pair, show, winner_of
 from modicum.ray_support.connection import connected

@@ -11,7 +11,7 @@ from importlib import metadata
 from modicum.data.location import cache_folder, data_folder
 from modicum.errors import InputError
 from modicum.experiment.registry import experiment_names
-from modicum.oracles.endpoint.settings import ledgers_folder
+from modicum.oracles.ledger.locations import ledgers_folder
 from modicum.ray_support.connection import auth_token
 from modicum.run_folder import provenance
 

@@ -133,8 +133,8 @@ def ledger(
     ] = False,
 ) -> None:
     """Spending by run, model and day."""
-    from modicum.oracles.endpoint import ledger_report
-    from modicum.oracles.endpoint.settings import ledgers_folder
+    from modicum.oracles.ledger import report as ledger_report
+    from modicum.oracles.ledger.locations import ledgers_folder
 
     paths = [path] if path is not None else sorted(ledgers_folder().glob("*.sqlite"))
     if not paths:
@@ -158,7 +158,7 @@ def _print_spending(path: Path) -> None:
     from rich import box
     from rich.table import Table
 
-    from modicum.oracles.endpoint.ledger_report import asked_again, spending
+    from modicum.oracles.ledger.report import asked_again, spending
     from modicum.results.tables import rendered
 
     table = Table(title=str(path), title_justify="left", box=box.SIMPLE_HEAD, show_footer=True)
@@ -190,7 +190,7 @@ def _oracle(
     both_orders: bool,
     run: str | None,
 ) -> Any:
-    from modicum.oracles.endpoint.client import EndpointOracle
+    from modicum.oracles.endpoint.oracle import EndpointOracle
     from modicum.oracles.endpoint.settings import Endpoint
 
     return EndpointOracle(

@@ -17,7 +17,7 @@ from modicum.data.images import (
 from modicum.data.location import cache_folder, data_folder, find_data
 from modicum.data.parallel import map_chunks
 from modicum.data.tables.columns import read_columns
-from modicum.data.tables.csv_files import TABLE_SUFFIXES, read_table, table_files
+from modicum.data.tables.files import TABLE_SUFFIXES, read_table, table_files
 from modicum.data.tables.hugging_face import (
     huggingface_digest,
     huggingface_folder,
@@ -26,7 +26,7 @@ from modicum.data.tables.hugging_face import (
 )
 from modicum.data.tables.weak_rows import WeakRows, WeakSplit
 from modicum.data.tables.wrench import is_wrench_folder, read_wrench, wrench_files
-from modicum.data.text import encode_texts, encoder_digest, tfidf_features
+from modicum.data.text_features import encode_texts, encoder_digest, tfidf_features
 
 __all__ = [
     "TABLE_SUFFIXES",

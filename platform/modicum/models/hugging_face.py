@@ -95,7 +95,7 @@ def find_model(
     return Checkpoint(str(path.absolute()), gguf_file=gguf_file)
 
 
-def load_model(
+def load_pretrained(
     kind: str,
     name: str,
     *,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from modicum.errors import InputError, require_choice
-from modicum.models.hugging_face import find_model, load_model
+from modicum.models.hugging_face import find_model, load_pretrained
 
 Precision = Literal["fp32", "bf16", "fp16"]
 
@@ -61,7 +61,7 @@ def load_language_model(
             does not support the precision.
     """
     require_choice("precision", precision, Precision)
-    loaded = load_model(
+    loaded = load_pretrained(
         "AutoModelForCausalLM",
         name,
         revision=revision,

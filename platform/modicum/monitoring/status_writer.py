@@ -158,8 +158,8 @@ class Live:
 
 
 def _spent_today() -> list[str]:
-    from modicum.oracles.endpoint.ledger_report import spending
-    from modicum.oracles.endpoint.settings import ledgers_folder
+    from modicum.oracles.ledger.locations import ledgers_folder
+    from modicum.oracles.ledger.report import spending
 
     today = datetime.now(UTC).date().isoformat()
     calls: Counter[str] = Counter()

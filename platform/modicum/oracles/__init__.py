@@ -12,16 +12,16 @@ from modicum.oracles.protocol import Failure, Judgement, Oracle, Pair, Winner, d
 
 if TYPE_CHECKING:
     from modicum.oracles.endpoint.budget import Budget, Price
-    from modicum.oracles.endpoint.client import EndpointOracle
     from modicum.oracles.endpoint.cost_estimate import Estimate, estimate
+    from modicum.oracles.endpoint.oracle import EndpointOracle
     from modicum.oracles.endpoint.settings import Endpoint, Limits
     from modicum.oracles.endpoint.templates import Template
-    from modicum.oracles.labelling import Human
+    from modicum.oracles.labelling.human import Human
+    from modicum.oracles.local.classifier import ClassifierOracle
     from modicum.oracles.local.fluency import HuggingFaceFluency, NGramFluency
-    from modicum.oracles.local.hugging_face import ClassifierOracle
-    from modicum.oracles.local.lexicon import VaderOracle
     from modicum.oracles.local.noisy import NoisyOracle
     from modicum.oracles.local.sentiment import SentimentOracle
+    from modicum.oracles.local.vader import VaderOracle
     from modicum.oracles.pairs_file import read_judged_pairs, read_pairs
 
 __all__ = [
@@ -54,11 +54,11 @@ __getattr__ = lazy_exports(
     __name__,
     {
         "Budget": "endpoint.budget",
-        "ClassifierOracle": "local.hugging_face",
+        "ClassifierOracle": "local.classifier",
         "Endpoint": "endpoint.settings",
-        "EndpointOracle": "endpoint.client",
+        "EndpointOracle": "endpoint.oracle",
         "Estimate": "endpoint.cost_estimate",
-        "Human": "labelling",
+        "Human": "labelling.human",
         "HuggingFaceFluency": "local.fluency",
         "Limits": "endpoint.settings",
         "NGramFluency": "local.fluency",
@@ -66,7 +66,7 @@ __getattr__ = lazy_exports(
         "Price": "endpoint.budget",
         "SentimentOracle": "local.sentiment",
         "Template": "endpoint.templates",
-        "VaderOracle": "local.lexicon",
+        "VaderOracle": "local.vader",
         "estimate": "endpoint.cost_estimate",
         "read_judged_pairs": "pairs_file",
         "read_pairs": "pairs_file",

@@ -10,17 +10,17 @@ from modicum.oracles.protocol import Order, Pair, digest, show
 
 @dataclass(frozen=True)
 class Question:
-    """What decides an answer, so what an answer is remembered under.
+    """Everything that determines an answer, and so the identity under which it is remembered.
 
     Attributes:
         prompt: The pair's prompt.
         first: The pair's first completion.
         second: The pair's second completion.
-        order: Whether the completions are shown as given or swapped.
+        order: Order in which the completions are shown, `given` or `swapped`.
         model: The model that is asked, or `human:NAME`.
-        temperature: Of its sampling.
+        temperature: Sampling temperature.
         template: Digest of the wording.
-        repeat: Number of the opinion: asking twice on purpose asks twice.
+        repeat: Number of the opinion; another number asks for another opinion.
     """
 
     prompt: str
@@ -32,9 +32,24 @@ class Question:
     template: str
     repeat: int = 0
 
+    @classmethod
+    def about(
+        cls,
+        pair: Pair,
+        order: Order,
+        *,
+        model: str,
+        template: str,
+        repeat: int,
+        temperature: float = 0.0,
+    ) -> Question:
+        """The question about a pair, with its completions shown in an order."""
+        texts = (pair.prompt, pair.first, pair.second)
+        return cls(*texts, order, model, temperature, template, repeat)
+
     @cached_property
     def key(self) -> str:
-        """64 hexadecimal digits that differ where any of the above does."""
+        """64 hexadecimal digits that differ where any field differs."""
         return digest(
             self.prompt,
             self.first,

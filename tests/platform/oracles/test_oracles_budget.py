@@ -13,12 +13,12 @@ from pydantic import ValidationError
 from modicum.errors import InputError
 from modicum.oracles.endpoint.budget import (
     Account,
-    Amount,
     Budget,
     Price,
     likely_tokens,
     most_prompt_tokens,
 )
+from modicum.oracles.ledger.records import Amount
 
 NAMES = ("calls", "tokens", "dollars")
 caps = st.fixed_dictionaries(

@@ -13,8 +13,8 @@ import pytest
 import modicum as md
 from conftest import ROOT
 from fake_endpoint import running_endpoint
-from modicum.oracles.endpoint import ledger_report
-from modicum.oracles.endpoint.ledger import open_to_read
+from modicum.oracles.ledger import report as ledger_report
+from modicum.oracles.ledger.database import open_to_read
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(280)]
 MODICUM = (sys.executable, "-m", "modicum")
@@ -103,7 +103,7 @@ def test_a_changed_ledger_is_found_out(workplace, tmp_path):
     original = workplace / "ledger.sqlite"
     changes = {
         "does not say B": "UPDATE requests SET verdict = 'B' WHERE verdict = 'A'",
-        "not those of its key": "UPDATE questions SET prompt = prompt || '!'",
+        "does not match the texts": "UPDATE questions SET prompt = prompt || '!'",
         "does not say": "UPDATE requests SET answer = 'Preferred: A or B'",
     }
     for number, (found, change) in enumerate(changes.items()):

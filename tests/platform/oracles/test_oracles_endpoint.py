@@ -13,17 +13,17 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from modicum.errors import InputError
+from modicum.oracles.endpoint.keys import read_key, without_key
 from modicum.oracles.endpoint.messages import Reply, Request
-from modicum.oracles.endpoint.request_worker import (
+from modicum.oracles.endpoint.request_worker import Worker
+from modicum.oracles.endpoint.responses import (
     NoCompletionError,
-    Worker,
-    _retry_after,
-    _wait_until_reset,
     parse_duration,
     read_completion,
-    without_parts,
+    retry_after,
+    wait_until_reset,
 )
-from modicum.oracles.endpoint.settings import OPENAI, Endpoint, read_key
+from modicum.oracles.endpoint.settings import OPENAI, Endpoint
 
 KEYS = [
     "sk-proj-Ab3dEf6hIj9kLm2nOp5qRs8tUv1wXy4z",
@@ -192,30 +192,30 @@ def test_durations_never_raise(text):
     seconds = parse_duration(text)
     assert seconds is None or 0 <= seconds < float("inf")
     headers = {"retry-after": text, "retry-after-ms": text, "x-ratelimit-reset-tokens": text}
-    for header in (_retry_after({"retry-after": text}), _retry_after(headers)):
+    for header in (retry_after({"retry-after": text}), retry_after(headers)):
         assert header is None or 0 <= header < float("inf")
-    _wait_until_reset(headers | {"x-ratelimit-remaining-tokens": "0"})
+    wait_until_reset(headers | {"x-ratelimit-remaining-tokens": "0"})
 
 
-def test_retry_after():
-    assert _retry_after({}) is None
-    assert _retry_after({"retry-after": "3"}) == 3
-    assert _retry_after({"retry-after": "0.25"}) == 0.25
-    assert _retry_after({"retry-after": "3", "retry-after-ms": "1250"}) == 1.25
+def testretry_after():
+    assert retry_after({}) is None
+    assert retry_after({"retry-after": "3"}) == 3
+    assert retry_after({"retry-after": "0.25"}) == 0.25
+    assert retry_after({"retry-after": "3", "retry-after-ms": "1250"}) == 1.25
     then = formatdate(time.time() + 30, usegmt=True)
-    assert 28 <= _retry_after({"retry-after": then}) <= 30
-    assert _retry_after({"retry-after": formatdate(time.time() - 30, usegmt=True)}) == 0
-    assert _retry_after({"retry-after": "in a while"}) is None
+    assert 28 <= retry_after({"retry-after": then}) <= 30
+    assert retry_after({"retry-after": formatdate(time.time() - 30, usegmt=True)}) == 0
+    assert retry_after({"retry-after": "in a while"}) is None
 
 
 def test_limits_of_which_nothing_remains():
     empty = {"x-ratelimit-remaining-requests": "0", "x-ratelimit-reset-requests": "1m30s"}
-    assert _wait_until_reset(empty) == 90
-    assert _wait_until_reset(empty | {"x-ratelimit-remaining-requests": "1"}) is None
+    assert wait_until_reset(empty) == 90
+    assert wait_until_reset(empty | {"x-ratelimit-remaining-requests": "1"}) is None
     both = {"x-ratelimit-remaining-tokens": "0", "x-ratelimit-reset-tokens": "2m"}
-    assert _wait_until_reset(empty | both) == 120
-    assert _wait_until_reset({"x-ratelimit-remaining-requests": "0"}) is None
-    assert _wait_until_reset({}) is None
+    assert wait_until_reset(empty | both) == 120
+    assert wait_until_reset({"x-ratelimit-remaining-requests": "0"}) is None
+    assert wait_until_reset({}) is None
 
 
 def completion(content="A", finish="stop", **more) -> dict:
@@ -299,18 +299,18 @@ def test_what_was_never_sent_is_not_charged(url):
 
 def test_keys_are_taken_out_of_texts():
     key = KEYS[0]
-    assert without_parts(f"bad key {key}.", key) == "bad key [key]."
-    assert without_parts(f"{key}{key}", key) == "[key]"
-    assert without_parts(f"<{key[5:13]}> {key[:7]}", key) == f"<[key]> {key[:7]}"
-    assert without_parts("nothing", key) == "nothing"
-    assert without_parts("short secret", "short") == "short secret"
-    assert without_parts("", "") == ""
+    assert without_key(f"bad key {key}.", key) == "bad key [key]."
+    assert without_key(f"{key}{key}", key) == "[key]"
+    assert without_key(f"<{key[5:13]}> {key[:7]}", key) == f"<[key]> {key[:7]}"
+    assert without_key("nothing", key) == "nothing"
+    assert without_key("short secret", "short") == "short secret"
+    assert without_key("", "") == ""
 
 
 @given(st.integers(0, 40), st.integers(0, 40), st.text("skproj-Ab3dEf6 ", max_size=20))
 @settings(max_examples=200, deadline=None)
 def test_no_part_of_a_key_is_left(start, end, around):
     key = KEYS[0]
-    cleaned = without_parts(f"{around}{key[start:end]}{around}", key)
+    cleaned = without_key(f"{around}{key[start:end]}{around}", key)
     for at in range(len(key) - 7):
         assert key[at : at + 8] not in cleaned

@@ -32,9 +32,10 @@ from fake_endpoint import Behaviour, Limit, Log, running_endpoint
 from fake_endpoint import Endpoint as Server
 from modicum.errors import InputError
 from modicum.oracles.endpoint.budget import Budget
-from modicum.oracles.endpoint.client import EndpointOracle
-from modicum.oracles.endpoint.ledger import Ledger, open_to_read
+from modicum.oracles.endpoint.oracle import EndpointOracle
 from modicum.oracles.endpoint.settings import Endpoint
+from modicum.oracles.ledger.database import open_to_read
+from modicum.oracles.ledger.ledger import Ledger
 from modicum.oracles.protocol import Failure, Judgement, Pair, digest
 
 KEY = "sk-test-Qx7Rw2Lm9Tz4Vb6Ny1Kp3Hs8"
@@ -197,7 +198,7 @@ def gate_of(oracle: EndpointOracle) -> int:
 
 def actor(oracle: EndpointOracle) -> Any:
     """Handle of an oracle's gate."""
-    return oracle._connected()._gate
+    return oracle._connected().lease().gate
 
 
 def actors() -> list[dict[str, Any]]:
@@ -721,7 +722,8 @@ def test_a_client_that_was_let_go_by_mistake_asks_again(oracle, server):
     judge, given = oracle({"limits": {"concurrent_requests": 2}}), pairs(20)
     answers = in_background(lambda: judge.judge(given))
     until(lambda: server.counters()["requests"] >= 4)
-    ray.get(judge._connection._gate.detach.remote(judge._connection.client))
+    lease = judge._connection.lease()
+    ray.get(lease.gate.detach.remote(lease.client))
     assert winners(answers.result(60)) == truth(given)
     assert server.log().repeats() == 0
 
@@ -729,7 +731,7 @@ def test_a_client_that_was_let_go_by_mistake_asks_again(oracle, server):
 CLIENT = """
 import sys
 import ray
-from modicum.oracles.endpoint.client import EndpointOracle
+from modicum.oracles.endpoint.oracle import EndpointOracle
 from modicum.oracles.endpoint.settings import Endpoint
 from modicum.oracles.protocol import Pair
 
@@ -873,7 +875,7 @@ ELSEWHERE = """
 import sys, tempfile
 import ray
 from modicum.errors import InputError
-from modicum.oracles.endpoint.client import EndpointOracle
+from modicum.oracles.endpoint.oracle import EndpointOracle
 from modicum.oracles.endpoint.settings import Endpoint
 from modicum.oracles.protocol import Pair
 
@@ -913,7 +915,7 @@ def test_two_clusters_on_one_ledger(oracle, endpoint):
 AGAIN = """
 import sys, tempfile
 import ray
-from modicum.oracles.endpoint.client import EndpointOracle
+from modicum.oracles.endpoint.oracle import EndpointOracle
 from modicum.oracles.endpoint.settings import Endpoint
 from modicum.oracles.protocol import Pair
 
@@ -958,7 +960,7 @@ import json, os, sys, traceback
 from pathlib import Path
 
 import ray
-from modicum.oracles.endpoint.client import EndpointOracle
+from modicum.oracles.endpoint.oracle import EndpointOracle
 from modicum.oracles.endpoint.settings import Endpoint
 from modicum.oracles.protocol import Pair
 

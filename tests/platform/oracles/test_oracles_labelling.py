@@ -20,14 +20,15 @@ from typer.testing import CliRunner
 
 from modicum.cli.label import label
 from modicum.errors import InputError
-from modicum.oracles.endpoint.ledger import Ledger, open_to_read
 from modicum.oracles.judgements_file import check_output, write_judgements
-from modicum.oracles.labelling import Human, read_pairs
-from modicum.oracles.labelling.human import own_ledger
+from modicum.oracles.labelling.human import Human
 from modicum.oracles.labelling.server import serve
 from modicum.oracles.labelling.session import Asking, Session
-from modicum.oracles.labelling.store import LedgerStore
 from modicum.oracles.labelling.terminal import label_at_terminal
+from modicum.oracles.ledger.database import open_to_read
+from modicum.oracles.ledger.ledger import Ledger
+from modicum.oracles.ledger.locations import default_ledger
+from modicum.oracles.pairs_file import read_pairs
 from modicum.oracles.protocol import Failure, Oracle, Pair
 from modicum.web_guard import TOKEN_HEADER
 
@@ -44,7 +45,7 @@ def ledger(tmp_path):
 
 
 def session_on(ledger, pairs=PAIRS, **asking):
-    return Session(pairs, LedgerStore(ledger), Asking("ada", **asking))
+    return Session(pairs, ledger, Asking("ada", **asking))
 
 
 def letter_of(question, word):
@@ -208,7 +209,7 @@ def test_names_questions_and_repeats_are_kept_apart(ledger):
     assert session_on(ledger).progress.finished
     assert session_on(ledger, wording="Which is sadder?").progress.answered == 0
     assert session_on(ledger, repeat=1).progress.answered == 0
-    assert Session(PAIRS, LedgerStore(ledger), Asking("bob")).progress.answered == 0
+    assert Session(PAIRS, ledger, Asking("bob")).progress.answered == 0
 
 
 def test_undo_goes_back_to_the_start_and_nothing_is_left_in_the_store(ledger):
@@ -240,7 +241,7 @@ def test_what_is_skipped_comes_last_and_undo_brings_it_back(ledger):
 
 def test_time_runs_from_when_a_pair_is_first_shown(ledger):
     now = 100.0
-    session = Session(PAIRS[:2], LedgerStore(ledger), Asking("ada"), clock=lambda: now)
+    session = Session(PAIRS[:2], ledger, Asking("ada"), clock=lambda: now)
     session.show()
     now = 103.0
     key = session.show().key
@@ -655,8 +656,8 @@ def test_a_human_is_an_oracle_with_an_identity(monkeypatch, tmp_path):
     assert human.name == "human:Ada Lovelace"
     assert human.version != Human("Ada Lovelace", wording="Which is sadder?").version
     assert human.ledger.parent == tmp_path
-    assert own_ledger("../x") != own_ledger("x")
-    assert own_ledger("../x").parent == tmp_path
+    assert default_ledger("../x", "human-") != default_ledger("x", "human-")
+    assert default_ledger("../x", "human-").parent == tmp_path
     for name, wording in ((" ", "?"), ("ada", "")):
         with pytest.raises(InputError, match="must not be empty"):
             Human(name, wording=wording)

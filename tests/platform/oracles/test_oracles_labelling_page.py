@@ -12,9 +12,9 @@ from contextlib import contextmanager, suppress
 import pytest
 from playwright.sync_api import expect, sync_playwright
 
-from modicum.oracles.endpoint.ledger import open_to_read
-from modicum.oracles.labelling import Human
+from modicum.oracles.labelling.human import Human
 from modicum.oracles.labelling.server import serve
+from modicum.oracles.ledger.database import open_to_read
 from modicum.oracles.protocol import Pair
 
 pytestmark = pytest.mark.slow

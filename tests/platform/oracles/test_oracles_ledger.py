@@ -18,17 +18,11 @@ from pathlib import Path
 import pytest
 
 from modicum.errors import InputError
-from modicum.oracles.endpoint import ledger as ledger_module
-from modicum.oracles.endpoint.budget import Amount
-from modicum.oracles.endpoint.ledger import (
-    Ledger,
-    Remembered,
-    Reservation,
-    Settlement,
-    open_to_read,
-    recall,
-)
-from modicum.oracles.endpoint.ledger_writer import LedgerWriter
+from modicum.oracles.ledger import database
+from modicum.oracles.ledger.database import open_to_read, recall
+from modicum.oracles.ledger.ledger import Ledger
+from modicum.oracles.ledger.records import Amount, Remembered, Reservation, Settlement
+from modicum.oracles.ledger.writer import LedgerWriter
 from modicum.oracles.questions import Question
 
 MOST = Amount(1, 100, 0.5)
@@ -192,7 +186,7 @@ def test_a_second_holder_in_one_process(ledger, path):
 HOLD = """
 import sys, time
 from pathlib import Path
-from modicum.oracles.endpoint.ledger import Ledger
+from modicum.oracles.ledger.ledger import Ledger
 ledger = Ledger(Path(sys.argv[1]))
 print("held", flush=True)
 sys.stdin.read()
@@ -201,7 +195,7 @@ WRITE = """
 import itertools, sys
 from pathlib import Path
 from modicum.oracles.endpoint.budget import Amount
-from modicum.oracles.endpoint.ledger import Ledger, Reservation, Settlement
+from modicum.oracles.ledger.ledger import Ledger, Reservation, Settlement
 from modicum.oracles.questions import Question
 ledger = Ledger(Path(sys.argv[1]))
 under_way = []
@@ -307,7 +301,7 @@ def test_damaged_files_are_refused_and_left(path, damage):
     filled(path)
     damage(path)
     before = path.read_bytes()
-    with pytest.raises(InputError, match=r"is damaged \(.*\); it was left as it is"):
+    with pytest.raises(InputError, match=r"is damaged \(.*\); it was left unchanged"):
         Ledger(path)
     assert path.read_bytes() == before
     # The lock is free again, for whoever mends it.
@@ -327,7 +321,7 @@ def test_other_databases_are_refused_and_left(path):
     other_database(path)
     before = path.read_bytes()
     for opening in (Ledger, open_to_read):
-        with pytest.raises(InputError, match="is no ledger of judgements"):
+        with pytest.raises(InputError, match="is not a ledger of judgements"):
             opening(path)
     assert path.read_bytes() == before  # Not even its journal's mode was changed.
 
@@ -359,7 +353,7 @@ def test_a_file_that_was_begun_and_never_filled(path):
 
 
 def test_locked_by_another_program(path, monkeypatch):
-    monkeypatch.setattr(ledger_module, "_PATIENCE", 0.2)
+    monkeypatch.setattr(database, "_BUSY_SECONDS", 0.2)
     filled(path)
     program = (
         "import sqlite3, sys\n"
@@ -385,7 +379,7 @@ def test_locked_by_another_program(path, monkeypatch):
 
 
 def test_written_meanwhile_by_another_program_at_opening(path, monkeypatch):
-    monkeypatch.setattr(ledger_module, "_PATIENCE", 0.2)
+    monkeypatch.setattr(database, "_BUSY_SECONDS", 0.2)
     filled(path)
     with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")

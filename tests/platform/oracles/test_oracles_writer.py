@@ -5,8 +5,8 @@ import asyncio
 import pytest
 
 from modicum.errors import InputError
-from modicum.oracles.endpoint.ledger import Ledger
-from modicum.oracles.endpoint.ledger_writer import LedgerWriter
+from modicum.oracles.ledger.ledger import Ledger
+from modicum.oracles.ledger.writer import LedgerWriter
 
 
 def test_a_ledger_that_was_closed_can_be_opened_again_by_the_same_process(tmp_path):

@@ -21,7 +21,7 @@ if __name__ == "__main__":
 
 from modicum.oracles import Failure, Judgement
 from modicum.oracles.endpoint.budget import Budget
-from modicum.oracles.endpoint.client import EndpointOracle
+from modicum.oracles.endpoint.oracle import EndpointOracle
 from modicum.oracles.endpoint.settings import Endpoint
 from oracle_load.questions import pairs
 

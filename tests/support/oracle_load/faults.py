@@ -21,7 +21,7 @@ from fake_endpoint import Endpoint, Log, running_endpoint
 from fake_endpoint.behaviour import FAULTS
 from modicum.oracles import Failure, Judgement
 from modicum.oracles.endpoint.budget import Price
-from modicum.oracles.endpoint.ledger import SPENT, open_to_read
+from modicum.oracles.ledger.database import SPENT, open_to_read
 from modicum.oracles.protocol import Letter, winner_of
 from oracle_load.driver import MODEL, Task, drivers
 from oracle_load.questions import better, pairs

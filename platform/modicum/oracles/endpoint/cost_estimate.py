@@ -1,4 +1,4 @@
-"""What judging will take: requests, tokens, dollars and time, before anything is asked."""
+"""Estimate of the requests, tokens, dollars and time that judging will take."""
 
 from __future__ import annotations
 
@@ -8,27 +8,28 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from modicum.oracles.endpoint.budget import likely_tokens, most_prompt_tokens
-from modicum.oracles.endpoint.client import EndpointOracle
-from modicum.oracles.endpoint.ledger import open_to_read, recall
+from modicum.oracles.endpoint.oracle import EndpointOracle
+from modicum.oracles.ledger.database import open_to_read, recall
 from modicum.oracles.protocol import Pair
 from modicum.oracles.questions import Question
 
-# An answer of one sentence and a letter, as the shipped templates ask for.
+# Tokens of one sentence and a letter, for which the shipped templates ask.
 ANSWER_TOKENS = 60
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A plan's cost.
+    """Estimated cost of a plan.
 
     Attributes:
-        requests: Requests to be sent, if each is answered the first time.
-        remembered: Questions that the ledger answers already.
-        prompt_tokens: Tokens to be read, at four characters a token.
+        requests: Number of requests, if each is answered the first time.
+        remembered: Number of questions that the ledger already answers.
+        prompt_tokens: Tokens to be read, at four characters to a token.
         completion_tokens: Tokens to be written.
-        dollars: Their price; None where it is not known.
-        most_dollars: A bound: a token for each byte read, and answers as long as allowed.
-        seconds: Time that the endpoint's rates leave; None where it states none.
+        dollars: Price of the tokens; None if the model's price is unknown.
+        most_dollars: Upper bound of the price: a token for each byte read, and answers of the
+            greatest length allowed. None if the model's price is unknown.
+        seconds: Shortest time that the rate limits allow; None if there are none.
     """
 
     requests: int
@@ -47,13 +48,13 @@ def estimate(
     repeats: int = 1,
     answer_tokens: int = ANSWER_TOKENS,
 ) -> Estimate:
-    """What judging pairs will take. Asks nothing, and needs no key and no Ray.
+    """Estimate the cost of judging pairs. Nothing is sent; neither key nor Ray is needed.
 
     Args:
-        oracle: Who is to be asked.
-        pairs: What is to be judged.
-        repeats: Opinions on each pair.
-        answer_tokens: Tokens that an answer is taken to have.
+        oracle: The oracle that would judge.
+        pairs: The pairs to judge.
+        repeats: Number of opinions on each pair.
+        answer_tokens: Assumed tokens of an answer.
     """
     questions: dict[str, Question] = {}
     for repeat in range(repeats):

@@ -1,4 +1,4 @@
-"""What clients, the gate and its workers tell each other."""
+"""Messages between clients, the gate and its workers."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from modicum.oracles.questions import Question
 
 Outcome = Literal[
     "answered",
-    "throttled",  # The rate limit of the endpoint: everybody waits.
-    "failed",  # An error of the endpoint's, uncharged: this request waits.
-    "unreachable",  # Nothing listens: this request waits, and all give up if nothing ever did.
-    "lost",  # Sent, and no readable answer: may have been charged.
+    "throttled",  # The endpoint's rate limit: all requests wait.
+    "failed",  # An error of the endpoint, not charged: this request waits.
+    "unreachable",  # Nothing listens: this request waits; all fail if nothing ever listened.
+    "lost",  # Sent, but without a readable answer: may have been charged.
     "too_long",
     "rejected",
-    "unstructured",  # The endpoint knows no structured output.
-    "fatal",  # Asking on is useless, for everybody: no credit, no such model, a bad key.
+    "unstructured",  # The endpoint does not support structured output.
+    "fatal",  # Every request would fail: no credit, no such model, a bad key.
 ]
 
 
 class GateLeavingError(Exception):
-    """The gate ends, or let this client go: a client finds or starts a gate, and asks again."""
+    """The gate ends, or has let this client go, which then finds or starts a gate."""
 
 
 @dataclass(frozen=True)
@@ -31,9 +31,9 @@ class Batch:
     """Questions with one wording, from a client to the gate.
 
     Attributes:
-        client: The client, under whose lease they are asked, and whose run pays.
-        template: Their wording.
-        max_tokens: Tokens that an answer may have.
+        client: The client that asks; its run pays.
+        template: Wording of the questions.
+        max_tokens: Most tokens that an answer may have.
         questions: The questions.
     """
 
@@ -45,18 +45,18 @@ class Batch:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """What a client gets for a question: a letter, or the reason why there is none.
+    """The gate's answer to a question: a letter, or the reason why there is none.
 
     Attributes:
-        letter: The verdict as shown.
-        rationale: The reason given with it.
-        failure: Why there is no verdict.
-        message: A sentence about that.
-        prompt_tokens: Over all requests made for it now.
-        completion_tokens: Over all requests made for it now.
-        dollars: Spent on it now.
+        letter: The verdict, in the order in which the completions were shown.
+        rationale: The reason given with the verdict.
+        failure: The reason why there is no verdict.
+        message: One sentence about the failure.
+        prompt_tokens: Tokens read in all requests of this attempt at the question.
+        completion_tokens: Tokens written in all requests of this attempt at the question.
+        dollars: Dollars spent in this attempt at the question.
         latency: Seconds from sending the last request to its answer.
-        cached: Whether it was in the ledger.
+        cached: Whether the answer was in the ledger.
     """
 
     letter: Letter | None = None
@@ -72,7 +72,7 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One request to an endpoint, by its number in the ledger."""
+    """A request to the endpoint, by its number in the ledger."""
 
     number: int
     model: str
@@ -85,18 +85,19 @@ class Request:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reply:
-    """What came of a request.
+    """The result of a request.
 
     Attributes:
-        number: The request's.
-        outcome: See `Outcome`.
-        text: The answer's text.
-        complete: False where the answer was cut off at its limit of tokens.
-        prompt_tokens: As the endpoint counted; None where it did not say.
-        completion_tokens: As the endpoint counted; None where it did not say.
-        latency: Seconds from sending to the answer.
-        wait: Seconds for which the endpoint asks everybody to send nothing; None if it does not.
-        message: What went wrong, without the key.
+        number: Number of the request in the ledger.
+        outcome: Kind of the result; see `Outcome`.
+        text: Text of the answer.
+        complete: False if the answer was cut off at the limit of tokens.
+        prompt_tokens: Tokens read, as the endpoint counted them; None if it did not say.
+        completion_tokens: Tokens written, as the endpoint counted them; None if it did not say.
+        latency: Seconds from sending the request to its answer.
+        wait: Seconds during which the endpoint asks all clients to send nothing; None if it does
+            not ask.
+        message: Description of the error, without the key.
     """
 
     number: int

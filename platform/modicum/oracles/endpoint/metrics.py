@@ -1,22 +1,22 @@
-"""The gate's figures for Ray's metrics (Prometheus): what was asked, answered and spent."""
+"""The gate's metrics for Prometheus, exported by Ray: questions, requests and spending."""
 
 from __future__ import annotations
 
 from collections import Counter as Tally
 from collections.abc import Sequence
 
-from modicum.oracles.endpoint.ledger import Settlement
+from ray.util.metrics import Counter, Gauge, Histogram
+
+from modicum.oracles.ledger.records import Settlement
 
 
 class GateMetrics:
     """Counters and gauges of one gate, tagged with its name."""
 
     def __init__(self, gate: str) -> None:
-        from ray.util.metrics import Counter, Gauge, Histogram
-
         tags = {"gate": gate}
         self._requests = Counter(
-            "modicum_oracle_requests", "Requests by what became of them.", ("gate", "state")
+            "modicum_oracle_requests", "Requests by their state.", ("gate", "state")
         )
         self._tokens = Counter(
             "modicum_oracle_tokens", "Tokens read and written.", ("gate", "kind")
@@ -33,7 +33,7 @@ class GateMetrics:
         self._waiting = Gauge("modicum_oracle_waiting", "Questions not yet sent.", ("gate",))
         self._latency = Histogram(
             "modicum_oracle_latency_seconds",
-            "From sending a request to its answer.",
+            "Time from sending a request to its answer.",
             boundaries=[0.1, 0.3, 1, 3, 10, 30, 100],
             tag_keys=("gate",),
         )
@@ -45,19 +45,19 @@ class GateMetrics:
             metric.set_default_tags(tags)
 
     def asked(self, count: int) -> None:
-        """Questions have come in."""
+        """Count questions that have come in."""
         _add(self._questions, count)
 
     def from_ledger(self, count: int) -> None:
-        """Questions were answered from the ledger."""
+        """Count questions that the ledger answered."""
         _add(self._remembered, count)
 
     def failed(self, reason: str) -> None:
-        """A question has no judgement."""
+        """Count a question that was given up."""
         _add(self._failures, 1, reason=reason)
 
     def settled(self, settlements: Sequence[Settlement]) -> None:
-        """Requests were settled."""
+        """Count settled requests, their tokens and their cost."""
         for state, count in Tally(s.state for s in settlements).items():
             _add(self._requests, count, state=state)
         _add(self._tokens, sum(s.prompt_tokens for s in settlements), kind="read")
@@ -68,12 +68,12 @@ class GateMetrics:
                 self._latency.observe(settlement.latency)
 
     def level(self, in_flight: int, waiting: int) -> None:
-        """How much is under way and waiting now."""
+        """Set the numbers of requests under way and of questions that wait."""
         self._in_flight.set(in_flight)
         self._waiting.set(waiting)
 
 
 def _add(counter: object, amount: float, **tags: str) -> None:
-    """Ray's counters refuse zero."""
+    """Increment a counter; Ray's counters refuse zero."""
     if amount > 0:
         counter.inc(amount, tags=tags or None)  # type: ignore[attr-defined]

@@ -1,8 +1,7 @@
-"""An endpoint that speaks OpenAI's protocol: where it is, what it allows, what it may cost."""
+"""Settings of an endpoint that speaks OpenAI's protocol."""
 
 from __future__ import annotations
 
-import os
 import re
 from pathlib import Path
 from typing import Any, Literal
@@ -13,27 +12,34 @@ from pydantic import ConfigDict, ValidationError, field_validator, model_validat
 from modicum.errors import InputError, from_validation
 from modicum.experiment.config import Config, setting
 from modicum.oracles.endpoint.budget import Budget, Price
-from modicum.oracles.protocol import digest
+from modicum.oracles.ledger.locations import LEDGERS_VARIABLE, default_ledger
 from modicum.yaml_io import parse_yaml
 
 OPENAI = "https://api.openai.com/v1"
-LEDGERS_VARIABLE = "MODICUM_LEDGERS"
 _VARIABLE = re.compile(r"[A-Z_][A-Z0-9_]*")
 
 
 class Limits(Config):
-    """What an endpoint lets its clients do, all of them together."""
+    """Limits of an endpoint, over all of its clients together."""
 
     requests_per_minute: float | None = setting(
-        None, identity=False, description="Requests, spread evenly.", unit="requests/minute", gt=0
+        None,
+        identity=False,
+        description="Rate limit of requests, which are spread evenly.",
+        unit="requests/minute",
+        gt=0,
     )
     tokens_per_minute: float | None = setting(
-        None, identity=False, description="Tokens read and written.", unit="tokens/minute", gt=0
+        None,
+        identity=False,
+        description="Rate limit of tokens read and written.",
+        unit="tokens/minute",
+        gt=0,
     )
     concurrent_requests: int = setting(
         32,
         identity=False,
-        description="Requests under way at once.",
+        description="Most requests under way at once.",
         unit="requests",
         ge=1,
         le=10_000,
@@ -41,13 +47,13 @@ class Limits(Config):
 
 
 class Endpoint(Config):
-    """Where questions go. Whoever names the same endpoint on a cluster shares one gate.
+    """An endpoint. All clients on a cluster that name the same endpoint share one gate.
 
-    Works with OpenAI, vLLM, llama.cpp, Ollama and what else speaks the chat completions protocol.
-    The key never stands here: it is read on the machine that uses it.
+    OpenAI, vLLM, llama.cpp, Ollama and any other server of the chat completions protocol will do.
+    The settings never hold the key: it is read on the machine that uses it.
 
     Raises:
-        InputError: A setting is not allowed; says which. A key put here by mistake is not quoted.
+        InputError: A setting is not allowed. A key that is put here by mistake is not quoted.
     """
 
     model_config = ConfigDict(hide_input_in_errors=True)
@@ -61,80 +67,92 @@ class Endpoint(Config):
     name: str | None = setting(
         None,
         identity=False,
-        description="Tells gates apart; the URL if left out. Where a provider limits each model by "
-        "itself, give each a name.",
+        description="Name of the gate; the URL if left out. If the provider limits each model "
+        "separately, give each model's endpoint its own name.",
         min_length=1,
         max_length=80,
     )
-    base_url: str = setting(OPENAI, description="URL up to and without /chat/completions.")
+    base_url: str = setting(OPENAI, description="URL without /chat/completions.")
     key_variable: str | None = setting(
         None,
         identity=False,
-        description="Environment variable with the key, on the machines that send requests; "
-        "OPENAI_API_KEY for OpenAI, no key for other URLs, if left out.",
+        description="Environment variable that holds the key on the machines that send requests. "
+        "If left out: OPENAI_API_KEY for OpenAI, no key for other URLs.",
     )
     key_file: Path | None = setting(
-        None, identity=False, description="File with the key, on those machines."
+        None,
+        identity=False,
+        description="File that holds the key on the machines that send requests.",
     )
     limits: Limits = Limits()
     prices: dict[str, Price] = setting(
-        {}, identity=False, description="What each model costs, by its name."
+        {}, identity=False, description="Price of each model, by its name."
     )
     budget: Budget = Budget()
     workers: int = setting(
-        2, identity=False, description="Actors that send requests.", ge=1, le=1000
+        2, identity=False, description="Number of actors that send requests.", ge=1, le=1000
     )
     timeout: float = setting(
         60.0,
         identity=False,
-        description="Wait for an answer so long.",
+        description="Longest wait for an answer.",
         unit="seconds",
         gt=0,
         le=3600,
     )
     attempts: int = setting(
-        10, identity=False, description="Requests for one answer before giving up.", ge=1, le=1000
+        10,
+        identity=False,
+        description="Number of requests after which a question is given up.",
+        ge=1,
+        le=1000,
     )
     first_wait: float = setting(
         0.5,
         identity=False,
-        description="Wait before asking again; doubles each time.",
+        description="Wait before the first repeated request; doubles each time.",
         unit="seconds",
         gt=0,
     )
     longest_wait: float = setting(
-        60.0, identity=False, description="The longest such wait.", unit="seconds", gt=0, le=3600
+        60.0,
+        identity=False,
+        description="Longest wait before a repeated request.",
+        unit="seconds",
+        gt=0,
+        le=3600,
     )
     structured_output: bool = setting(
         True,
         identity=False,
-        description="Ask for JSON; given up for good where the endpoint refuses it.",
+        description="Ask for JSON; switched off for good if the endpoint refuses it.",
     )
     completion_limit: Literal["max_tokens", "max_completion_tokens"] | None = setting(
         None,
         identity=False,
-        description="Name of the parameter that bounds an answer; by the URL if left out.",
+        description="Name of the request parameter that limits an answer's tokens; chosen by the "
+        "URL if left out.",
     )
     ledger: Path | None = setting(
         None,
         identity=False,
-        description="File of the ledger on the cluster's head node; if left out, one of this "
-        f"endpoint's own under {LEDGERS_VARIABLE}, or under ~/.local/share/modicum/ledgers.",
+        description="Ledger file on the cluster's head node. If left out: a file for this endpoint "
+        f"under {LEDGERS_VARIABLE}, or under ~/.local/share/modicum/ledgers.",
     )
     lease: float = setting(
         60.0,
         identity=False,
-        description="The gate outlives its last client by so long.",
+        description="Time for which the gate outlives its last client.",
         unit="seconds",
         gt=0,
     )
 
     @classmethod
     def load(cls, path: Path) -> Endpoint:
-        """Settings from a YAML file.
+        """Load settings from a YAML file.
 
         Raises:
-            InputError: There is no such file, or a setting is not allowed.
+            InputError: The file does not exist, or a setting is not allowed.
         """
         if not path.is_file():
             raise InputError(f"endpoint: no file at {str(path)!r}")
@@ -158,7 +176,7 @@ class Endpoint(Config):
         except ValueError:
             raise ValueError("must have a port from 0 to 65535, or none") from None
         if parts.username or parts.password or parts.query:
-            raise ValueError("must hold no key: name an environment variable in key_variable")
+            raise ValueError("must not hold a key: name an environment variable in key_variable")
         return value.rstrip("/")
 
     @field_validator("key_variable")
@@ -175,7 +193,7 @@ class Endpoint(Config):
     @model_validator(mode="after")
     def _has_one_key(self) -> Endpoint:
         if self.key_variable is not None and self.key_file is not None:
-            raise ValueError("key_variable and key_file: give one of the two")
+            raise ValueError("key_variable and key_file: give only one of the two")
         return self
 
     @property
@@ -185,69 +203,25 @@ class Endpoint(Config):
 
     @property
     def key_name(self) -> str | None:
-        """Environment variable that holds the key, or None where there is none."""
+        """Environment variable that holds the key; None if there is none."""
         if self.key_variable is None and self.key_file is None and self.base_url == OPENAI:
             return "OPENAI_API_KEY"
         return self.key_variable
 
     def dollars(self, model: str, prompt_tokens: int, completion_tokens: int) -> float:
-        """What a model charges for so many tokens; zero where its price is not known."""
+        """Cost of a request in dollars; zero if the model's price is unknown."""
         price = self.prices.get(model)
         return 0.0 if price is None else price.of(prompt_tokens, completion_tokens)
 
     @property
     def limit_parameter(self) -> str:
-        """Parameter of a request that bounds its answer's tokens."""
+        """Request parameter that limits an answer's tokens."""
         by_url = "max_completion_tokens" if self.base_url == OPENAI else "max_tokens"
         return self.completion_limit or by_url
 
     @property
     def ledger_file(self) -> Path:
-        """Where the ledger lies; the same for every client that does not name one."""
+        """The ledger's file; the same for all clients that name none."""
         if self.ledger is not None:
             return self.ledger.expanduser().absolute()
-        words = re.sub(r"[^A-Za-z0-9]+", "-", self.gate).strip("-")[:60]
-        return ledgers_folder() / f"{words}-{digest(self.gate)[:8]}.sqlite"
-
-
-def ledgers_folder() -> Path:
-    """Where ledgers lie: `MODICUM_LEDGERS`, or `~/.local/share/modicum/ledgers`."""
-    named = os.environ.get(LEDGERS_VARIABLE)
-    if named:
-        return Path(named).expanduser().absolute()
-    return Path.home() / ".local" / "share" / "modicum" / "ledgers"
-
-
-def read_key(endpoint: Endpoint) -> str | None:
-    """The endpoint's key, on the machine where it is used; None where it needs none.
-
-    Raises:
-        InputError: The variable is unset here, or the file cannot be read. Never quotes a key.
-    """
-    if endpoint.key_file is not None:
-        # The path is not quoted: it may be a key, put there by mistake.
-        path = endpoint.key_file.expanduser()
-        try:
-            key = path.read_text(encoding="utf-8").strip()
-        except (OSError, UnicodeDecodeError) as error:
-            kind = getattr(error, "strerror", None) or "it is not text"
-            raise InputError(f"key_file: the file cannot be read ({kind})") from None
-        if not _is_a_key(key):
-            raise InputError("key_file: the file must hold one key and nothing else")
-        return key
-    if endpoint.key_name is None:
-        return None
-    key = os.environ.get(endpoint.key_name, "").strip()
-    if not key:
-        raise InputError(
-            f"key_variable: {endpoint.key_name} is not set where requests are sent; set it before "
-            "Ray is started there, or name a key_file"
-        )
-    if not _is_a_key(key):
-        raise InputError(f"key_variable: {endpoint.key_name} must hold one key and nothing else")
-    return key
-
-
-def _is_a_key(text: str) -> bool:
-    """Whether it is one word that a header can hold."""
-    return len(text.split()) == 1 and text.isascii() and text.isprintable()
+        return default_ledger(self.gate)

@@ -1,7 +1,8 @@
-"""What a language model is told: a system message and a question with fields for a pair's texts."""
+"""Wordings of questions: a system message, and a user message with fields for a pair's texts."""
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,32 +17,41 @@ FIELDS = ("prompt", "completion_a", "completion_b")
 _FIELD = re.compile(r"\{\{\s*(\w+)\s*\}\}")
 _SHIPPED = files("modicum.oracles") / "templates"
 
-# What an answer looks like where the endpoint can be told so (structured output).
-ANSWER_SCHEMA = {
-    "type": "object",
-    "properties": {
-        "comparison": {"type": "string"},
-        "preferred": {"type": "string", "enum": ["A", "B"]},
+# Structured output: the form of an answer, for endpoints that support it.
+RESPONSE_FORMAT = {
+    "type": "json_schema",
+    "json_schema": {
+        "name": "judgement",
+        "strict": True,
+        "schema": {
+            "type": "object",
+            "properties": {
+                "comparison": {"type": "string"},
+                "preferred": {"type": "string", "enum": ["A", "B"]},
+            },
+            "required": ["comparison", "preferred"],
+            "additionalProperties": False,
+        },
     },
-    "required": ["comparison", "preferred"],
-    "additionalProperties": False,
 }
+# Bytes that structured output adds to a request; endpoints may charge for them.
+RESPONSE_FORMAT_BYTES = len(json.dumps(RESPONSE_FORMAT))
 
 
 @dataclass(frozen=True)
 class Template:
     """The wording of a question, with `{{prompt}}`, `{{completion_a}}` and `{{completion_b}}`.
 
-    The thesis's two are shipped (figure 6.1): `Template.load("sentiment")` and
-    `Template.load("summarisation")`; a file of one's own has the same three keys.
+    The two templates of the thesis (figure 6.1) are shipped: `Template.load("sentiment")` and
+    `Template.load("summarisation")`. A template file of your own has the same three keys.
 
     Attributes:
-        name: Shown in results.
+        name: Name that is shown in results.
         system: The system message; may be empty.
-        user: The question. Every field must occur in it.
+        user: The user message. Every field must occur in it.
 
     Raises:
-        InputError: A field is missing, or there is one that a question does not have.
+        InputError: The user message lacks a field, or a message has an unknown field.
     """
 
     name: str
@@ -52,19 +62,17 @@ class Template:
         found = set(_FIELD.findall(self.user))
         for field in sorted(found | set(_FIELD.findall(self.system))):
             if field not in FIELDS:
-                raise unknown_name("field of a template", field, FIELDS)
+                raise unknown_name("template field", field, FIELDS)
         missing = [f"{{{{{field}}}}}" for field in FIELDS if field not in found]
         if missing:
-            raise InputError(
-                f"template {self.name}: the user message must hold {', '.join(missing)}"
-            )
+            raise InputError(f"template {self.name}: the user message lacks {', '.join(missing)}")
 
     @classmethod
     def load(cls, name: str) -> Template:
-        """A shipped template by its name, or a file of one's own by its path (.yaml).
+        """Load a shipped template by its name, or a template file by its path (.yaml).
 
         Raises:
-            InputError: There is none, or the file does not hold a template.
+            InputError: There is no such template, or the file does not hold one.
         """
         if name.endswith((".yaml", ".yml")):
             path = Path(name).expanduser()
@@ -82,7 +90,7 @@ class Template:
         values = parse_yaml(text, f"template {name}")
         keys = {"name", "system", "user"}
         if not isinstance(values, dict) or set(values) != keys:
-            raise InputError(f"template {name}: must have the keys name, system and user, no other")
+            raise InputError(f"template {name}: must have exactly the keys name, system and user")
         wrong = [key for key in sorted(keys) if not isinstance(values[key], str)]
         if wrong:
             raise InputError(f"template {name}: {wrong[0]} must be text")
@@ -90,13 +98,13 @@ class Template:
 
     @cached_property
     def digest(self) -> str:
-        """Identifies the wording: part of an oracle's version and of every question's key."""
+        """Identity of the wording: part of an oracle's version and of every question's key."""
         return digest(self.system, self.user)[:16]
 
     def render(self, prompt: str, completion_a: str, completion_b: str) -> tuple[str, str]:
-        """System and user message about one pair as shown.
+        """System and user message about a pair, in the order in which it is shown.
 
-        Fields are replaced in one pass: a text that looks like a field stays what it is.
+        Fields are replaced in one pass, so a text that looks like a field stays as it is.
         """
         values = {"prompt": prompt, "completion_a": completion_a, "completion_b": completion_b}
 

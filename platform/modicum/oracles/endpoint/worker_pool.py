@@ -1,62 +1,64 @@
-"""The gate's worker actors: where they are, how busy, and new ones for those that ended."""
+"""The gate's worker actors: placement, load, and replacement of workers that ended."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
+
+import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from modicum.errors import InputError
 from modicum.oracles.endpoint.messages import Request
 from modicum.oracles.endpoint.request_worker import Worker
 from modicum.oracles.endpoint.settings import Endpoint
 
-# Wait before starting a worker again whose start failed, seconds.
-_RETRY = 1.0
+# Seconds before another attempt to start a worker.
+_RETRY_SECONDS = 1.0
 
 
-class Workers:
-    """Worker actors over the cluster's nodes in turn; on the gate's own where others have no key.
+class WorkerPool:
+    """Worker actors on the cluster's nodes in turn; on the gate's node if another has no key.
 
-    They are the gate's children, so Ray ends them when the gate ends.
+    The workers are children of the gate, so Ray ends them when the gate ends.
 
     Args:
-        endpoint: What they send requests to.
-        lost: Called with a worker's number when its process has ended.
+        endpoint: Endpoint to which the workers send requests.
+        lost: Called with the numbers of the requests of a worker whose process has ended.
     """
 
-    def __init__(self, endpoint: Endpoint, lost: Callable[[int], Awaitable[None]]) -> None:
+    def __init__(self, endpoint: Endpoint, lost: Callable[[list[int]], Awaitable[None]]) -> None:
         self._endpoint = endpoint
         self._lost = lost
-        self._handles: list[Any] = []
-        self._nodes: list[str] = []
-        self._loads: list[int] = []
-        self._alive: list[bool] = []
+        count = endpoint.workers
+        self._handles: list[Any] = [None] * count
+        self._nodes = [""] * count
+        self._alive = [False] * count
+        self._loads = [0] * count
+        self._worker_of: dict[int, int] = {}
         self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
-        """Start them all.
+        """Start all workers.
 
         Raises:
             InputError: There is no key on the gate's node.
         """
-        count = self._endpoint.workers
-        self._handles, self._nodes = [None] * count, [""] * count
-        self._loads, self._alive = [0] * count, [False] * count
+        indices = range(self._endpoint.workers)
         launched = await asyncio.gather(
-            *(self._launch(index) for index in range(count)), return_exceptions=True
+            *(self._launch(index) for index in indices), return_exceptions=True
         )
         for error in launched:
             if error is not None:
-                self._end_all()
+                for handle in self._handles:
+                    if handle is not None:
+                        ray.kill(handle)
                 raise error
-        self._tasks = [asyncio.ensure_future(self._watch(index)) for index in range(count)]
+        self._tasks = [asyncio.ensure_future(self._watch(index)) for index in indices]
 
     async def _launch(self, index: int) -> None:
-        import ray
-        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
-
         context = ray.get_runtime_context()
         nodes: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
         alive = sorted(node["NodeID"] for node in nodes if node["Alive"])
@@ -75,7 +77,7 @@ class Workers:
             try:
                 await handle.open.remote()
             except (InputError, ray.exceptions.RayError) as error:
-                # There is no key there, or the node has just ended.
+                # The node has no key, or has just ended.
                 with contextlib.suppress(ray.exceptions.RayError):
                     ray.kill(handle)
                 if node != here:
@@ -88,62 +90,50 @@ class Workers:
             return
 
     async def _watch(self, index: int) -> None:
-        """Wait for a worker to end; say so, and start another."""
-        import ray
-
+        """Wait until a worker ends, report its requests as lost, and start another worker."""
         while True:
             try:
                 await self._handles[index].serve.remote()
             except ray.exceptions.RayError:
                 self._alive[index] = False
             with contextlib.suppress(ray.exceptions.RayError, ValueError):
-                ray.kill(self._handles[index])  # It may be cut off rather than dead.
-            await self._lost(index)
+                ray.kill(self._handles[index])  # The process may be cut off rather than dead.
+            await self._report_lost(index)
             while not self._alive[index]:
                 try:
                     await self._launch(index)
                 except (ray.exceptions.RayError, InputError):
-                    await asyncio.sleep(_RETRY)
+                    await asyncio.sleep(_RETRY_SECONDS)
 
-    def take(self) -> int:
-        """The worker with the least to do, with one request more from now on."""
-        index = min(range(len(self._loads)), key=lambda i: (not self._alive[i], self._loads[i]))
-        self._loads[index] += 1
-        return index
+    async def _report_lost(self, index: int) -> None:
+        await self._lost([n for n, worker in self._worker_of.items() if worker == index])
 
-    def give_back(self, index: int) -> None:
-        """One of a worker's requests is settled."""
-        self._loads[index] = max(0, self._loads[index] - 1)
+    def send(self, requests: Sequence[Request]) -> None:
+        """Distribute requests over the workers with the lowest loads."""
+        batches: dict[int, list[Request]] = {}
+        for request in requests:
+            index = min(range(len(self._loads)), key=lambda i: (not self._alive[i], self._loads[i]))
+            self._loads[index] += 1
+            self._worker_of[request.number] = index
+            batches.setdefault(index, []).append(request)
+        for index, batch in batches.items():
+            if self._alive[index]:
+                self._handles[index].send.options(num_returns=0).remote(batch)
+            else:  # The watcher has already reported this worker's requests.
+                self._tasks.append(asyncio.ensure_future(self._report_lost(index)))
 
-    def send(self, index: int, requests: list[Request]) -> None:
-        """Have a worker send requests; if it has ended, its watcher will say that they are lost."""
-        if self._alive[index]:
-            self._handles[index].send.options(num_returns=0).remote(requests)
-        else:  # Its watcher has said so already.
-            self._tasks.append(asyncio.ensure_future(self._lost(index)))
+    def settled(self, number: int) -> None:
+        """Take note that a request is no longer under way."""
+        index = self._worker_of.pop(number, None)
+        if index is not None:
+            self._loads[index] -= 1
 
     @property
     def ready(self) -> bool:
-        """Whether there is a worker to send with."""
+        """True if any worker can send requests."""
         return any(self._alive)
 
-    def places(self) -> list[str]:
+    @property
+    def nodes(self) -> list[str]:
         """Nodes of the workers."""
         return list(self._nodes)
-
-    def _end_all(self) -> None:
-        import ray
-
-        for handle in self._handles:
-            if handle is not None:
-                ray.kill(handle)
-
-
-def leave() -> None:
-    """End the gate's process, and so the workers; called by the gate.
-
-    An orderly exit would wait for the calls of `serve`, which never return.
-    """
-    import ray
-
-    ray.kill(ray.get_runtime_context().current_actor)

@@ -5,31 +5,29 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import re
 import sys
 import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from modicum.errors import InputError
-from modicum.oracles.endpoint.ledger import Ledger
-from modicum.oracles.endpoint.settings import ledgers_folder
 from modicum.oracles.labelling.session import DEFAULT_WORDING, Asking, Session
-from modicum.oracles.labelling.store import LedgerStore
-from modicum.oracles.protocol import Failure, Judgement, Pair, digest
+from modicum.oracles.ledger.ledger import Ledger
+from modicum.oracles.ledger.locations import default_ledger
+from modicum.oracles.protocol import Failure, Judgement, Pair
 
 
 class Human:
-    """Somebody who is asked in the browser or in the terminal, and whose answers are remembered.
+    """A human who is asked in the browser or in the terminal, and whose answers are remembered.
 
     Args:
-        name: Who it is; answers are kept apart by it.
-        ledger: File of the ledger; one of this human's own in the folder of ledgers if None.
-        wording: The question that stands above every pair.
-        both_orders: Ask about each pair in both orders, for its flag `consistent`.
+        name: Name of the human; each name has its own answers.
+        ledger: File of the ledger; None for a file of this name in the folder of ledgers.
+        wording: The question above every pair.
+        both_orders: Ask about each pair in both orders, and report whether the winners agree.
         terminal: Ask in the terminal instead of the browser.
-        port: Of the page; 0 for one that is free.
-        open_browser: Open the page, where there is a screen; else its address is printed only.
+        port: Port of the page; 0 for a free one.
+        open_browser: Open the page if there is a screen; otherwise only its address is printed.
 
     Raises:
         InputError: The name or the wording is empty.
@@ -50,7 +48,7 @@ class Human:
             if not text.strip():
                 raise InputError(f"human: {field} must not be empty")
         self._asking = Asking(name, wording, both_orders)
-        self.ledger = (ledger or own_ledger(name)).expanduser().absolute()
+        self.ledger = (ledger or default_ledger(name, "human-")).expanduser().absolute()
         self._terminal = terminal
         self._port = port
         self._open_browser = open_browser
@@ -62,14 +60,14 @@ class Human:
 
     @property
     def version(self) -> str:
-        """Identifies the wording."""
+        """Digest of the wording."""
         return self._asking.version
 
     def judge(self, pairs: Sequence[Pair], *, repeat: int = 0) -> list[Judgement | Failure]:
-        """Ask about the pairs that the ledger has no answer to, and wait for the answers.
+        """Ask about the pairs that the ledger does not answer, and wait for the answers.
 
-        Pairs still open when the human stops are failures (`unavailable`). Not to be called where
-        an event loop runs already.
+        Pairs that are open when the human stops are failures (`unavailable`). Do not call this from
+        a running event loop.
 
         Raises:
             InputError: The ledger is in use or damaged, or the port is taken.
@@ -81,7 +79,7 @@ class Human:
 
     @contextlib.contextmanager
     def session(self, pairs: Sequence[Pair], repeat: int = 0) -> Iterator[Session]:
-        """A session about pairs, while the ledger is open.
+        """A session about pairs; the ledger is open for the length of the block.
 
         Raises:
             InputError: The ledger is in use or damaged.
@@ -89,16 +87,16 @@ class Human:
         asking = Asking(self._asking.name, self._asking.wording, self._asking.both_orders, repeat)
         ledger = Ledger(self.ledger)
         try:
-            yield Session(pairs, LedgerStore(ledger), asking)
+            yield Session(pairs, ledger, asking)
         finally:
             ledger.close()
 
     def ask(self, session: Session) -> None:
-        """Ask until the human is finished or stops.
+        """Ask until the human finishes or stops.
 
         Raises:
             InputError: The port is taken.
-            KeyboardInterrupt: The human pressed Ctrl-C; all answers given are in the ledger.
+            KeyboardInterrupt: The human pressed Ctrl-C; all answers so far are in the ledger.
         """
         if self._terminal:
             from rich.console import Console
@@ -113,22 +111,16 @@ class Human:
 
     def _announce(self, url: str) -> None:
         print(f"label at {url}", flush=True)
-        print("Ctrl-C stops; every answer is kept as it is given", file=sys.stderr, flush=True)
+        print("Ctrl-C stops; every answer is saved at once", file=sys.stderr, flush=True)
         if self._open_browser and _has_screen():
             import webbrowser
 
-            # Some browsers are waited for until they close.
+            # The call may return only when the browser is closed.
             threading.Thread(target=webbrowser.open, args=(url,), daemon=True).start()
 
 
-def own_ledger(name: str) -> Path:
-    """Where a human's answers lie if no file is named."""
-    words = re.sub(r"[^A-Za-z0-9]+", "-", name).strip("-")[:60]
-    return ledgers_folder() / f"human-{words}-{digest(name)[:8]}.sqlite"
-
-
 def _has_screen() -> bool:
-    """Without one, a browser would be a text browser in the terminal."""
+    """True if there is a screen; without one, a text browser would open in the terminal."""
     if sys.platform in {"darwin", "win32"}:
         return True
     return bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))

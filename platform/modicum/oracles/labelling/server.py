@@ -1,8 +1,8 @@
-"""One page in the browser, served to this machine alone.
+"""The server of the labelling page, for this machine alone.
 
-The page's address carries a random token. Requests without it are refused, and so are requests
-that another site's page makes or that reach the server under another host's name, so that
-nothing else in the browser can read pairs or answer them.
+The page's address carries a random token. The server refuses requests without the token, requests
+from another site's page, and requests under another host name, so nothing else in the browser can
+read pairs or answer them.
 
 | request | answers with |
 |---|---|
@@ -35,12 +35,12 @@ _PAGE = files("modicum.oracles.labelling") / "page.html"
 
 
 async def serve(session: Session, port: int, on_start: Callable[[str], None]) -> None:
-    """Serve the page until it is finished there, or the task is cancelled.
+    """Serve the page until the human finishes there, or the task is cancelled.
 
     Args:
-        session: What to ask.
-        port: Port of the loopback interface; 0 for one that is free.
-        on_start: Called with the page's address once it answers.
+        session: The labelling session.
+        port: Port of the loopback interface; 0 for a free one.
+        on_start: Called with the page's address once the server accepts requests.
 
     Raises:
         InputError: The port is taken or not allowed.
@@ -54,12 +54,12 @@ async def serve(session: Session, port: int, on_start: Callable[[str], None]) ->
 
 
 def labelling_application(session: Session, token: str, finished: asyncio.Event) -> web.Application:
-    """The page and what it calls.
+    """The web application of the page and of its requests.
 
     Args:
-        session: What to ask; used by this application's event loop alone.
-        token: What every request has to carry.
-        finished: Set when the human says so.
+        session: The labelling session; only this application's event loop may use it.
+        token: Token that every request must carry.
+        finished: Set when the human finishes.
     """
     routes = _Routes(session, finished)
     application = web.Application(middlewares=[guard(token)])
@@ -94,20 +94,20 @@ class _Routes:
         body = await json_body(request)
         letter, rationale = _letter(body.get("letter")), body.get("rationale")
         if letter is None or not isinstance(rationale, str | None):
-            return error_response(400, "letter must be A or B, rationale a text or nothing")
+            return error_response(400, "letter must be A or B, rationale must be a text or missing")
         return self._step(body, lambda key: self._session.judge(key, letter, rationale))
 
     async def skip(self, request: web.Request) -> web.Response:
         return self._step(await json_body(request), self._session.skip)
 
     def _step(self, body: dict[str, Any], step: Callable[[str], bool]) -> web.Response:
-        # Nothing is awaited in here, so that of two requests about one question one comes first.
+        # Nothing is awaited here, so of two requests about one question, one is first.
         try:
             changed = step(str(body.get("key")))
         except KeyError:
             return error_response(404, "no such question; reload the page")
         except sqlite3.Error as error:
-            return error_response(500, f"the answer could not be kept ({error}); it is still open")
+            return error_response(500, f"the answer could not be saved ({error}); it is still open")
         return self._state() if changed else self._state(409, "it was answered before")
 
     async def undo(self, request: web.Request) -> web.Response:
@@ -162,7 +162,7 @@ def _letter(value: object) -> Letter | None:
 
 
 def _content_policy(page: str) -> str:
-    """Allow the page's own script and style by their digests, and no others from anywhere."""
+    """A content policy that allows only the page's own script and style, by their digests."""
 
     def source(tag: str) -> str:
         [text] = re.findall(f"<{tag}>(.*?)</{tag}>", page, re.DOTALL)

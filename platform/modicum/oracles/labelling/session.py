@@ -1,4 +1,4 @@
-"""What has been asked and answered while a human labels: the logic behind page and terminal."""
+"""A labelling session: its questions and answers, for both the page and the terminal."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from modicum.oracles.labelling.store import AnswerStore
+from modicum.oracles.ledger.ledger import Ledger
 from modicum.oracles.protocol import (
     Failure,
     Judgement,
@@ -25,13 +25,13 @@ DEFAULT_WORDING = "Which of the two is better?"
 
 @dataclass(frozen=True)
 class Asking:
-    """What a human is asked about every pair.
+    """The question to a human about every pair.
 
     Attributes:
-        name: The human's name; answers are kept apart by it.
-        wording: The question that stands above every pair; another wording asks anew.
-        both_orders: Ask about each pair once more with A and B exchanged, after all the others.
-        repeat: Number of the opinion: asking twice on purpose asks twice.
+        name: Name of the human; each name has its own answers.
+        wording: The question above every pair; each wording has its own answers.
+        both_orders: Ask about each pair once more, after all pairs, with A and B exchanged.
+        repeat: Number of the opinion; another number asks for another opinion.
     """
 
     name: str
@@ -41,76 +41,72 @@ class Asking:
 
     @property
     def model(self) -> str:
-        """The human's name among those of models."""
+        """The human's name as that of a model, `human:NAME`."""
         return f"human:{self.name}"
 
     @property
     def version(self) -> str:
-        """Identifies the wording."""
+        """Digest of the wording."""
         return digest(self.wording)[:16]
 
     def question(self, pair: Pair, order: Order) -> Question:
-        """The question about a pair that is shown in an order."""
-        return Question(
-            prompt=pair.prompt,
-            first=pair.first,
-            second=pair.second,
-            order=order,
-            model=self.model,
-            temperature=0.0,
-            template=self.version,
-            repeat=self.repeat,
+        """The question about a pair, shown in an order."""
+        return Question.about(
+            pair, order, model=self.model, template=self.version, repeat=self.repeat
         )
 
 
 @dataclass(frozen=True)
 class Progress:
-    """How many questions are answered, of how many."""
+    """Number of answered questions, and of all questions."""
 
     answered: int
     total: int
 
     @property
     def finished(self) -> bool:
-        """Whether nothing is left to ask."""
+        """True if all questions are answered."""
         return self.answered == self.total
 
 
 @dataclass(frozen=True)
 class Undone:
-    """A step that was taken back: an answer, or (without a verdict) that a pair was skipped."""
+    """A step that was taken back: an answer or, without a verdict, the skipping of a pair."""
 
     question: Question
     verdict: Verdict | None
 
 
 class Session:
-    """Pairs, and what a human says about them.
+    """A human's judgements of pairs.
 
-    Every answer is in the store before anything here changes, and what the store already holds
-    is not asked again. Pairs that ask the same question are asked about once. Use it from one
-    thread.
+    Every answer is in the ledger before the session changes, and the questions that the ledger
+    answers are not asked again. Equal questions are asked once. Use a session from one thread.
 
     Args:
-        pairs: What to judge, in this order.
-        store: Where answers are kept.
-        asking: What is asked.
-        clock: Seconds that only go forward.
+        pairs: Pairs to judge, in this order.
+        ledger: Ledger of the answers.
+        asking: The question about every pair.
+        clock: Monotonic clock, seconds.
     """
 
     def __init__(
         self,
         pairs: Sequence[Pair],
-        store: AnswerStore,
+        ledger: Ledger,
         asking: Asking,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.pairs = list(pairs)
         self.asking = asking
-        self._store = store
+        self._ledger = ledger
         self._clock = clock
         self._questions = {question.key: question for question in self._asked()}
-        self._verdicts = store.answered(self._questions)
+        self._verdicts = {
+            key: Verdict(found.verdict, found.rationale)
+            for key, found in ledger.recall(self._questions).items()
+            if found.verdict is not None
+        }
         self._queue = [key for key in self._questions if key not in self._verdicts]
         self._steps: list[Undone] = []
         self._shown_at: dict[str, float] = {}
@@ -125,16 +121,16 @@ class Session:
 
     @property
     def progress(self) -> Progress:
-        """How far it has come, with what was answered before this session."""
+        """Progress so far; it counts answers of earlier sessions, too."""
         return Progress(len(self._verdicts), len(self._questions))
 
     @property
     def last(self) -> Question | None:
-        """The question whose answer or skipping `undo` would take back."""
+        """The question of the step that `undo` would take back; None if there is no step."""
         return self._steps[-1].question if self._steps else None
 
     def show(self) -> Question | None:
-        """The question to be asked now, None if all are answered; its time runs from here."""
+        """The question to ask now, None if all are answered; its latency is measured from here."""
         if not self._queue:
             return None
         key = self._queue[0]
@@ -142,10 +138,10 @@ class Session:
         return self._questions[key]
 
     def judge(self, key: str, letter: Letter, rationale: str | None = None) -> bool:
-        """Keep an answer, given as the letter that was shown.
+        """Record an answer, given as the letter under which a completion was shown.
 
         Returns:
-            False if the question was answered before; then nothing changes.
+            False, and nothing changes, if the question was answered before.
 
         Raises:
             KeyError: No question has this key.
@@ -156,7 +152,7 @@ class Session:
         now = self._clock()
         latency = now - self._shown_at.get(key, now)
         verdict = Verdict(letter, _clean(rationale))
-        self._store.record(question, verdict.letter, verdict.rationale, latency)
+        self._ledger.record(question, verdict, latency)
         self._verdicts[key] = verdict
         self._latencies[key] = latency
         self._queue.remove(key)
@@ -164,10 +160,10 @@ class Session:
         return True
 
     def skip(self, key: str) -> bool:
-        """Ask this question after all the others.
+        """Move a question behind all the others.
 
         Returns:
-            False if it is answered; then nothing changes.
+            False, and nothing changes, if the question is answered.
 
         Raises:
             KeyError: No question has this key.
@@ -182,7 +178,7 @@ class Session:
         return True
 
     def undo(self) -> Undone | None:
-        """Take this session's last step back and show its pair next; None if there is none."""
+        """Take this session's last step back, so its pair is next; None if there is no step."""
         if not self._steps:
             return None
         step = self._steps[-1]
@@ -190,7 +186,7 @@ class Session:
         if step.verdict is None:
             self._queue.remove(key)
         else:
-            self._store.withdraw(key)
+            self._ledger.withdraw(key)
             del self._verdicts[key], self._latencies[key]
         self._steps.pop()
         self._queue.insert(0, key)
@@ -198,10 +194,10 @@ class Session:
         return step
 
     def judgements(self) -> list[Judgement | Failure]:
-        """What is known of each pair, in the pairs' order.
+        """A judgement of each pair, in order; a failure if the pair's question is open.
 
-        The winner is that of the pair's own order. Those answered before this session are
-        `cached` and have no latency, as with any ledger.
+        The winner is that of the order which the pair's seed drew. Judgements of earlier sessions
+        are `cached` and have no latency.
         """
         return [self._judgement(pair) for pair in self.pairs]
 
@@ -235,6 +231,6 @@ class Session:
 
 
 def _clean(rationale: str | None) -> str | None:
-    """None where nothing is said; halves of characters, which no file can keep, are replaced."""
+    """The text without surrounding space, None if empty; lone surrogates are replaced."""
     text = (rationale or "").encode("utf-8", "replace").decode("utf-8").strip()
     return text or None

@@ -14,19 +14,19 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 _HELP = "a or b, with the reason after it if you like; s skip, u undo, q stop"
-# A text must not move the cursor, clear the screen or set the window's title.
+# Control characters, by which a text could move the cursor or clear the screen.
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
 def label_at_terminal(
     session: Session, console: Console, read: Callable[[str], str] = input
 ) -> None:
-    """Ask until everything is answered and confirmed, or `q` or the end of the input.
+    """Ask until everything is answered and confirmed, or until `q` or the end of the input.
 
     Args:
-        session: What to ask.
-        console: Where pairs are shown.
-        read: Shows its argument and returns one line.
+        session: The labelling session.
+        console: Console that shows the pairs.
+        read: Function that shows a prompt and returns one line.
     """
     shown: Question | None = None
     while True:

@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Protocol, Self
 import numpy as np
 
 from modicum.errors import InputError
-from modicum.models.hugging_face import LoadedModel, load_model
+from modicum.models.hugging_face import LoadedModel, load_pretrained
 from modicum.oracles.local.scoring import Unscored
 from modicum.oracles.protocol import digest
 
@@ -310,7 +310,7 @@ class HuggingFaceFluency:
             raise InputError(f"batch_size: must be at least 1, got {batch_size}")
         self._batch_size = batch_size
         self._settings = {"model": model, "revision": revision, "dtype": dtype}
-        self._loaded: LoadedModel = load_model(
+        self._loaded: LoadedModel = load_pretrained(
             "AutoModelForCausalLM", model, revision=revision, device=device, dtype=dtype
         )
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 from modicum.errors import InputError, require_choice, unknown_name
-from modicum.models.hugging_face import load_model
+from modicum.models.hugging_face import load_pretrained
 from modicum.oracles.local.scoring import Score, Text, Unscored, judge_by_score
 from modicum.oracles.protocol import Failure, Judgement, Pair, digest
 
@@ -60,7 +60,7 @@ class ClassifierOracle:
         for field, value in [("batch_size", batch_size), ("max_tokens", max_tokens)]:
             if value is not None and value < 1:
                 raise InputError(f"{field}: must be at least 1, got {value}")
-        self._loaded = load_model(
+        self._loaded = load_pretrained(
             "AutoModelForSequenceClassification",
             model,
             revision=revision,

@@ -1,6 +1,6 @@
-"""Looking at a ledger: spending, a table of everything, and whether it holds together.
+"""Reports on a ledger: spending, an export of all requests, and a check of its integrity.
 
-All of it reads only, so a gate may write meanwhile.
+All reports only read, so a gate may write meanwhile.
 """
 
 from __future__ import annotations
@@ -8,19 +8,19 @@ from __future__ import annotations
 import contextlib
 import sqlite3
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 from modicum.atomic_files import whole_file
 from modicum.errors import InputError
-from modicum.oracles.endpoint.ledger import SPENT, open_to_read
+from modicum.oracles.ledger.database import SPENT, open_to_read
 from modicum.oracles.protocol import winner_of
 from modicum.oracles.questions import Question
 from modicum.oracles.verdicts import read_verdict
 
-# One row for each request, with its question.
-_EVERYTHING = """
+# One row for each request, joined with its question.
+_REQUESTS = """
 SELECT r.id, r.run, r.state, r.reserved_at, r.settled_at, r.reserved_tokens, r.reserved_dollars,
     r.prompt_tokens, r.completion_tokens, r.dollars, r.latency, r.answer, r.verdict, r.rationale,
     r.error, q.key, q.prompt, q.first, q.second, q."order", q.model, q.temperature, q.template,
@@ -32,16 +32,16 @@ _BATCH = 10_000
 
 @dataclass(frozen=True)
 class Spending:
-    """What was spent on one model by one run on one day.
+    """Spending of one run on one model on one day.
 
     Attributes:
-        run: The run's name.
-        model: The model's name.
-        day: Of the reservation, in UTC.
-        judgements: Questions answered with a verdict.
-        unreadable: Answers without one.
-        refused: Requests that the endpoint refused, uncharged.
-        lost: Requests without an answer, which count as spent in full.
+        run: Name of the run.
+        model: Name of the model.
+        day: Day of the reservations, in UTC.
+        judgements: Number of questions answered with a verdict.
+        unreadable: Number of answers without a verdict.
+        refused: Number of requests that the endpoint refused without a charge.
+        lost: Number of requests without an answer; they count as spent in full.
         calls: Requests that count as spent.
         tokens: Tokens that count as spent.
         dollars: Dollars that count as spent.
@@ -63,7 +63,7 @@ def spending(path: Path) -> list[Spending]:
     """Spending by run, model and day.
 
     Raises:
-        InputError: As `open_to_read`.
+        InputError: The ledger cannot be read; see `open_to_read`.
     """
     with _reading(path) as connection:
         rows = connection.execute(
@@ -76,10 +76,10 @@ def spending(path: Path) -> list[Spending]:
 
 
 def asked_again(path: Path) -> int:
-    """Charged requests that had no answer and whose question was asked again: the repeats.
+    """Number of lost requests, which may have been charged, whose question was asked again.
 
     Raises:
-        InputError: As `open_to_read`.
+        InputError: The ledger cannot be read; see `open_to_read`.
     """
     with _reading(path) as connection:
         (count,) = connection.execute(
@@ -93,25 +93,25 @@ def asked_again(path: Path) -> int:
 def export(path: Path, out: Path) -> int:
     """Write every request with its question to a Parquet file.
 
-    The column `winner` is the verdict with its order undone. The file is complete or is not there.
+    The column `winner` is the verdict as `first` or `second`. The write is atomic.
 
     Returns:
         The number of rows.
 
     Raises:
-        InputError: As `open_to_read`, or the file cannot be written.
+        InputError: The ledger cannot be read, or the file cannot be written.
     """
     import pyarrow as pa
     import pyarrow.parquet
 
     if out.suffix != ".parquet":
-        raise InputError(f"--export: expected a file that ends in .parquet, got {str(out)!r}")
+        raise InputError(f"--export: expected a file name that ends in .parquet, got {str(out)!r}")
     texts = {"run", "state", "answer", "verdict", "rationale", "error", "key", "prompt", "first"}
     texts |= {"second", "order", "model", "template"}
     whole = {"id", "reserved_tokens", "prompt_tokens", "completion_tokens", "repeat"}
     count = 0
     with _reading(path) as connection:
-        cursor = connection.execute(_EVERYTHING)
+        cursor = connection.execute(_REQUESTS)
         names = [column[0] for column in cursor.description]
         types = [
             pa.string() if n in texts else pa.int64() if n in whole else pa.float64() for n in names
@@ -132,13 +132,13 @@ def export(path: Path, out: Path) -> int:
 
 
 def verify(path: Path) -> list[str]:
-    """What is wrong with a ledger, one sentence each; empty where nothing is.
+    """Find errors in a ledger; each problem is one sentence.
 
-    Checked are SQLite's own structures, that every question's key is that of its texts, that
-    every verdict is what its answer's text says, and that no question has two.
+    The check covers SQLite's own structures, the key of every question (a digest of its texts),
+    the verdict of every answer (as its text says it), and that no question has two answers.
 
     Raises:
-        InputError: As `open_to_read`.
+        InputError: The ledger cannot be read; see `open_to_read`.
     """
     problems: list[str] = []
     with _reading(path) as connection:
@@ -148,7 +148,7 @@ def verify(path: Path) -> list[str]:
             if text != "ok"
         ]
         problems += [
-            f"row {row[1]} of {row[0]} refers to a question that is not there"
+            f"row {row[1]} of {row[0]} refers to a missing question"
             for row in connection.execute("PRAGMA foreign_key_check")
         ]
         problems += [
@@ -158,7 +158,7 @@ def verify(path: Path) -> list[str]:
                 "GROUP BY question HAVING COUNT(*) > 1"
             )
         ]
-        cursor = connection.execute(_EVERYTHING)
+        cursor = connection.execute(_REQUESTS)
         names = [column[0] for column in cursor.description]
         for row in cursor:
             problems += _problems(dict(zip(names, row, strict=True)))
@@ -166,20 +166,11 @@ def verify(path: Path) -> list[str]:
 
 
 def _problems(record: dict[str, Any]) -> list[str]:
-    question = Question(
-        prompt=record["prompt"],
-        first=record["first"],
-        second=record["second"],
-        order=record["order"],
-        model=record["model"],
-        temperature=record["temperature"],
-        template=record["template"],
-        repeat=record["repeat"],
-    )
+    question = Question(**{each.name: record[each.name] for each in fields(Question)})
     found = []
     if question.key != record["key"]:
-        found.append(f"request {record['id']}: the question's texts are not those of its key")
-    if record["state"] == "answered" and record["answer"] is not None:  # A human has none.
+        found.append(f"request {record['id']}: the key does not match the texts of the question")
+    if record["state"] == "answered" and record["answer"] is not None:  # A human writes no text.
         verdict = read_verdict(record["answer"])
         if verdict is None or verdict.letter != record["verdict"]:
             found.append(f"request {record['id']}: the answer does not say {record['verdict']}")
@@ -188,7 +179,7 @@ def _problems(record: dict[str, Any]) -> list[str]:
 
 @contextlib.contextmanager
 def _reading(path: Path) -> Iterator[sqlite3.Connection]:
-    """A connection that is closed afterwards; damage met on the way is the user's to know."""
+    """A connection for the block; damage that is met in the block becomes an `InputError`."""
     with contextlib.closing(open_to_read(path)) as connection:
         try:
             yield connection

@@ -1,4 +1,4 @@
-"""Group commit: what arrives while the ledger is writing goes into its next transaction."""
+"""Group commit: changes that arrive while the ledger is writing share its next transaction."""
 
 from __future__ import annotations
 
@@ -8,19 +8,20 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
 
-from modicum.oracles.endpoint.ledger import Ledger, Reservation, Settlement
+from modicum.oracles.ledger.ledger import Ledger
+from modicum.oracles.ledger.records import Reservation, Settlement
 
 T = TypeVar("T")
 
 
 class LedgerWriter:
-    """A ledger as an event loop uses it: in one thread of its own, many changes in one commit.
+    """A ledger for an event loop: written by one background thread, many changes to a commit.
 
     Args:
         path: The ledger's file.
 
     Raises:
-        InputError: As `Ledger`.
+        InputError: The ledger cannot be opened; see `Ledger`.
     """
 
     def __init__(self, path: Path) -> None:
@@ -33,28 +34,28 @@ class LedgerWriter:
 
     @property
     def orphans(self) -> int:
-        """Requests that were under way when the ledger was last left."""
+        """Number of requests that were under way when the ledger was last left."""
         return self._ledger.orphans
 
     async def reserve(self, reservations: Sequence[Reservation]) -> list[int]:
-        """Numbers of requests, which are durable as reserved."""
+        """Reserve requests; return their numbers once the reservations are durable."""
         start = len(self._reservations)
         self._reservations.extend(reservations)
         numbers = await self._committed()
         return numbers[start : start + len(reservations)]
 
     async def settle(self, settlements: Sequence[Settlement]) -> None:
-        """Return when the settlements are durable."""
+        """Settle requests; return once the settlements are durable."""
         self._settlements.extend(settlements)
         await self._committed()
 
     async def run(self, read: Callable[[Ledger], T]) -> T:
-        """A reading function's value, called in the ledger's thread after what was written."""
+        """Call a reading function in the ledger's thread, after pending writes."""
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._thread, read, self._ledger)
 
     def _committed(self) -> asyncio.Future[list[int]]:
-        """The next commit, in which everything that was added until now takes part."""
+        """The next commit, which holds everything added until now."""
         if self._next is None:
             self._next = asyncio.get_running_loop().create_future()
         if self._committing is None:

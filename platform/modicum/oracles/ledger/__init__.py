@@ -1,0 +1,1 @@
+"""The ledger: a durable record of every request and every human answer."""
