@@ -25,10 +25,9 @@ if TYPE_CHECKING:
     from modicum import data, oracles, training
     from modicum.models.saved import SavedModel, load_model, loading_model, save_model
     from modicum.results.checkpoints import find_checkpoint
-    from modicum.results.results import Results, load_results
-    from modicum.results.run_comparison import compare_runs
-    from modicum.results.tables import rendered
+    from modicum.results.formatting import rendered
     from modicum.study import Study
+    from modicum.study_results import Results, compare_runs, load_results
 
 __all__ = [
     "Bundle",
@@ -70,17 +69,17 @@ __all__ = [
 __getattr__ = lazy_exports(
     __name__,
     {
-        "Results": "results.results",
+        "Results": "study_results",
         "SavedModel": "models.saved",
         "Study": "study",
-        "compare_runs": "results.run_comparison",
+        "compare_runs": "study_results",
         "data": "data",
         "find_checkpoint": "results.checkpoints",
         "load_model": "models.saved",
-        "load_results": "results.results",
+        "load_results": "study_results",
         "loading_model": "models.saved",
         "oracles": "oracles",
-        "rendered": "results.tables",
+        "rendered": "results.formatting",
         "save_model": "models.saved",
         "training": "training",
     },

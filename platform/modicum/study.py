@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 
     from modicum.execution.tune.seeded_search import SeededSearch
     from modicum.results.reference import Reference
-    from modicum.results.results import Results
+    from modicum.study_results import Results
 
 Runner = Literal["ray", "local"]
 
@@ -472,9 +472,9 @@ class Study:
             InputError: Something is wrong with the study; nothing was started.
             StorageError: The run folder cannot be written any more; what it holds is kept.
         """
-        from modicum.results.results import Results
         from modicum.results.store import RESULTS
         from modicum.run_folder.resource_usage import Usage
+        from modicum.study_results import Results
         from modicum.tracking.trackers import make_tracking
 
         if runner not in ("ray", "local"):
@@ -525,7 +525,7 @@ class Study:
         quiet: bool,
     ) -> None:
         from modicum.monitoring.progress import Progress
-        from modicum.monitoring.status_writer import Live
+        from modicum.monitoring.publisher import StatusPublisher
         from modicum.run_folder.stop_requests import StopRequests
 
         search = self.spec.search
@@ -537,18 +537,25 @@ class Study:
         if runner == "local":
             from modicum.execution.local import run_local
 
-            live = Live(recorder, progress, requests)
-            with progress, recorder.tracking, live:
+            publisher = StatusPublisher(recorder, progress, requests)
+            with progress, recorder.tracking, publisher:
                 run_local(self.experiment, recorder, requests)
             return
         if search is None and not recorder.unfinished():
             return
         with connected(address, cpus):
             from modicum.execution.tune.runner import run_on_tune
+            from modicum.monitoring.study_actor import ClusterPublisher
 
             seeded = self._seeded_search(recorder, plans)
-            live = Live(recorder, progress, requests, links=dashboard_links(), on_ray=True)
-            with progress, recorder.tracking, live:
+            publisher = StatusPublisher(
+                recorder,
+                progress,
+                requests,
+                links=dashboard_links(),
+                cluster=ClusterPublisher(recorder.folder),
+            )
+            with progress, recorder.tracking, publisher:
                 run_on_tune(
                     self.experiment,
                     recorder,

@@ -1,8 +1,7 @@
-"""Small web applications for one person: on the loopback interface, behind a random token.
+"""Web applications for one person: on the loopback interface, behind a random token.
 
-Requests without the token are refused, and so are requests that another site's page makes or that
-reach the server under another host's name, so that nothing else in the browser can read what is
-shown or answer it.
+The server refuses requests without the token, requests from another site's page, and requests for
+another host name. So no other page in the browser can read or answer what is shown.
 """
 
 from __future__ import annotations
@@ -26,17 +25,17 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 def new_token() -> str:
-    """A token that nobody can guess."""
+    """Make a token that nobody can guess."""
     return secrets.token_urlsafe(24)
 
 
-def guard(token: str, *, loopback: bool = True) -> Any:
-    """Middleware that refuses strangers, and answers every mistake as JSON.
+def token_middleware(token: str, *, loopback: bool = True) -> Any:
+    """Make middleware that refuses requests without a token, and answers errors as JSON.
 
     Args:
-        token: What every request has to carry: in the address of the page itself (`/?token=...`),
-            in the header `X-Modicum-Token` for everything else.
-        loopback: Whether the server is this machine's alone, so that other host names are refused.
+        token: Token of every request: in the address of the page (`/?token=...`), in the header
+            `X-Modicum-Token` of all other requests.
+        loopback: Refuse other host names than this machine's.
     """
 
     @web.middleware
@@ -49,7 +48,7 @@ def guard(token: str, *, loopback: bool = True) -> Any:
                 response = await handler(request)
             except web.HTTPException as error:
                 response = error_response(error.status, error.reason)
-        # What is shown may be confidential: no copy in the browser's cache, no token in a referrer.
+        # The content may be confidential: no copy in the browser's cache, no token in a referrer.
         response.headers["Cache-Control"] = "no-store"
         response.headers["Referrer-Policy"] = "no-referrer"
         response.headers["X-Content-Type-Options"] = "nosniff"
@@ -65,7 +64,7 @@ def _refusal(request: web.Request, token: str, loopback: bool) -> str | None:
         return "this page is served to this machine alone"
     if request.headers.get("Origin", f"http://{request.host}") != f"http://{request.host}":
         return "another site's page may not call this one"
-    # The page itself is opened by its address; everything else comes from the page's script.
+    # The browser opens the page by its address; the page's script makes all other requests.
     given = request.query.get("token") if request.path == "/" else request.headers.get(TOKEN_HEADER)
     if not secrets.compare_digest((given or "").encode("utf-8", "replace"), token.encode()):
         return "open the page at the address that the terminal shows, with its token"
@@ -73,15 +72,15 @@ def _refusal(request: web.Request, token: str, loopback: bool) -> str | None:
 
 
 def error_response(status: int, message: str) -> web.Response:
-    """A mistake as JSON."""
+    """Make an error response in JSON."""
     return web.json_response({"error": message}, status=status)
 
 
 async def json_body(request: web.Request) -> dict[str, Any]:
-    """A request's body.
+    """Read the body of a request.
 
     Raises:
-        HTTPBadRequest: It is no JSON object.
+        HTTPBadRequest: The body is no JSON object.
     """
     try:
         body = await request.json() if request.content_type == "application/json" else None
@@ -93,16 +92,19 @@ async def json_body(request: web.Request) -> dict[str, Any]:
 
 
 @asynccontextmanager
-async def served(
+async def serving(
     application: web.Application, token: str, port: int, host: str = LOOPBACK
 ) -> AsyncIterator[str]:
-    """Serve an application for the length of the context; gives the page's address.
+    """Serve an application while the context is open.
 
     Args:
-        application: With `guard` among its middlewares.
-        token: Of that guard.
-        port: 0 for one that is free.
+        application: Application with `token_middleware`.
+        token: Token of the middleware.
+        port: Port to listen on; 0 for a free one.
         host: Interface to listen on.
+
+    Yields:
+        Address of the page, with the token.
 
     Raises:
         InputError: The port or the interface is taken or not allowed.

@@ -112,7 +112,7 @@ def report(
         raise InputError(f"--tables: expected text, markdown or latex, got {tables!r}")
     if markdown is not None and not markdown.endswith(".md"):
         raise InputError(f"--markdown: expected a file that ends in .md, got {markdown!r}")
-    from modicum.results.results import load_results
+    from modicum.study_results import load_results
 
     results = load_results(folder)
     where = results.report(out or results.folder.display("report.html"))
@@ -139,7 +139,7 @@ def compare(
     if markdown is not None and not markdown.endswith(".md"):
         raise InputError(f"--markdown: expected a file that ends in .md, got {markdown!r}")
     from modicum.atomic_files import whole_file
-    from modicum.results.run_comparison import compare_runs
+    from modicum.study_results import compare_runs
 
     comparison = compare_runs(*runs, metric=metric)
     print(comparison.to_text(styled=sys.stdout.isatty()), end="")

@@ -159,7 +159,7 @@ def _print_spending(path: Path) -> None:
     from rich.table import Table
 
     from modicum.oracles.ledger.report import asked_again, spending
-    from modicum.results.tables import rendered
+    from modicum.results.formatting import rendered
 
     table = Table(title=str(path), title_justify="left", box=box.SIMPLE_HEAD, show_footer=True)
     rows = spending(path)

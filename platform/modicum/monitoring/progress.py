@@ -1,4 +1,4 @@
-"""One progress display: done, running, failed, time left, best so far."""
+"""Progress display of a study: trials done, running and failed, time left, best so far."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from rich.text import Text
 
 from modicum.execution.recorder import Recorder
 from modicum.experiment.setting_filters import varying
-from modicum.results.tables import show, show_duration, show_number
+from modicum.results.formatting import show, show_duration, show_number
 from modicum.run_folder.trial_record import TrialState
 
-# Without a terminal, a line at most this often.
+# Shortest time between two lines, without a terminal.
 _LINE_SECONDS = 15.0
 _DONE = {"finished", "failed", "stopped"}
 
 
 class Progress:
-    """Follows a recorder while a study runs; on a terminal one live line, else plain lines.
+    """Shows the progress of a study: a live line on a terminal, else a line now and then.
 
     Args:
-        recorder: What to follow.
-        metric: The metric of "best so far".
+        recorder: Recorder of the trials.
+        metric: Metric of "best so far"; None to leave that out.
         quiet: Show nothing.
-        total: Number of trials that there will be, where the recorder cannot know yet.
+        total: Number of trials in all, if the recorder does not know them yet.
     """
 
     def __init__(
@@ -44,7 +44,7 @@ class Progress:
         self._goal = recorder.experiment.metric(metric).goal if metric else None
         self._quiet = quiet
         self._total = total
-        # Bound now: in-process trials redirect sys.stderr while they run.
+        # Opened now: in-process trials redirect sys.stderr while they run.
         self._console = Console(file=sys.stderr)
         self._live: Live | None = None
         self._started = self._printed = time.monotonic()
@@ -83,7 +83,7 @@ class Progress:
             self._console.print(self.line(), soft_wrap=True, highlight=False)
 
     def seconds_left(self) -> float | None:
-        """How long the rest will take at the pace so far; None before the first trial's end."""
+        """Time of the remaining trials at the pace so far; None before the first trial ends."""
         states = list(self._recorder.trials.values())
         done = [state for state in states if state.status in _DONE]
         fresh = len(done) - sum(state.reused for state in done)
@@ -93,11 +93,11 @@ class Progress:
         return elapsed / fresh * (self.total() - len(done))
 
     def total(self) -> int:
-        """Number of trials that there will be, as far as it is known."""
+        """Number of trials in all, as far as it is known."""
         return max(self._total or 0, len(self._recorder.trials))
 
     def line(self) -> str:
-        """The state of the run in one line."""
+        """State of the study in one line."""
         states = list(self._recorder.trials.values())
         done = [state for state in states if state.status in _DONE]
         total = self.total()

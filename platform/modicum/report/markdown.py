@@ -1,15 +1,28 @@
-"""The report as Markdown: the same document as the page, without its pictures."""
+"""The report as Markdown: the document of the page without the pictures."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from modicum.report.phrases import (
+    BUDGET_LEGEND,
+    COMPARISON_HEADER,
+    COMPARISON_LEGEND,
+    DIRECTION_LEGEND,
+    EVALUATION_LEGEND,
+    EVALUATION_TITLE,
+    VERDICT_HEADER,
+    VERDICT_LEGEND,
+    WINS_LEGEND,
+)
+from modicum.results.formatting import markdown_table
+
 _MARKS = {1: "**{}**", 2: "*{}*", None: "{}"}
 
 
 def render_markdown(document: dict[str, Any]) -> str:
-    """The document as Markdown; the best of a column bold, the second best in italics."""
+    """Render a report as Markdown; the best of a column bold, the second best in italics."""
     blocks = [
         *_head(document),
         *(block for section in document["sections"] for block in _section(section, document)),
@@ -52,18 +65,15 @@ def _section(section: dict[str, Any], document: dict[str, Any]) -> Iterable[str]
         marks = "; best bold, second best in italics" if table["marked"] else ""
         yield f"{table['legend']}{marks}."
     if section["evaluation"]:
-        yield "### Spent on evaluation, beside the budget"
+        yield f"### {EVALUATION_TITLE}"
         yield _table(section["evaluation"]["header"], section["evaluation"]["rows"])
-        yield "Mean per trial."
+        yield EVALUATION_LEGEND
     for budget in section["budgets"]:
         yield f"### {budget['title']}"
         rows = [[*row["key"], row["text"]] for row in budget["rows"]]
         yield _table([*budget["names"], document["budget_unit"]], rows)
     if section["budgets"]:
-        yield (
-            "Median over seeds with its 95% bootstrap interval. A seed counts from the smallest "
-            "budget tried at which it reached the target; > means beyond the largest budget tried."
-        )
+        yield BUDGET_LEGEND
 
 
 def _wins(wins: dict[str, Any] | None) -> Iterable[str]:
@@ -72,24 +82,14 @@ def _wins(wins: dict[str, Any] | None) -> Iterable[str]:
     yield "## Wins"
     rows = [[*row["key"], *map(str, row["counts"])] for row in wins["rows"]]
     yield _table([*wins["names"], *wins["header"]], rows, len(wins["names"]))
-    yield (
-        f"{wins['metric']}: cells of all tables above in which a row has the best or second-best "
-        "mean. Equal means share a rank and leave out the next."
-    )
+    yield f"{wins['metric']}: {WINS_LEGEND}"
 
 
 def _comparisons(comparisons: dict[str, Any] | None) -> Iterable[str]:
     if comparisons is None:
         return
     yield f"## Against {comparisons['baseline']}"
-    header = [
-        "compared",
-        "at",
-        f"difference in {comparisons['metric']}",
-        "95% interval",
-        "p",
-        "seeds",
-    ]
+    header = [title.format(comparisons["metric"]) for title in COMPARISON_HEADER]
     rows = [
         [
             row["first"],
@@ -102,10 +102,7 @@ def _comparisons(comparisons: dict[str, Any] | None) -> Iterable[str]:
         for row in comparisons["rows"]
     ]
     yield _table(header, rows, 2)
-    yield (
-        "Paired t over the seeds that both have; bold where the interval leaves out zero. "
-        "p-values are not corrected for their number."
-    )
+    yield COMPARISON_LEGEND
 
 
 def _verdicts(verdicts: dict[str, Any] | None) -> Iterable[str]:
@@ -114,17 +111,11 @@ def _verdicts(verdicts: dict[str, Any] | None) -> Iterable[str]:
     yield f"## Against {verdicts['source']}"
     yield ", ".join(f"{count} {verdict}" for verdict, count in verdicts["counts"].items()) + "."
     names = ("where", "published", "ours", "interval", "verdict", "direction")
-    header = ["cell", "published", "ours", "95% interval of the difference", *names[4:]]
     rows = [[row[name] for name in names] for row in verdicts["rows"]]
-    yield _table(header, rows, 1, numbers=3)
-    legend = (
-        f"{verdicts['metric']}. matches: the 95% Welch interval of ours minus published contains "
-        "0, or both are single numbers and equal"
-    )
+    yield _table(VERDICT_HEADER, rows, 1, numbers=3)
+    legend = f"{verdicts['metric']}. {VERDICT_LEGEND}"
     if verdicts["baseline"]:
-        legend += (
-            f". direction: whether the sign of the difference to {verdicts['baseline']} agrees"
-        )
+        legend += f". {DIRECTION_LEGEND.format(verdicts['baseline'])}"
     yield f"{legend}."
     if verdicts["reasons"]:
         yield _list(
@@ -159,21 +150,20 @@ def _table(
     keys: int | None = None,
     numbers: int | None = None,
 ) -> str:
-    """A pipe table.
+    """Write a pipe table.
 
     Args:
         header: Column titles.
-        rows: Texts, one list a row.
-        keys: Leading columns of text; None if all are.
-        numbers: Columns after them that are aligned to the right; all the rest if left out.
+        rows: Texts of each row.
+        keys: Number of leading columns aligned to the left; by default all columns.
+        numbers: Number of columns after the keys aligned to the right; by default all of them.
     """
     first = len(header) if keys is None else keys
     last = len(header) if numbers is None else first + numbers
-    rule = ["--:" if first <= index < last else "---" for index in range(len(header))]
-    lines = [[*map(_safe, header)], rule, *([*map(_safe, row)] for row in rows)]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+    lines = [list(map(_safe, row)) for row in rows]
+    return markdown_table(list(map(_safe, header)), lines, range(first, last))
 
 
 def _safe(text: str) -> str:
-    """Text that does not end its cell."""
+    """Escape what would end a cell."""
     return text.replace("|", "\\|").replace("\n", " ")

@@ -1,4 +1,4 @@
-"""Budget as the x-axis: curves, and the budget that a target needs."""
+"""Budget that a target needs."""
 
 from __future__ import annotations
 
@@ -6,75 +6,29 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
-from modicum.results.statistics import Summary, median_with_interval, summarise
-
-# (budget, value) pairs of one seed, by rising budget.
-Points = Sequence[tuple[float, float]]
-
-
-@dataclass(frozen=True)
-class CurvePoint:
-    """One point of a curve over seeds.
-
-    Attributes:
-        budget: Budget spent.
-        summary: The metric over the seeds that had spent at least some budget by then.
-    """
-
-    budget: float
-    summary: Summary
-
-
-def curve(by_seed: Mapping[int, Points], *, carry: bool = True) -> list[CurvePoint]:
-    """A metric against budget, over seeds.
-
-    Within a trial (`carry`), every seed contributes at each budget its value at the largest
-    budget not beyond it: what it had reached by then. The curve spans only budgets that all
-    seeds cover: nothing is extrapolated. Across trials (not `carry`), each budget has the seeds
-    that were run with it.
-    """
-    if not carry:
-        values: dict[float, list[float]] = {}
-        for points in by_seed.values():
-            for budget, value in points:
-                values.setdefault(budget, []).append(value)
-        return [CurvePoint(budget, summarise(values[budget])) for budget in sorted(values)]
-    series = [sorted(points) for points in by_seed.values() if points]
-    if not series:
-        return []
-    first = max(points[0][0] for points in series)
-    last = min(points[-1][0] for points in series)
-    budgets = sorted({b for points in series for b, _ in points if first <= b <= last})
-    result = []
-    for budget in budgets:
-        reached = []
-        for points in series:
-            xs = [x for x, _ in points]
-            reached.append(points[int(np.searchsorted(xs, budget, side="right")) - 1][1])
-        result.append(CurvePoint(budget, summarise(reached)))
-    return result
+from modicum.results.curves import Points, series_by_row
+from modicum.results.records import Key, StudyRecords, Where
+from modicum.results.statistics import median_with_interval
 
 
 def complete_seeds(by_seed: Mapping[int, Points]) -> dict[int, Points]:
-    """The seeds that were run with every budget; a failed trial must not count as a miss."""
+    """Seeds that were run with every budget; a failed trial must not count as a miss."""
     budgets = {budget for points in by_seed.values() for budget, _ in points}
     return {s: points for s, points in by_seed.items() if {b for b, _ in points} == budgets}
 
 
 @dataclass(frozen=True)
 class BudgetNeeded:
-    """The budget that a target needs, censored where it was not reached.
+    """Budget that a target needs, censored where the target was not reached.
 
     Attributes:
-        target: The level.
+        target: Level of the metric.
         n: Number of seeds.
-        reached: Number of seeds that reached it.
-        median: Median over seeds; infinite when half of them or more did not reach it.
-        low: Lower end of its 95% bootstrap interval over seeds.
-        high: Upper end; infinite when it is beyond the largest budget tried.
-        largest: Largest budget that was tried.
+        reached: Number of seeds that reached the target.
+        median: Median over seeds; infinite if half of the seeds or more missed the target.
+        low: Lower end of the median's 95% bootstrap interval over seeds.
+        high: Upper end of that interval; infinite if it is beyond the largest budget tried.
+        largest: Largest budget tried.
     """
 
     target: float
@@ -105,14 +59,14 @@ class BudgetNeeded:
 
 
 def budget_to_target(by_seed: Mapping[int, Points], target: float, goal: str) -> BudgetNeeded:
-    """The smallest budget tried at which each seed reached the target.
+    """Find the smallest budget tried at which each seed reached a target.
 
-    No interpolation between budgets and no extrapolation past the largest.
+    Budgets between those tried are not interpolated, and none beyond the largest extrapolated.
 
     Args:
-        by_seed: Points of every seed.
-        target: The level to reach.
-        goal: `max` reaches it from below, `min` from above.
+        by_seed: Points of each seed.
+        target: Level to reach.
+        goal: `max` reaches the target from below, `min` from above.
     """
     sign = 1.0 if goal == "max" else -1.0
     needed = []
@@ -131,3 +85,28 @@ def budget_to_target(by_seed: Mapping[int, Points], target: float, goal: str) ->
         high=high,
         largest=max(budget for points in by_seed.values() for budget, _ in points),
     )
+
+
+def budgets_by_row(
+    records: StudyRecords, metric: str, target: float, rows: Sequence[str], where: Where = None
+) -> dict[Key, BudgetNeeded]:
+    """Find the budget that each row needs to reach a level of a metric.
+
+    Args:
+        records: The study.
+        metric: The metric.
+        target: Level to reach.
+        rows: Settings that make the rows.
+        where: Settings of the trials to take.
+
+    Raises:
+        InputError: Unknown metric or setting, a metric without a goal, or trials that differ in
+            a setting that is not named and does not set the budget.
+    """
+    goal = records.goal(metric, "a budget to target")
+    return {
+        key: budget_to_target(
+            complete_seeds(series.points) if series.joins_trials else series.points, target, goal
+        )
+        for key, series in series_by_row(records, metric, rows, where).items()
+    }

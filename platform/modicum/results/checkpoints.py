@@ -1,4 +1,4 @@
-"""Saved models by the name of their folder, or of the run that kept them."""
+"""Saved models, found by the folder of the model or of the run that kept it."""
 
 from __future__ import annotations
 
@@ -7,23 +7,24 @@ from typing import Any
 
 from modicum.errors import InputError
 from modicum.experiment.setting_filters import agrees
-from modicum.results.results import load_results
+from modicum.results.store import load_records
 
 
 def find_checkpoint(location: str, file: str, field: str, needed: str, **settings: Any) -> Path:
-    """A folder with a saved model: the one given, or a checkpoint of a run.
+    """Find the folder of a saved model: the given folder, or a checkpoint of the given run.
 
-    Of a run it is the best checkpoint, else the last, of the first finished trial that has one.
+    In a run, the first finished trial that has a checkpoint counts: its best checkpoint, or its
+    last one if none is the best.
 
     Args:
-        location: Either folder.
-        file: What shows a saved model.
-        field: Setting to name in an error.
-        needed: What a run must have, for the message.
-        **settings: Only of trials with these.
+        location: Folder of a model or of a run.
+        file: Name of a file that every saved model has.
+        field: Setting that an error names.
+        needed: Description of the missing model, for an error.
+        **settings: Settings that the trial must have.
 
     Raises:
-        InputError: The location is neither, or the run has no such checkpoint.
+        InputError: The location is neither folder, or the run has no such checkpoint.
     """
     folder = Path(location).expanduser()
     if (folder / file).is_file():
@@ -32,10 +33,10 @@ def find_checkpoint(location: str, file: str, field: str, needed: str, **setting
         raise InputError(
             f"{field}: {location!r} is neither a saved model ({file}) nor a run (plan.json)"
         )
-    results = load_results(folder)
-    for trial in results.trials:
+    records = load_records(folder)
+    for trial in records.trials:
         if trial.status == "finished" and agrees(trial.columns, settings):
-            saved = results.folder.read_json("trials", trial.id, "trial.json")
+            saved = records.folder.read_json("trials", trial.id, "trial.json")
             where: str | None = saved["best_checkpoint"] or saved["checkpoint"]
             if where is not None and (folder / where / file).is_file():
                 return folder / where

@@ -1,22 +1,17 @@
-"""Published numbers beside ours, with a verdict for every cell."""
+"""Tables of published numbers, kept as YAML beside a study."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from modicum.errors import from_validation
 from modicum.experiment.config import settings_of
 from modicum.experiment.experiment import Experiment
-from modicum.experiment.setting_filters import agrees, find_cell, require_settings
-from modicum.results.statistics import Summary, welch_interval
+from modicum.experiment.setting_filters import require_settings
 from modicum.yaml_io import read_yaml
-
-Verdict = Literal["matches", "direction only", "differs", "not comparable", "not run"]
 
 
 class _Part(BaseModel):
@@ -28,10 +23,10 @@ class ReferenceCell(_Part):
 
     Attributes:
         where: Settings of the cell.
-        metric: The metric; the reference's if left out.
-        mean: Published mean, on the reference's scale.
-        sd: Published standard deviation.
-        n: Number of runs behind it.
+        metric: Metric of the cell; by default the metric of the whole table.
+        mean: Published mean, on the scale of the table.
+        sd: Published standard deviation, on the same scale.
+        n: Number of published runs.
     """
 
     where: dict[str, Any]
@@ -46,7 +41,7 @@ class NotComparable(_Part):
 
     Attributes:
         where: Settings that the cells have in common, published or ours.
-        reason: What differs.
+        reason: Difference in the data or features.
     """
 
     where: dict[str, Any]
@@ -54,16 +49,16 @@ class NotComparable(_Part):
 
 
 class Reference(_Part):
-    """A table of published numbers, kept as YAML beside the study.
+    """A table of published numbers.
 
     Attributes:
-        source: Where the numbers stand.
-        metric: The metric that they are compared on, where a cell names no other.
-        scale: What a published number is divided by (100 for percentages).
-        baseline: Settings of the row against which directions are judged; without one no
-            direction is.
+        source: Publication and table.
+        metric: Metric of the cells that name none.
+        scale: Divisor of the published numbers (100 for percentages).
+        baseline: Settings of the row against which directions are judged; empty for no
+            directions.
         not_comparable: Cells that cannot match, with the reason.
-        cells: The numbers.
+        cells: Published numbers.
     """
 
     source: str
@@ -80,22 +75,26 @@ class Reference(_Part):
         return self
 
     def metric_of(self, cell: ReferenceCell) -> str:
-        """The metric of a cell."""
+        """Metric of a cell."""
         name = cell.metric or self.metric
         assert name is not None
         return name
 
     @property
     def metrics(self) -> list[str]:
-        """Every metric that a cell has, in order."""
+        """Metrics of all cells, in order."""
         return list(dict.fromkeys(map(self.metric_of, self.cells)))
 
     @classmethod
     def parse(cls, raw: Any, where: str) -> Reference:
-        """A reference table from plain data.
+        """Read a table from plain data.
+
+        Args:
+            raw: Contents of the file.
+            where: Name of the file, for an error.
 
         Raises:
-            InputError: Something is wrong with it.
+            InputError: A field is missing, unknown or wrong.
         """
         try:
             return cls.model_validate(raw)
@@ -104,10 +103,10 @@ class Reference(_Part):
 
     @classmethod
     def load(cls, path: Path, experiment: Experiment[Any] | None = None) -> Reference:
-        """Read a reference table, checked against an experiment's settings and metrics.
+        """Read a table from a file, and check it against an experiment if one is given.
 
         Raises:
-            InputError: Missing or broken file, unknown setting or metric.
+            InputError: Missing or broken file, or a setting or metric that the experiment lacks.
         """
         reference = cls.parse(read_yaml(path), str(path))
         if experiment is not None:
@@ -119,122 +118,3 @@ class Reference(_Part):
             for where in (*parts, reference.baseline):
                 require_settings(where, known, str(path))
         return reference
-
-
-@dataclass(frozen=True)
-class JudgedCell:
-    """A published number, ours, and the verdict.
-
-    Attributes:
-        where: Settings of the cell.
-        metric: The metric.
-        published: The published number on our scale.
-        ours: Our summary; None if the cell was not run.
-        interval: 95% Welch interval of ours minus published; None where it is undefined.
-        verdict: `matches` when that interval contains 0, or when two single numbers without a
-            spread are equal; else `direction only` when the sign against the baseline agrees;
-            else `differs`. `not comparable` where the reference says that data or features
-            differ.
-        direction: Whether the sign against the baseline agrees; None for the baseline itself
-            or where it was not run. Judged for cells that are not comparable, too.
-        reason: Why a cell is not comparable.
-    """
-
-    where: Mapping[str, Any]
-    metric: str
-    published: Summary
-    ours: Summary | None
-    interval: tuple[float, float] | None
-    verdict: Verdict
-    direction: bool | None
-    reason: str = ""
-
-
-Cells = Sequence[tuple[Mapping[str, Any], Summary]]
-
-
-def judge(reference: Reference, ours: Mapping[str, Cells]) -> list[JudgedCell]:
-    """Compare every published number with ours.
-
-    Args:
-        reference: The published table.
-        ours: Our cells by metric: settings and summary. A published cell is compared with the
-            one cell of ours that agrees in all the settings that it names.
-
-    Raises:
-        InputError: More than one of our cells agrees.
-    """
-    judged = []
-    for cell in reference.cells:
-        metric = reference.metric_of(cell)
-        cells = ours.get(metric, [])
-        published = _on_our_scale(cell, reference.scale)
-        settings, mine = _find(cells, cell.where)
-        # A difference may lie in settings that the publication does not name.
-        known = {**settings, **cell.where}
-        reason = next(
-            (entry.reason for entry in reference.not_comparable if agrees(known, entry.where)), ""
-        )
-        interval = direction = None
-        verdict: Verdict = "not run"
-        if mine is not None:
-            interval = _interval(mine, published)
-            direction = _direction(reference, cell, mine, cells)
-            if reason:
-                verdict = "not comparable"
-            elif _matches(mine, published, interval):
-                verdict = "matches"
-            else:
-                verdict = "direction only" if direction else "differs"
-        judged.append(
-            JudgedCell(cell.where, metric, published, mine, interval, verdict, direction, reason)
-        )
-    return judged
-
-
-def _on_our_scale(cell: ReferenceCell, scale: float) -> Summary:
-    return Summary(cell.n, cell.mean / scale, cell.sd / scale, None, None)
-
-
-def _interval(mine: Summary, published: Summary) -> tuple[float, float] | None:
-    assert published.sd is not None
-    if mine.sd is None or published.n == 1:
-        return None
-    return welch_interval(mine.mean, mine.sd, mine.n, published.mean, published.sd, published.n)
-
-
-def _matches(mine: Summary, published: Summary, interval: tuple[float, float] | None) -> bool:
-    if interval is not None:
-        return interval[0] <= 0 <= interval[1]
-    return mine.n == published.n == 1 and not published.sd and mine.mean == published.mean
-
-
-def _direction(
-    reference: Reference, cell: ReferenceCell, mine: Summary, ours: Cells
-) -> bool | None:
-    if not reference.baseline:
-        return None
-    metric = reference.metric_of(cell)
-    same = [c for c in reference.cells if reference.metric_of(c) == metric]
-    base = next((c for c in same if _is_baseline(c, cell, reference.baseline)), None)
-    own = None if base is None else _find(ours, base.where)[1]
-    if base is None or base is cell or own is None:
-        return None
-    return (mine.mean - own.mean) * (cell.mean - base.mean) > 0
-
-
-def _is_baseline(
-    candidate: ReferenceCell, cell: ReferenceCell, baseline: Mapping[str, Any]
-) -> bool:
-    """Whether a published cell is the baseline of another.
-
-    It has the baseline's settings, and otherwise names only what the other cell has too.
-    """
-    return agrees(candidate.where, baseline) and all(
-        name in baseline or cell.where.get(name) == value for name, value in candidate.where.items()
-    )
-
-
-def _find(ours: Cells, where: Mapping[str, Any]) -> tuple[Mapping[str, Any], Summary | None]:
-    index = find_cell([settings for settings, _ in ours], where)
-    return ({}, None) if index is None else ours[index]

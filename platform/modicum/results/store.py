@@ -1,4 +1,4 @@
-"""From a run folder to one tidy table: a row per record."""
+"""Records of a study, read from its run folder and kept in `results.parquet`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import io
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -15,58 +15,42 @@ import pyarrow.parquet as pq
 
 from modicum.errors import InputError, reason_of
 from modicum.planning.trial_plan import TrialPlan
+from modicum.results.records import StudyRecords, TrialInfo
 from modicum.run_folder.trial_record import TrialState, load_trial
 from modicum.storage import StorageFolder
+from modicum.yaml_io import parse_yaml
 
 RESULTS = "results.parquet"
-_NOTE = b"modicum"
+_METADATA = b"modicum"
 _IDENTITY = re.compile(r"[0-9a-f]{12}")
 
 
-@dataclass(frozen=True)
-class TrialInfo:
-    """A trial of the current study, as the report lists it.
+def load_records(location: str | Path) -> StudyRecords:
+    """Read a run folder, also while its study is running.
 
-    Attributes:
-        id: Its identity.
-        columns: Its settings.
-        seed: Its seed.
-        status: `pending`, `running`, `finished`, `failed` or `stopped`.
-        commit: Version of the code that ran it.
-        error: One line, if it failed.
-        seconds: Wall-clock time of its last start to its end; None while it runs.
-        stopped_by: `scheduler` or `request`, if it was stopped.
+    Args:
+        location: Path or URI of the folder.
+
+    Raises:
+        InputError: The folder holds no run.
     """
-
-    id: str
-    columns: Mapping[str, Any]
-    seed: int
-    status: str
-    commit: str | None = None
-    error: str | None = None
-    seconds: float | None = None
-    stopped_by: str | None = None
+    folder = StorageFolder(location)
+    return read_parquet(folder) or collect(folder)
 
 
-@dataclass(frozen=True)
-class Collected:
-    """Everything that a run folder says about the current study.
+def consolidate(folder: StorageFolder) -> StudyRecords:
+    """Gather the files of all trials into `results.parquet`.
 
-    Attributes:
-        frame: Tidy records.
-        trials: The study's trials.
-        experiment: Name, version, budget unit and metrics.
-        others: Number of trials in the folder that belong to earlier settings.
+    Raises:
+        InputError: The folder holds no run.
     """
-
-    frame: pd.DataFrame
-    trials: Sequence[TrialInfo]
-    experiment: Mapping[str, Any]
-    others: int
+    records = collect(folder)
+    write_parquet(records)
+    return records
 
 
-def collect(folder: StorageFolder) -> Collected:
-    """Read the trials' own files, as the folder stands now.
+def collect(folder: StorageFolder) -> StudyRecords:
+    """Read the files of every trial.
 
     Raises:
         InputError: The folder holds no run.
@@ -81,22 +65,38 @@ def collect(folder: StorageFolder) -> Collected:
             state = load_trial(folder, trial.id, with_log=False)
             state.plan = trial
         states.append(state)
-    others = len(present - {state.plan.id for state in states})
-    return collected(states, plan["experiment"], others)
+    return gather(folder, states, plan["experiment"], present)
 
 
-def collected(
-    states: Sequence[TrialState], experiment: Mapping[str, Any], others: int
-) -> Collected:
-    """What trials that have been read say together; arguments as in `Collected`."""
-    return Collected(_frame(states), [_info(s) for s in states], experiment, others)
+def gather(
+    folder: StorageFolder,
+    states: Sequence[TrialState],
+    experiment: Mapping[str, Any],
+    present: set[str],
+) -> StudyRecords:
+    """Put trials that have been read together.
+
+    Args:
+        folder: The run folder.
+        states: Trials of the study.
+        experiment: Description of the experiment, from `plan.json`.
+        present: Identities of all trials in the folder, those of other studies included.
+    """
+    return StudyRecords(
+        folder=folder,
+        frame=_frame(states),
+        trials=[_info(state) for state in states],
+        experiment=experiment,
+        other_trials=len(present - {state.plan.id for state in states}),
+        spec=_study_file(folder),
+    )
 
 
 def read_plan(folder: StorageFolder) -> Any:
-    """The study's experiment and trials.
+    """Read `plan.json`: the experiment and the trials of the study.
 
     Raises:
-        InputError: The folder holds no run, or what stands there is no plan of one.
+        InputError: The folder holds no run, or `plan.json` is broken.
     """
     if not folder.exists("plan.json"):
         raise InputError(f"{folder.uri}: no run here (there is no plan.json)")
@@ -109,6 +109,50 @@ def read_plan(folder: StorageFolder) -> Any:
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise InputError(f"{folder.display('plan.json')}: no plan ({reason_of(error)})") from error
     return plan
+
+
+def write_parquet(records: StudyRecords) -> None:
+    """Write `results.parquet`, with the trials in its metadata."""
+    table = pa.Table.from_pandas(records.frame, preserve_index=False)
+    metadata = {
+        "experiment": records.experiment,
+        "others": records.other_trials,
+        "trials": [vars(info) for info in records.trials],
+    }
+    table = table.replace_schema_metadata({_METADATA: json.dumps(metadata).encode()})
+    buffer = io.BytesIO()
+    pq.write_table(table, buffer, compression="zstd")
+    records.folder.write_bytes(buffer.getvalue(), RESULTS)
+
+
+def read_parquet(folder: StorageFolder) -> StudyRecords | None:
+    """Read `results.parquet`; None if it is missing or older than the trials."""
+    if not folder.exists(RESULTS):
+        return None
+    table = pq.read_table(io.BytesIO(folder.read_bytes(RESULTS)))
+    metadata = json.loads((table.schema.metadata or {}).get(_METADATA, b"null"))
+    if metadata is None:
+        return None
+    planned = [entry["id"] for entry in read_plan(folder)["trials"]]
+    if planned != [entry["id"] for entry in metadata["trials"]]:
+        return None
+    if any(entry["status"] in {"pending", "running"} for entry in metadata["trials"]):
+        return None
+    return StudyRecords(
+        folder=folder,
+        frame=table.to_pandas(),
+        trials=[TrialInfo(**entry) for entry in metadata["trials"]],
+        experiment=metadata["experiment"],
+        other_trials=metadata["others"],
+        spec=_study_file(folder),
+    )
+
+
+def _study_file(folder: StorageFolder) -> Mapping[str, Any]:
+    if not folder.exists("study.yaml"):
+        return {}
+    spec: Mapping[str, Any] = parse_yaml(folder.read_text("study.yaml"), "study.yaml")
+    return spec
 
 
 def _info(state: TrialState) -> TrialInfo:
@@ -145,38 +189,8 @@ def _frame(states: Sequence[TrialState]) -> pd.DataFrame:
     others = [name for name in frame.columns if name not in {"trial_id", *settings}]
     frame = frame.reindex(columns=["trial_id", *settings, *others])
     for name in frame.columns:
+        # A column of Parquet has one type.
         kinds = {type(value) for value in frame[name] if value is not None and value == value}
         if len(kinds) > 1 and not kinds <= {int, float}:
             frame[name] = [None if v is None or v != v else str(v) for v in frame[name]]
     return frame
-
-
-def write_parquet(folder: StorageFolder, collected: Collected) -> None:
-    """Write `results.parquet`, with the trials' states in its metadata."""
-    table = pa.Table.from_pandas(collected.frame, preserve_index=False)
-    note = {
-        "experiment": collected.experiment,
-        "others": collected.others,
-        "trials": [vars(info) for info in collected.trials],
-    }
-    table = table.replace_schema_metadata({_NOTE: json.dumps(note).encode()})
-    buffer = io.BytesIO()
-    pq.write_table(table, buffer, compression="zstd")
-    folder.write_bytes(buffer.getvalue(), RESULTS)
-
-
-def read_parquet(folder: StorageFolder) -> Collected | None:
-    """The consolidated results; None if there are none or the run has gone on since."""
-    if not folder.exists(RESULTS):
-        return None
-    table = pq.read_table(io.BytesIO(folder.read_bytes(RESULTS)))
-    note = json.loads((table.schema.metadata or {}).get(_NOTE, b"null"))
-    if note is None:
-        return None
-    planned = [entry["id"] for entry in read_plan(folder)["trials"]]
-    if planned != [entry["id"] for entry in note["trials"]]:
-        return None
-    if any(entry["status"] in {"pending", "running"} for entry in note["trials"]):
-        return None
-    infos = [TrialInfo(**entry) for entry in note["trials"]]
-    return Collected(table.to_pandas(), infos, note["experiment"], note["others"])

@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from modicum.results.statistics import Summary
+from rich import box
+from rich.table import Table as RichTable
 
-Key = tuple[Any, ...]
+from modicum.results.cells import values_by_seed
+from modicum.results.formatting import (
+    markdown_table,
+    rendered,
+    show,
+    show_settings,
+    show_summary,
+)
+from modicum.results.layout import ReportLayout
+from modicum.results.records import Key, StudyRecords, Where
+from modicum.results.statistics import Summary, summarise
 
 
 @dataclass(frozen=True)
@@ -30,13 +40,13 @@ class Table:
     """Rows compared across columns on one metric.
 
     Attributes:
-        metric: The metric.
-        goal: Whether more or less is better; None marks nothing.
+        metric: Name of the metric.
+        goal: `max` or `min`; with None no cell is marked.
         row_names: Settings that make a row's key.
         column_names: Settings that make a column's key.
         rows: Row keys, in order.
         columns: Column keys, in order.
-        cells: By row and column key; a combination that was not run has none.
+        cells: Cells by row and column key, without the combinations that were not run.
         where: Settings that are the same in the whole table, shown in its title.
     """
 
@@ -51,9 +61,8 @@ class Table:
 
     @property
     def title(self) -> str:
-        """The metric and what the whole table has in common."""
-        common = ", ".join(f"{name} = {show(value)}" for name, value in self.where.items())
-        return f"{self.metric} ({common})" if common else self.metric
+        """The metric, with the settings of the whole table."""
+        return f"{self.metric} ({show_settings(self.where)})" if self.where else self.metric
 
     @property
     def header(self) -> list[str]:
@@ -63,9 +72,12 @@ class Table:
 
     @property
     def legend(self) -> str:
-        """What columns and cells are; how the best are marked is for who shows them."""
-        across = f"columns: {', '.join(self.column_names)}; " if self.column_names else ""
-        return f"{across}mean ± sd (number of seeds)"
+        """Explanation of columns and cells, without the marks of the best cells."""
+        return f"{self._across}mean ± sd (number of seeds)"
+
+    @property
+    def _across(self) -> str:
+        return f"columns: {', '.join(self.column_names)}; " if self.column_names else ""
 
     def _lines(self, decorate: dict[int | None, str]) -> list[list[str]]:
         lines = []
@@ -79,20 +91,16 @@ class Table:
         return lines
 
     def to_text(self, width: int | None = None, styled: bool = False) -> str:
-        """The table for a terminal; `*` marks the best and `+` the second best.
+        """Render the table for a terminal; `*` marks the best and `+` the second best.
 
         Args:
-            width: Characters available; as wide as needed if None.
-            styled: With terminal escapes for bold and underline.
+            width: Characters available; as many as the table needs if None.
+            styled: Use terminal escapes for bold and underline.
         """
-        from rich import box
-        from rich.table import Table as RichTable
-
         marks = "* best, + second best; " if self.goal else ""
-        across = f"columns: {', '.join(self.column_names)}; " if self.column_names else ""
         table = RichTable(
             title=self.title,
-            caption=f"{across}{marks}mean ± sd (seeds)",
+            caption=f"{self._across}{marks}mean ± sd (seeds)",
             box=box.SIMPLE_HEAD,
             title_justify="left",
             caption_justify="left",
@@ -110,33 +118,30 @@ class Table:
         return rendered(table, width, styled)
 
     def to_markdown(self) -> str:
-        """The table in Markdown; the best bold, the second best in italics."""
+        """Write the table in Markdown; the best bold, the second best in italics."""
         lines = self._lines({None: "{}", 1: "**{}**", 2: "*{}*"})
-        width = len(self.row_names)
-        rule = ["---"] * width + ["--:"] * len(self.columns)
-        rows = [self.header, rule, *lines]
-        return "".join("| " + " | ".join(row) + " |\n" for row in rows)
+        right = range(len(self.row_names), len(self.header))
+        return markdown_table(self.header, lines, right) + "\n"
 
     def to_latex(self) -> str:
-        """A `tabular` for the booktabs package; the best bold, the second best underlined."""
+        """Write a `tabular` for the booktabs package; best bold, second best underlined."""
         lines = self._lines({None: "{}", 1: r"\textbf{{{}}}", 2: r"\underline{{{}}}"})
-        shape = "l" * len(self.row_names) + "r" * len(self.columns)
+        width = len(self.row_names)
+        head = " & ".join(_latex(name) for name in self.header)
         body = [
             " & ".join(
-                _latex(text) if index < len(self.row_names) else text.replace("±", r"$\pm$")
+                _latex(text) if index < width else text.replace("±", r"$\pm$")
                 for index, text in enumerate(line)
-            )
-            + r" \\"
+            ).replace("–", "--")
             for line in lines
         ]
-        head = " & ".join(_latex(name) for name in self.header) + r" \\"
         return "\n".join(
             [
-                rf"\begin{{tabular}}{{{shape}}}",
+                rf"\begin{{tabular}}{{{'l' * width + 'r' * len(self.columns)}}}",
                 r"\toprule",
-                head,
+                head + r" \\",
                 r"\midrule",
-                *[line.replace("–", "--") for line in body],
+                *[line + r" \\" for line in body],
                 r"\bottomrule",
                 r"\end{tabular}",
                 "",
@@ -151,13 +156,61 @@ class Table:
         return self.to_text()
 
 
+def make_table(
+    records: StudyRecords,
+    rows: Sequence[str],
+    columns: Sequence[str],
+    metric: str,
+    where: Where = None,
+) -> Table:
+    """Make a table of means over seeds.
+
+    Args:
+        records: The study.
+        rows: Settings that make the rows.
+        columns: Settings that make the columns.
+        metric: The metric.
+        where: Settings of the trials to take.
+
+    Raises:
+        InputError: Unknown name, or a setting that is not named varies within a cell.
+    """
+    cells = values_by_seed(records, metric, [*rows, *columns], where)
+    summaries = {
+        (key[: len(rows)], key[len(rows) :]): summarise(list(seeds.values()))
+        for key, seeds in cells.items()
+    }
+    filled_rows, filled_columns = ({key[side] for key in summaries} for side in (0, 1))
+    goal = records.metric_info(metric)["goal"]
+    return Table(
+        metric=metric,
+        goal=goal,
+        row_names=tuple(rows),
+        column_names=tuple(columns),
+        rows=[key for key in records.keys(rows) if key in filled_rows],
+        columns=[key for key in records.keys(columns) if key in filled_columns],
+        cells=rank_cells(summaries, goal),
+        where=where or {},
+    )
+
+
+def tables_of(layout: ReportLayout) -> list[Table]:
+    """Make the tables of a study's report, by metric and group, without empty ones."""
+    made = [
+        make_table(layout.records, layout.rows, layout.columns, metric, group)
+        for metric in layout.metrics
+        for group in layout.groups()
+    ]
+    return [table for table in made if table.cells]
+
+
 def rank_cells(
     summaries: Mapping[tuple[Key, Key], Summary], goal: str | None
 ) -> dict[tuple[Key, Key], Cell]:
-    """Mark the best and second-best mean of every column (none without a goal).
+    """Mark the best and second-best mean of every column; without a goal mark none.
 
-    Equal means share a rank, and leave out the one after: where two are best, none is second. A
-    column with a single cell has no best.
+    Equal means share a rank, and the next rank is left out: where two are best, none is second.
+    A column with a single cell has no best.
     """
     cells = {}
     for place, summary in summaries.items():
@@ -170,98 +223,6 @@ def rank_cells(
             rank = 1 if better == 0 else 2 if better == 1 else None
         cells[place] = Cell(summary, rank)
     return cells
-
-
-@dataclass(frozen=True)
-class Wins:
-    """In how many cells of several tables a row leads.
-
-    Attributes:
-        best: Cells in which its mean is the best of the column.
-        second: Cells in which it is the second best.
-        cells: Cells that it has in columns with something to compare.
-    """
-
-    best: int = 0
-    second: int = 0
-    cells: int = 0
-
-    @property
-    def best_or_second(self) -> int:
-        """Cells in which it is the best or the second best."""
-        return self.best + self.second
-
-
-def count_wins(tables: Sequence[Table]) -> dict[Key, Wins]:
-    """How often each row is best and second best, over all columns of all tables.
-
-    Rows with equal means share a rank, and columns with a single cell are left out, as in
-    `rank_cells`.
-    """
-    wins: dict[Key, Wins] = {}
-    for table in tables:
-        filled = Counter(column for _, column in table.cells)
-        for (row, column), cell in table.cells.items():
-            before = wins.get(row, Wins())
-            wins[row] = Wins(
-                best=before.best + (cell.rank == 1),
-                second=before.second + (cell.rank == 2),
-                cells=before.cells + (filled[column] > 1),
-            )
-    return wins
-
-
-def show(value: Any) -> str:
-    """A setting's value as a person would write it; `–` where it has no effect."""
-    if value is None or value != value:
-        return "–"
-    if isinstance(value, float):
-        return f"{value:g}"
-    return str(value)
-
-
-def rendered(table: Any, width: int | None = None, styled: bool = False) -> str:
-    """A table of rich's as text that is never cut off where no width is given.
-
-    Args:
-        table: Its columns should not wrap.
-        width: Characters available; as wide as needed if None.
-        styled: With terminal escapes for bold and underline.
-    """
-    import io
-
-    from rich.console import Console
-
-    stream = io.StringIO()
-    console = Console(file=stream, width=width or 400, force_terminal=styled, color_system=None)
-    console.print(table)
-    return "\n".join(line.rstrip() for line in stream.getvalue().splitlines()) + "\n"
-
-
-def show_number(value: float | None, digits: int = 4) -> str:
-    """A number with four decimals if it is small, fewer if it is large."""
-    if value is None:
-        return "–"
-    size = abs(value)
-    decimals = digits if size < 10 else 2 if size < 1000 else 1
-    return f"{value:.{decimals}f}"
-
-
-def show_duration(seconds: float) -> str:
-    """Hours and minutes, minutes and seconds, or seconds (with a decimal if they are few)."""
-    if seconds < 9.95:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    if hours:
-        return f"{hours} h {minutes:02d} min"
-    return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
-
-
-def show_summary(summary: Summary) -> str:
-    """`mean ± sd (n)`."""
-    spread = "" if summary.sd is None else f" ± {show_number(summary.sd)}"
-    return f"{show_number(summary.mean)}{spread} ({summary.n})"
 
 
 def _latex(text: str) -> str:

@@ -11,7 +11,9 @@ import pytest
 
 import modicum as md
 from modicum.cli import main as cli
-from modicum.report import report_document
+from modicum.report.document import report_document
+from modicum.results.layout import report_layout
+from modicum.results.store import load_records
 from modicum.yaml_io import parse_yaml
 from toys import Descent
 
@@ -124,7 +126,7 @@ def test_settings_of_strangers_are_text_in_pictures(run):
 def test_a_report_with_formulas_in_names_is_drawn_and_is_plain_json(run):
     """A dollar sign begins a formula in matplotlib, and this one is broken."""
     rename_rates(run, lambda rate: f"$\\frac{{${rate}")
-    document = report_document(md.load_results(run))
+    document = report_document(report_layout(load_records(run)))
     assert document["sections"][0]["pictures"]
     assert json.loads(json.dumps(document)) == document
 

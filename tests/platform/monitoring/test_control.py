@@ -140,7 +140,7 @@ def test_whatever_was_meant_for_an_earlier_run_is_forgotten(control):
 
 @pytest.fixture(autouse=True)
 def _look_often(monkeypatch):
-    monkeypatch.setattr("modicum.monitoring.status_writer._LOCAL_SECONDS", 0.05)
+    monkeypatch.setattr("modicum.monitoring.publisher._LOCAL_SECONDS", 0.05)
 
 
 def study(**space):

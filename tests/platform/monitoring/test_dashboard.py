@@ -10,8 +10,8 @@ import pytest
 
 import modicum as md
 from modicum.execution.recorder import Recorder
-from modicum.monitoring.dashboard.run_reader import RunReader
 from modicum.monitoring.dashboard.server import Dashboard, serve
+from modicum.monitoring.run_reader import RunReader
 from modicum.planning.trial_plan import TrialPlan
 from modicum.storage import StorageFolder
 from modicum.web_guard import TOKEN_HEADER

@@ -4,9 +4,14 @@ import psutil
 import pytest
 
 import modicum as md
-from modicum.report import render_markdown, render_report, report_document
+from modicum.report.document import report_document
+from modicum.report.html import render_report
+from modicum.report.markdown import render_markdown
+from modicum.results.formatting import show_duration
+from modicum.results.layout import report_layout
 from modicum.results.statistics import summarise
-from modicum.results.tables import Table, count_wins, rank_cells, show_duration
+from modicum.results.tables import Table, rank_cells
+from modicum.results.wins import count_wins
 from modicum.run_folder.resource_usage import memory_of_tree
 from modicum.study import Study
 from toys import Ballast, Descent
@@ -29,6 +34,11 @@ def results(tmp_path_factory):
     }
     study = Study(Descent, space, seeds=3, name="toy", description="Downhill.", report=REPORT)
     return study.run(tmp_path_factory.mktemp("toy") / "run", runner="local", quiet=True)
+
+
+def document_of(results):
+    """The report's document of a study."""
+    return report_document(report_layout(results.records))
 
 
 def table_of(columns, goal="max"):
@@ -75,18 +85,18 @@ def test_less_is_better_turns_the_wins_around():
 
 def test_the_document_counts_wins_over_all_groups(results):
     """Fast halves what slow hardly changes: it leads in both columns of both groups."""
-    wins = report_document(results)["wins"]
+    wins = document_of(results)["wins"]
     assert wins["rows"] == [
         {"key": ["fast"], "counts": [4, 0, 4, 4]},
         {"key": ["slow"], "counts": [0, 4, 4, 4]},
     ]
-    assert "best or second" in render_report(report_document(results))
+    assert "best or second" in render_report(document_of(results))
 
 
 def test_one_group_has_no_count_of_wins(tmp_path):
     study = Study(Descent, {"method": md.grid("fast", "slow")}, seeds=1, name="one")
     one = study.run(tmp_path / "run", runner="local", quiet=True)
-    assert report_document(one)["wins"] is None
+    assert document_of(one)["wins"] is None
 
 
 def rows_below(markdown, heading, table=0):
@@ -98,7 +108,7 @@ def rows_below(markdown, heading, table=0):
 
 
 def test_markdown_has_exactly_the_numbers_of_the_tables(results):
-    markdown = render_markdown(report_document(results))
+    markdown = render_markdown(document_of(results))
     for steps in (2, 4):
         table = results.table("method", "rate", "test/loss", {"steps": steps})
         printed = rows_below(markdown, f"## steps = {steps}")
@@ -111,7 +121,7 @@ def test_markdown_has_exactly_the_numbers_of_the_tables(results):
 
 
 def test_markdown_has_every_part_of_the_document(results):
-    document = report_document(results)
+    document = document_of(results)
     markdown = render_markdown(document)
     assert markdown.startswith("# toy\n\nDownhill.\n")
     compared = rows_below(markdown, "## Against method = slow")
@@ -161,7 +171,7 @@ def test_metrics_without_columns_stand_side_by_side(tmp_path):
     report = {"rows": "method", "columns": [], "metrics": ["test/loss", "resumed_at"]}
     space = {"method": md.grid("fast", "slow")}
     study = Study(Descent, space, seeds=1, name="sizes", report=report)
-    document = report_document(study.run(tmp_path / "run", runner="local", quiet=True))
+    document = document_of(study.run(tmp_path / "run", runner="local", quiet=True))
     (table,) = document["sections"][0]["tables"]
     assert table["header"] == ["method", "test/loss", "resumed_at"]
     fast, slow = table["rows"]
@@ -185,7 +195,7 @@ def test_provenance_has_time_and_memory_of_every_run(tmp_path):
     assert earlier["seconds"] >= 0.2
     assert facts["seconds"] >= 0.4
     assert min(earlier["peak_memory_gib"], facts["peak_memory_gib"]) > 0
-    shown = {fact["name"]: fact["text"] for fact in report_document(results)["provenance"]}
+    shown = {fact["name"]: fact["text"] for fact in document_of(results)["provenance"]}
     total = show_duration(earlier["seconds"] + facts["seconds"])
     assert shown["wall time"] == f"{total} in 2 runs"
     assert shown["seeds"] == "0 to 2"
@@ -195,7 +205,7 @@ def test_provenance_has_time_and_memory_of_every_run(tmp_path):
     # A run that was killed says nothing of itself.
     del facts["seconds"], facts["peak_memory_gib"]
     results.folder.write_json(facts, "provenance.json")
-    shown = {fact["name"]: fact["text"] for fact in report_document(results)["provenance"]}
+    shown = {fact["name"]: fact["text"] for fact in document_of(results)["provenance"]}
     assert "in 1 of 2 runs" in shown["wall time"]
 
 

@@ -1,6 +1,7 @@
 import math
 
-from modicum.results.budget import budget_to_target, complete_seeds, curve
+from modicum.results.budget import budget_to_target, complete_seeds
+from modicum.results.curves import curve
 
 
 def test_curve_takes_the_last_value_at_or_before_each_budget():

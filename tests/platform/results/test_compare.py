@@ -8,8 +8,8 @@ import modicum as md
 from modicum.cli import main as cli
 from modicum.execution.messages import EndMessage, RecordMessage
 from modicum.execution.recorder import Recorder
-from modicum.results.results import Results
 from modicum.storage import StorageFolder
+from modicum.study_results import Results
 from modicum.yaml_io import dump_yaml
 from toys import Descent
 

@@ -1,16 +1,23 @@
+import dataclasses
+
 import pytest
 
 import modicum as md
 from modicum.execution.messages import EndMessage, RecordMessage
 from modicum.execution.recorder import Recorder
-from modicum.results.budget import CurvePoint
+from modicum.report.document import report_document
+from modicum.report.html import render_report
+from modicum.results.curves import CurvePoint
+from modicum.results.layout import report_layout
 from modicum.results.plots import curves_figure
-from modicum.results.reference import Reference, judge
-from modicum.results.results import Results
+from modicum.results.reference import Reference
 from modicum.results.statistics import summarise
+from modicum.results.store import collect, read_parquet
 from modicum.results.tables import rank_cells
+from modicum.results.verdicts import judge
 from modicum.storage import StorageFolder
 from modicum.study import Study
+from modicum.study_results import Results
 from modicum.yaml_io import dump_yaml
 from toys import Descent
 
@@ -139,8 +146,6 @@ def test_curves_refuse_trials_that_would_share_a_budget(tmp_path):
 
 
 def test_parquet_and_trial_files_give_the_same_results(tmp_path):
-    from modicum.results.store import collect, read_parquet
-
     folder = results_of(tmp_path, failed={("slow", 0.1, 0)}).folder
     stored, fresh = read_parquet(folder), collect(folder)
     assert stored.frame.equals(fresh.frame)
@@ -152,8 +157,6 @@ def test_parquet_and_trial_files_give_the_same_results(tmp_path):
 
 
 def test_a_parquet_file_of_an_earlier_plan_is_not_believed(tmp_path):
-    from modicum.results.store import read_parquet
-
     folder = results_of(tmp_path).folder
     plan = folder.read_json("plan.json")
     plan["trials"].pop()
@@ -273,9 +276,7 @@ def test_report_shows_what_was_found(tmp_path):
             "baseline": {"method": "slow"},
         },
     )
-    from modicum.report import render_report, report_document
-
-    document = report_document(results)
+    document = report_document(report_layout(results.records))
     assert document["counts"] == {"finished": 11, "failed": 1}
     assert [section["title"] for section in document["sections"]] == ["rate = 0.1", "rate = 0.2"]
     section = document["sections"][0]
@@ -294,22 +295,18 @@ def test_report_shows_what_was_found(tmp_path):
 
 
 def test_the_report_escapes_what_users_write(tmp_path):
-    from modicum.report import render_report, report_document
-
     results = results_of(tmp_path)
-    results.spec = {**results.spec, "description": "<script>alert(1)</script>"}
-    assert "<script>" not in render_report(report_document(results))
+    spec = {**results.spec, "description": "<script>alert(1)</script>"}
+    records = dataclasses.replace(results.records, spec=spec)
+    assert "<script>" not in render_report(report_document(report_layout(records)))
 
 
 def test_mixed_versions_of_the_code_are_said(tmp_path):
-    from modicum.report import report_document
-    from modicum.results.store import collect
-
     folder = results_of(tmp_path).folder
     name = folder.folders("trials")[0]
     trial = folder.read_json("trials", name, "trial.json")
     folder.write_json({**trial, "commit": "def"}, "trials", name, "trial.json")
-    notes = report_document(Results(folder, collect(folder)))["notes"]
+    notes = report_document(report_layout(collect(folder)))["notes"]
     assert any("different versions of the code: abc, def" in note for note in notes)
 
 
@@ -359,11 +356,9 @@ def test_a_study_refuses_pictures_of_metrics_that_there_are_not():
 
 
 def test_the_report_draws_pictures_for_each_column(tmp_path):
-    from modicum.report import report_document
-
     pictures = [{"against": "start", "metrics": ["test/loss"]}]
     layout = {"rows": "method", "columns": "rate", "pictures": pictures}
-    document = report_document(results_of(tmp_path, report=layout))
+    document = report_document(report_layout(results_of(tmp_path, report=layout).records))
     titles = [picture["title"] for picture in document["sections"][0]["pictures"]]
     assert "test/loss against start, rate = 0.1" in titles
     assert "test/loss against start, rate = 0.2" in titles

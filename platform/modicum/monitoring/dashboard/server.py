@@ -1,16 +1,16 @@
-"""The live page, served.
+"""Server of the live page.
 
-| request | answers with |
+| request | answer |
 |---|---|
 | `GET /` | the page, without the report |
 | `GET /api/view` | state of the study, counts, resources |
-| `GET /api/trials` (`query`, `limit`) | the list of trials |
+| `GET /api/trials` (`query`, `limit`) | list of trials |
 | `GET /api/report` (`version`) | the report as HTML; 204 if there is no newer one |
-| `GET /api/log` (`trial`) | a trial's log and traceback |
-| `POST /api/stop` (`trial`, or nothing for the study) | what was asked |
+| `GET /api/log` (`trial`) | log and traceback of a trial |
+| `POST /api/stop` (`trial`, or nothing for the study) | name of the request |
 
-Reading and drawing happen in a thread, and only while somebody looks; a request is answered from
-what was read last.
+A thread reads the study and draws the report while somebody looks at the page; every request is
+answered from the last reading.
 """
 
 from __future__ import annotations
@@ -21,67 +21,80 @@ import math
 import secrets
 import time
 import traceback
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
+from pathlib import Path
 from typing import Any, Protocol
 
 from aiohttp import web
 
 from modicum.errors import InputError
-from modicum.report import render_live_page, render_report_body
-from modicum.web_guard import LOOPBACK, error_response, guard, json_body, new_token, served
+from modicum.report.html import render_report_body, templates
+from modicum.web_guard import (
+    LOOPBACK,
+    error_response,
+    json_body,
+    new_token,
+    serving,
+    token_middleware,
+)
 
 _READ_SECONDS = 1.0
 _DRAW_SECONDS = 5.0
-# Drawing is to take no more of a processor than one part in this many.
-_DRAW_SHARE = 4
+# Pause after a drawing, as a multiple of its time: drawing takes a fifth of a processor at most.
+_DRAW_PAUSE = 4
 _WATCHED_SECONDS = 30.0
 _MOST_LISTED = 500
+_PAGE = templates(Path(__file__).parent).get_template("live.html.j2")
 
 
-class Source(Protocol):
-    """A study to show: `RunReader`, or `RemoteStudy` where the run folder cannot be seen."""
+class StudySource(Protocol):
+    """A study to show: `RunReader`, or `RemoteStudy` where the run folder cannot be seen.
+
+    Attributes:
+        version: Number of changes so far.
+    """
 
     version: int
 
     def refresh(self) -> bool:
-        """Read what has changed; whether anything has."""
+        """Read what has changed; returns True if anything has."""
 
     def view(self) -> dict[str, Any]:
-        """What changes from second to second."""
+        """State of the study."""
 
     def trials(self, query: str = "", limit: int = 100) -> dict[str, Any]:
-        """The list of trials."""
+        """List of trials."""
 
     def document(self) -> dict[str, Any] | None:
-        """The report, if there is one."""
+        """The report; None if there is none yet."""
 
     def log(self, trial_id: str) -> str:
-        """A trial's log."""
+        """Log of a trial."""
 
     def stop(self, trial_id: str | None) -> str:
-        """Ask the driver to stop a trial, or the study."""
+        """Ask the driver to stop a trial, or with None the study; returns the request's name."""
 
 
 class Dashboard:
-    """The page and what it calls.
+    """Web application of the live page.
 
     Args:
         source: The study.
-        title: The page's title.
+        title: Title of the page.
     """
 
-    def __init__(self, source: Source, title: str) -> None:
+    def __init__(self, source: StudySource, title: str) -> None:
         self._source, self._title = source, title
         self._report, self._drawn_version = "", -1
         self._drawn, self._took = float("-inf"), 0.0
         self._asked = time.monotonic()
         self._trouble: str | None = None
-        # The source is not made for two threads at once.
+        # The source is not thread-safe.
         self._reading = asyncio.Lock()
 
     def application(self, token: str, *, loopback: bool = True) -> web.Application:
-        """The web application; every request has to carry the token."""
-        application = web.Application(middlewares=[guard(token, loopback=loopback)])
+        """Make the web application; every request has to carry the token."""
+        application = web.Application(middlewares=[token_middleware(token, loopback=loopback)])
         application.add_routes(
             [
                 web.get("/", self._page),
@@ -112,7 +125,7 @@ class Dashboard:
                 except (OSError, InputError) as error:
                     self._trouble = str(error)
                 except Exception as error:
-                    # The page would stand still without a word.
+                    # Otherwise the page would stand still without an explanation.
                     trouble = f"the study cannot be shown ({type(error).__name__}: {error})"
                     if trouble != self._trouble:
                         traceback.print_exc()
@@ -121,7 +134,7 @@ class Dashboard:
 
     def _read_and_draw(self) -> None:
         self._source.refresh()
-        pause = max(_DRAW_SECONDS, _DRAW_SHARE * self._took)
+        pause = max(_DRAW_SECONDS, _DRAW_PAUSE * self._took)
         if self._source.version == self._drawn_version or time.monotonic() - self._drawn < pause:
             return
         started, version = time.monotonic(), self._source.version
@@ -141,7 +154,7 @@ class Dashboard:
         )
         self._asked = time.monotonic()
         return web.Response(
-            text=render_live_page(self._title, nonce),
+            text=_PAGE.render(title=self._title, nonce=nonce),
             content_type="text/html",
             headers={"Content-Security-Policy": policy},
         )
@@ -193,7 +206,7 @@ def _json(data: Any) -> web.Response:
 
 
 def _finite(data: Any) -> Any:
-    """Without what JSON has no number for: a browser would refuse the whole."""
+    """Replace numbers that JSON lacks by None: a browser would refuse the whole answer."""
     if isinstance(data, Mapping):
         return {name: _finite(value) for name, value in data.items()}
     if isinstance(data, list):
@@ -201,21 +214,23 @@ def _finite(data: Any) -> Any:
     return None if isinstance(data, float) and not math.isfinite(data) else data
 
 
-async def serve(source: Source, title: str, *, port: int, host: str, on_start: Any) -> None:
+async def serve(
+    source: StudySource, title: str, *, port: int, host: str, on_start: Callable[[str], object]
+) -> None:
     """Serve the page until the task is cancelled.
 
     Args:
         source: The study.
-        title: The page's title.
-        port: 0 for one that is free.
+        title: Title of the page.
+        port: Port to listen on; 0 for a free one.
         host: Interface to listen on.
-        on_start: Called with the page's address once it answers.
+        on_start: Function that is called with the page's address once the server answers.
 
     Raises:
         InputError: The port is taken or not allowed.
     """
     token = new_token()
     application = Dashboard(source, title).application(token, loopback=host == LOOPBACK)
-    async with served(application, token, port, host) as address:
+    async with serving(application, token, port, host) as address:
         on_start(address)
         await asyncio.Event().wait()

@@ -29,7 +29,7 @@ from aiohttp import web
 
 from modicum.oracles.labelling.session import Session
 from modicum.oracles.protocol import Letter
-from modicum.web_guard import error_response, guard, json_body, new_token, served
+from modicum.web_guard import error_response, json_body, new_token, serving, token_middleware
 
 _PAGE = files("modicum.oracles.labelling") / "page.html"
 
@@ -48,7 +48,7 @@ async def serve(session: Session, port: int, on_start: Callable[[str], None]) ->
     token = new_token()
     finished = asyncio.Event()
     application = labelling_application(session, token, finished)
-    async with served(application, token, port) as address:
+    async with serving(application, token, port) as address:
         on_start(address)
         await finished.wait()
 
@@ -62,7 +62,7 @@ def labelling_application(session: Session, token: str, finished: asyncio.Event)
         finished: Set when the human finishes.
     """
     routes = _Routes(session, finished)
-    application = web.Application(middlewares=[guard(token)])
+    application = web.Application(middlewares=[token_middleware(token)])
     application.add_routes(
         [
             web.get("/", routes.page),

@@ -1,20 +1,21 @@
-"""A study as its run folder shows it, read again only where it has changed."""
+"""A study read from its run folder; later reads take only the files that have changed."""
 
 from __future__ import annotations
 
 import contextlib
-import math
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from pydantic import ValidationError
 
 from modicum.errors import InputError
+from modicum.monitoring.trial_list import list_trials
 from modicum.planning.spec import ReportSpec
-from modicum.results.results import Results
-from modicum.results.store import collected, read_plan
-from modicum.results.tables import show
+from modicum.planning.trial_plan import TrialPlan
+from modicum.report.document import report_document
+from modicum.results.layout import report_layout
+from modicum.results.store import gather, read_plan
 from modicum.run_folder.driver_status import Status, read_status
 from modicum.run_folder.stop_requests import TRIAL_PATTERN, StopRequest, submit
 from modicum.run_folder.trial_record import TrialState, load_trial
@@ -22,21 +23,21 @@ from modicum.storage import StorageFolder
 from modicum.tracking.tensorboard import LOGS
 from modicum.yaml_io import parse_yaml
 
-_ORDER = {"running": 0, "failed": 1, "stopped": 2, "finished": 3, "pending": 4}
 _LOG_BYTES = 200_000
-_CURVE_POINTS = 40
-# Of failed trials in full on the page; the list of trials has all.
+# Failed trials in the report; the list of trials has all of them.
 _MOST_FAILURES = 20
 
 
 class RunReader:
-    """Reads a run folder again and again.
+    """Reads a study from its run folder, again and again.
 
     Args:
-        location: The run folder: a path or a URI.
+        location: Path or URI of the run folder.
 
     Attributes:
-        title: The study's name.
+        title: Name of the study.
+        version: Number of refreshes that found a change.
+        reads: Number of trials read so far.
 
     Raises:
         InputError: The folder holds no run.
@@ -44,25 +45,30 @@ class RunReader:
 
     def __init__(self, location: str) -> None:
         self.folder = StorageFolder(location)
-        self._stamps: dict[str, tuple[Any, ...]] = {}
-        self._states: dict[str, TrialState] = {}
-        self._plan_stamp: tuple[Any, ...] | None = None
-        self._plan: Any = None
-        self._status: Status | None = None
-        self._metric: str | None = None
         self.title = ""
-        self._broken: dict[str, str] = {}
-        self._present: set[str] = set()
         self.version = 0
         self.reads = 0
+        self._plan: Any = None
+        self._plan_stamp: tuple[Any, ...] | None = None
+        self._states: dict[str, TrialState] = {}
+        self._stamps: dict[str, tuple[Any, ...]] = {}
+        # Errors of trials that could not be read, by trial.
+        self._broken: dict[str, str] = {}
+        # Trials in the folder, those of other studies included.
+        self._present: set[str] = set()
+        self._status: Status | None = None
+        self._metric: str | None = None
         self.refresh()
 
     def refresh(self) -> bool:
-        """Read what has changed; whether anything has.
+        """Read the files that have changed.
+
+        Returns:
+            True if the plan or a trial has changed.
 
         Raises:
-            InputError: The folder holds no run (any more), or something else than one.
-            OSError: It cannot be read.
+            InputError: The folder holds no run any more, or a broken one.
+            OSError: The folder cannot be read.
         """
         self._status = read_status(self.folder)
         changed = self._refresh_plan()
@@ -75,7 +81,7 @@ class RunReader:
         return changed
 
     def _read(self, trial_id: str, stamp: tuple[Any, ...]) -> bool:
-        """Read a trial; one that cannot be read stays as it was, and is tried again."""
+        """Read a trial; a trial that cannot be read stays as it was, for the next refresh."""
         try:
             state = load_trial(self.folder, trial_id, with_log=False)
         except (InputError, FileNotFoundError) as error:
@@ -93,8 +99,6 @@ class RunReader:
         stamp = (info.mtime_ns, info.size)
         if stamp == self._plan_stamp and self._plan is not None:
             return False
-        from modicum.planning.trial_plan import TrialPlan
-
         self._plan = read_plan(self.folder)
         plans = [TrialPlan.from_json(entry) for entry in self._plan["trials"]]
         known = self._states
@@ -107,7 +111,7 @@ class RunReader:
         return True
 
     def _read_study(self) -> None:
-        """The study's name and main metric; a study file that cannot be read has neither."""
+        """Read name and main metric of the study; defaults replace a broken study file."""
         study: Any = {}
         with contextlib.suppress(OSError, InputError):
             study = parse_yaml(self.folder.read_text("study.yaml"))
@@ -122,7 +126,7 @@ class RunReader:
         )
 
     def _found(self) -> dict[str, tuple[Any, ...]]:
-        """The stamp of each trial's state, which is written after its records."""
+        """Time and size of each `trial.json`, which is written after the trial's records."""
         from pyarrow import fs
 
         selector = fs.FileSelector(self.folder.path("trials"), allow_not_found=True, recursive=True)
@@ -133,7 +137,7 @@ class RunReader:
         }
 
     def view(self) -> dict[str, Any]:
-        """What changes from second to second, as plain data."""
+        """State of the study, as plain data: counts, status of the driver, links, budget spent."""
         counts: dict[str, int] = {}
         for state in self._states.values():
             counts[state.status] = counts.get(state.status, 0) + 1
@@ -157,69 +161,20 @@ class RunReader:
         return {"TensorBoard": f"tensorboard --logdir {self.folder.display(LOGS)}"}
 
     def trials(self, query: str = "", limit: int = 100) -> dict[str, Any]:
-        """Trials for the list: those that run first, then failed ones, then the last to end.
-
-        Args:
-            query: Words that must stand in a trial's name, status or settings.
-            limit: Most trials to list.
-        """
-        words = query.lower().split()
-        found = [state for state in self._states.values() if _holds(state, words)]
-        found.sort(key=lambda s: (_ORDER.get(s.status, 9), -(s.ended or s.started or 0.0)))
-        varied = self._varied()
-        return {
-            "found": len(found),
-            "settings": varied,
-            "trials": [self._row(state, varied) for state in found[:limit]],
-        }
-
-    def _varied(self) -> list[str]:
-        from modicum.experiment.setting_filters import varying
-
-        return list(varying(state.plan.columns for state in self._states.values()))
-
-    def _row(self, state: TrialState, varied: Iterable[str]) -> dict[str, Any]:
-        value = state.value(self._metric) if self._metric else None
-        last = state.rows[-1] if state.rows else {}
-        return {
-            "id": state.plan.id,
-            "status": state.status,
-            "settings": [show(state.plan.columns.get(name)) for name in varied],
-            "seed": state.plan.seed,
-            "budget": last.get("budget"),
-            "value": value if isinstance(value, int | float) else None,
-            "curve": self._curve(state),
-            "started": state.started,
-            "ended": state.ended,
-            "host": state.host,
-            "error": state.error,
-        }
-
-    def _curve(self, state: TrialState) -> list[tuple[float, float]]:
-        """The metric against budget, thinned; empty where there is no line to draw."""
-        metric = self._metric
-        points = [
-            (row["budget"], row[metric])
-            for row in state.rows
-            if metric in row and isinstance(row[metric], int | float) and math.isfinite(row[metric])
-        ]
-        step = -(-len(points) // _CURVE_POINTS)
-        return points[::step] if len(points) > 1 else []
+        """List of trials; see `list_trials`."""
+        return list_trials(list(self._states.values()), self._metric, query, limit)
 
     def document(self) -> dict[str, Any]:
-        """The report as it stands; takes seconds where there is much to draw."""
-        from modicum.report import report_document
-
+        """Make the report as it stands, which takes seconds where there is much to draw."""
         states = list(self._states.values())
-        others = len(self._present - {state.plan.id for state in states})
-        results = Results(self.folder, collected(states, self._plan["experiment"], others))
-        return report_document(results, failures=_MOST_FAILURES)
+        records = gather(self.folder, states, self._plan["experiment"], self._present)
+        return report_document(report_layout(records), _MOST_FAILURES)
 
     def log(self, trial_id: str) -> str:
-        """A trial's log and, if it failed, its traceback; the end of it where it is long.
+        """Read the end of a trial's log, followed by the traceback of a failed trial.
 
         Raises:
-            InputError: There is no such trial.
+            InputError: The study has no such trial.
         """
         if trial_id not in self._states:
             raise InputError(f"trial: must be one of the study's, got {trial_id!r}")
@@ -231,10 +186,10 @@ class RunReader:
         return "\n".join(parts)
 
     def stop(self, trial_id: str | None) -> str:
-        """Ask the driver to stop a trial, or the study.
+        """Leave a request to stop a trial, or with None the study; returns the request's name.
 
         Raises:
-            InputError: There is no such trial, or the folder cannot be written.
+            InputError: The study has no such trial, or the folder cannot be written.
         """
         if trial_id is not None and trial_id not in self._states:
             raise InputError(f"trial: must be one of the study's ({TRIAL_PATTERN})")
@@ -242,9 +197,3 @@ class RunReader:
             return submit(self.folder, StopRequest.of(trial_id))
         except OSError as error:
             raise InputError(f"the request cannot be left in the run folder ({error})") from error
-
-
-def _holds(state: TrialState, words: Iterable[str]) -> bool:
-    columns = state.plan.columns.items()
-    text = " ".join([state.plan.id, state.status, *(f"{n}={show(v)}" for n, v in columns)]).lower()
-    return all(word in text for word in words)

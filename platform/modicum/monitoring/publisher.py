@@ -1,8 +1,8 @@
-"""What a running study says of itself, and what it is asked: the driver's side of the dashboard.
+"""Status of a running study, published by a thread of its driver.
 
-While trials run, a thread of the driver writes `status.json` into the run folder every few seconds
-and takes the requests that lie in `control/`. On Ray it also answers those who cannot see the run
-folder, through a `Mailbox`, an actor that dies with the driver.
+While trials run, the thread writes `status.json` into the run folder every few seconds and takes
+the requests to stop that lie in `control/`. On Ray it also exchanges both through the study's
+actor, for dashboards that cannot see the run folder.
 """
 
 from __future__ import annotations
@@ -16,30 +16,34 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Self
 
 from modicum.execution.recorder import Recorder
 from modicum.monitoring.progress import Progress
-from modicum.ray_support.private_api import available_resources
-from modicum.run_folder.driver_status import STATUS, Node, State, Status
+from modicum.oracles.ledger.locations import ledgers_folder
+from modicum.oracles.ledger.report import spending
+from modicum.run_folder.driver_status import STATUS, State, Status
 from modicum.run_folder.stop_requests import ControlFolder, StopRequests
 from modicum.storage import StorageFolder
 
+if TYPE_CHECKING:
+    from modicum.monitoring.study_actor import ClusterPublisher
+
 _LOCAL_SECONDS, _REMOTE_SECONDS = 2.0, 10.0
-# Of requests that were dropped, and of those that were taken.
+# Requests that the status keeps: those taken, and notes on those dropped.
 _MOST_NOTES = 20
 _LEDGER_SECONDS = 15.0
 
 
-class Live:
+class StatusPublisher:
     """Publishes a study's status while its trials run, and takes requests to stop.
 
     Args:
-        recorder: Knows the trials.
-        progress: Knows how long they will take.
-        requests: Told of what has been asked to stop.
+        recorder: Recorder of the trials.
+        progress: Estimate of the remaining time.
+        requests: Collection that requests to stop are added to.
         links: Pages of other programs by name, such as Ray's dashboard.
-        on_ray: Whether the driver is connected to Ray, whose resources are then said.
+        cluster: Publisher in the Ray cluster, if the driver is connected to one.
     """
 
     def __init__(
@@ -49,30 +53,25 @@ class Live:
         requests: StopRequests,
         *,
         links: Mapping[str, str] | None = None,
-        on_ray: bool = False,
+        cluster: ClusterPublisher | None = None,
     ) -> None:
-        # One of its own: what fails to be said must not end the study.
+        # A separate object: a status that cannot be written must not end the study.
         self._folder = StorageFolder(recorder.folder.uri)
         self._control = ControlFolder(self._folder)
         self._recorder, self._progress, self._requests = recorder, progress, requests
-        self._links, self._on_ray = dict(links or {}), on_ray
+        self._links, self._cluster = dict(links or {}), cluster
         self._interval = _LOCAL_SECONDS if self._folder.local is not None else _REMOTE_SECONDS
         self._started = time.time()
         self._taken: list[str] = []
         self._notes: list[str] = []
         self._ends = threading.Event()
-        self._thread = threading.Thread(target=self._work, name="modicum-live", daemon=True)
-        self._mailbox: Any = None
-        self._spent: list[str] = []
-        self._looked = float("-inf")
+        self._thread = threading.Thread(target=self._work, name="modicum-status", daemon=True)
+        self._costs: list[str] = []
+        self._costs_read = float("-inf")
 
     def __enter__(self) -> Self:
         with contextlib.suppress(OSError):
             self._control.clear()
-        if self._on_ray:
-            from modicum.monitoring.study_actor import open_mailbox
-
-            self._mailbox = open_mailbox(self._recorder.folder)
         self._publish("running")
         self._thread.start()
         return self
@@ -90,7 +89,7 @@ class Live:
 
     def _work(self) -> None:
         while not self._ends.wait(self._interval):
-            # A slow or lost file system is the study's affair, not this thread's.
+            # A slow or lost file system is reported by the study, not by this thread.
             with contextlib.suppress(OSError):
                 polled = self._control.poll()
                 self._notes = [*self._notes, *polled.dropped][-_MOST_NOTES:]
@@ -98,8 +97,8 @@ class Live:
                     self._requests.add(request)
                     self._taken = [*self._taken, key][-_MOST_NOTES:]
             status = self._publish("running")
-            if self._mailbox is not None:
-                self._mailbox.answer(self._requests, status)
+            if self._cluster is not None:
+                self._cluster.exchange(status, self._requests)
 
     def _publish(self, state: State) -> Status:
         status = self._status(state)
@@ -118,49 +117,24 @@ class Live:
             interval=self._interval,
             total=self._progress.total(),
             seconds_left=None if left is None or state != "running" else round(left, 1),
-            nodes=self._nodes() if self._on_ray and state == "running" else [],
-            oracles=self._oracles(),
+            nodes=self._cluster.nodes() if self._cluster and state == "running" else [],
+            oracles=self._oracle_costs(),
             links=self._links,
             stopping=self._requests.study,
             taken=self._taken,
             notes=self._notes,
         )
 
-    def _oracles(self) -> list[str]:
-        """What endpoints have cost since yesterday's midnight (UTC), by the ledgers seen here."""
-        if time.monotonic() - self._looked > _LEDGER_SECONDS:
-            self._looked = time.monotonic()
-            with contextlib.suppress(Exception):  # One that is being written or damaged.
-                self._spent = _spent_today()
-        return self._spent
-
-    def _nodes(self) -> list[Node]:
-        """What each node has and how much of it is in use; empty while Ray does not answer."""
-        try:
-            import ray
-
-            free = available_resources()
-            nodes: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
-            return [
-                Node(
-                    address=node["NodeManagerAddress"],
-                    alive=node["Alive"],
-                    resources={
-                        name: (round(total - free.get(node["NodeID"], {}).get(name, 0), 2), total)
-                        for name in ("CPU", "GPU", "memory")
-                        if (total := node["Resources"].get(name, 0))
-                    },
-                )
-                for node in nodes
-            ]
-        except Exception:
-            return []
+    def _oracle_costs(self) -> list[str]:
+        """Costs of endpoints since midnight (UTC), by the ledgers on this machine."""
+        if time.monotonic() - self._costs_read > _LEDGER_SECONDS:
+            self._costs_read = time.monotonic()
+            with contextlib.suppress(Exception):  # A ledger may be half written or damaged.
+                self._costs = _costs_today()
+        return self._costs
 
 
-def _spent_today() -> list[str]:
-    from modicum.oracles.ledger.locations import ledgers_folder
-    from modicum.oracles.ledger.report import spending
-
+def _costs_today() -> list[str]:
     today = datetime.now(UTC).date().isoformat()
     calls: Counter[str] = Counter()
     dollars: defaultdict[str, float] = defaultdict(float)

@@ -1,0 +1,74 @@
+"""List of a study's trials, as the live page shows it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from modicum.experiment.setting_filters import varying
+from modicum.results.formatting import show
+from modicum.run_folder.trial_record import TrialState
+
+_ORDER = {"running": 0, "failed": 1, "stopped": 2, "finished": 3, "pending": 4}
+_CURVE_POINTS = 40
+
+
+def list_trials(
+    states: Sequence[TrialState], metric: str | None, query: str, limit: int
+) -> dict[str, Any]:
+    """List trials: running ones first, then failed ones, then the others by their end.
+
+    Args:
+        states: Trials of the study.
+        metric: Metric of the column `value` and of the curve; None for neither.
+        query: Words that must occur in a trial's name, status or settings.
+        limit: Largest number of trials to list.
+
+    Returns:
+        Plain data: the number of trials that match, the settings that vary, and the trials.
+    """
+    words = query.lower().split()
+    found = [state for state in states if _matches(state, words)]
+    found.sort(key=lambda s: (_ORDER.get(s.status, 9), -(s.ended or s.started or 0.0)))
+    varied = varying(state.plan.columns for state in states)
+    return {
+        "found": len(found),
+        "settings": varied,
+        "trials": [_row(state, varied, metric) for state in found[:limit]],
+    }
+
+
+def _matches(state: TrialState, words: Iterable[str]) -> bool:
+    columns = state.plan.columns.items()
+    text = " ".join([state.plan.id, state.status, *(f"{n}={show(v)}" for n, v in columns)]).lower()
+    return all(word in text for word in words)
+
+
+def _row(state: TrialState, varied: Iterable[str], metric: str | None) -> dict[str, Any]:
+    value = state.value(metric) if metric else None
+    last = state.rows[-1] if state.rows else {}
+    return {
+        "id": state.plan.id,
+        "status": state.status,
+        "settings": [show(state.plan.columns.get(name)) for name in varied],
+        "seed": state.plan.seed,
+        "budget": last.get("budget"),
+        "value": value if isinstance(value, int | float) else None,
+        "curve": _curve(state, metric),
+        "started": state.started,
+        "ended": state.ended,
+        "host": state.host,
+        "error": state.error,
+    }
+
+
+def _curve(state: TrialState, metric: str | None) -> list[tuple[float, float]]:
+    """Thinned points of the metric against the budget; empty for fewer than two points."""
+    points = [
+        (row["budget"], row[metric])
+        for row in state.rows
+        if metric in row and isinstance(row[metric], int | float) and math.isfinite(row[metric])
+    ]
+    step = -(-len(points) // _CURVE_POINTS)
+    return points[::step] if len(points) > 1 else []

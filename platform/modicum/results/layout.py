@@ -1,0 +1,134 @@
+"""Arrangement of a study's report: which settings make rows, columns and groups."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import ValidationError
+
+from modicum.errors import InputError, from_validation
+from modicum.experiment.setting_filters import find_baseline
+from modicum.planning.spec import ReportSpec
+from modicum.results.records import Key, StudyRecords, Where
+
+
+@dataclass(frozen=True)
+class ReportLayout:
+    """Arrangement of a study's report.
+
+    Attributes:
+        records: The study.
+        spec: The study file's section `report`.
+        rows: Settings that make the rows of a table: the things compared.
+        columns: Settings that make the columns.
+        by: Settings that get a table and pictures for each value.
+        metrics: Metrics that are shown, the main one first.
+    """
+
+    records: StudyRecords
+    spec: ReportSpec
+    rows: list[str]
+    columns: list[str]
+    by: list[str]
+    metrics: list[str]
+
+    @property
+    def main_metric(self) -> str:
+        """The first metric.
+
+        Raises:
+            InputError: There is none.
+        """
+        if not self.metrics:
+            raise InputError("metric: name one; the experiment declares none with a goal")
+        return self.metrics[0]
+
+    def groups(self) -> list[dict[str, Any]]:
+        """Values of the `by` settings; each combination gets tables and pictures."""
+        if not self.by:
+            return [{}]
+        return _named(self.by, self.records.keys(self.by))
+
+    def column_groups(self, where: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """Values of the column settings, each added to the settings of a group."""
+        keys = self.records.keys(self.columns)
+        return [{**where, **values} for values in _named(self.columns, keys)]
+
+    def curve_groups(self, where: Where) -> list[dict[str, Any]]:
+        """Settings for which a picture of curves against budget is drawn, within a group.
+
+        Where the columns set the budget (label fractions), trials join across them into one
+        curve. Every other column setting gets a picture for each of its values.
+        """
+        free = self.records.experiment["budget_settings"]
+        apart = [name for name in self.columns if name not in free]
+        if not apart:
+            return [dict(where or {})]
+        return [{**(where or {}), **v} for v in _named(apart, self.records.keys(apart))]
+
+    def baseline_rows(
+        self, baseline: Mapping[str, Any]
+    ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+        """Split the rows into the baseline and all others.
+
+        Raises:
+            InputError: The baseline names no row, or more than one.
+        """
+        rows = _named(self.rows, self.records.keys(self.rows))
+        base = rows.pop(find_baseline(rows, baseline))
+        return base, rows
+
+
+def _named(names: Sequence[str], keys: Sequence[Key]) -> list[dict[str, Any]]:
+    return [dict(zip(names, key, strict=True)) for key in keys]
+
+
+def report_layout(records: StudyRecords) -> ReportLayout:
+    """Arrange a report as its study says; the varied settings that it does not name go to `by`.
+
+    A setting whose value follows from the named ones is left out. If the study names none, the
+    row is `method` if it varies (else the first varied setting) and the column the last varied
+    setting.
+
+    Raises:
+        InputError: The study file's section `report` is broken.
+    """
+    raw = records.spec.get("report", {})
+    try:
+        spec = ReportSpec.model_validate(raw)
+    except ValidationError as error:
+        raise from_validation(error, ReportSpec, "study.yaml: report", raw) from None
+    named = [*(spec.rows or []), *(spec.columns or []), *(spec.by or [])]
+    free = [name for name in records.varied if name not in named]
+    rows = spec.rows
+    if rows is None:
+        pick = "method" if "method" in free else next(iter(free), None)
+        rows = [pick] if pick else []
+        free = [name for name in free if name not in rows]
+    columns = spec.columns
+    if columns is None:
+        columns, free = free[-1:], free[:-1]
+    by = list(spec.by or [])
+    for name in free:
+        if not _follows(records, name, [*rows, *columns, *by]):
+            by.append(name)
+    return ReportLayout(records, spec, rows, columns, by, _metrics(records, spec))
+
+
+def _metrics(records: StudyRecords, spec: ReportSpec) -> list[str]:
+    """Metrics that the study names; by default all that have a goal and values."""
+    if spec.metrics is not None:
+        return list(spec.metrics)
+    declared = records.experiment["metrics"]
+    return [name for name in map(str, records.frame) if name in declared and declared[name]["goal"]]
+
+
+def _follows(records: StudyRecords, name: str, others: Sequence[str]) -> bool:
+    """Test if trials that agree in the other settings agree in this one."""
+    values: dict[Key, set[str]] = {}
+    for trial in records.trials:
+        key = tuple(trial.columns.get(other) for other in others)
+        values.setdefault(key, set()).add(repr(trial.columns.get(name)))
+    return all(len(found) == 1 for found in values.values())

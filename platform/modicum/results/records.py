@@ -1,0 +1,147 @@
+"""Trials and records of a study, and the look-ups that every query of results starts from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import pandas as pd
+
+from modicum.errors import InputError, unknown_name
+from modicum.experiment.metric import find_metric
+from modicum.experiment.setting_filters import agrees, varying
+from modicum.storage import StorageFolder
+
+# Values of several settings, in the order of their names.
+Key = tuple[Any, ...]
+Where = Mapping[str, Any] | None
+
+
+@dataclass(frozen=True)
+class TrialInfo:
+    """A trial of the study, as results list it.
+
+    Attributes:
+        id: Identity of the trial.
+        columns: Settings by dotted name.
+        seed: Seed of the trial.
+        status: `pending`, `running`, `finished`, `failed` or `stopped`.
+        commit: Version of the code that ran the trial.
+        error: Error of a failed trial, in one line.
+        seconds: Wall-clock time from the last start to the end; None while the trial runs.
+        stopped_by: `scheduler` or `request`, for a stopped trial.
+    """
+
+    id: str
+    columns: Mapping[str, Any]
+    seed: int
+    status: str
+    commit: str | None = None
+    error: str | None = None
+    seconds: float | None = None
+    stopped_by: str | None = None
+
+
+@dataclass(frozen=True)
+class StudyRecords:
+    """Trials and records of a study, as its run folder holds them.
+
+    Attributes:
+        folder: The run folder.
+        frame: One row per record: `trial_id`, `config/*`, `seed`, `status`, `record`, `budget`,
+            `seconds`, and the metrics by name.
+        trials: Trials of the study, in the order of its plan.
+        experiment: Name, version, budget unit, budget settings and metrics of the experiment.
+        other_trials: Number of trials in the folder that belong to other settings, versions or
+            data.
+        spec: Plain contents of the study file; empty without one.
+    """
+
+    folder: StorageFolder
+    frame: pd.DataFrame
+    trials: Sequence[TrialInfo]
+    experiment: Mapping[str, Any]
+    other_trials: int
+    spec: Mapping[str, Any]
+
+    @property
+    def budget_words(self) -> str:
+        """Unit of the budget, as prose writes it."""
+        return str(self.experiment["budget_unit"]).replace("_", " ")
+
+    @cached_property
+    def settings(self) -> dict[str, Mapping[str, Any]]:
+        """Settings of each trial, the seed included, by the trial's identity."""
+        return {trial.id: {**trial.columns, "seed": trial.seed} for trial in self.trials}
+
+    @cached_property
+    def varied(self) -> list[str]:
+        """Settings with more than one value among the trials, in the order of the study.
+
+        Trials in which a setting has no effect do not make it vary.
+        """
+        names = varying(trial.columns for trial in self.trials)
+        spaces = self.spec.get("space", {})
+        order = [
+            name for space in (spaces if isinstance(spaces, list) else [spaces]) for name in space
+        ]
+        return sorted(names, key=lambda n: order.index(n) if n in order else len(order))
+
+    @property
+    def failed(self) -> list[TrialInfo]:
+        """Trials that failed."""
+        return [trial for trial in self.trials if trial.status == "failed"]
+
+    def status_counts(self) -> dict[str, int]:
+        """Number of trials with each status."""
+        found = [trial.status for trial in self.trials]
+        statuses = ("finished", "failed", "stopped", "running", "pending")
+        return {status: found.count(status) for status in statuses}
+
+    def provenance(self) -> dict[str, Any]:
+        """Contents of `provenance.json`; empty without the file."""
+        if not self.folder.exists("provenance.json"):
+            return {}
+        return dict(self.folder.read_json("provenance.json"))
+
+    def metric_info(self, name: str) -> Mapping[str, Any]:
+        """Declaration of a metric.
+
+        Raises:
+            InputError: The experiment declares no such metric.
+        """
+        declared: Mapping[str, Mapping[str, Any]] = self.experiment["metrics"]
+        return find_metric(declared, name)
+
+    def goal(self, metric: str, needed_for: str) -> str:
+        """`max` or `min`, for a metric that must have a goal.
+
+        Raises:
+            InputError: Unknown metric, or one without a goal.
+        """
+        goal = self.metric_info(metric)["goal"]
+        if goal is None:
+            raise InputError(f"metric: {metric!r} has no goal, {needed_for} needs one")
+        return str(goal)
+
+    def check_settings(self, names: Iterable[str]) -> None:
+        """Refuse names that are settings of no trial.
+
+        Raises:
+            InputError: Unknown setting.
+        """
+        known = {name for trial in self.trials for name in trial.columns} | {"seed"}
+        for name in names:
+            if name not in known:
+                raise unknown_name("setting", name, known)
+
+    def selected(self, where: Where = None) -> list[TrialInfo]:
+        """Trials with the given settings."""
+        return [trial for trial in self.trials if agrees(self.settings[trial.id], where or {})]
+
+    def keys(self, names: Sequence[str]) -> list[Key]:
+        """Distinct values of settings, in the order of the trials."""
+        found = (tuple(self.settings[trial.id].get(n) for n in names) for trial in self.trials)
+        return list(dict.fromkeys(found))

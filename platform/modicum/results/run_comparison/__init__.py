@@ -1,0 +1,1 @@
+"""Comparison of whole runs: their settings, versions and results."""
