@@ -1,1 +1,1 @@
-"""Studies as Ray jobs: what travels to the cluster, the job, and following it."""
+"""Studies as Ray jobs: what is packed, the package, the job's request, and the job itself."""

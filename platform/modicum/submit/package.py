@@ -1,4 +1,4 @@
-"""What travels with a job, as folders that Ray can upload."""
+"""The package of a job, as folders that Ray can upload."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from modicum.submit.code import code_of
-from modicum.submit.packing import check_size, select
-from modicum.submit.study_files import CheckedStudy
+from modicum.submit.checked_study import CheckedStudy
+from modicum.submit.file_selection import check_size, select
+from modicum.submit.source_checkouts import checkouts_for
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What may travel.
+    """Limits on the files that are packed.
 
     Attributes:
-        include: Patterns of files that travel although they would be left out.
+        include: Patterns of files that are packed although they would be left out.
         exclude: Patterns of files to leave out.
-        megabytes: Most that may travel.
+        megabytes: Maximum total size, MB.
     """
 
     include: Sequence[str] = ()
@@ -30,13 +30,13 @@ class Limits:
 
 @dataclass(frozen=True)
 class Package:
-    """What travels.
+    """Folders to upload, and a summary of their contents.
 
     Attributes:
-        working_dir: Becomes the job's working directory.
-        modules: Packages that the cluster may not have, and what describes them.
-        files: How many files.
-        size: Their bytes.
+        working_dir: Folder that becomes the job's working directory.
+        modules: Folders of packages that the cluster may not have, and of their metadata.
+        files: Number of files.
+        size: Total size, bytes.
         secrets: Files that were left out because they look like secrets.
     """
 
@@ -49,18 +49,18 @@ class Package:
 
 @contextmanager
 def packed(study: CheckedStudy, folder: Path, limits: Limits) -> Iterator[Package]:
-    """Copy what travels into a temporary folder.
+    """Copy the files of a job into a temporary folder, which is removed after the block.
 
     Args:
-        study: What is submitted.
-        folder: What is packed.
-        limits: What may travel.
+        study: Study to submit.
+        folder: Folder to pack.
+        limits: Limits on the files that are packed.
 
     Raises:
-        InputError: Something must not travel, or it is too much; names it.
+        InputError: A file must not be sent, or the package is too large; names the files.
     """
-    codes = code_of(study.experiment)
-    selections = [package for code in codes for package in code.packages]
+    checkouts = checkouts_for(study.experiment)
+    selections = [package for checkout in checkouts for package in checkout.packages]
     files = select(
         folder,
         needed=study.files,
@@ -71,13 +71,12 @@ def packed(study: CheckedStudy, folder: Path, limits: Limits) -> Iterator[Packag
     selections.append(files)
     size = check_size(selections, limits.megabytes)
     with tempfile.TemporaryDirectory(prefix="modicum-submit-") as temporary:
-        working_dir = Path(temporary) / "working_dir"
+        working_dir, code = Path(temporary) / "working_dir", Path(temporary) / "code"
         files.copy_to(working_dir)
-        modules = [path for code in codes for path in code.copy_to(Path(temporary) / "code")]
         yield Package(
             working_dir,
-            modules,
-            sum(len(selection.files) for selection in selections),
-            size,
-            [path for selection in selections for path in selection.secrets],
+            modules=[path for checkout in checkouts for path in checkout.copy_to(code)],
+            files=sum(len(selection.files) for selection in selections),
+            size=size,
+            secrets=[path for selection in selections for path in selection.secrets],
         )

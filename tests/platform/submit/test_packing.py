@@ -10,13 +10,13 @@ import pytest
 import modicum as md
 from conftest import ROOT
 from modicum.experiment.registry import experiment_names
-from modicum.submit.code import code_of
-from modicum.submit.jobs import is_exposed, job_url
+from modicum.submit.checked_study import check_study
+from modicum.submit.file_selection import check_size, select
+from modicum.submit.job_request import JobRequest, environment_of
 from modicum.submit.package import Limits, packed
-from modicum.submit.packing import check_size, select
-from modicum.submit.request import Request, environment_of
-from modicum.submit.secret import is_secret_file, is_secret_variable
-from modicum.submit.study_files import check_study
+from modicum.submit.ray_jobs import is_exposed, job_url
+from modicum.submit.secret_detection import is_secret_file, is_secret_variable
+from modicum.submit.source_checkouts import checkouts_for
 
 STUDIES = [
     path.relative_to(ROOT)
@@ -98,7 +98,7 @@ def test_packed_code_runs_where_it_is_not_installed(packed_here, tmp_path):
 
 def test_code_keeps_its_package_of_data():
     """`data` at the top of a folder is left out, but not where it is a package."""
-    (code,) = code_of("weak")
+    (code,) = checkouts_for("weak")
     packages = {package.folder.name: package for package in code.packages}
     assert Path("data/location.py") in packages["modicum"].files
     assert set(packages) == {"modicum", "modicum_algorithms"}
@@ -213,7 +213,7 @@ def test_too_much_is_refused_and_the_largest_named(tmp_path):
     with pytest.raises(md.InputError) as raised:
         check_size([found], 5)
     text = str(raised.value)
-    assert "7.0 MB would travel and 5 MB are allowed" in text
+    assert "7.0 MB would be sent and 5 MB are allowed" in text
     assert text.index("larger.npy 4.0 MB") < text.index("large.npy 3.0 MB")
 
 
@@ -242,18 +242,18 @@ def test_a_study_brings_its_reference_table_and_the_files_that_it_names(tmp_path
 
 @pytest.mark.parametrize("out", ["/shared/run", "~/run", "s3://bucket/run", "gs://b/r"])
 def test_results_go_where_they_outlive_the_job(out):
-    assert f"--out {out}" in Request("a.yaml", out).entrypoint.replace("'", "")
+    assert f"--out {out}" in JobRequest("a.yaml", out).entrypoint.replace("'", "")
 
 
 @pytest.mark.parametrize("out", ["runs/a", "./a", "~", "a"])
 def test_a_run_folder_in_the_jobs_own_directory_is_refused(out):
     with pytest.raises(md.InputError, match="--out: a job's working directory"):
-        Request("a.yaml", out)
+        JobRequest("a.yaml", out)
 
 
 def test_a_run_folder_whose_uri_holds_a_key_is_refused():
     with pytest.raises(md.InputError, match="--out: the URI holds a key") as raised:
-        Request("a.yaml", f"s3://me:{KEY}@bucket/run")
+        JobRequest("a.yaml", f"s3://me:{KEY}@bucket/run")
     assert KEY not in str(raised.value)
 
 
@@ -274,10 +274,10 @@ def test_names_of_secrets(variable, secret):
 def test_keys_in_the_environment_or_the_settings_are_refused_and_not_shown():
     for pair in (f"OPENAI_API_KEY={KEY}", f"HARMLESS={KEY}"):
         with pytest.raises(md.InputError, match="keys are never sent") as raised:
-            Request("a.yaml", "/a", environment=environment_of([pair]))
+            JobRequest("a.yaml", "/a", environment=environment_of([pair]))
         assert KEY not in str(raised.value)
     with pytest.raises(md.InputError, match="keys are never sent"):
-        Request("a.yaml", "/a", overrides=[f"endpoint.api_key={KEY}"])
+        JobRequest("a.yaml", "/a", overrides=[f"endpoint.api_key={KEY}"])
     with pytest.raises(md.InputError, match="--env: expected NAME=VALUE") as raised:
         environment_of([KEY])
     assert KEY not in str(raised.value)
@@ -291,12 +291,12 @@ def test_data_and_cache_are_paths_of_the_cluster():
 
 
 def test_a_job_tells_what_it_was_submitted_with():
-    request = Request("a b.yaml", "/a", 3, ["x=[1, 2]"], {"A": "b"}, driver_cpus=1.0)
-    assert Request.of_job("job", request.metadata) == request
+    request = JobRequest("a b.yaml", "/a", 3, ["x=[1, 2]"], {"A": "b"}, driver_cpus=1.0)
+    assert JobRequest.of_job("job", request.metadata) == request
     assert "'a b.yaml' --out /a --seeds 3 --set 'x=[1, 2]'" in request.entrypoint
     assert request.new_id().startswith("a-b-")
     with pytest.raises(md.InputError, match="was not submitted by"):
-        Request.of_job("job", {})
+        JobRequest.of_job("job", {})
 
 
 def test_the_address_is_a_url_without_a_password(monkeypatch):

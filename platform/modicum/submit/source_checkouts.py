@@ -1,4 +1,4 @@
-"""Code that the cluster may not have: packages that are used from a checkout and not installed."""
+"""Packages that are used from a source checkout, and so may not be installed on the cluster."""
 
 from __future__ import annotations
 
@@ -12,83 +12,83 @@ from pathlib import Path
 
 from modicum.experiment.registry import EXPERIMENTS
 from modicum.run_folder.provenance import PACKED_COMMIT, commit_of
-from modicum.submit.packing import Selection, select
+from modicum.submit.file_selection import Selection, select
 
-_OWN = "modicum"
+_PLATFORM = "modicum"
 
 
 @dataclass(frozen=True)
-class Code:
-    """Packages of one distribution, from where they are edited.
+class Checkout:
+    """Packages of one distribution, from the folders where they are edited.
 
     Attributes:
-        metadata: Name of the folder with what `importlib.metadata` reads.
-        files: Its files by name.
-        packages: What travels of each package; its folder's name is the package's.
+        metadata_folder: Name of the folder that `importlib.metadata` reads.
+        metadata: Texts of the metadata files by name.
+        packages: Selected files of each package; the name of its folder is the package's name.
     """
 
-    metadata: str
-    files: dict[str, str]
+    metadata_folder: str
+    metadata: dict[str, str]
     packages: list[Selection]
 
     def copy_to(self, target: Path) -> list[Path]:
-        """Copy it into a folder.
+        """Copy packages and metadata into a folder.
 
         Returns:
             The folders for Ray's `py_modules`, whose parents join the path of every process.
         """
-        described = target / self.metadata
+        described = target / self.metadata_folder
         described.mkdir(parents=True)
-        for name, text in self.files.items():
+        for name, text in self.metadata.items():
             (described / name).write_text(text, encoding="utf-8")
-        places = [described]
+        copied = [described]
         for package in self.packages:
             place = target / package.folder.name
             package.copy_to(place)
             commit = commit_of(package.folder)
             if commit is not None:
                 (place / PACKED_COMMIT).write_text(commit)
-            places.append(place)
-        return places
+            copied.append(place)
+        return copied
 
 
-def code_of(experiment: str) -> list[Code]:
-    """Modicum and the package that registers an experiment, as far as they are checkouts.
+def checkouts_for(experiment: str) -> list[Checkout]:
+    """Checkouts of Modicum and of the distribution that registers an experiment.
 
-    What is installed in this Python's own folders is taken to be installed on the cluster, too.
+    Packages in this Python's own folders are left out: the cluster should have them installed, too.
 
     Args:
-        experiment: A registered name.
+        experiment: Registered name of the experiment.
     """
-    found = {_OWN: distribution(_OWN)}
+    found = {_PLATFORM: distribution(_PLATFORM)}
     for point in entry_points(group=EXPERIMENTS, name=experiment):
         if point.dist is not None:
             found[point.dist.name] = point.dist
-    return [code for dist in found.values() if (code := _checkout(dist)) is not None]
+    return [checkout for dist in found.values() if (checkout := _checkout(dist)) is not None]
 
 
-def _checkout(dist: Distribution) -> Code | None:
+def _checkout(dist: Distribution) -> Checkout | None:
     packages = [folder for name in _packages(dist) if (folder := _edited(name)) is not None]
     if not packages:
         return None
     names = ("METADATA", "entry_points.txt", "top_level.txt")
-    files = {name: text for name in names if (text := dist.read_text(name)) is not None}
-    # As an egg-info folder the same file has another name.
-    files.setdefault("METADATA", dist.read_text("PKG-INFO") or "")
-    return Code(
+    metadata = {name: text for name in names if (text := dist.read_text(name)) is not None}
+    # An egg-info folder has the same file under another name.
+    metadata.setdefault("METADATA", dist.read_text("PKG-INFO") or "")
+    return Checkout(
         f"{dist.name.replace('-', '_')}-{dist.version}.dist-info",
-        files,
+        metadata,
         [select(folder) for folder in packages],
     )
 
 
 def _packages(dist: Distribution) -> Iterator[str]:
     names = {point.module.partition(".")[0] for point in dist.entry_points}
-    yield from sorted(names | {_OWN} if dist.name == _OWN else names)
+    yield from sorted(names | {_PLATFORM} if dist.name == _PLATFORM else names)
 
 
 def _edited(package: str) -> Path | None:
-    """A package's folder where it is not one of this Python's own; None for the rest."""
+    """A package's folder; None if it lies in one of this Python's own folders."""
     spec = find_spec(package)
     if spec is None or spec.origin is None or not spec.submodule_search_locations:
         return None

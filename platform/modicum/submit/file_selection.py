@@ -1,4 +1,4 @@
-"""Which files of a folder travel to a cluster, and a copy of them and nothing else."""
+"""Selection of a folder's files to send to a cluster."""
 
 from __future__ import annotations
 
@@ -12,33 +12,33 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 from modicum.errors import InputError
-from modicum.submit.secret import file_holds_secret, is_secret_file, secret_values
+from modicum.submit.secret_detection import file_holds_secret, is_secret_file, secret_values
 
-# Of files and folders anywhere.
+# Patterns of names of files and folders that are never sent.
 _NEVER = (
     *(".git", ".hg", ".svn", ".gitattributes", ".gitmodules", ".DS_Store", ".idea", ".vscode"),
-    # Ray would leave out a second time what it names, even where git tracks it.
+    # Ray would apply it once more, even to files that git tracks.
     ".gitignore",
     *("__pycache__", "*.pyc", ".*_cache", ".cache", ".hypothesis", ".benchmarks", ".tox", ".nox"),
     *(".venv", "venv", "node_modules", "*.egg-info", ".ipynb_checkpoints", "*.ipynb"),
     *("wandb", "mlruns", "ray_results", "lightning_logs"),
 )
-# Of folders at the top, unless they are Python packages.
+# Names of top-level folders that are never sent, unless they are Python packages.
 _NEVER_AT_THE_TOP = {"data", "datasets", "runs", "build", "dist", "site"}
 _DATA_VARIABLES = ("MODICUM_DATA", "MODICUM_CACHE", "MODICUM_LEDGERS", "HF_HOME")
 
 _MOST_FILES = 20_000
-_CULPRITS = 5
+_NAMED_IN_ERRORS = 5
 
 
 @dataclass(frozen=True)
 class Selection:
-    """Files that travel.
+    """Files of a folder that are sent.
 
     Attributes:
-        folder: What they are relative to.
-        files: What to copy, by the path that it gets, relative.
-        secrets: Files that were left out because they look like secrets, relative.
+        folder: The folder.
+        files: Source of each file by the relative path of its copy.
+        secrets: Relative paths of files that were left out because they look like secrets.
     """
 
     folder: Path
@@ -47,11 +47,11 @@ class Selection:
 
     @property
     def size(self) -> int:
-        """Bytes in all."""
+        """Total size, bytes."""
         return sum(source.stat().st_size for source in self.files.values())
 
     def copy_to(self, target: Path) -> None:
-        """Copy them into a folder that does not exist yet."""
+        """Copy the files into a new folder."""
         target.mkdir(parents=True)
         for relative, source in self.files.items():
             place = target / relative
@@ -68,18 +68,19 @@ def select(
     exclude: Sequence[str] = (),
     without: Iterable[Path] = (),
 ) -> Selection:
-    """Choose what of a folder travels.
+    """Select the files of a folder that are sent.
 
-    In a git repository that is what git tracks or does not ignore, elsewhere everything; never
-    version control, virtual environments, caches, notebooks, results of runs, data folders at the
-    top, or what looks like a secret.
+    In a git repository these are the files that git tracks or does not ignore, elsewhere all files.
+    Version control, virtual environments, caches, notebooks, run folders, top-level data folders
+    and files that look like secrets are never sent.
 
     Args:
-        folder: What is packed.
-        needed: Files and folders in it that travel in any case; unless they are secrets.
-        include: Patterns of paths that travel although they would be left out; unless secrets.
+        folder: Folder to pack.
+        needed: Files and folders in it that are sent in any case, unless they are secrets.
+        include: Patterns of paths that are sent although they would be left out, unless they are
+            secrets.
         exclude: Patterns of paths to leave out.
-        without: Folders in it that travel in another way.
+        without: Folders in it that are sent separately.
 
     Raises:
         InputError: A link leads out of the folder, a needed file looks like a secret, or there
@@ -87,11 +88,11 @@ def select(
     """
     folder = folder.resolve()
     elsewhere = [path.resolve() for path in without]
-    unusual = _Unusual(folder)
+    is_left_out = _IsLeftOut(folder)
     wanted: set[Path] = set()
-    for path in _listed(folder, unusual):
+    for path in _listed(folder, is_left_out):
         relative = path.relative_to(folder)
-        if not unusual(relative) and not any(path.is_relative_to(place) for place in elsewhere):
+        if not is_left_out(relative) and not any(path.is_relative_to(each) for each in elsewhere):
             wanted.add(relative)
     for pattern in include:
         wanted.update(
@@ -101,7 +102,7 @@ def select(
     required = {p.relative_to(folder) for place in needed for p in _walk(folder / place)}
     count = len(wanted | required)
     if count > _MOST_FILES:
-        heads = Counter(path.parts[0] for path in wanted | required).most_common(_CULPRITS)
+        heads = Counter(path.parts[0] for path in wanted | required).most_common(_NAMED_IN_ERRORS)
         raise InputError(
             f"--working-dir: {count:,} files are more than {_MOST_FILES:,} "
             f"({', '.join(f'{name} {n:,}' for name, n in heads)}); "
@@ -111,10 +112,10 @@ def select(
 
 
 def check_size(selections: Iterable[Selection], limit_mb: float) -> int:
-    """Bytes of all that travels.
+    """Total size of the selected files, bytes.
 
     Raises:
-        InputError: It is more than the limit; names the largest.
+        InputError: The size exceeds the limit; names the largest files.
     """
     sizes = [
         (source.stat().st_size, selection.folder / relative)
@@ -123,10 +124,10 @@ def check_size(selections: Iterable[Selection], limit_mb: float) -> int:
     ]
     total = sum(size for size, _ in sizes)
     if total > limit_mb * 1e6:
-        largest = sorted(sizes, reverse=True)[:_CULPRITS]
+        largest = sorted(sizes, reverse=True)[:_NAMED_IN_ERRORS]
         named = ", ".join(f"{path} {size / 1e6:.1f} MB" for size, path in largest)
         raise InputError(
-            f"--size-limit: {total / 1e6:.1f} MB would travel and {limit_mb:g} MB are allowed; "
+            f"--size-limit: {total / 1e6:.1f} MB would be sent and {limit_mb:g} MB are allowed; "
             f"largest: {named}; leave them out with --exclude or .gitignore, "
             "keep data on the cluster (--data), or raise the limit"
         )
@@ -156,25 +157,25 @@ def _checked(folder: Path, wanted: set[Path], required: set[Path]) -> Selection:
 
 
 def _followed(folder: Path, relative: Path) -> Iterator[tuple[Path, Path]]:
-    """A file, or those that a link leads to, with the paths that they get."""
+    """Yield a file, or the files that a link leads to, each with the path of its copy."""
     real = (folder / relative).resolve()
     if not real.is_relative_to(folder):
         raise InputError(
             f"{relative}: the link leads out of {folder}; leave it out with --exclude, or put "
-            "what it leads to into the folder"
+            "its target into the folder"
         )
     if real.is_file():
         yield relative, real
     elif real.is_dir():
-        # A link to a folder: what would travel of that folder, under the link's name, too.
-        unusual = _Unusual(folder)
-        for path in _walk(real, skip=lambda p: unusual(p.relative_to(folder))):
+        # A link to a folder: that folder's files are sent under the link's name, too.
+        is_left_out = _IsLeftOut(folder)
+        for path in _walk(real, skip=lambda p: is_left_out(p.relative_to(folder))):
             if path.is_file() and path.resolve().is_relative_to(folder):
                 yield relative / path.relative_to(real), path.resolve()
 
 
-class _Unusual:
-    """Whether a path is something that no study needs."""
+class _IsLeftOut:
+    """Predicate for relative paths that no study needs, with a cache."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -202,8 +203,8 @@ class _Unusual:
         )
 
 
-def _listed(folder: Path, unusual: _Unusual) -> Iterator[Path]:
-    """What git tracks or does not ignore; everything where there is no git."""
+def _listed(folder: Path, is_left_out: _IsLeftOut) -> Iterator[Path]:
+    """Yield the files that git tracks or does not ignore; all files where there is no git."""
     command = ["ls-files", "-z", "--cached", "--others", "--exclude-standard"]
     try:
         done = subprocess.run(
@@ -212,19 +213,19 @@ def _listed(folder: Path, unusual: _Unusual) -> Iterator[Path]:
     except OSError:
         done = None
     if done is None or done.returncode != 0:
-        yield from _walk(folder, skip=lambda path: unusual(path.relative_to(folder)))
+        yield from _walk(folder, skip=lambda path: is_left_out(path.relative_to(folder)))
         return
     for name in sorted(set(done.stdout.split(b"\0")) - {b""}):
         path = folder / os.fsdecode(name)
         if path.is_dir() and not path.is_symlink():
-            # A submodule or another repository inside.
-            yield from _listed(path, _Unusual(path))
+            # A submodule, or another repository inside.
+            yield from _listed(path, _IsLeftOut(path))
         elif path.is_symlink() or path.is_file():
             yield path
 
 
 def _walk(place: Path, skip: Callable[[Path], bool] = lambda path: False) -> Iterator[Path]:
-    """Regular files and links under a path, or the path itself."""
+    """Yield the regular files and links under a path, or the path itself."""
     if place.is_symlink() or place.is_file():
         yield place
         return
@@ -239,7 +240,7 @@ def _walk(place: Path, skip: Callable[[Path], bool] = lambda path: False) -> Ite
 
 
 def _matches(relative: Path, patterns: Sequence[str]) -> bool:
-    """Whether a pattern names the path or a folder that it is in, by name or from the top."""
+    """True if a pattern matches the path or a parent folder, by name or by relative path."""
     candidates = [path for path in (relative, *relative.parents) if path.name]
     return any(
         fnmatch(text, pattern.rstrip("/"))

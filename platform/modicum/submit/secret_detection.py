@@ -1,4 +1,4 @@
-"""What looks like a secret, by its name or by what it holds."""
+"""Detection of secrets, by the name of a file or variable or by its content."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from fnmatch import fnmatch
 from pathlib import Path
 
-# Names of files, in lower case.
+# Patterns of file names, in lower case.
 _FILES = (
     *(".env", ".env.*", "*.env", ".netrc", "_netrc", ".pgpass", ".htpasswd", ".pypirc", ".npmrc"),
     *(".boto", ".s3cfg", ".git-credentials", ".dockercfg", ".dockerconfigjson", "kaggle.json"),
@@ -18,9 +18,9 @@ _FILES = (
     *("token", "token.*", "*.token", "*[-_]token", "*[-_]token.txt", "auth_token*"),
     *("apikey*", "*api[-_]key*", "*secret*", "*password*", "key.txt", "keys.txt"),
 )
-# Folders whose whole content counts.
+# Folders whose files all count as secrets.
 _FOLDERS = {".ssh", ".aws", ".azure", ".gnupg", ".kube", ".docker", ".gcloud", "secrets"}
-# Text for people, and code, only talk of secrets; what they hold is looked at all the same.
+# Documentation and code may have such a name; their content is searched all the same.
 _HARMLESS = (".py", ".pyi", ".md", ".rst", ".pub", ".example", ".sample", ".template")
 
 _CONTENT = re.compile(
@@ -34,20 +34,20 @@ _CONTENT = re.compile(
     rb"|\bxox[abprs]-[A-Za-z0-9-]{10,}"
     rb'|"type"\s*:\s*"service_account"'
 )
-# Larger files are data.
+# Larger files are taken for data and not searched.
 _SCANNED_BYTES = 2**20
 
 _WORDS = re.compile(r"(?:^|[^a-z])(?:api)?(?:keys?|token|secrets?|passw(?:or)?d|passphrase)$")
 _MORE_WORDS = re.compile(r"secret|password|passwd|passphrase|credential|api_?key|access_?key")
-# Shorter values of such variables may be any word.
+# Shorter values of such variables may be ordinary words.
 _SHORTEST_VALUE = 12
 
 
 def is_secret_file(path: Path) -> bool:
-    """Whether a file's name, or that of a folder it is in, is one of a secret's.
+    """True if the name of a file or of a parent folder is that of a secret.
 
     Args:
-        path: Relative to the folder that is packed.
+        path: Path relative to the packed folder.
     """
     name = path.name.lower()
     if _FOLDERS & {part.lower() for part in path.parts[:-1]}:
@@ -56,13 +56,13 @@ def is_secret_file(path: Path) -> bool:
 
 
 def is_secret_variable(name: str) -> bool:
-    """Whether a variable or setting of this name would hold a secret."""
+    """True if the name is that of a variable or setting that holds a secret."""
     spread = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower().replace("-", "_")
     return bool(_WORDS.search(spread) or _MORE_WORDS.search(spread))
 
 
 def secret_values(environment: Mapping[str, str] = os.environ) -> frozenset[bytes]:
-    """Secrets that this program knows of: those in its environment, and Ray's token."""
+    """Secrets that this program can see: those in its environment, and Ray's token."""
     found = {v for k, v in environment.items() if is_secret_variable(k) and not Path(v).is_file()}
     path = environment.get("RAY_AUTH_TOKEN_PATH")
     for place in (Path(path) if path else None, Path.home() / ".ray" / "auth_token"):
@@ -72,15 +72,15 @@ def secret_values(environment: Mapping[str, str] = os.environ) -> frozenset[byte
 
 
 def holds_secret(content: bytes, known: Iterable[bytes] = ()) -> bool:
-    """Whether text has a private key, a service's key, or one of the secrets known.
+    """True if some content has a private key, a service's API key, or a known secret.
 
     Args:
-        content: A file's bytes.
-        known: Secrets to look for.
+        content: Content of a file, or a value.
+        known: Secrets to search for.
     """
     return bool(_CONTENT.search(content)) or any(secret in content for secret in known)
 
 
 def file_holds_secret(path: Path, known: Iterable[bytes] = ()) -> bool:
-    """As `holds_secret`, of a file that is small enough to be text that a person wrote."""
+    """Search a file as `holds_secret` does, unless it is larger than a megabyte."""
     return path.stat().st_size <= _SCANNED_BYTES and holds_secret(path.read_bytes(), known)

@@ -1,4 +1,4 @@
-"""A submission: a study, where its results go, and what the job is started with."""
+"""The request for a job: the study, its run folder, and the job's options."""
 
 from __future__ import annotations
 
@@ -14,14 +14,15 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from modicum.errors import InputError
-from modicum.submit.secret import holds_secret, is_secret_variable, secret_values
+from modicum.submit.secret_detection import holds_secret, is_secret_variable, secret_values
 
 METADATA = "modicum"
 
-# Of the home folder on the machine where the driver runs, which is the head unless told.
+# In the home folder of the machine where the driver runs: the head, unless the driver asks for
+# resources.
 RUNS = "~/modicum/runs"
 
-_HOW_KEYS = (
+_KEYS_ADVICE = (
     "keys are never sent, since Ray shows a job's environment to everybody who may ask; put the "
     "key into a file of the cluster's machines (key_file), or into their environment before Ray "
     "is started there"
@@ -29,14 +30,14 @@ _HOW_KEYS = (
 
 
 @dataclass(frozen=True)
-class Request:
-    """What a job needs to run a study, and to run it again.
+class JobRequest:
+    """Everything that a job needs to run a study, and to run it again.
 
     Attributes:
-        config: The study file, relative to the folder that is packed.
-        out: The run folder: an absolute path of the cluster, one below `~`, or a URI.
-        seeds: Replaces the file's number of seeds.
-        overrides: Of settings, each `key=value`.
+        config: Study file, relative to the packed folder.
+        out: Run folder: an absolute path of the cluster, a path below `~`, or a URI.
+        seeds: Number of seeds that replaces the file's.
+        overrides: Settings to replace, each `key=value`.
         environment: Variables of every process of the job; no secrets.
         driver_cpus: CPUs that the driver reserves for itself.
         driver_gpus: GPUs that the driver reserves for itself.
@@ -51,12 +52,12 @@ class Request:
     driver_gpus: float | None = None
 
     def __post_init__(self) -> None:
-        """Check what a user gave.
+        """Check the user's input.
 
         Raises:
-            InputError: The place for results does not outlive the job, or something is a secret.
+            InputError: The run folder would end with the job, or something looks like a secret.
         """
-        check_out(self.out)
+        _check_out(self.out)
         for pair in self.overrides:
             _refuse_secret("--set", *pair.partition("=")[::2])
         for name, value in self.environment.items():
@@ -64,7 +65,7 @@ class Request:
 
     @property
     def entrypoint(self) -> str:
-        """The job's command, for a shell."""
+        """The job's shell command."""
         command = ["python", "-m", "modicum", "run", self.config, "--out", self.out]
         if self.seeds is not None:
             command += ["--seeds", str(self.seeds)]
@@ -74,12 +75,12 @@ class Request:
 
     @property
     def metadata(self) -> dict[str, str]:
-        """What is kept with the job."""
+        """The job's metadata, from which `of_job` restores the request."""
         return {METADATA: dumps(asdict(self))}
 
     @classmethod
-    def of_job(cls, job: str, metadata: Mapping[str, str] | None) -> Request:
-        """The request that a job was made from.
+    def of_job(cls, job: str, metadata: Mapping[str, str] | None) -> JobRequest:
+        """Restore the request from a job's metadata.
 
         Raises:
             InputError: The job was not submitted by `modicum submit`.
@@ -90,46 +91,29 @@ class Request:
         return cls(**loads(kept))
 
     def new_id(self) -> str:
-        """A name for a job that is not taken, and says which study it is."""
+        """A new job id that starts with the name of the study file."""
         study = re.sub(r"[^A-Za-z0-9_-]+", "-", Path(self.config).stem)[:40]
         return f"{study}-{datetime.now(UTC):%Y%m%d-%H%M%S}-{token_hex(2)}"
-
-
-def check_out(out: str) -> None:
-    """Refuse a run folder that would end with the job.
-
-    Raises:
-        InputError: It is relative, which means the job's own working directory, or a URI with a
-            key.
-    """
-    if "://" in out and "@" in urlsplit(out).netloc:
-        raise InputError(f"--out: the URI holds a key; {_HOW_KEYS}")
-    if "://" in out or out.startswith("~/") or PurePosixPath(out).is_absolute():
-        return
-    raise InputError(
-        "--out: a job's working directory does not outlive it; give an absolute path of the "
-        f"cluster, one that starts with ~/, or a URI such as s3://bucket/run, got {out!r}"
-    )
 
 
 def environment_of(
     pairs: Sequence[str], data: str | None = None, cache: str | None = None
 ) -> dict[str, str]:
-    """Variables of the job.
+    """Environment variables of the job.
 
     Args:
-        pairs: Each `NAME=VALUE`.
+        pairs: Variables, each `NAME=VALUE`.
         data: The cluster's folder of data sets.
-        cache: The cluster's folder of what is computed once.
+        cache: The cluster's folder for caches.
 
     Raises:
-        InputError: A pair is none, or a path is not the cluster's.
+        InputError: A pair has another form, or a path is relative.
     """
     found = {}
     for pair in pairs:
         name, sign, value = pair.partition("=")
         if not sign or not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
-            # Not repeated, since what was typed may be a key.
+            # Not quoted, because it may be a key.
             raise InputError("--env: expected NAME=VALUE, with a name of letters, digits and _")
         found[name] = value
     for option, name, path in (("data", "MODICUM_DATA", data), ("cache", "MODICUM_CACHE", cache)):
@@ -144,8 +128,19 @@ def environment_of(
     return found
 
 
+def _check_out(out: str) -> None:
+    if "://" in out and "@" in urlsplit(out).netloc:
+        raise InputError(f"--out: the URI holds a key; {_KEYS_ADVICE}")
+    if "://" in out or out.startswith("~/") or PurePosixPath(out).is_absolute():
+        return
+    raise InputError(
+        "--out: a job's working directory does not outlive it; give an absolute path of the "
+        f"cluster, one that starts with ~/, or a URI such as s3://bucket/run, got {out!r}"
+    )
+
+
 def _refuse_secret(option: str, name: str, value: Any) -> None:
     if is_secret_variable(name):
-        raise InputError(f"{option} {name}: its name is that of a secret; {_HOW_KEYS}")
+        raise InputError(f"{option} {name}: its name is that of a secret; {_KEYS_ADVICE}")
     if holds_secret(str(value).encode(), secret_values()):
-        raise InputError(f"{option} {name}: its value looks like a secret; {_HOW_KEYS}")
+        raise InputError(f"{option} {name}: its value looks like a secret; {_KEYS_ADVICE}")

@@ -1,4 +1,4 @@
-"""Ray's job API: finding it, starting a job there, and following one to its end."""
+"""Ray's job API: connecting to it, starting a job, and following a job's log to its end."""
 
 from __future__ import annotations
 
@@ -7,41 +7,40 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from ipaddress import ip_address
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from modicum.errors import InputError, reason_of
 from modicum.ray_support.connection import auth_token
 from modicum.ray_support.private_api import PACKAGING_LOGGER
+from modicum.submit.job_request import JobRequest
+from modicum.submit.package import Package
 
 if TYPE_CHECKING:
     from ray.job_submission import JobDetails, JobSubmissionClient
 
-ADDRESS_VARIABLES = ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS")
-
-# They tell of every package and every closed connection.
-_CHATTY = (
+# They log every package and every closed connection.
+_VERBOSE_LOGGERS = (
     "ray.dashboard.modules.dashboard_sdk",
     "ray.dashboard.modules.job.sdk",
     PACKAGING_LOGGER,
 )
 
-# A head that is away for longer than this many seconds is taken to be lost.
+# Seconds without an answer after which the cluster counts as lost.
 _PATIENCE = 60.0
 _PAUSE = 2.0
 
 
 def job_url(address: str | None) -> str:
-    """The URL of the job API.
+    """URL of the job API.
 
     Args:
-        address: As the user gave it; None for what `RAY_API_SERVER_ADDRESS` says.
+        address: The user's URL; None for the value of `RAY_API_SERVER_ADDRESS`.
 
     Raises:
-        InputError: There is none, or it is no URL.
+        InputError: No URL is given, or it is malformed or holds a password.
     """
     given = address or os.environ.get("RAY_API_SERVER_ADDRESS")
     if not given:
@@ -61,19 +60,20 @@ def job_url(address: str | None) -> str:
 
 
 def connect(url: str) -> JobSubmissionClient:
-    """A client of the job API, which has answered; with Ray's token if this machine has one.
+    """Connect to the job API, with Ray's token if this machine has one.
 
     Raises:
-        InputError: Nothing answers, or it refuses the token.
+        InputError: Nothing answers, or the token is refused.
     """
-    use_token()
-    # Ray would take these for the address, whatever it is told.
-    for name in ADDRESS_VARIABLES:
+    enable_token()
+    # Ray's client would prefer these variables to its argument.
+    for name in ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS"):
         os.environ.pop(name, None)
+    # Ray reads the variables of its authentication when it is imported.
     from ray.exceptions import AuthenticationError
     from ray.job_submission import JobSubmissionClient
 
-    for name in _CHATTY:
+    for name in _VERBOSE_LOGGERS:
         logging.getLogger(name).setLevel(logging.WARNING)
     try:
         return JobSubmissionClient(url)
@@ -86,11 +86,11 @@ def connect(url: str) -> JobSubmissionClient:
         raise InputError(f"--address: no job API answers at {url} ({reason_of(error)})") from error
 
 
-def use_token() -> bool:
-    """Turn Ray's token authentication on where a token is at hand and nothing says otherwise.
+def enable_token() -> bool:
+    """Turn Ray's token authentication on if a token is found and no variable turns it off.
 
     Returns:
-        Whether a token will be sent.
+        True if a token will be sent.
     """
     if auth_token():
         os.environ.setdefault("RAY_AUTH_MODE", "token")
@@ -98,7 +98,7 @@ def use_token() -> bool:
 
 
 def is_exposed(url: str) -> bool:
-    """Whether what is sent there can be read on the way."""
+    """True if requests leave this machine unencrypted."""
     parts = urlsplit(url)
     host = parts.hostname or ""
     try:
@@ -109,10 +109,10 @@ def is_exposed(url: str) -> bool:
 
 
 def find_job(client: JobSubmissionClient, job: str) -> JobDetails:
-    """What the cluster knows of a job.
+    """Details of a job.
 
     Raises:
-        InputError: It does not know it.
+        InputError: The cluster does not know the job.
     """
     try:
         return client.get_job_info(job)
@@ -123,24 +123,52 @@ def find_job(client: JobSubmissionClient, job: str) -> JobDetails:
         ) from error
 
 
+def start_job(client: JobSubmissionClient, request: JobRequest, package: Package) -> str:
+    """Upload a package and start its job.
+
+    The runtime environment holds no secret, since Ray shows it to everybody who may ask.
+
+    Returns:
+        The job's id.
+
+    Raises:
+        InputError: The cluster refuses the job.
+    """
+    try:
+        return client.submit_job(
+            entrypoint=request.entrypoint,
+            submission_id=request.new_id(),
+            runtime_env={
+                "working_dir": str(package.working_dir),
+                "py_modules": [str(module) for module in package.modules],
+                "env_vars": dict(request.environment),
+            },
+            metadata=request.metadata,
+            entrypoint_num_cpus=request.driver_cpus,
+            entrypoint_num_gpus=request.driver_gpus,
+        )
+    except RuntimeError as error:
+        raise InputError(f"--address: the cluster refuses the job ({reason_of(error)})") from error
+
+
 def follow(
     client: JobSubmissionClient, job: str, write: Callable[[str], object] = sys.stdout.write
 ) -> JobDetails:
-    """Pass a job's log on until the job has ended.
+    """Write a job's log until the job has ended.
 
     Args:
-        client: Of the job API.
-        job: The job.
+        client: Client of the job API.
+        job: The job's id.
         write: Takes the log, piece by piece.
 
     Raises:
         ConnectionError: The cluster has not answered for a minute.
-        KeyboardInterrupt: The user has seen enough; the job runs on.
+        KeyboardInterrupt: The user stopped following; the job continues.
     """
     written, lost_since = 0, None
     while True:
         try:
-            written += asyncio.run(_pass_on(client, job, written, write))
+            written += asyncio.run(_write_new_log(client, job, written, write))
             details = client.get_job_info(job)
         except Exception as error:
             now = time.monotonic()
@@ -154,10 +182,10 @@ def follow(
         time.sleep(_PAUSE)
 
 
-async def _pass_on(
+async def _write_new_log(
     client: JobSubmissionClient, job: str, known: int, write: Callable[[str], object]
 ) -> int:
-    """Write what follows the first `known` characters of the log, and count it."""
+    """Write the log after its first `known` characters, and count the characters written."""
     seen = 0
     async for text in client.tail_job_logs(job):
         fresh = text[max(known - seen, 0) :]
@@ -169,36 +197,7 @@ async def _pass_on(
 
 
 def exit_code(details: JobDetails) -> int:
-    """What `modicum submit` ends with: the study's own code, 1 where it has none."""
+    """Exit code of `modicum submit`: that of the study, or 1 if the driver has none."""
     if details.status == "SUCCEEDED":
         return 0
     return details.driver_exit_code or 1
-
-
-def submit_job(client: JobSubmissionClient, **request: Any) -> str:
-    """Start a job; see `JobSubmissionClient.submit_job`.
-
-    Raises:
-        InputError: The cluster does not take it.
-    """
-    try:
-        return client.submit_job(**request)
-    except RuntimeError as error:
-        raise InputError(f"--address: the cluster refuses the job ({reason_of(error)})") from error
-
-
-def runtime_environment(
-    working_dir: Path, modules: list[Path], variables: Mapping[str, str]
-) -> dict[str, Any]:
-    """Ray's runtime environment of a job: everybody who may ask sees it.
-
-    Args:
-        working_dir: What was packed.
-        modules: Packages that the cluster may not have.
-        variables: Of every process of the job.
-    """
-    return {
-        "working_dir": str(working_dir),
-        "py_modules": [str(module) for module in modules],
-        "env_vars": dict(variables),
-    }

@@ -1,4 +1,4 @@
-"""A study that is to travel: checked here, and the files that it names."""
+"""A study that was checked on this machine, with the files that it needs."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from modicum.study import Study
 
 @dataclass(frozen=True)
 class CheckedStudy:
-    """A study whose names and values are right.
+    """A study without mistakes, as far as this machine can tell.
 
     Attributes:
-        name: Its name.
-        experiment: That of its experiment.
-        trials: How many, as far as it can be told.
-        files: The study file, its reference table and what its settings name, as far as they are
-            in the folder; relative to it.
-        notes: What the user may want to know, each a sentence.
+        name: Name of the study.
+        experiment: Name of the experiment.
+        trials: Number of trials; an upper bound if the data are not on this machine.
+        files: The study file, its reference table, and files that its settings name and that are
+            in the packed folder; relative to that folder.
+        notes: Remarks for the user, each one sentence.
     """
 
     name: str
@@ -44,29 +44,29 @@ def check_study(
 ) -> CheckedStudy:
     """Check a study as `modicum validate` does, and find the files that it needs.
 
-    Data that are not on this machine, or not right, are a note: the cluster's count.
+    Missing or faulty data on this machine only become a note, because the job uses the cluster's.
 
     Args:
-        config: The study file.
-        folder: What is packed.
+        config: Study file.
+        folder: Folder to pack.
         overrides: Settings that replace those of the file's space.
-        seeds: Replaces the file's seeds.
-        check_data: Whether to look at data that this machine has.
+        seeds: Number of seeds that replaces the file's.
+        check_data: Check the data that this machine has.
 
     Raises:
-        InputError: The study is wrong, or it or its reference table is not in the folder.
+        InputError: The study has a mistake, or its file or reference table is not in the folder.
     """
     study = Study.from_yaml(config, overrides=overrides, seeds=seeds)
-    files = [_inside(config, folder, "CONFIG")]
+    files = [_relative(config, folder, "CONFIG")]
     if study.spec.report.reference is not None:
         table = config.parent / study.spec.report.reference
-        files.append(_inside(table, folder, "report.reference"))
+        files.append(_relative(table, folder, "report.reference"))
     notes = []
     for name, path in _named_paths(study, folder):
         if Path(path).is_absolute() or path.startswith("~"):
             notes.append(f"{name}: {path!r} is looked for on the cluster's machines")
         else:
-            files.append(_inside(folder / path, folder, f"space.{name}"))
+            files.append(_relative(folder / path, folder, f"space.{name}"))
     trials = study.size
     if check_data:
         try:
@@ -74,12 +74,12 @@ def check_study(
                 warnings.simplefilter("default")
                 trials = len(study.trials) if study.spec.search is None else trials
         except InputError as error:
-            notes.append(f"not checked here, since this machine lacks what it takes: {error}")
+            notes.append(f"the data cannot be checked on this machine: {error}")
     return CheckedStudy(study.spec.name, study.experiment.name, trials, files, notes)
 
 
 def _named_paths(study: Study, folder: Path) -> Iterator[tuple[str, str]]:
-    """Settings, and the file or folder on this machine that each names."""
+    """Settings whose value is an existing file or folder on this machine, with the value."""
     found = {
         (name, str(value))
         for config in study.configurations
@@ -89,16 +89,16 @@ def _named_paths(study: Study, folder: Path) -> Iterator[tuple[str, str]]:
     for name, text in sorted(found):
         path = folder / Path(text).expanduser()
         try:
-            # A bare name is a data set's or a model's more often than a folder's.
-            there = path.is_file() or (path.is_dir() and "/" in text)
+            # A bare name is more often that of a data set or model than that of a folder.
+            exists = path.is_file() or (path.is_dir() and "/" in text)
         except (OSError, ValueError):
             continue
-        if there:
+        if exists:
             yield name, text
 
 
-def _inside(path: Path, folder: Path, field: str) -> Path:
-    # Not resolved as a whole: a link travels as what it leads to, under its own name.
+def _relative(path: Path, folder: Path, field: str) -> Path:
+    # Only the parent is resolved: a link is packed under its own name, with its target's content.
     place = path.parent.resolve() / path.name
     if not place.is_relative_to(folder.resolve()):
         raise InputError(f"{field}: {str(path)!r} must be in --working-dir ({folder.resolve()})")
