@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING
 
 from modicum.atomic_files import whole_file, whole_folder
 from modicum.cli.picture_command import drawing_command
-from modicum.errors import InputError, StorageError, reason_of, require_choice
+from modicum.errors import (
+    InputError,
+    StorageError,
+    from_validation,
+    reason_of,
+    require_choice,
+    unknown_name,
+)
 from modicum.experiment.config import Config, setting
 from modicum.experiment.experiment import Experiment
 from modicum.experiment.metric import Metric, Record
@@ -47,6 +54,7 @@ __all__ = [
     "derive_seed",
     "drawing_command",
     "find_checkpoint",
+    "from_validation",
     "grid",
     "lazy_exports",
     "load_model",
@@ -62,6 +70,7 @@ __all__ = [
     "seeded",
     "setting",
     "training",
+    "unknown_name",
     "whole_file",
     "whole_folder",
 ]

@@ -75,17 +75,18 @@ def report_learning(repeats: int) -> None:
         .debugging(seed=0, log_level="ERROR")
     )
     algorithm = config.build_algo()
+    options = config.options
     updates, imagined = [], []
     for _ in range(repeats + 1):
         before = dict(algorithm.seconds)
         algorithm.train()
         spent = {part: algorithm.seconds[part] - before[part] for part in before}
-        updates.append(config.model_updates / spent["model"])
+        updates.append(options.model_updates / spent["model"])
         # A return of so many steps takes one step fewer.
-        steps_of_search = config.policy_iterations * config.perturbations * config.starts
-        imagined.append(steps_of_search * (config.imagined_steps - 1) / spent["policy"])
+        steps_of_search = options.policy_iterations * options.perturbations * options.starts
+        imagined.append(steps_of_search * (options.imagined_steps - 1) / spent["policy"])
     algorithm.stop()
-    size = f"{config.trajectories} trajectories of {config.trajectory_length}"
+    size = f"{options.trajectories} trajectories of {options.trajectory_length}"
     print(f"model: {statistics.median(updates[1:]):.1f} updates/s, each of {size} images at most")
     print(f"search: {statistics.median(imagined[1:]):,.0f} imagined steps/s")
 

@@ -25,10 +25,13 @@ from episodic_algorithms import (
     wait_for_runners,
     weights,
 )
-from modicum_algorithms.solipsistic.algorithm import Solipsistic, SolipsisticConfig, _batch
+from modicum_algorithms.solipsistic.algorithm import Solipsistic, SolipsisticConfig, training_batch
 from modicum_algorithms.solipsistic.environments.mnist_game import MnistGame
-from modicum_algorithms.solipsistic.normalisation import measure_batch_statistics
-from modicum_algorithms.solipsistic.replay import Trajectories, TrajectoryReplayBuffer
+from modicum_algorithms.solipsistic.methods.solipsistic.replay import (
+    Trajectories,
+    TrajectoryReplayBuffer,
+)
+from modicum_algorithms.solipsistic.networks.normalisation import measure_batch_statistics
 from toy_environments import Broken, Endless, Shaped, SideOfLight
 
 VECTORS = gym.spaces.Box(-1, 1, (3,), np.float32)
@@ -215,7 +218,7 @@ def test_the_buffer_s_state_is_exact_and_much_smaller_than_its_images():
     raw = sum(episode.get_observations().nbytes for episode in episodes)
     noise = 5 * 28 * 28
     assert len(stored) - noise < raw / 2
-    restored = TrajectoryReplayBuffer(1000)
+    restored = TrajectoryReplayBuffer(1000, absorbing_steps=0)
     restored.add(an_episode(9))  # which goes
     restored.set_state(pickle.loads(stored))
     assert restored.get_num_timesteps() == buffer.get_num_timesteps() == 3 * 14 + 4
@@ -238,7 +241,7 @@ def test_the_oldest_episodes_make_way():
     episodes = [an_episode(4, seed=seed) for seed in range(6)]
     buffer = buffer_of(*episodes, capacity=10)
     assert [episode.id_ for episode in buffer.episodes] == [e.id_ for e in episodes[-2:]]
-    restored = TrajectoryReplayBuffer(10)
+    restored = TrajectoryReplayBuffer(10, absorbing_steps=0)
     restored.set_state(buffer.get_state())
     restored.add(an_episode(4, seed=9))
     assert restored.episodes[0].id_ == episodes[-1].id_
@@ -372,7 +375,7 @@ def reference_objective(model, settings, sample, orders):
 
 
 def test_settings_of_the_objective_are_those_of_the_thesis():
-    config = SolipsisticConfig()
+    config = SolipsisticConfig().options
     assert (config.contrast_weight, config.reward_weight, config.margin) == (1, 2, 5)
 
 
@@ -417,7 +420,7 @@ def test_an_update_follows_equation_5_4(
     buffer = buffer_of(*episodes, absorbing_steps=steps is LONG)
     sample = buffer.sample_trajectories(4, 5)
     own.seed(11)
-    results = own.update(batch=_batch(sample))
+    results = own.update(batch=training_batch(sample))
     torch.manual_seed(11)
     orders = [torch.randperm(4).tolist() for _ in range(4)]
     expected = reference_objective(twin, settings, sample, orders)
@@ -442,7 +445,7 @@ def test_where_no_other_trajectory_is_as_long_there_is_no_contrast():
         np.concatenate([getattr(each, field.name) for each in (long, short)])
         for field in dataclasses.fields(Trajectories)
     )
-    own.update(batch=_batch(Trajectories(*columns)))
+    own.update(batch=training_batch(Trajectories(*columns)))
     for values in own.module[DEFAULT_MODULE_ID].parameters():
         assert values.isfinite().all()
 
@@ -461,7 +464,7 @@ def test_the_averaged_model_follows_the_trained_one_with_its_decay():
     buffer = buffer_of(*(an_episode(number, seed=number) for number in (6, 9)))
     expected = {name: values.clone() for name, values in module.model.named_parameters()}
     for _ in range(3):
-        own.update(batch=_batch(buffer.sample_trajectories(4, 5)))
+        own.update(batch=training_batch(buffer.sample_trajectories(4, 5)))
         for name, values in module.model.named_parameters():
             expected[name] = 0.75 * expected[name] + 0.25 * values.detach()
     for name, values in module.averaged_model.named_parameters():
@@ -721,27 +724,30 @@ def test_a_seed_makes_runs_equal(build):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"horizon": 0}, "^horizon: must be at least 1, got 0"),
-        ({"perturbations": 1}, "^perturbations: must be at least 2, got 1"),
-        ({"trajectory_length": 1}, "^trajectory_length: must be at least 2"),
-        ({"absorbing_steps": -1}, "^absorbing_steps: must be at least 0"),
-        ({"prediction_steps": 0}, "^prediction_steps: must be at least 1, or None, got 0"),
-        ({"contrast_weight": -1}, "^contrast_weight: must not be negative, got -1"),
-        ({"reward_weight": -0.5}, "^reward_weight: must not be negative"),
-        ({"action_noise": float("nan")}, "^action_noise: must not be negative"),
-        ({"margin": 0}, "^margin: must be above 0"),
-        ({"perturbation_scale": 0}, "^perturbation_scale: must be above 0"),
-        ({"exploration_rates": (0, 2)}, r"^exploration_rates: must lie in \[0, 1\], got \(0, 2\)"),
-        ({"exploration_rates": ()}, "^episodes_per_iteration: must be at least 1"),
+        ({"horizon": 0}, r"^horizon: .* greater than or equal to 1 \(got 0\)"),
+        ({"perturbations": 1}, r"^perturbations: .* greater than or equal to 2 \(got 1\)"),
+        ({"trajectory_length": 1}, "^trajectory_length: .* greater than or equal to 2"),
+        ({"absorbing_steps": -1}, "^absorbing_steps: .* greater than or equal to 0"),
+        ({"prediction_steps": 0}, r"^prediction_steps: .* or equal to 1 \(got 0\)"),
+        ({"contrast_weight": -1}, r"^contrast_weight: .* or equal to 0 \(got -1\)"),
+        ({"reward_weight": -0.5}, "^reward_weight: .* or equal to 0"),
+        ({"action_noise": float("nan")}, "^action_noise: input should be a finite number"),
+        ({"margin": 0}, "^margin: input should be greater than 0"),
+        ({"perturbation_scale": 0}, "^perturbation_scale: input should be greater than 0"),
+        ({"averaging": 1}, r"^averaging: input should be less than 1 \(got 1\)"),
+        ({"exploration_rates": (0, 2)}, r"^exploration_rates.*less than or equal to 1 \(got 2\)"),
+        ({"exploration_rates": ()}, "^episodes_per_iteration: .* greater than or equal to 1"),
+        ({"episodes_per_iteration": 3}, "^episodes_per_iteration: must be .* rates, 2, got 3"),
         ({"trajectories": 1}, "^trajectories: must be at least 2 with contrast same_time"),
-        ({"dynamics": "semi"}, "^dynamics: must be one of memory, markov, got 'semi'"),
-        ({"contrast": "info"}, "^contrast: must be one of same_time, any_time, information"),
-        ({"transition": "lstm"}, "^transition: must be one of gru, residual"),
-        ({"state_bound": 1}, "^state_bound: must be one of none, tanh, got 1"),
-        ({"reward_distribution": "beta"}, "^reward_distribution: must be one of bernoulli, gauss"),
-        ({"imagined_return": "mean"}, "^imagined_return: must be one of sum, survival"),
-        ({"start_frames": "last"}, "^start_frames: must be one of first, any"),
-        ({"recognition": "cnn"}, "^recognition: must be one of auto, conv"),
+        ({"dynamics": "semi"}, r"^dynamics: input should be 'memory' or 'markov' \(got 'semi'\)"),
+        ({"contrast": "info"}, "^contrast: input should be 'same_time', 'any_time', 'information"),
+        ({"transition": "lstm"}, "^transition: input should be 'gru' or 'residual'"),
+        ({"state_bound": 1}, r"^state_bound: input should be 'none' or 'tanh' \(got 1\)"),
+        ({"reward_distribution": "beta"}, "^reward_distribution: input should be 'bernoulli' or"),
+        ({"imagined_return": "mean"}, "^imagined_return: input should be 'sum' or 'survival'"),
+        ({"start_frames": "last"}, "^start_frames: input should be 'first' or 'any'"),
+        ({"recognition": "cnn"}, "^recognition: input should be 'auto', 'convolutional'"),
+        ({"state_sise": 3}, "^unknown setting 'state_sise'; did you mean 'state_size'"),
         (
             {"imagined_return": "survival", "reward_distribution": "gaussian"},
             "^imagined_return: survival needs reward_distribution bernoulli",

@@ -21,8 +21,8 @@ from episodic_algorithms import (
     wait_for_runners,
     weights,
 )
-from modicum_algorithms.solipsistic.baselines.dqn import EpisodicDQNConfig
-from modicum_algorithms.solipsistic.baselines.ppo import EpisodicPPOConfig
+from modicum_algorithms.solipsistic.methods.dqn import EpisodicDQNConfig
+from modicum_algorithms.solipsistic.methods.ppo import EpisodicPPOConfig
 from toy_environments import Broken, Endless, SideOfLight
 
 
@@ -327,13 +327,29 @@ def test_an_episode_that_does_not_end_is_refused(build):
 @pytest.mark.parametrize(
     ("config", "setting", "message"),
     [
-        (EpisodicPPOConfig, {"episodes_per_iteration": 0}, "^episodes_per_iteration: .*at least 1"),
-        (EpisodicPPOConfig, {"max_episode_steps": 0}, "^max_episode_steps: .*or None, got 0"),
-        (EpisodicPPOConfig, {"recognition": "cnn"}, "^recognition: must be one of auto, conv"),
+        (
+            EpisodicPPOConfig,
+            {"episodes_per_iteration": 0},
+            "^episodes_per_iteration: .* equal to 1",
+        ),
+        (EpisodicPPOConfig, {"max_episode_steps": 0}, "^max_episode_steps: .* equal to 1"),
+        (EpisodicPPOConfig, {"recognition": "cnn"}, "^recognition: input should be 'auto'"),
         (EpisodicPPOConfig, {"recognition": "digits"}, "^recognition: must be mlp, or auto"),
-        (EpisodicDQNConfig, {"updates_per_step": 0}, "^updates_per_step: must be above 0, got 0"),
-        (EpisodicDQNConfig, {"target_update_episodes": 0}, "^target_update_episodes: .*least 1"),
-        (EpisodicDQNConfig, {"initial_exploration_rate": 2}, "^initial_exploration_rate: .*0 to 1"),
+        (
+            EpisodicDQNConfig,
+            {"updates_per_step": 0},
+            r"^updates_per_step: .* greater than 0 \(got 0\)",
+        ),
+        (
+            EpisodicDQNConfig,
+            {"target_update_episodes": 0},
+            "^target_update_episodes: .* equal to 1",
+        ),
+        (
+            EpisodicDQNConfig,
+            {"initial_exploration_rate": 2},
+            "^initial_exploration_rate: .* equal to 1",
+        ),
         (EpisodicDQNConfig, {"double_q": True}, "^double_q: must be False, got True"),
         (EpisodicDQNConfig, {"n_step": 3}, "^n_step: must be 1, got 3"),
         (EpisodicDQNConfig, {"target_network_update_freq": 9}, "^target_network_update_freq: "),

@@ -44,7 +44,7 @@ def test_registering_again_changes_nothing():
     before = [gym.spec(name) for name in (environments.MNIST_GAME, environments.PIXEL_CART_POLE)]
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        environments.register()
+        environments.register_environments()
     after = [gym.spec(name) for name in (environments.MNIST_GAME, environments.PIXEL_CART_POLE)]
     assert all(old is new for old, new in zip(before, after, strict=True))
 

@@ -7,18 +7,25 @@ import pytest
 import torch
 from torch.distributions import Categorical, MultivariateNormal, kl_divergence
 
-from modicum_algorithms.solipsistic import losses
-from modicum_algorithms.solipsistic.dynamic_programming import action_values, state_values
-from modicum_algorithms.solipsistic.imagination import imagined_returns
-from modicum_algorithms.solipsistic.models import MarkovModel, MemoryModel, ModelSpec
-from modicum_algorithms.solipsistic.policies import PolicyNetwork
-from modicum_algorithms.solipsistic.spaces import ActionShape, ObservationShape
-from modicum_algorithms.solipsistic.variational_optimisation import (
-    VariationalOptimiser,
+from modicum_algorithms.solipsistic.config import (
+    SolipsisticAlgorithmOptions,
+    SolipsisticOptions,
+)
+from modicum_algorithms.solipsistic.methods.solipsistic import losses
+from modicum_algorithms.solipsistic.methods.solipsistic.dynamic_programming import (
+    action_values,
+    state_values,
+)
+from modicum_algorithms.solipsistic.methods.solipsistic.imagination import imagined_returns
+from modicum_algorithms.solipsistic.methods.solipsistic.models import MarkovModel, MemoryModel
+from modicum_algorithms.solipsistic.methods.solipsistic.policy import PolicyNetwork
+from modicum_algorithms.solipsistic.methods.solipsistic.variational_optimisation import (
     fitness_shaping,
     gradient,
+    maximise,
     perturbations,
 )
+from modicum_algorithms.solipsistic.networks.spaces import ActionShape, ObservationShape
 
 TWO_ACTIONS = ActionShape(2, 2)
 
@@ -169,19 +176,16 @@ def test_reward_losses_are_minus_log_probabilities():
 # --- Models ---
 
 
-def spec(**changes):
-    values = {
-        "observation": ObservationShape(None, (3,), 1.0),
-        "action": TWO_ACTIONS,
-        "state_size": 4,
-    }
-    return ModelSpec(**(values | changes))
+def build(model, action=TWO_ACTIONS, **settings):
+    return model(
+        ObservationShape(None, (3,), 1.0), action, SolipsisticOptions(state_size=4, **settings)
+    )
 
 
 def test_the_markov_model_sums_over_the_states_that_were_possible():
     """Equation 5.1 by a loop over states."""
     torch.manual_seed(0)
-    model = MarkovModel(spec()).double()
+    model = build(MarkovModel).double()
     recognised = torch.randn(2, 3, 4, dtype=torch.float64).log_softmax(-1)
     actions = torch.tensor([[0, 1], [1, 1]])
     encoded = TWO_ACTIONS.encode(actions).double()
@@ -202,7 +206,7 @@ def test_the_markov_model_sums_over_the_states_that_were_possible():
 def test_the_memory_model_predicts_without_looking_again():
     """Predictions depend on the first recognised state and on the actions alone."""
     torch.manual_seed(0)
-    model = MemoryModel(spec())
+    model = build(MemoryModel)
     recognised, actions = torch.randn(2, 5, 4), TWO_ACTIONS.encode(torch.randint(2, (2, 4)))
     (predicted,) = model.predictions(recognised, actions, None)
     changed = recognised.clone()
@@ -220,7 +224,7 @@ def test_the_memory_model_predicts_without_looking_again():
 def test_predictions_from_every_state_are_those_of_a_loop(transition):
     """The k-th tensor holds at its place t the prediction of state t + k + 1 from state t."""
     torch.manual_seed(0)
-    model = MemoryModel(spec(transition=transition))
+    model = build(MemoryModel, transition=transition)
     recognised, actions = torch.randn(2, 5, 4), TWO_ACTIONS.encode(torch.randint(2, (2, 4)))
     found = model.predictions(recognised, actions, 3)
     assert [group.shape for group in found] == [(2, 4, 4), (2, 3, 4), (2, 2, 4)]
@@ -283,9 +287,14 @@ def test_antithetic_perturbations_come_in_pairs(number):
 
 def test_variational_optimisation_finds_the_top_of_a_hill():
     centre = torch.tensor([0.4, -0.3, 0.2, 0.0, 0.1])
-    search = VariationalOptimiser(iterations=150, number=40, learning_rate=2e-2)
-    *_, (found, objectives) = search.maximise(
-        lambda weights: -(weights - centre).square().sum(1), torch.zeros(5), generator()
+    options = SolipsisticAlgorithmOptions(
+        episodes_per_iteration=5,
+        policy_iterations=150,
+        perturbations=40,
+        policy_learning_rate=2e-2,
+    )
+    *_, (found, objectives) = maximise(
+        lambda weights: -(weights - centre).square().sum(1), torch.zeros(5), options, generator()
     )
     assert objectives.shape == (40,)
     assert (found - centre).abs().max() < 0.08
@@ -298,7 +307,7 @@ def test_variational_optimisation_finds_the_top_of_a_hill():
 @pytest.mark.parametrize("action", [TWO_ACTIONS, ActionShape(3, 3), ActionShape(None, 2)])
 def test_batched_roll_outs_are_those_of_a_loop_over_policies_starts_and_steps(kind, action):
     torch.manual_seed(1)
-    model = MemoryModel(spec(action=action))
+    model = build(MemoryModel, action)
     policy = PolicyNetwork(4, action, hidden_units=6)
     # Weights so large that the policies are all but certain of their actions.
     weights = 40 * torch.randn(3, policy.size, generator=generator(5))
@@ -344,10 +353,10 @@ def torch_policy(policy, weights, state, action):
 
 
 def test_sampled_actions_have_the_policy_s_probabilities():
-    policy = PolicyNetwork(1, ActionShape(3, 3))
+    policy = PolicyNetwork(1, ActionShape(3, 3), hidden_units=5)
     logits = torch.tensor([0.3, -1.0, 1.2])
     drawn = policy.sample(logits.expand(100_000, 3), generator()).mean(0)
     torch.testing.assert_close(drawn, logits.softmax(0), rtol=0, atol=0.006)
-    two = PolicyNetwork(1, TWO_ACTIONS)
+    two = PolicyNetwork(1, TWO_ACTIONS, hidden_units=5)
     drawn = two.sample(torch.full((100_000, 1), 0.8), generator()).mean(0)
     assert drawn[1].item() == pytest.approx(1 / (1 + math.exp(-0.8)), abs=0.006)

@@ -15,14 +15,14 @@ from PIL import Image, ImageSequence
 
 import modicum as md
 from modicum.cli import main as cli
-from modicum_algorithms.solipsistic.agent_files import save_agent
-from modicum_algorithms.solipsistic.baselines.dqn import EpisodicDQNConfig
 from modicum_algorithms.solipsistic.building import build_algorithm
+from modicum_algorithms.solipsistic.checkpoints import load_agent, save_agent
 from modicum_algorithms.solipsistic.config import SolipsisticSettings
 from modicum_algorithms.solipsistic.environments import MNIST_GAME, PIXEL_CART_POLE
-from modicum_algorithms.solipsistic.episodes import EpisodeRequest
+from modicum_algorithms.solipsistic.episodic.runner import EpisodeRequest
 from modicum_algorithms.solipsistic.films import Film, observation_picture
-from modicum_algorithms.solipsistic.watching import load_agent, play
+from modicum_algorithms.solipsistic.methods.dqn import EpisodicDQNConfig
+from modicum_algorithms.solipsistic.watching import play
 
 
 def frames_of(path):
@@ -52,7 +52,7 @@ def trained(ray_cluster, tmp_path_factory):
 @pytest.fixture
 def modicum(monkeypatch, capsys, tmp_path):
     """Call the program with this command alone; returns exit code, output and errors."""
-    point = EntryPoint("watch", "modicum_algorithms.solipsistic.commands:watch", "modicum.commands")
+    point = EntryPoint("watch", "modicum_algorithms.solipsistic.cli:watch", "modicum.commands")
     app = typer.Typer(pretty_exceptions_enable=False)
     app.callback()(lambda: None)  # or a single command would need no name
     monkeypatch.setattr(cli, "app", app)
@@ -156,7 +156,7 @@ def test_observations_show_their_channels_side_by_side():
         np.testing.assert_array_equal(observation_picture(observation)[..., channel], expected)
     whole = observation_picture(np.array([[0.0, 1.0], [0.2, 7.0]], np.float32))
     np.testing.assert_array_equal(whole[..., 0], [[0, 255], [51, 255]])
-    with pytest.raises(md.InputError, match="no images"):
+    with pytest.raises(md.InputError, match="are not images"):
         observation_picture(np.zeros(4))
 
 
@@ -196,7 +196,7 @@ def test_a_strangers_pickles_are_not_loaded(trained, tmp_path):
     with pytest.raises(md.InputError, match="whose pickles can run any code"):
         play(hostile)
     (hostile / "agent.json").write_text("{}")
-    with pytest.raises(md.InputError, match="holds no checkpoint that can be read"):
+    with pytest.raises(md.InputError, match="holds no saved agent"):
         play(hostile)
     assert not mark.exists()
     with pytest.raises(md.InputError):
@@ -228,7 +228,7 @@ def test_what_cannot_be_watched_is_refused_in_a_sentence(modicum, trained, tmp_p
         ([broken], "whose pickles can run any code"),
         ([broken, "--trust"], "holds no checkpoint that can be read"),
         ([folder, "--out", "film.avi"], "--out: expected a file that ends in .gif or .mp4"),
-        ([folder, "--what", "sound"], "--what: expected picture or observation, got 'sound'"),
+        ([folder, "--what", "sound"], "--what: must be one of picture, observation, got 'sound'"),
         (
             [folder, "--trust", "--out", broken / "rllib_checkpoint.json" / "x.gif"],
             "cannot be written",
@@ -243,7 +243,7 @@ def test_what_cannot_be_watched_is_refused_in_a_sentence(modicum, trained, tmp_p
 def test_the_package_alone_loads_nothing_heavy():
     script = (
         "import sys, modicum_algorithms.solipsistic as family, "
-        "modicum_algorithms.solipsistic.commands\n"
+        "modicum_algorithms.solipsistic.cli\n"
         "print(sorted({'torch', 'ray.rllib', 'gymnasium', 'cv2'} & set(sys.modules)))\n"
         "print(family.SolipsisticConfig.__module__)"
     )

@@ -6,29 +6,36 @@ from modicum_algorithms.solipsistic import SolipsisticConfig
 algorithm = SolipsisticConfig().environment("CartPole-v1").build_algo()
 ```
 
-Importing the package loads neither torch nor RLlib; they are loaded with the first of its names.
+Importing the package loads neither torch nor RLlib; the first use of a name loads them.
 """
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+import modicum as md
 
 if TYPE_CHECKING:
     from modicum_algorithms.solipsistic.algorithm import Solipsistic, SolipsisticConfig
-    from modicum_algorithms.solipsistic.environments import register as register_environments
+    from modicum_algorithms.solipsistic.environments import register_environments
+    from modicum_algorithms.solipsistic.methods.dqn import EpisodicDQNConfig
+    from modicum_algorithms.solipsistic.methods.ppo import EpisodicPPOConfig
 
-__all__ = ["Solipsistic", "SolipsisticConfig", "register_environments"]
+__all__ = [
+    "EpisodicDQNConfig",
+    "EpisodicPPOConfig",
+    "Solipsistic",
+    "SolipsisticConfig",
+    "register_environments",
+]
 
-_LATER = {
-    "Solipsistic": ("algorithm", "Solipsistic"),
-    "SolipsisticConfig": ("algorithm", "SolipsisticConfig"),
-    "register_environments": ("environments", "register"),
-}
-
-
-def __getattr__(name: str) -> Any:
-    if name in _LATER:
-        module, attribute = _LATER[name]
-        return getattr(importlib.import_module(f"{__name__}.{module}"), attribute)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__getattr__ = md.lazy_exports(
+    __name__,
+    {
+        "EpisodicDQNConfig": "methods.dqn",
+        "EpisodicPPOConfig": "methods.ppo",
+        "Solipsistic": "algorithm",
+        "SolipsisticConfig": "algorithm",
+        "register_environments": "environments",
+    },
+)

@@ -1,10 +1,17 @@
-"""Settings of the experiment `solipsistic`; what is not the thesis's says so."""
+"""Settings of the experiment `solipsistic`, and of its three methods as RLlib algorithms.
+
+Each setting is declared once. The experiment's `SolipsisticSettings` and the `*AlgorithmOptions`
+of RLlib's configurations inherit the settings that they share. A default that departs from the
+thesis names the thesis's value.
+"""
 
 from __future__ import annotations
 
-from typing import Any, Literal, Self
+import math
+from collections.abc import Mapping
+from typing import Annotated, Any, Self
 
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
 import modicum as md
 from modicum_algorithms.solipsistic.names import (
@@ -13,6 +20,7 @@ from modicum_algorithms.solipsistic.names import (
     ContrastName,
     DynamicsName,
     ImaginedReturn,
+    MethodName,
     RecognitionName,
     RewardName,
     StartFrames,
@@ -28,34 +36,80 @@ _MARKOV = _SOLIPSISTIC | {"dynamics": ("markov",)}
 _PPO = {"method": ("ppo",)}
 _DQN = {"method": ("dqn",)}
 
+EPISODES_PER_ITERATION: Mapping[MethodName, int] = {"solipsistic": 5, "ppo": 5, "dqn": 1}
 
-class SolipsisticSettings(md.Config):
-    """An environment, a method, and the method's settings."""
+# Settings that RLlib's configurations hold under another name.
+_RLLIB_NAMES = {
+    "learning_rate": "lr",
+    "policy_learning_rate": "policy_lr",
+    "clip": "clip_param",
+}
+
+# RLlib's own settings where the methods depart from RLlib's defaults: PPO's are those of appendix
+# C.2.3.1 (with the mini-batches of OpenAI Baselines), DQN's those of PyTorch's tutorial
+# "Reinforcement Learning (DQN)", to which appendix C.2.3.2 refers.
+RLLIB_SETTINGS: Mapping[MethodName, Mapping[str, Any]] = {
+    "solipsistic": {"lr": 3e-3, "grad_clip": 10.0, "grad_clip_by": "global_norm"},
+    "ppo": {
+        "num_epochs": 10,
+        "minibatch_size": 64,
+        "lr": 3e-4,
+        "gamma": 0.99,
+        "lambda_": 0.95,
+        "vf_loss_coeff": 0.5,
+        "vf_clip_param": math.inf,
+        "entropy_coeff": 0.01,
+        "use_kl_loss": False,
+    },
+    "dqn": {
+        "lr": 0.01,
+        "gamma": 0.999,
+        "train_batch_size_per_learner": 128,
+        "num_steps_sampled_before_learning_starts": 128,
+        "replay_buffer_config": {"type": "EpisodeReplayBuffer", "capacity": 10_000},
+        "grad_clip": 1.0,
+        "grad_clip_by": "value",
+        "td_error_loss_fn": "huber",
+        "double_q": False,
+        "dueling": False,
+        # RLlib counts environment steps here; `target_update_episodes` counts episodes.
+        "target_network_update_freq": math.inf,
+    },
+}
+
+
+def rllib_name(setting: str) -> str:
+    """Name under which RLlib's configurations hold a setting of this module."""
+    return _RLLIB_NAMES.get(setting, setting)
+
+
+class TrialSettings(md.Config):
+    """The environment, the method, and the budget of a trial."""
 
     environment: str = md.setting(
         PIXEL_CART_POLE,
         description="Id of a gymnasium environment: modicum/MnistGame-v0, "
-        "modicum/PixelCartPole-v0, or any other, with its module before a colon where it must be "
-        "imported first.",
+        "modicum/PixelCartPole-v0, or any other. An environment that a module registers has the "
+        "module before a colon.",
     )
     environment_options: dict[str, Any] = md.setting(
         {}, description="Keyword arguments of the environment."
     )
     random_start: bool = md.setting(
         False,
-        description="Whether the game starts at any digit, or the pole near the upright position, "
+        description="Start the game at a random digit, or the pole near the upright position, "
         "instead of at a fixed state (thesis: fixed).",
         used_by={"environment": _OWN_ENVIRONMENTS},
     )
     frames_after_fall: int = md.setting(
         10,
-        description="Frames that the model is shown of the time after the pole fell, with reward "
-        "0; PPO's and DQN's episodes end with the fall.",
+        description="Frames after the pole's fall that the model is shown, with reward 0. "
+        "Episodes of PPO and DQN end with the fall.",
         unit="steps",
         ge=0,
         used_by=_SOLIPSISTIC | {"environment": (PIXEL_CART_POLE,)},
     )
-    method: Literal["solipsistic", "ppo", "dqn"] = md.setting(
+    method: MethodName = md.setting(
         "solipsistic", description="Solipsistic reinforcement learning, or RLlib's PPO or DQN."
     )
     episodes: int = md.setting(
@@ -63,29 +117,29 @@ class SolipsisticSettings(md.Config):
     )
     evaluate_every: int = md.setting(
         5,
-        description="Training episodes between two evaluations, each of them a record.",
+        description="Training episodes between two evaluations; each evaluation is a record.",
         unit="episodes",
         ge=1,
     )
     evaluation_episodes: int = md.setting(
         1,
-        description="Greedy episodes of an evaluation; from a fixed start without chance all are "
-        "the same.",
+        description="Greedy episodes of an evaluation. They are all equal where neither the start "
+        "nor the environment is random.",
         unit="episodes",
         ge=1,
     )
     checkpoint_every: int | None = md.setting(
         None,
-        description="Training episodes between two checkpoints, from which a trial goes on and a "
-        "policy can be watched; null for one at the end.",
+        description="Training episodes between two checkpoints, from which a trial resumes and "
+        "a policy can be watched; null for a single checkpoint at the end.",
         unit="episodes",
         identity=False,
         ge=1,
     )
     environment_runners: int = md.setting(
         0,
-        description="Processes that collect episodes, a core each; 0 collects in the trial's own. "
-        "The episodes are the same.",
+        description="Processes that collect episodes, one core each; 0 collects in the trial's own "
+        "process. The episodes do not depend on it.",
         identity=False,
         ge=0,
     )
@@ -95,73 +149,97 @@ class SolipsisticSettings(md.Config):
         identity=False,
         ge=0.0,
     )
+
+
+class EpisodicOptions(md.Config):
+    """Settings of all three methods."""
+
     recognition: RecognitionName = md.setting(
         "auto",
-        description="Network of images or vectors, the same for all methods: convolutional "
-        "(appendix C.2.2), digits (C.2.1), or mlp for vectors.",
+        description="Network that sees the observations, the same for all methods: convolutional "
+        "(appendix C.2.2) or digits (C.2.1) for images, mlp for vectors; auto takes convolutional "
+        "for images and mlp for vectors.",
     )
     learning_rate: float | None = md.setting(
         None,
-        description="Of the model or the networks; null for the method's: 3e-3 (thesis: 1e-4), "
-        "PPO's 3e-4, DQN's 1e-2.",
+        description="Learning rate of the model or the networks; null for the method's default: "
+        "solipsistic 3e-3 (thesis: 1e-4), PPO 3e-4, DQN 1e-2.",
         gt=0.0,
     )
 
+
+class SolipsisticOptions(EpisodicOptions):
+    """Settings of solipsistic reinforcement learning (algorithm 1)."""
+
     dynamics: DynamicsName = md.setting(
         "memory",
-        description="Continuous states with a policy from variational optimisation, or discrete "
-        "states with dynamic programming.",
+        description="memory: continuous states, a recurrent transition, and a policy found by "
+        "variational optimisation; markov: discrete states and exact dynamic programming.",
         used_by=_SOLIPSISTIC,
     )
     state_size: int = md.setting(
         16,
-        description="Numbers of a state, or number of discrete states.",
+        description="Dimension of a continuous state, or number of discrete states.",
         ge=1,
         le=10_000,
         used_by=_SOLIPSISTIC,
     )
     transition: TransitionName = md.setting(
-        "residual", description="Recurrent cell (thesis: gru).", used_by=_MEMORY
+        "residual",
+        description="Recurrent cell of the memory model (thesis: gru).",
+        used_by=_MEMORY,
     )
     state_bound: StateBound = md.setting(
-        "none", description="Whether recognised states go through tanh.", used_by=_MEMORY
+        "none",
+        description="Activation on recognised states: none, or tanh, which keeps them in (-1, 1) "
+        "like a GRU's states.",
+        used_by=_MEMORY,
     )
     reward_distribution: RewardName = md.setting(
-        "bernoulli", description="p(r|s).", used_by=_SOLIPSISTIC
+        "bernoulli",
+        description="Reward distribution p(r|s): bernoulli for rewards in [0, 1], or gaussian.",
+        used_by=_SOLIPSISTIC,
     )
     contrast: ContrastName = md.setting(
         "same_time",
-        description="What keeps states apart: another trajectory's state at the same time "
-        "(equation C.4), all others in the batch (C.3), equation 5.12's regulariser, or nothing.",
+        description="Regulariser that keeps states apart: a hinge against another trajectory's "
+        "state at the same time (same_time, equation C.4) or against all other states in the batch "
+        "(any_time, equation C.3), information_bottleneck (equation 5.12), or none.",
         used_by=_SOLIPSISTIC,
     )
     contrast_weight: float = md.setting(
-        1.0, description="Lambda_s of equation 5.4.", ge=0.0, used_by=_SOLIPSISTIC
+        1.0,
+        description="Weight of the contrast, lambda_s in equation 5.4.",
+        ge=0.0,
+        used_by=_SOLIPSISTIC,
     )
     margin: float = md.setting(
         5.0,
-        description="m of equation 5.4.",
+        description="Margin m in equation 5.4: divergences above it cost nothing.",
         gt=0.0,
         used_by=_SOLIPSISTIC | {"contrast": ("same_time", "any_time")},
     )
     reward_weight: float = md.setting(
-        2.0, description="Lambda_r of equation 5.4.", ge=0.0, used_by=_SOLIPSISTIC
+        2.0,
+        description="Weight of the reward loss, lambda_r in equation 5.4.",
+        ge=0.0,
+        used_by=_SOLIPSISTIC,
     )
     reward_of_predictions: bool = md.setting(
         True,
-        description="Whether rewards are predicted from predicted states, too.",
+        description="Predict rewards from predicted states as well as from recognised ones.",
         used_by=_SOLIPSISTIC,
     )
     model_updates: int = md.setting(
         50,
-        description="Gradient steps of the model an iteration, N_model.",
+        description="Gradient steps of the model in an iteration, N_model.",
         ge=1,
         used_by=_SOLIPSISTIC,
     )
     averaging: float = md.setting(
         0.95,
-        description="Decay, for each gradient step, of the moving average of the model's weights "
-        "that acting and the policy's search use (thesis: 0, the weights themselves).",
+        description="Decay, per gradient step, of the moving average of the model's weights. "
+        "Acting and the policy search use the average; 0 uses the weights themselves (thesis).",
         ge=0.0,
         lt=1.0,
         used_by=_SOLIPSISTIC,
@@ -171,15 +249,16 @@ class SolipsisticSettings(md.Config):
     )
     trajectory_length: int = md.setting(
         15,
-        description="Observations in each, T_model (thesis: 50).",
+        description="Observations in a trajectory, T_model (thesis: 50).",
         unit="steps",
         ge=2,
         used_by=_SOLIPSISTIC,
     )
     prediction_steps: int | None = md.setting(
         8,
-        description="How far ahead predictions are trained from every observation; null for "
-        "predictions from a trajectory's first observation to its end (thesis).",
+        description="Steps ahead that the memory model is trained to predict from every "
+        "observation; null predicts from the first observation of a trajectory to its end "
+        "(thesis).",
         unit="steps",
         ge=1,
         used_by=_MEMORY,
@@ -187,7 +266,7 @@ class SolipsisticSettings(md.Config):
     absorbing_steps: int = md.setting(
         0,
         description="Copies of a terminated episode's last observation, with reward 0, that the "
-        "model is shown, for environments without frames after the end.",
+        "model is shown. For environments that end with the failure and show nothing after it.",
         unit="steps",
         ge=0,
         used_by=_SOLIPSISTIC,
@@ -201,37 +280,51 @@ class SolipsisticSettings(md.Config):
     )
     imagined_return: ImaginedReturn = md.setting(
         "survival",
-        description="Sum of expected rewards (thesis), or of the probabilities of having had none "
-        "of 0 until then.",
+        description="Return of an imagined roll-out: sum of the expected rewards (thesis), or "
+        "survival, which takes a reward for the probability of staying alive and sums the "
+        "probabilities of being alive at each step.",
         used_by=_MEMORY,
     )
     start_frames: StartFrames = md.setting(
         "any",
-        description="Where imagined roll-outs start: at episodes' first observations, or any.",
+        description="Observations at which imagined roll-outs start: the first ones of episodes, "
+        "or any.",
         used_by=_MEMORY,
     )
     starts: int = md.setting(
         16,
-        description="Starts in an iteration of the search, shared by all perturbations (thesis: "
-        "one for each perturbation).",
+        description="Starts of roll-outs in an iteration of the policy search, shared by all "
+        "perturbations (thesis: one per perturbation).",
         ge=1,
         used_by=_MEMORY,
     )
     policy_iterations: int = md.setting(
-        100, description="Iterations of the search, N_policy (thesis: 50).", ge=1, used_by=_MEMORY
+        100,
+        description="Iterations of the policy search, N_policy (thesis: 50).",
+        ge=1,
+        used_by=_MEMORY,
     )
     perturbations: int = md.setting(
-        50, description="Perturbed policies in each, J.", ge=2, used_by=_MEMORY
+        50,
+        description="Perturbed policies in an iteration of the policy search, J.",
+        ge=2,
+        used_by=_MEMORY,
     )
     perturbation_scale: float = md.setting(
-        0.2, description="Their standard deviation, sigma.", gt=0.0, used_by=_MEMORY
+        0.2,
+        description="Standard deviation of the policy perturbations, sigma.",
+        gt=0.0,
+        used_by=_MEMORY,
     )
     policy_learning_rate: float = md.setting(
-        0.05, description="Adam's in the search (thesis: 1e-2).", gt=0.0, used_by=_MEMORY
+        0.05,
+        description="Learning rate of Adam in the policy search (thesis: 1e-2).",
+        gt=0.0,
+        used_by=_MEMORY,
     )
     reinitialise_policy: bool = md.setting(
         True,
-        description="Whether the search starts from a random policy every time.",
+        description="Start every policy search from a random policy instead of the last one.",
         used_by=_MEMORY,
     )
     horizon: int = md.setting(
@@ -243,42 +336,55 @@ class SolipsisticSettings(md.Config):
     )
     replanning: bool = md.setting(
         True,
-        description="Whether the policy acts on what is recognised at every step, or on "
+        description="Act on the state recognised at every step; false acts on the model's "
         "predictions from the first observation.",
         used_by=_MEMORY,
     )
     exploration_rate: float = md.setting(
         0.5,
-        description="Probability of a random action (epsilon) in four of an iteration's five "
-        "episodes.",
+        description="Probability of a random action (epsilon) in every episode of an iteration "
+        "but the first.",
         ge=0.0,
         le=1.0,
         used_by=_SOLIPSISTIC,
     )
     first_exploration_rate: float = md.setting(
         0.0,
-        description="The same in the first of them, which the thesis collects with the policy "
-        "alone.",
+        description="Probability of a random action in the first episode of an iteration, which "
+        "the thesis collects with the policy alone.",
         ge=0.0,
         le=1.0,
         used_by=_SOLIPSISTIC,
     )
     action_noise: float = md.setting(
         0.1,
-        description="Standard deviation of noise on continuous actions, in [-1, 1].",
+        description="Standard deviation of the noise on continuous actions, which lie in [-1, 1].",
         ge=0.0,
         used_by=_MEMORY,
     )
 
+
+class PPOOptions(EpisodicOptions):
+    """Settings of PPO."""
+
     clip: float = md.setting(
         0.2, description="PPO's clip ratio (thesis: 0.1 and 0.2).", gt=0.0, used_by=_PPO
     )
+
+
+class DQNOptions(EpisodicOptions):
+    """Settings of DQN."""
+
     updates_per_step: float = md.setting(
         1.0,
-        description="DQN's gradient steps for each step in the environment.",
+        description="DQN's gradient steps per environment step.",
         gt=0.0,
         used_by=_DQN,
     )
+
+
+class SolipsisticSettings(DQNOptions, PPOOptions, SolipsisticOptions, TrialSettings):
+    """Settings of the experiment: an environment, a method, and the method's settings."""
 
     @model_validator(mode="after")
     def _episodes_fit(self) -> Self:
@@ -307,7 +413,7 @@ class SolipsisticSettings(md.Config):
     @property
     def episodes_per_iteration(self) -> int:
         """Episodes that the method collects between two of its updates."""
-        return 1 if self.method == "dqn" else 5
+        return EPISODES_PER_ITERATION[self.method]
 
     @property
     def environment_arguments(self) -> dict[str, Any]:
@@ -321,6 +427,117 @@ class SolipsisticSettings(md.Config):
 
     @property
     def resources(self) -> md.Resources:
-        """What a trial needs."""
+        """A core for the trial, one for each environment runner, and the GPUs of the learner."""
         runners = (md.Bundle(),) * self.environment_runners
         return md.Resources(trial=md.Bundle(gpus=self.gpus), actors=runners)
+
+
+class EpisodicAlgorithmOptions(EpisodicOptions):
+    """Settings of an RLlib configuration that collects whole episodes."""
+
+    episodes_per_iteration: int = md.setting(
+        description="Episodes that an iteration collects.", unit="episodes", ge=1
+    )
+    max_episode_steps: int | None = md.setting(
+        10_000,
+        description="Steps within which every episode has to end; None for no limit.",
+        unit="steps",
+        ge=1,
+    )
+
+
+class SolipsisticAlgorithmOptions(EpisodicAlgorithmOptions, SolipsisticOptions):
+    """Settings of `SolipsisticConfig`."""
+
+    exploration_rates: tuple[Annotated[float, Field(ge=0, le=1)], ...] | None = md.setting(
+        None,
+        description="Probability of a random action in each episode of an iteration, which sets "
+        "episodes_per_iteration; None for first_exploration_rate in the first episode and "
+        "exploration_rate in the others.",
+    )
+    policy_units: int = md.setting(
+        50, description="Units in each of the policy's two hidden layers.", ge=1
+    )
+    antithetic: bool = md.setting(True, description="Draw perturbations in pairs of opposite sign.")
+    statistics_observations: int = md.setting(
+        1_000,
+        description="Observations on which the statistics of batch normalisation are measured "
+        "after the updates.",
+        ge=1,
+    )
+    replay_capacity: int = md.setting(
+        100_000, description="Time steps that the replay buffer keeps.", unit="steps", ge=1
+    )
+
+    @model_validator(mode="after")
+    def _settings_fit(self) -> Self:
+        if len(self.rates) != self.episodes_per_iteration:
+            raise ValueError(
+                "episodes_per_iteration: must be the number of exploration_rates, "
+                f"{len(self.rates)}, got {self.episodes_per_iteration}"
+            )
+        if self.imagined_return == "survival" and self.reward_distribution != "bernoulli":
+            raise ValueError(
+                "imagined_return: survival needs reward_distribution bernoulli, whose rewards are "
+                "probabilities"
+            )
+        if self.contrast == "same_time" and self.trajectories < 2:
+            raise ValueError("trajectories: must be at least 2 with contrast same_time")
+        return self
+
+    @property
+    def rates(self) -> tuple[float, ...]:
+        """Probability of a random action in each episode of an iteration."""
+        if self.exploration_rates is not None:
+            return self.exploration_rates
+        others = (self.exploration_rate,) * (self.episodes_per_iteration - 1)
+        return (self.first_exploration_rate, *others)
+
+
+class PPOAlgorithmOptions(EpisodicAlgorithmOptions, PPOOptions):
+    """Settings of `EpisodicPPOConfig`."""
+
+
+class DQNAlgorithmOptions(EpisodicAlgorithmOptions, DQNOptions):
+    """Settings of `EpisodicDQNConfig`."""
+
+    target_update_episodes: int = md.setting(
+        10,
+        description="Episodes between two replacements of the target network.",
+        unit="episodes",
+        ge=1,
+    )
+    initial_exploration_rate: float = md.setting(
+        0.9, description="Probability of a random action at the first step.", ge=0.0, le=1.0
+    )
+    final_exploration_rate: float = md.setting(
+        0.05,
+        description="Probability of a random action towards which the rate decays.",
+        ge=0.0,
+        le=1.0,
+    )
+    exploration_decay_steps: float = md.setting(
+        200.0,
+        description="Environment steps in which the rate's distance from the final rate shrinks "
+        "by a factor of e.",
+        unit="steps",
+        gt=0.0,
+    )
+
+
+def rllib_settings(settings: md.Config, options: type[EpisodicAlgorithmOptions]) -> dict[str, Any]:
+    """Settings under the names that RLlib's configurations hold them by.
+
+    Args:
+        settings: The experiment's settings, or options of a method.
+        options: Model of the method, whose fields are taken where `settings` has them.
+
+    Returns:
+        Keyword arguments of `training`, without a learning rate that is None.
+    """
+    values = {
+        rllib_name(name): getattr(settings, name)
+        for name in options.model_fields
+        if hasattr(settings, name)
+    }
+    return {name: value for name, value in values.items() if (name, value) != ("lr", None)}

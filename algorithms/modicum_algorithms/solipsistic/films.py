@@ -1,4 +1,4 @@
-"""Films of episodes, as GIF or MP4.
+"""Films of episodes as GIF or MP4 files.
 
 Shapes: H height, W width, 3 colours.
 """
@@ -18,16 +18,16 @@ SUFFIXES = (".gif", ".mp4")
 
 _SMALLEST_HEIGHT = 224  # pixels; smaller frames are enlarged
 _GIF_UNIT = 10  # milliseconds
-_SHORTEST_GIF_DELAY = 20  # milliseconds; viewers show frames with less at a tenth of a second
-# VP9, which browsers play; its quality is the encoder's default. Else MPEG-4.
+_SHORTEST_GIF_DELAY = 20  # milliseconds; viewers show shorter frames for a tenth of a second
+# VP9, which browsers play, at the encoder's default quality; otherwise MPEG-4.
 _CODECS = ("vp09", "mp4v")
 
 
 def check_film_path(path: Path, field: str) -> None:
-    """Refuse a file that is no film by its suffix.
+    """Refuse a file whose suffix is not that of a film.
 
     Args:
-        path: To be written.
+        path: File to be written.
         field: Setting to name in an error.
 
     Raises:
@@ -39,14 +39,14 @@ def check_film_path(path: Path, field: str) -> None:
 
 
 class Film:
-    """Frames in a row, all of one size; kept compressed, since episodes may be long.
+    """Frames of one size in a row, compressed in memory since episodes may be long.
 
     Attributes:
-        frames_per_second: How fast they are shown.
+        frames_per_second: Speed of the film.
     """
 
     def __init__(self, frames_per_second: float) -> None:
-        """Start without any frame."""
+        """Start without frames."""
         self.frames_per_second = frames_per_second
         self._compressed: list[bytes] = []
         self._shape: tuple[int, ...] = ()
@@ -59,7 +59,7 @@ class Film:
             yield np.frombuffer(zlib.decompress(data), np.uint8).reshape(self._shape)
 
     def add(self, frame_HW3: np.ndarray[Any, Any]) -> None:
-        """Add a frame, uint8."""
+        """Add a frame, uint8 (H, W, 3)."""
         assert frame_HW3.dtype == np.uint8
         assert frame_HW3.ndim == 3
         assert frame_HW3.shape == (self._shape or frame_HW3.shape)
@@ -67,14 +67,14 @@ class Film:
         self._compressed.append(zlib.compress(frame_HW3.tobytes(), 1))
 
     def write(self, path: Path, field: str = "path") -> None:
-        """Write the film; small frames are enlarged by a whole number.
+        """Write the film, with small frames enlarged by a whole number.
 
         Args:
-            path: A file that ends in .gif or .mp4; its folder is made if there is none.
+            path: A file that ends in .gif or .mp4; its folder is made where it does not exist.
             field: Setting to name in an error.
 
         Raises:
-            InputError: The suffix is another one, or the file cannot be written.
+            InputError: The suffix is another, or the file cannot be written.
         """
         check_film_path(path, field)
         try:
@@ -86,17 +86,17 @@ class Film:
 
 
 def observation_picture(observation: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """An image as networks see it: its channels side by side in grey, uint8 (H, W', 3).
+    """Channels of an image observation side by side in grey, uint8 (H, W', 3).
 
     Args:
-        observation: Shape (H, W) or (H, W, C), uint8 or from 0 to 1.
+        observation: Image of shape (H, W) or (H, W, C), uint8 or from 0 to 1.
 
     Raises:
-        InputError: It is no image.
+        InputError: The observation is not an image.
     """
     if observation.ndim not in (2, 3):
         raise md.InputError(
-            f"observations of shape {observation.shape} are no images, and there is no picture"
+            f"observations of shape {observation.shape} are not images, and there is no picture"
         )
     image_HWC = np.atleast_3d(observation)
     if image_HWC.dtype != np.uint8:
@@ -111,7 +111,7 @@ def _enlarged(frame_HW3: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
 
 
 def _even(frame_HW3: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """With the last row or column twice where their number is odd, which MP4 does not allow."""
+    """The frame with odd sides extended by their last row or column: MP4 needs even sides."""
     height, width, _ = frame_HW3.shape
     return np.pad(frame_HW3, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
 

@@ -1,4 +1,4 @@
-"""What a trained network has learned, in numbers (figures 5.4, 5.6 and 5.7).
+"""Numbers that show what a trained network has learned (figures 5.4, 5.6 and 5.7).
 
 Shapes: N observations, S solipsistic states or their size, T time steps, F filters, H height,
 W width, C channels.
@@ -13,25 +13,27 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import torch
+from sklearn.decomposition import PCA
 from torch import nn
 
 import modicum as md
-from modicum_algorithms.solipsistic import environments
-from modicum_algorithms.solipsistic.dynamic_programming import state_values
-from modicum_algorithms.solipsistic.models import MarkovModel, MemoryModel
-from modicum_algorithms.solipsistic.networks import Recognition
+from modicum_algorithms.solipsistic.environments.making import environment_id
+from modicum_algorithms.solipsistic.methods.solipsistic.dynamic_programming import state_values
+from modicum_algorithms.solipsistic.methods.solipsistic.models import MarkovModel, MemoryModel
+from modicum_algorithms.solipsistic.names import PIXEL_CART_POLE
+from modicum_algorithms.solipsistic.networks.recognition import Recognition
 
 LEFT, RIGHT = 0, 1
 
 
 @dataclass(frozen=True)
 class DigitsInMarkovModel:
-    """What a Markov model makes of N images (figure 5.4).
+    """States, rewards and values that a Markov model gives to N images (figure 5.4).
 
     Attributes:
-        states_NS: p(s | x).
-        rewards_N: Expected reward of each.
-        values_TN: Expected value V(s_t) of each at t = 1 … T.
+        states_NS: Probabilities p(s | x).
+        rewards_N: Expected reward of each image.
+        values_TN: Expected value V(s_t) of each image at t = 1 … T.
     """
 
     states_NS: np.ndarray[Any, Any]
@@ -46,12 +48,12 @@ def digits_in_markov_model(
     """Recognise images, and predict their rewards and values (equation 5.8).
 
     Args:
-        model: In evaluation mode.
-        observations: N of them, as the environment gives them.
+        model: Model in evaluation mode.
+        observations: N observations as the environment gives them.
         horizon: Time steps of the plan, T.
     """
     states_NS = model.recognise(torch.as_tensor(observations)).exp()
-    # With t going up, as many steps less are left.
+    # `state_values` counts the steps that are left, which fall as t rises.
     values_TS = state_values(model.transitions, model.expected_rewards, horizon).flip(0)
     return DigitsInMarkovModel(
         states_NS=states_NS.numpy(),
@@ -61,7 +63,7 @@ def digits_in_markov_model(
 
 
 def scaled_rows(values_TN: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """Each row moved and scaled to reach from 0 to 1; one of equal values becomes 0."""
+    """Rows shifted and scaled to the range from 0 to 1; a row of equal values becomes 0."""
     low, high = values_TN.min(1, keepdims=True), values_TN.max(1, keepdims=True)
     return (values_TN - low) / np.where(high > low, high - low, 1)
 
@@ -69,17 +71,17 @@ def scaled_rows(values_TN: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
 def scripted_observations(
     options: Mapping[str, Any], actions: Sequence[int]
 ) -> np.ndarray[Any, Any]:
-    """Observations of pixel CartPole from the fixed start on, also beyond a fall.
+    """Observations of pixel CartPole from the fixed start on, continued after a fall.
 
     Args:
-        options: The environment's arguments; its start and its end are set here.
-        actions: What is done, T of them.
+        options: Keyword arguments of the environment; its start and its end are set here.
+        actions: T actions.
 
     Returns:
         Shape (T + 1, 64, 64, 3).
     """
     lasting = {"start": "fixed", "horizon": len(actions) + 1, "frames_after_fall": len(actions) + 1}
-    cart_pole = gym.make(environments.PIXEL_CART_POLE, **{**options, **lasting})
+    cart_pole = gym.make(environment_id(PIXEL_CART_POLE), **{**options, **lasting})
     found = [cart_pole.reset(seed=0)[0]]
     found += [cart_pole.step(np.int64(action))[0] for action in actions]
     cart_pole.close()
@@ -87,14 +89,13 @@ def scripted_observations(
 
 
 def falls(steps: int) -> dict[str, tuple[int, ...]]:
-    """Scripts of three trajectories: two whose poles fall to the left, one to the right.
+    """Actions of three trajectories: the pole falls to the left in two, to the right in one.
 
-    To push left and right in turn holds the pole for a while, until it falls to the side to which
-    the first push leaned it: away from the push. The second script differs from the first in two
-    pushes.
+    Pushes to the left and right in turn hold the pole for a while. Then it falls away from the
+    first push. The second trajectory differs from the first in two pushes.
 
     Args:
-        steps: Actions of each, at least 12.
+        steps: Actions of each trajectory, at least 12.
     """
     left = [RIGHT, LEFT] * steps
     similar = left.copy()
@@ -111,14 +112,14 @@ def falls(steps: int) -> dict[str, tuple[int, ...]]:
 def first_layer_activations(
     network: Recognition, observations: np.ndarray[Any, Any]
 ) -> np.ndarray[Any, Any]:
-    """Sigmoid of the first convolution's outputs (figures 5.6, C.2 and C.3).
+    """Activation maps: sigmoid of the first convolution's outputs (figures 5.6, C.2 and C.3).
 
     Args:
-        network: For images.
-        observations: N of them, as the environment gives them.
+        network: Network for images.
+        observations: N observations as the environment gives them.
 
     Returns:
-        Shape (N, F, H, W), from 0 to 1.
+        Activations from 0 to 1, shape (N, F, H, W).
 
     Raises:
         InputError: The network has no convolutions.
@@ -131,7 +132,7 @@ def first_layer_activations(
 
 
 def networks(module: nn.Module) -> dict[str, Recognition]:
-    """A module's networks that see observations, by their names; no target networks."""
+    """Networks of a module that see observations, by name and without target networks."""
     names = {
         "averaged_model.recognition": "recognition",
         "policy_network": "policy",
@@ -146,7 +147,7 @@ def networks(module: nn.Module) -> dict[str, Recognition]:
 def recognised(
     model: MemoryModel, trajectories: Mapping[str, np.ndarray[Any, Any]]
 ) -> dict[str, np.ndarray[Any, Any]]:
-    """Solipsistic states of trajectories' observations, shape (T, S) each."""
+    """Solipsistic states of each trajectory's observations, shape (T, S)."""
     return {
         name: model.recognise(torch.as_tensor(observations)).numpy()
         for name, observations in trajectories.items()
@@ -158,8 +159,8 @@ class Projection:
     """States in the plane of their two principal components (figure 5.7 d).
 
     Attributes:
-        points: Shape (T, 2) of each trajectory.
-        explained: Share of the states' variance along each component.
+        points: States of each trajectory, shape (T, 2).
+        explained: Shares of the variance along the two components.
     """
 
     points: dict[str, np.ndarray[Any, Any]]
@@ -167,13 +168,11 @@ class Projection:
 
 
 def projected(states: Mapping[str, np.ndarray[Any, Any]]) -> Projection:
-    """PCA of all trajectories' states together.
+    """Project the states of all trajectories by one PCA.
 
     Args:
-        states: Shape (T, S) of each trajectory, S at least 2.
+        states: States of each trajectory, shape (T, S) with S at least 2.
     """
-    from sklearn.decomposition import PCA
-
     analysis = PCA(2, svd_solver="full").fit(np.concatenate(list(states.values())))
     first, second = map(float, analysis.explained_variance_ratio_)
     points = {name: analysis.transform(states_TS) for name, states_TS in states.items()}

@@ -1,13 +1,15 @@
-"""Images of the ten digits, the first so many of each.
+"""Training images of the ten digits, from MNIST or scikit-learn.
 
 Shapes: N images of a digit, H height, W width (28 both).
 """
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -20,13 +22,13 @@ SIZE = 28
 
 _MNIST = "mnist"
 _WHITE = 255
-_DIGITS_MAXIMUM = 16  # of a pixel of scikit-learn's
+_DIGITS_MAXIMUM = 16  # largest value of a pixel in scikit-learn's images
 _DIGITS_SCALE = 3
-_DIGITS_MARGIN = 2  # 2 + 3 x 8 + 2 = 28; MNIST's digits have margins, too
+_DIGITS_MARGIN = 2  # 2 + 3 x 8 + 2 = 28 pixels; MNIST's digits have margins, too
 
 
 def found_images(images: Images) -> Images:
-    """Which images `auto` stands for here; other names as they are."""
+    """The images that `auto` stands for on this machine; other names are returned unchanged."""
     if images != "auto":
         return images
     root = md.data.data_folder()
@@ -34,28 +36,38 @@ def found_images(images: Images) -> Images:
 
 
 def digit_images(images: Images, count: int) -> np.ndarray:
-    """The first `count` training images of every digit.
+    """First `count` training images of every digit.
 
     Args:
-        images: `mnist`, which lies under `MODICUM_DATA`; `digits`, those of scikit-learn, whose
-            8 x 8 pixels become squares of 3 x 3 within a margin of 2; `auto`, MNIST if it is
-            there and else the others.
-        count: At least 1.
+        images: `mnist`, from the folder `MODICUM_DATA`; `digits` of scikit-learn, whose 8 x 8
+            pixels become squares of 3 x 3 within a margin of 2; or `auto`, MNIST if it is there
+            and scikit-learn's digits otherwise.
+        count: Images of each digit, at least 1.
 
     Returns:
         uint8 (10, count, 28, 28), read-only.
 
     Raises:
-        InputError: MNIST is not there or is something else, or a digit has fewer images.
+        InputError: MNIST is missing or has another shape, or a digit has fewer images.
     """
     images = found_images(images)
     folder = md.data.find_data(_MNIST, field="images") if images == "mnist" else None
     return _selected(folder, count)
 
 
+def image_digest(options: Mapping[str, Any]) -> str:
+    """SHA-256 digest of the images of an MNIST game.
+
+    Args:
+        options: Keyword arguments of the game.
+    """
+    images = digit_images(options.get("images", "auto"), options.get("images_per_digit", 1))
+    return hashlib.sha256(images.tobytes()).hexdigest()
+
+
 @lru_cache
 def _selected(mnist: Path | None, count: int) -> np.ndarray:
-    """Chosen once per process, however many copies of the game it plays."""
+    """The chosen images, cached since a process may play many copies of the game."""
     images_NHW, labels_N = _scikit_learn_digits() if mnist is None else _read(mnist)
     rows = [np.flatnonzero(labels_N == digit) for digit in range(DIGITS)]
     fewest = min(map(len, rows))
@@ -70,7 +82,7 @@ def _selected(mnist: Path | None, count: int) -> np.ndarray:
 
 
 def _read(folder: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Training images and labels."""
+    """Training images and labels of a folder."""
     splits = md.data.read_image_set(folder)
     labels = splits.train_labels_N
     if splits.train_NCHW.shape[1:] != (1, SIZE, SIZE) or labels is None:

@@ -1,4 +1,4 @@
-"""The two models of section 5.2: Markov with discrete states, and with memory.
+"""The two models of section 5.2: the Markov model with discrete states, and the memory model.
 
 Shapes: B trajectories, T time steps, N observations, S solipsistic states or their size, A
 numbers of an action's encoding.
@@ -7,67 +7,44 @@ numbers of an action's encoding.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 import modicum as md
-from modicum_algorithms.solipsistic import losses
-from modicum_algorithms.solipsistic.names import (
-    RecognitionName,
-    RewardName,
-    StateBound,
-    TransitionName,
-)
-from modicum_algorithms.solipsistic.networks import Recognition
-from modicum_algorithms.solipsistic.spaces import ActionShape, ObservationShape
+from modicum_algorithms.solipsistic.config import SolipsisticOptions
+from modicum_algorithms.solipsistic.methods.solipsistic import losses
+from modicum_algorithms.solipsistic.networks.recognition import Recognition
+from modicum_algorithms.solipsistic.networks.spaces import ActionShape, ObservationShape
 
 _REWARD_HIDDEN_UNITS = 32
 _TRANSITION_HIDDEN_UNITS = 64
-# Of a discrete state's logits, times that of a linear layer's usual initialisation.
+# Factor on the usual initial weights of the linear layer that gives the discrete states' logits.
 _INITIAL_SPREAD = 10
 
 
-@dataclass(frozen=True)
-class ModelSpec:
-    """What a model is built from.
-
-    Attributes:
-        observation: What is recognised.
-        action: What transitions depend on.
-        state_size: Numbers of a solipsistic state, or number of discrete states.
-        recognition: Name of the recognition network.
-        state_bound: Whether recognised states are squashed into (-1, 1), where a GRU's states
-            stay, or not; the memory model's.
-        transition: The memory model's recurrent cell.
-        reward: p(r | s).
-    """
-
-    observation: ObservationShape
-    action: ActionShape
-    state_size: int
-    recognition: RecognitionName = "auto"
-    state_bound: StateBound = "none"
-    transition: TransitionName = "residual"
-    reward: RewardName = "bernoulli"
-
-
 class SolipsisticModel(nn.Module, ABC):
-    """Recognition p(s | x), transition and reward p(r | s), for one kind of solipsistic state.
+    """Recognition p(s | x), transition and reward p(r | s) for one kind of solipsistic state.
 
-    What the two kinds share is the objective: a state is whatever `divergence` compares.
+    Both kinds of state share the objective, which compares states by `divergence`.
     """
 
-    def __init__(self, spec: ModelSpec) -> None:
+    def __init__(
+        self, observation: ObservationShape, action: ActionShape, options: SolipsisticOptions
+    ) -> None:
         """Build the recognition network.
 
+        Args:
+            observation: Shape of the observations.
+            action: Form of the actions.
+            options: Settings of the model.
+
         Raises:
-            InputError: The recognition network does not go with the observations.
+            InputError: The recognition network does not suit the observations.
         """
         super().__init__()
-        self.spec = spec
-        self.recognition = Recognition(spec.observation, spec.state_size, spec.recognition)
+        self.options = options
+        self.recognition = Recognition(observation, options.state_size, options.recognition)
 
     @abstractmethod
     def recognise(self, observations: Tensor) -> Tensor:
@@ -82,35 +59,36 @@ class SolipsisticModel(nn.Module, ABC):
         Args:
             recognised_BTS: States recognised at t = 1 … T.
             actions_BTA: Encoded actions at t = 1 … T − 1.
-            steps: How many steps ahead predictions run from every recognised state; None for all
-                the way from the first one alone.
+            steps: Number of steps to predict ahead from every recognised state; None predicts from
+                the first state to the end.
 
         Returns:
-            Tensors of predictions, the last of whose time steps is t = T in each: shapes
-            (B, T', S).
+            Tensors of predictions, shapes (B, T', S). Each ends with the prediction of t = T.
         """
 
     @abstractmethod
     def reward_outputs(self, states: Tensor) -> Tensor:
-        """Logits or means of p(r | s), shape of `states` without its last axis."""
+        """Logits or means of p(r | s), in the shape of `states` without the last axis."""
 
     @abstractmethod
     def divergence(self, predicted: Tensor, recognised: Tensor) -> Tensor:
-        """KL between a predicted and a recognised state, for pairs along the last axis."""
+        """KL divergence between predicted and recognised states, over the last axis."""
 
     @abstractmethod
     def pairwise_divergence(self, predicted_NS: Tensor, recognised_MS: Tensor) -> Tensor:
         """`divergence` of every pair, shape (N, M)."""
 
     def expected_reward(self, states: Tensor) -> Tensor:
-        """R(s), the mean of p(r | s)."""
+        """Expected reward R(s), the mean of p(r | s)."""
         outputs = self.reward_outputs(states)
-        return torch.sigmoid(outputs) if self.spec.reward == "bernoulli" else outputs
+        return (
+            torch.sigmoid(outputs) if self.options.reward_distribution == "bernoulli" else outputs
+        )
 
     def reward_loss(self, states: Tensor, rewards: Tensor) -> Tensor:
-        """−log p(r | s) of each state and reward."""
+        """Negative log-likelihood −log p(r | s) of each state and reward."""
         outputs = self.reward_outputs(states)
-        if self.spec.reward == "bernoulli":
+        if self.options.reward_distribution == "bernoulli":
             return losses.bernoulli_reward_loss(outputs, rewards)
         return losses.gaussian_reward_loss(outputs, rewards)
 
@@ -118,42 +96,39 @@ class SolipsisticModel(nn.Module, ABC):
 class MemoryModel(SolipsisticModel):
     """Continuous states, p(s | x) = δ(s − g(x)), and recurrent transitions (section 5.3.2).
 
-    The transition's memory is the predicted state itself (appendix C.2.2). It starts as a
-    recognised state and takes one action a step, so predictions run on without looking at the
-    observations between.
+    The predicted state itself is the memory of the transition (appendix C.2.2). A prediction starts
+    from a recognised state, takes one action a step, and sees no observations in between.
     """
 
-    def __init__(self, spec: ModelSpec) -> None:
-        """Build the networks.
-
-        Raises:
-            InputError: As `SolipsisticModel`.
-        """
-        super().__init__(spec)
+    def __init__(
+        self, observation: ObservationShape, action: ActionShape, options: SolipsisticOptions
+    ) -> None:
+        """Build the networks; see `SolipsisticModel`."""
+        super().__init__(observation, action, options)
         self.transition: nn.GRUCell | ResidualCell
-        cell = nn.GRUCell if spec.transition == "gru" else ResidualCell
-        self.transition = cell(spec.action.size, spec.state_size)
+        cell = nn.GRUCell if options.transition == "gru" else ResidualCell
+        self.transition = cell(action.size, options.state_size)
         self.reward = nn.Sequential(
-            nn.Linear(spec.state_size, _REWARD_HIDDEN_UNITS),
+            nn.Linear(options.state_size, _REWARD_HIDDEN_UNITS),
             nn.ReLU(),
             nn.Linear(_REWARD_HIDDEN_UNITS, 1),
         )
 
     def recognise(self, observations: Tensor) -> Tensor:
-        """g(x), shape (N, S)."""
+        """Recognised states g(x), shape (N, S)."""
         states = self.recognition(observations)
-        return torch.tanh(states) if self.spec.state_bound == "tanh" else states
+        return torch.tanh(states) if self.options.state_bound == "tanh" else states
 
     def step(self, states_BS: Tensor, actions_BA: Tensor) -> Tensor:
-        """f(h): the next state, shape (B, S)."""
+        """Next state f(s, a), shape (B, S)."""
         return self.transition(actions_BA, states_BS)
 
     def predictions(
         self, recognised_BTS: Tensor, actions_BTA: Tensor, steps: int | None
     ) -> list[Tensor]:
-        """Open-loop predictions, from the first recognised state or from all of them at once.
+        """Open-loop predictions from the first recognised state, or from all of them at once.
 
-        From all of them, the k-th tensor of the result looks k steps ahead.
+        In predictions from all states, the k-th tensor looks k steps ahead.
         """
         if steps is None:
             return [self._from_first(recognised_BTS[:, 0], actions_BTA)]
@@ -161,7 +136,7 @@ class MemoryModel(SolipsisticModel):
         batch, length = actions_BTA.shape[:2]
         states, found = recognised_BTS, []
         for ahead in range(min(steps, length)):
-            # One more step from each state that is not the last.
+            # One more step from each state but the last.
             states_NS = states[:, : length - ahead].reshape(-1, state_size)
             actions_NA = actions_BTA[:, ahead:].reshape(-1, action_size)
             states = self.step(states_NS, actions_NA).view(batch, length - ahead, state_size)
@@ -176,23 +151,23 @@ class MemoryModel(SolipsisticModel):
         return torch.stack(predicted, dim=1)
 
     def reward_outputs(self, states: Tensor) -> Tensor:
-        """Of a small network on the state."""
+        """Logits or means of a small network on the state."""
         return self.reward(states).squeeze(-1)
 
     def divergence(self, predicted: Tensor, recognised: Tensor) -> Tensor:
-        """Spread KL divergence: the squared distance."""
+        """Spread KL divergence, the squared distance."""
         return losses.spread_divergence(predicted, recognised)
 
     def pairwise_divergence(self, predicted_NS: Tensor, recognised_MS: Tensor) -> Tensor:
-        """Squared distances."""
+        """Squared distance of every pair."""
         return losses.pairwise_spread_divergence(predicted_NS, recognised_MS)
 
 
 class ResidualCell(nn.Module):
-    """A recurrent cell that adds a small network's output to its memory.
+    """Recurrent cell that adds the output of a small network to its memory.
 
-    Physical states change little in a step, which such a cell does from the start, whereas a GRU
-    must first learn to keep its memory, and what actions do.
+    Physical states change little in a step, and so does this cell's memory from the start. A GRU
+    must first learn to keep its memory and to listen to actions.
     """
 
     def __init__(self, input_size: int, hidden_size: int) -> None:
@@ -205,7 +180,7 @@ class ResidualCell(nn.Module):
         )
 
     def forward(self, inputs: Tensor, memory: Tensor) -> Tensor:
-        """The next memory, with arguments in a GRU cell's order; shape (B, hidden_size)."""
+        """Next memory, shape (B, hidden_size); the arguments are in the order of a GRU cell's."""
         change: Tensor = self.change(torch.cat([memory, inputs], dim=-1))
         return memory + change
 
@@ -213,47 +188,50 @@ class ResidualCell(nn.Module):
 class MarkovModel(SolipsisticModel):
     """Discrete states with a transition matrix for each action (sections 5.3.1 and 5.4.1).
 
-    States are logarithms of probabilities of the discrete states.
+    A state is a vector of the discrete states' log-probabilities.
     """
 
-    def __init__(self, spec: ModelSpec) -> None:
-        """Build the networks and matrices.
+    def __init__(
+        self, observation: ObservationShape, action: ActionShape, options: SolipsisticOptions
+    ) -> None:
+        """Build the networks and matrices; see `SolipsisticModel`.
 
         Raises:
-            InputError: As `SolipsisticModel`, or the actions are continuous.
+            InputError: The actions are continuous, or the recognition network does not suit the
+                observations.
         """
-        if spec.action.choices is None:
+        if action.choices is None:
             raise md.InputError("dynamics: must be memory where actions are continuous, got markov")
-        super().__init__(spec)
-        # Observations that start with nearly the same distribution, or transitions near uniform,
-        # end as one state and do not part again.
+        super().__init__(observation, action, options)
+        # Observations that start with nearly the same distribution, or with transitions that are
+        # nearly uniform, collapse into one state and do not part again.
         last = self.recognition.layers[-1]
         assert isinstance(last, nn.Linear)
         last.weight.data.mul_(_INITIAL_SPREAD)
-        size = spec.state_size
-        self.transition_logits_ASS = nn.Parameter(torch.randn(spec.action.size, size, size))
+        size = options.state_size
+        self.transition_logits_ASS = nn.Parameter(torch.randn(action.size, size, size))
         self.reward_outputs_S = nn.Parameter(torch.zeros(size))
 
     @property
     def transitions(self) -> Tensor:
-        """p(s' | s, a), indexed by action, state, next state; shape (A, S, S)."""
+        """Probabilities p(s' | s, a), indexed by action, state, next state; shape (A, S, S)."""
         return self.transition_logits_ASS.softmax(-1)
 
     @property
     def expected_rewards(self) -> Tensor:
-        """R(s) of each discrete state; shape (S,)."""
-        if self.spec.reward == "bernoulli":
+        """Expected reward R(s) of each discrete state; shape (S,)."""
+        if self.options.reward_distribution == "bernoulli":
             return torch.sigmoid(self.reward_outputs_S)
         return self.reward_outputs_S
 
     def recognise(self, observations: Tensor) -> Tensor:
-        """Log p(s | x), shape (N, S)."""
+        """Log-probabilities log p(s | x), shape (N, S)."""
         return self.recognition(observations).log_softmax(-1)
 
     def predictions(
         self, recognised_BTS: Tensor, actions_BTA: Tensor, steps: int | None
     ) -> list[Tensor]:
-        """Log p(s_{t+1} | x_t, a_t), one step from each observation (equation 5.1)."""
+        """Predictions log p(s_{t+1} | x_t, a_t), one step from each observation (equation 5.1)."""
         before = recognised_BTS[:, :-1].exp()
         transitions_BTSS = torch.einsum("bta,asn->btsn", actions_BTA, self.transitions)
         after = torch.einsum("bts,btsn->btn", before, transitions_BTSS)
@@ -261,16 +239,16 @@ class MarkovModel(SolipsisticModel):
         return [after.clamp_min(torch.finfo(after.dtype).tiny).log()]
 
     def reward_outputs(self, states: Tensor) -> Tensor:
-        """Logit or mean of p(r | x) = Σ_s p(r | s) p(s | x)."""
+        """Logits or means of p(r | x) = Σ_s p(r | s) p(s | x)."""
         expected = states.exp() @ self.expected_rewards
-        if self.spec.reward == "bernoulli":
+        if self.options.reward_distribution == "bernoulli":
             return torch.logit(expected, eps=1e-6)
         return expected
 
     def divergence(self, predicted: Tensor, recognised: Tensor) -> Tensor:
-        """Categorical KL."""
+        """Categorical KL divergence."""
         return losses.categorical_divergence(predicted, recognised)
 
     def pairwise_divergence(self, predicted_NS: Tensor, recognised_MS: Tensor) -> Tensor:
-        """Categorical KL of every pair."""
+        """Categorical KL divergence of every pair."""
         return losses.pairwise_categorical_divergence(predicted_NS, recognised_MS)

@@ -1,4 +1,4 @@
-"""Roll-outs inside the model, of all perturbed policies at once (algorithm 1, lines 21 to 33).
+"""Roll-outs of all perturbed policies at once inside the model (algorithm 1, lines 21 to 33).
 
 Shapes: J policies (perturbations), N starts, S solipsistic state size, P weights of a policy,
 A numbers of an action's encoding.
@@ -11,8 +11,8 @@ from collections.abc import Callable
 import torch
 from torch import Generator, Tensor
 
+from modicum_algorithms.solipsistic.methods.solipsistic.policy import PolicyNetwork
 from modicum_algorithms.solipsistic.names import ImaginedReturn
-from modicum_algorithms.solipsistic.policies import PolicyNetwork
 
 
 def imagined_returns(
@@ -29,16 +29,16 @@ def imagined_returns(
     """Return of each policy from each start (equation 5.11).
 
     Args:
-        policy: The network that the weights belong to.
-        weights_JP: A policy in each row.
-        starts_NS: Recognised states, the same ones for every policy.
-        transition: From states (B, S) and encoded actions (B, A) to the next states (B, S). A
-            model with memory keeps all of it in the state, as the GRU of appendix C.2.2 does.
-        reward: From states (B, S) to expected rewards R(s) (B,).
+        policy: Network of the policies.
+        weights_JP: Weights of a policy in each row.
+        starts_NS: Recognised states, the same for every policy.
+        transition: Function from states (B, S) and encoded actions (B, A) to the next states
+            (B, S). The state holds all of the model's memory, like the GRU of appendix C.2.2.
+        reward: Function from states (B, S) to expected rewards R(s), shape (B,).
         horizon: Steps, T_policy.
-        kind: `sum` adds up the rewards, as the thesis does; `survival` takes them for the
-            probability of being alive, and adds up that of having been so until then.
-        generator: Of the actions, on the states' device.
+        kind: `sum` adds up the rewards (thesis). `survival` takes a reward for the probability of
+            staying alive at a step, and adds up the probabilities of being alive until each step.
+        generator: Random generator of the actions, on the device of the states.
 
     Returns:
         Shape (J, N).

@@ -1,4 +1,4 @@
-"""RLlib's episode replay buffer, with samples of trajectories and a compact, exact state.
+"""An episode replay buffer with samples of trajectories and a compact, exact state.
 
 Shapes: B trajectories, T time steps, N observations.
 """
@@ -20,11 +20,11 @@ class Trajectories:
     """Windows of episodes, padded at their ends.
 
     Attributes:
-        observations: x_t, shape (B, T, ...).
-        actions: a_t, shape (B, T − 1, ...).
-        rewards: r_t, the reward received together with x_t; shape (B, T).
-        present: Whether x_t exists, shape (B, T); the rest is padding.
-        rewarded: Whether r_t exists, shape (B, T): an episode's first observation has none.
+        observations: Observations x_t, shape (B, T, ...).
+        actions: Actions a_t, shape (B, T − 1, ...).
+        rewards: Rewards r_t, each received together with x_t; shape (B, T).
+        present: True where x_t exists, False for padding; shape (B, T).
+        rewarded: True where r_t exists; shape (B, T). An episode's first observation has no reward.
     """
 
     observations: Any
@@ -35,27 +35,27 @@ class Trajectories:
 
 
 class TrajectoryReplayBuffer(EpisodeReplayBuffer, Checkpointable):
-    """The memory M of algorithm 1.
+    """Replay buffer of whole episodes, the memory M of algorithm 1.
 
-    Sampling draws from `rng`, which the algorithm seeds anew in every iteration: RLlib's own
-    generator is neither seeded nor stored.
+    Samples come from `rng`, which the algorithm seeds anew in every iteration, since RLlib neither
+    seeds nor stores its generator.
     """
 
-    def __init__(self, capacity: int = 100_000, absorbing_steps: int = 0) -> None:
+    def __init__(self, capacity: int, absorbing_steps: int) -> None:
         """Make an empty buffer.
 
         Args:
-            capacity: Time steps kept; the oldest episodes make way.
+            capacity: Time steps to keep; the oldest episodes are dropped first.
             absorbing_steps: Copies of the last observation of a terminated episode, with reward
-                0, that windows may reach into.
+                0, that windows may include.
         """
         super().__init__(capacity=capacity)
         self.absorbing_steps = absorbing_steps
 
     def sample_trajectories(self, number: int, length: int) -> Trajectories:
-        """Windows of `length` observations, or of whole episodes where these are shorter.
+        """Windows of `length` observations, padded where an episode is shorter.
 
-        Episodes are drawn uniformly, then the window's start among those at which it still fits.
+        The episode of a window is drawn uniformly, then its start among those where it fits.
         """
         windows = [self._window(length) for _ in range(number)]
         return Trajectories(*(np.stack(column) for column in zip(*windows, strict=True)))
@@ -85,8 +85,8 @@ class TrajectoryReplayBuffer(EpisodeReplayBuffer, Checkpointable):
         """Observations of uniformly drawn episodes; shape (N, ...).
 
         Args:
-            number: N.
-            first: Only the first one of each episode.
+            number: Number of observations, N.
+            first: Take the first observation of each episode.
         """
         drawn = []
         for _ in range(number):
@@ -98,7 +98,7 @@ class TrajectoryReplayBuffer(EpisodeReplayBuffer, Checkpointable):
     def get_state(
         self, components: Any = None, *, not_components: Any = None, **kwargs: Any
     ) -> dict[str, Any]:
-        """The episodes, compressed: successive images have most in common."""
+        """The episodes, compressed, since successive images have most in common."""
         return {
             "episodes": [_pack(episode) for episode in self.episodes],
             "num_timesteps_added": self._num_timesteps_added,
@@ -112,7 +112,7 @@ class TrajectoryReplayBuffer(EpisodeReplayBuffer, Checkpointable):
         self._num_timesteps_added = state["num_timesteps_added"]
 
     def get_ctor_args_and_kwargs(self) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        """Arguments that make an equal, empty buffer."""
+        """Arguments of the constructor for an equal, empty buffer."""
         return (), {"capacity": self.capacity, "absorbing_steps": self.absorbing_steps}
 
 

@@ -1,4 +1,4 @@
-"""PPO with whole episodes, and networks like the recognition network (appendix C.2.3.1).
+"""PPO on whole episodes, with the networks of the solipsistic method (appendix C.2.3.1).
 
 Shapes: N time steps of a batch.
 """
@@ -18,12 +18,14 @@ from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 from ray.rllib.core.rl_module.torch import TorchRLModule
 from torch import Tensor
 
-from modicum_algorithms.solipsistic.episodic import EpisodicAlgorithm, EpisodicConfig
-from modicum_algorithms.solipsistic.networks import Recognition
-from modicum_algorithms.solipsistic.seeding import seeded
-from modicum_algorithms.solipsistic.spaces import action_shape, observation_shape
+import modicum as md
+from modicum_algorithms.solipsistic.config import PPOAlgorithmOptions
+from modicum_algorithms.solipsistic.episodic.algorithm import EpisodicAlgorithm
+from modicum_algorithms.solipsistic.episodic.config import EpisodicConfig
+from modicum_algorithms.solipsistic.networks.recognition import Recognition
+from modicum_algorithms.solipsistic.networks.spaces import action_shape, observation_shape
 
-# Observations that go through a network at once, which bounds memory.
+# Most observations that go through a network at once, to bound memory.
 _LARGEST_BATCH = 1024
 
 
@@ -32,7 +34,7 @@ def _parts(observations: Tensor) -> tuple[Tensor, ...]:
 
 
 class ActorCriticModule(TorchRLModule, ValueFunctionAPI):
-    """A policy and a value network that share nothing.
+    """A policy network and a value network without shared weights.
 
     Attributes:
         policy_network: From observations to the parameters of the actions' distribution.
@@ -47,12 +49,12 @@ class ActorCriticModule(TorchRLModule, ValueFunctionAPI):
         """Build the networks.
 
         Raises:
-            InputError: The spaces or the recognition network do not go with them.
+            InputError: The spaces do not suit PPO or the recognition network.
         """
         observation = observation_shape(self.observation_space)
         actions = action_shape(self.action_space)
         name = self.model_config["recognition"]
-        # A normal distribution has a mean and a deviation for each number.
+        # A normal distribution has a mean and a standard deviation for each dimension.
         outputs = actions.choices or 2 * actions.size
         self.policy_network = Recognition(observation, outputs, name)
         self.value_network = Recognition(observation, 1, name)
@@ -67,10 +69,10 @@ class ActorCriticModule(TorchRLModule, ValueFunctionAPI):
         """Values of N observations, shape (N,).
 
         Args:
-            batch: Holds the observations.
-            embeddings: The value network's outputs in a training pass. Without them, values are
-                computed for advantages and bootstraps: no gradients, and batch normalisation by
-                running statistics, as when acting.
+            batch: RLlib's batch with the observations.
+            embeddings: Outputs of the value network in a training pass. Without them, the values
+                are computed for advantages and bootstraps: without gradients, and with batch
+                normalisation by running statistics, as when acting.
         """
         if embeddings is None:
             was_training = self.training
@@ -82,14 +84,15 @@ class ActorCriticModule(TorchRLModule, ValueFunctionAPI):
 
 
 class TrainingLogProbabilities(ConnectorV2):
-    """Computes the actions' log-probabilities anew, with networks as they are in training.
+    """Recomputes the actions' log-probabilities with the networks in training mode.
 
-    When acting, batch normalisation uses running statistics, in training those of the batch. The
-    ratio of new to old probabilities would be away from 1 before anything was learnt, and clipped.
+    Batch normalisation uses running statistics in acting and the batch's statistics in training.
+    With the log-probabilities of acting, the ratio of new to old probabilities would differ from 1,
+    and be clipped, before anything was learnt.
     """
 
     def __call__(self, *, rl_module: Any, batch: Any, episodes: Any, **kwargs: Any) -> Any:
-        """Replace the log-probabilities in a batch that is complete."""
+        """Replace the log-probabilities in a complete batch."""
         for module_id, module_batch in batch.items():
             module = rl_module[module_id].unwrapped()
             module.train()
@@ -101,7 +104,7 @@ class TrainingLogProbabilities(ConnectorV2):
 
 
 class EpisodicPPOLearner(PPOTorchLearner):
-    """RLlib's learner of PPO, for networks with batch normalisation."""
+    """RLlib's PPO learner, for networks with batch normalisation."""
 
     _learner_connector: Any
 
@@ -111,34 +114,25 @@ class EpisodicPPOLearner(PPOTorchLearner):
         self._learner_connector.append(TrainingLogProbabilities())
 
 
-class EpisodicPPOConfig(EpisodicConfig, PPOConfig):
+class EpisodicPPOConfig(EpisodicConfig[PPOAlgorithmOptions], PPOConfig):
     """RLlib's PPO with the settings of appendix C.2.3.1.
 
-    There: 5 episodes and 10 epochs an iteration, Adam with a learning rate of 3e-4, gamma 0.99,
-    lambda 0.95, a weight of 0.5 for the value and of 0.01 for the entropy term, clip ratios of 0.1
-    and 0.2. It refers to OpenAI Baselines for the rest, whose minibatches have 64 time steps.
+    The appendix has 5 episodes and 10 epochs an iteration, Adam with a learning rate of 3e-4, gamma
+    0.99, lambda 0.95, a weight of 0.5 for the value loss and of 0.01 for the entropy, and clip
+    ratios of 0.1 and 0.2. It refers to OpenAI Baselines for the rest, whose mini-batches have 64
+    time steps.
 
-    There is no penalty on the KL divergence, and the value's loss is not clipped: RLlib clips the
-    squared error itself, so that values further off than `vf_clip_param` allows learn nothing.
-    Gradients are not clipped either; RLlib's `grad_clip` can.
+    There is no penalty on the KL divergence, and the value loss is not clipped: RLlib clips the
+    squared error itself, so that values further off than `vf_clip_param` learn nothing. Gradients
+    are not clipped either; RLlib's `grad_clip` can.
     """
 
-    minibatch_size: Any  # RLlib types it as the default that it gives it
+    method = "ppo"
+    options_class = PPOAlgorithmOptions
 
     def __init__(self, algo_class: Any = None) -> None:
-        """Start from the thesis's settings."""
+        """Start from the settings of the thesis."""
         super().__init__(algo_class=algo_class or EpisodicPPO)
-        self.episodes_per_iteration = 5
-        self.num_epochs = 10
-        self.minibatch_size = 64
-        self.lr = 3e-4
-        self.gamma = 0.99
-        self.lambda_ = 0.95
-        self.clip_param = 0.2
-        self.vf_loss_coeff = 0.5
-        self.vf_clip_param = math.inf
-        self.entropy_coeff = 0.01
-        self.use_kl_loss = False
 
     def get_default_rl_module_spec(self) -> RLModuleSpec:
         """The module with separate networks."""
@@ -154,7 +148,7 @@ class EpisodicPPO(EpisodicAlgorithm, PPO):
 
     @classmethod
     def get_default_config(cls) -> EpisodicPPOConfig:
-        """The thesis's settings."""
+        """The settings of the thesis."""
         return EpisodicPPOConfig()
 
     def training_step(self) -> None:
@@ -162,10 +156,10 @@ class EpisodicPPO(EpisodicAlgorithm, PPO):
 
         Raises:
             InputError: An episode did not end within `max_episode_steps`.
-            RuntimeError: The environment raised, or there is no runner left.
+            RuntimeError: The environment raised, or no runner is left.
         """
         episodes = self.collect([None] * self.config.episodes_per_iteration)
-        with seeded(self.counter.iteration_seed("update")):
+        with md.seeded(self.counter.iteration_seed("update")):
             self.learn(
                 episodes,
                 num_epochs=self.config.num_epochs,

@@ -1,8 +1,8 @@
-"""Batch normalisation's statistics, measured anew before the network is used.
+"""Measuring the statistics of batch normalisation before a network is used.
 
-While it is trained, a network normalises by each batch. The running averages that it keeps for
-later lag behind weights that change quickly: with them a recognition network that fits well in
-training may recognise nothing. So they are replaced by the statistics of a sample.
+In training, a network normalises by the statistics of each batch. The running averages that it
+keeps for evaluation lag behind quickly changing weights: with them, a recognition network that fits
+well in training may recognise nothing. Statistics of a sample replace them here.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-# Observations in one pass, which bounds memory.
+# Most observations in one pass, to bound memory.
 _CHUNK = 512
 
 
@@ -23,13 +23,11 @@ _CHUNK = 512
 def measure_batch_statistics(
     module: nn.Module, forward: Callable[[Tensor], Any], observations: Tensor
 ) -> None:
-    """Replace running averages by the mean over passes of some observations.
-
-    Leaves the module in evaluation mode.
+    """Replace running averages by means over a sample, and switch to evaluation mode.
 
     Args:
-        module: Whose layers are set.
-        forward: Runs the module on observations.
+        module: Module with the layers of batch normalisation.
+        forward: Function that runs the module on observations.
         observations: Shape (N, ...).
     """
     layers = [layer for layer in module.modules() if isinstance(layer, _BatchNorm)]
@@ -39,7 +37,7 @@ def measure_batch_statistics(
             layer.reset_running_stats()
             layer.momentum = None  # a cumulative mean
         module.train()
-        # Of about the same size, since each counts the same.
+        # Of about the same size, since all chunks weigh the same.
         for chunk in observations.tensor_split(math.ceil(len(observations) / _CHUNK)):
             forward(chunk)
         for layer, momentum in zip(layers, momenta, strict=True):

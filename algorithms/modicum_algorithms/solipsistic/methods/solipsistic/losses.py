@@ -1,4 +1,4 @@
-"""The terms of the objective, equation 5.4, as pure functions.
+"""Terms of the objective (equation 5.4) as pure functions.
 
 Shapes: N pairs of a predicted and an observed next state, S solipsistic state size, D
 dimensions or states of a solipsistic state.
@@ -10,19 +10,19 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-# Of the Gaussian spread noise, with which the divergence is the squared distance (section 5.4.2).
+# Variance of the Gaussian spread noise that makes the divergence the squared distance (5.4.2).
 SPREAD_VARIANCE = 0.5
 
 
 def spread_divergence(means_ND: Tensor, other_means_ND: Tensor) -> Tensor:
     """Spread KL divergence between delta distributions (section 5.4.2).
 
-    Both are blurred by Gaussian noise of variance 0.5, so it is KL(N(a, I/2) || N(b, I/2)) =
-    ||a − b||².
+    Gaussian noise of variance 0.5 blurs both distributions, and the divergence is
+    KL(N(a, I/2) || N(b, I/2)) = ||a − b||².
 
     Args:
-        means_ND: a, where the distributions lie.
-        other_means_ND: b.
+        means_ND: Positions a of the first distributions.
+        other_means_ND: Positions b of the second distributions.
 
     Returns:
         Shape (N,).
@@ -34,8 +34,8 @@ def categorical_divergence(log_p_ND: Tensor, log_q_ND: Tensor) -> Tensor:
     """KL(p || q) of categorical distributions in nats, shape (N,).
 
     Args:
-        log_p_ND: Log-probabilities of D states.
-        log_q_ND: The same.
+        log_p_ND: Log-probabilities p of D states.
+        log_q_ND: Log-probabilities q of D states.
     """
     return (log_p_ND.exp() * (log_p_ND - log_q_ND)).sum(-1)
 
@@ -56,52 +56,57 @@ def pairwise_categorical_divergence(log_p_ND: Tensor, log_q_MD: Tensor) -> Tenso
 
 
 def contrast(divergences: Tensor, margin: float) -> Tensor:
-    """Hinge that keeps a prediction away from observations it does not predict.
+    """Hinge that keeps a prediction away from observations that it does not predict.
 
-    The third term of equation 5.4: the mean of max(0, m − KL), or 0 where there is nothing to
-    compare with.
+    The third term of equation 5.4: the mean of max(0, m − KL), or 0 without any divergences.
 
     Args:
-        divergences: Between predictions and states recognised elsewhere, any shape.
-        margin: m; a divergence beyond it costs nothing.
+        divergences: Divergences between predictions and states recognised elsewhere, any shape.
+        margin: Margin m; divergences above it cost nothing.
     """
     return functional.relu(margin - divergences).sum() / max(1, divergences.numel())
 
 
 def off_diagonal(values_NN: Tensor) -> Tensor:
-    """All but each prediction's own observation (equation C.3); shape (N (N − 1),)."""
+    """All values outside the diagonal, as equation C.3 takes them; shape (N (N − 1),)."""
     return values_NN[~torch.eye(len(values_NN), dtype=torch.bool, device=values_NN.device)]
 
 
 def contrastive_bottleneck(divergences_NN: Tensor) -> Tensor:
     """Information-bottleneck regulariser of equation 5.12, to be minimised.
 
-    It is −[log p(s_t | x_t) − log Σ_i p(s_t | x_i)], where the sum is over the batch, t included.
-    With densities p(s | x_i) ∝ exp(−KL(s || x_i)) the first term is the divergence between the
-    prediction and its own observation, which for Gaussian spread noise is their squared distance.
+    The regulariser is −[log p(s_t | x_t) − log Σ_i p(s_t | x_i)], where the sum is over the batch,
+    t included. With densities p(s | x_i) ∝ exp(−KL(s || x_i)), the first term is the divergence
+    between the prediction and its own observation: for Gaussian spread noise, the squared distance.
 
     Args:
-        divergences_NN: Between each prediction (rows) and each observation (columns), own
-            observations on the diagonal.
+        divergences_NN: Divergences between each prediction (row) and each observation (column);
+            the diagonal pairs predictions with their own observations.
     """
     return (divergences_NN.diagonal() + torch.logsumexp(-divergences_NN, dim=1)).mean()
 
 
 def bernoulli_reward_loss(logits: Tensor, rewards: Tensor) -> Tensor:
-    """−log p(r | s) for rewards in [0, 1], in nats, the second term of equation 5.4; same shape.
+    """Negative log-likelihood −log p(r | s) of rewards in [0, 1], in nats (equation 5.4, term 2).
 
     Args:
         logits: Log-odds of a reward of 1.
-        rewards: From 0 to 1.
+        rewards: Rewards from 0 to 1, same shape.
+
+    Returns:
+        The loss of each reward, same shape.
     """
     return functional.binary_cross_entropy_with_logits(logits, rewards, reduction="none")
 
 
 def gaussian_reward_loss(means: Tensor, rewards: Tensor) -> Tensor:
-    """−log p(r | s) in nats, up to a constant, for a Gaussian of variance 1; same shape.
+    """Negative log-likelihood −log p(r | s) of a Gaussian of variance 1, in nats, up to a constant.
 
     Args:
         means: Predicted rewards.
-        rewards: Received ones.
+        rewards: Received rewards, same shape.
+
+    Returns:
+        The loss of each reward, same shape.
     """
     return (means - rewards).square() / 2

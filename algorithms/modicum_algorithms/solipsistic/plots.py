@@ -1,6 +1,6 @@
-"""Pictures of what networks have learned, by matplotlib without its global state.
+"""Pictures of what networks have learned, drawn without matplotlib's global state.
 
-`python -m modicum_algorithms.solipsistic.pictures CHECKPOINT FOLDER` draws those that go with a
+`python -m modicum_algorithms.solipsistic.plots CHECKPOINT FOLDER` draws the pictures of a
 checkpoint.
 
 Shapes: N observations, T time steps, F filters, H height, W width, C channels.
@@ -18,7 +18,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 import modicum as md
-from modicum_algorithms.solipsistic import environments
+from modicum_algorithms.solipsistic.checkpoints import load_agent
 from modicum_algorithms.solipsistic.evaluation import digit_observations
 from modicum_algorithms.solipsistic.inspection import (
     RIGHT,
@@ -33,9 +33,9 @@ from modicum_algorithms.solipsistic.inspection import (
     scaled_rows,
     scripted_observations,
 )
-from modicum_algorithms.solipsistic.models import MarkovModel, MemoryModel
-from modicum_algorithms.solipsistic.networks import Recognition
-from modicum_algorithms.solipsistic.watching import load_agent
+from modicum_algorithms.solipsistic.methods.solipsistic.models import MarkovModel, MemoryModel
+from modicum_algorithms.solipsistic.names import MNIST_GAME, PIXEL_CART_POLE
+from modicum_algorithms.solipsistic.networks.recognition import Recognition
 
 _COLOURS = ("#D55E00", "#E69F00", "#0072B2")
 _SMALL = 8  # points
@@ -43,7 +43,7 @@ _DOTS_PER_INCH = 200
 _PUSHES = (1, 5, 10, 15)  # time steps of figure 5.6
 _SHOWN = (1, 10, 20, 30, 40, 50)  # time steps of figure 5.7
 _MAP_INCHES = 0.85
-_LABELLED = 20  # states that figure 5.4 names one by one
+_LABELLED = 20  # most states that figure 5.4 labels one by one
 _NETWORKS = {
     "recognition": "Recognition network of solipsistic reinforcement learning",
     "policy": "PPO's policy network",
@@ -53,12 +53,12 @@ _NETWORKS = {
 
 
 def markov_model_figure(digits: DigitsInMarkovModel) -> Figure:
-    """State assignment, rewards and values of the MNIST game's digits (figure 5.4).
+    """State assignment, rewards and values of the digits in the MNIST game (figure 5.4).
 
-    Values are scaled to reach from 0 to 1 within each time step.
+    Values are scaled to the range from 0 to 1 within each time step.
 
     Args:
-        digits: Of the ten digits in order.
+        digits: States, rewards and values of the ten digits in order.
     """
     figure = Figure(figsize=(9.6, 3.3), layout="constrained")
     left, middle, right = figure.subplots(1, 3)
@@ -97,16 +97,16 @@ def activations_figure(
     times: Sequence[int],
     title: str = "",
 ) -> Figure:
-    """Observations' frames beside activation maps, a row for each (figures 5.6, C.2 and C.3).
+    """Frames and activation maps of observations, one observation a row (figures 5.6, C.2, C.3).
 
-    One scale of grey within each filter, from the least to the greatest activation of all rows:
-    what changes down a column depends on the observation.
+    Each filter has one grey scale, from its least to its greatest activation in all rows, so that
+    changes down a column are changes of the observation.
 
     Args:
-        observations_NHWC: Channels are frames, the newest first.
-        activations_NFHW: Of the same observations.
-        times: Time step of each.
-        title: Above all.
+        observations_NHWC: Observations whose channels are frames, the newest first.
+        activations_NFHW: Activation maps of the same observations.
+        times: Time step of each observation.
+        title: Title of the figure.
     """
     rows, frames, filters = len(times), observations_NHWC.shape[-1], activations_NFHW.shape[1]
     figure = Figure(
@@ -124,8 +124,7 @@ def activations_figure(
         image_HW = activations_NFHW[row, column]
         _image(map_axes[row, column], image_HW, low_F[column], high_F[column])
     for row, time in enumerate(times):
-        label = {"rotation": 0, "ha": "right", "va": "center", "fontsize": _SMALL}
-        frame_axes[row, 0].set_ylabel(f"t = {time}", **label)
+        _label_row(frame_axes[row, 0], f"t = {time}")
     for column, axes in enumerate(frame_axes[0]):
         axes.set_title("f(t)" if column == 0 else f"f(t−{column})", fontsize=_SMALL)
     for column, axes in enumerate(map_axes[0]):
@@ -141,9 +140,9 @@ def trajectories_figure(
     """Frames of trajectories, and their solipsistic states in the plane (figure 5.7).
 
     Args:
-        frames: Newest frames of each trajectory's observations, shape (T, H, W).
-        times: Time steps that are shown, counted from 1.
-        projection: Of the same trajectories' states.
+        frames: Newest frame of each observation in a trajectory, shape (T, H, W).
+        times: Time steps to show, counted from 1.
+        projection: Projection of the states of the same trajectories.
     """
     figure = Figure(figsize=(11, 3.6), layout="constrained")
     parts: Any = figure.subfigures(1, 2, width_ratios=[1.35, 1])
@@ -156,8 +155,7 @@ def trajectories_figure(
             if row == 0:
                 strips[row, column].set_title(f"t = {time}", fontsize=_SMALL)
         colour = _COLOURS[row % len(_COLOURS)]
-        label = {"rotation": 0, "ha": "right", "va": "center", "fontsize": _SMALL, "color": colour}
-        strips[row, 0].set_ylabel(name, **label)
+        _label_row(strips[row, 0], name, color=colour)
         points_T2 = projection.points[name]
         axes.plot(*points_T2.T, color=colour, linewidth=1, marker="o", markersize=2.5, label=name)
         axes.plot(*points_T2[0], color=colour, marker="o", markersize=9, markerfacecolor="none")
@@ -180,25 +178,30 @@ def _image(axes: Axes, image_HW: np.ndarray[Any, Any], low: float, high: float) 
     axes.spines[:].set_linewidth(0.4)
 
 
+def _label_row(axes: Axes, text: str, **style: Any) -> None:
+    axes.set_ylabel(text, rotation=0, ha="right", va="center", fontsize=_SMALL, **style)
+
+
 def draw_markov_model(module: Any, options: Mapping[str, Any]) -> Figure:
-    """Figure 5.4 of a module with a Markov model.
+    """Draw figure 5.4 from a module with a Markov model.
 
     Args:
-        module: Trained on the MNIST game.
-        options: The game's arguments.
+        module: RLModule trained on the MNIST game.
+        options: Keyword arguments of the game.
     """
     observations = digit_observations(options)
-    horizon = module.model_config["horizon"]
-    return markov_model_figure(digits_in_markov_model(module.averaged_model, observations, horizon))
+    return markov_model_figure(
+        digits_in_markov_model(module.averaged_model, observations, module.options.horizon)
+    )
 
 
 def draw_activations(network: Recognition, options: Mapping[str, Any], title: str = "") -> Figure:
-    """Figure 5.6, C.2 or C.3: activation maps while the cart is pushed to the right.
+    """Draw figure 5.6, C.2 or C.3: activation maps while the cart is pushed to the right.
 
     Args:
-        network: Trained on pixel CartPole.
-        options: The environment's arguments.
-        title: Above all.
+        network: Network trained on pixel CartPole.
+        options: Keyword arguments of the environment.
+        title: Title of the figure.
     """
     pushed = scripted_observations(options, [RIGHT] * (max(_PUSHES) - 1))
     shown = pushed[[time - 1 for time in _PUSHES]]
@@ -206,11 +209,12 @@ def draw_activations(network: Recognition, options: Mapping[str, Any], title: st
 
 
 def draw_trajectories(module: Any, options: Mapping[str, Any]) -> Figure:
-    """Figure 5.7: states of three scripted trajectories.
+    """Draw figure 5.7: states of three scripted trajectories.
 
     Args:
-        module: With a memory model of at least two numbers in a state, trained on pixel CartPole.
-        options: The environment's arguments.
+        module: RLModule trained on pixel CartPole, with a memory model whose states have at least
+            two dimensions.
+        options: Keyword arguments of the environment.
     """
     scripts = falls(max(_SHOWN) - 1)
     seen = {name: scripted_observations(options, script) for name, script in scripts.items()}
@@ -219,30 +223,30 @@ def draw_trajectories(module: Any, options: Mapping[str, Any]) -> Figure:
 
 
 def draw_all(checkpoint: str, folder: Path) -> list[Path]:
-    """Write the pictures that go with a checkpoint.
+    """Draw and write the pictures of a checkpoint.
 
     Args:
-        checkpoint: As `watching.load_agent` takes it.
-        folder: Is made if there is none.
+        checkpoint: Location of a checkpoint; see `checkpoints.load_agent`.
+        folder: Folder of the pictures, made where it does not exist.
 
     Returns:
-        The files.
+        The written files.
 
     Raises:
-        InputError: There is no checkpoint, or there are no pictures of it: of a Markov model in
-            the MNIST game there are, and of all networks in pixel CartPole.
+        InputError: There is no checkpoint, or it has no pictures. There are pictures of a Markov
+            model in the MNIST game, and of all networks in pixel CartPole.
     """
     agent = load_agent(checkpoint)
     module, options = agent.module, agent.config.env_config
     environment = str(agent.config.env).rpartition(":")[2]
     model = getattr(module, "averaged_model", None)
     figures: dict[str, Figure] = {}
-    if environment == environments.MNIST_GAME and isinstance(model, MarkovModel):
+    if environment == MNIST_GAME and isinstance(model, MarkovModel):
         figures["markov_model"] = draw_markov_model(module, options)
-    if environment == environments.PIXEL_CART_POLE:
+    if environment == PIXEL_CART_POLE:
         for name, network in networks(module).items():
             figures[f"activations_{name}"] = draw_activations(network, options, _NETWORKS[name])
-        if isinstance(model, MemoryModel) and model.spec.state_size > 1:
+        if isinstance(model, MemoryModel) and model.options.state_size > 1:
             figures["trajectories"] = draw_trajectories(module, options)
     if not figures:
         raise md.InputError(
@@ -258,7 +262,7 @@ def draw_all(checkpoint: str, folder: Path) -> list[Path]:
 
 def main(arguments: Sequence[str]) -> int:
     """Draw the pictures of a checkpoint; returns the exit code."""
-    usage = "python -m modicum_algorithms.solipsistic.pictures CHECKPOINT FOLDER"
+    usage = "python -m modicum_algorithms.solipsistic.plots CHECKPOINT FOLDER"
     return md.drawing_command(usage, draw_all, arguments)
 
 

@@ -7,7 +7,7 @@ import torch
 
 import modicum as md
 from modicum_algorithms.solipsistic import environments
-from modicum_algorithms.solipsistic.baselines.ppo import ActorCriticModule
+from modicum_algorithms.solipsistic.config import SolipsisticOptions
 from modicum_algorithms.solipsistic.evaluation import digit_observations
 from modicum_algorithms.solipsistic.inspection import (
     RIGHT,
@@ -21,15 +21,16 @@ from modicum_algorithms.solipsistic.inspection import (
     scaled_rows,
     scripted_observations,
 )
-from modicum_algorithms.solipsistic.models import MarkovModel, ModelSpec
-from modicum_algorithms.solipsistic.networks import Recognition
-from modicum_algorithms.solipsistic.pictures import (
+from modicum_algorithms.solipsistic.methods.ppo import ActorCriticModule
+from modicum_algorithms.solipsistic.methods.solipsistic.models import MarkovModel
+from modicum_algorithms.solipsistic.networks.recognition import Recognition
+from modicum_algorithms.solipsistic.networks.spaces import ActionShape, ObservationShape
+from modicum_algorithms.solipsistic.plots import (
     activations_figure,
     draw_activations,
     markov_model_figure,
     trajectories_figure,
 )
-from modicum_algorithms.solipsistic.spaces import ActionShape, ObservationShape
 
 
 def image(axes):
@@ -42,7 +43,9 @@ def solved_game():
     """A Markov model that knows the MNIST game: observations are one-hot vectors of the digits, a
     digit's state is 9 minus the digit.
     """
-    model = MarkovModel(ModelSpec(ObservationShape(None, (10,), 1.0), ActionShape(2, 2), 10))
+    model = MarkovModel(
+        ObservationShape(None, (10,), 1.0), ActionShape(2, 2), SolipsisticOptions(state_size=10)
+    )
     sure = 1e3
     model.recognition = torch.nn.Sequential(torch.nn.Linear(10, 10, bias=False))
     with torch.no_grad():
@@ -98,7 +101,7 @@ def test_digits_are_observed_in_order():
 
 def test_activations_are_the_sigmoid_of_the_first_convolution():
     """One pixel of 255, 1 after scaling, and a filter whose middle weighs 2 with a bias of -1."""
-    network = Recognition(ObservationShape(3, (64, 64), 1 / 255), 4).eval()
+    network = Recognition(ObservationShape(3, (64, 64), 1 / 255), 4, "convolutional").eval()
     convolution = network.layers[0]
     with torch.no_grad():
         convolution.weight.zero_()
@@ -116,7 +119,7 @@ def test_activations_are_the_sigmoid_of_the_first_convolution():
 
 
 def test_networks_for_vectors_have_no_activation_maps():
-    network = Recognition(ObservationShape(None, (4,), 1.0), 2)
+    network = Recognition(ObservationShape(None, (4,), 1.0), 2, "mlp")
     with pytest.raises(md.InputError, match="only networks for images"):
         first_layer_activations(network, np.zeros((1, 4)))
 
@@ -205,7 +208,7 @@ def test_trajectories_are_drawn_at_their_times():
 
 
 def test_the_cart_is_drawn_at_the_steps_of_figure_5_6():
-    network = Recognition(ObservationShape(3, (64, 64), 1 / 255), 4).eval()
+    network = Recognition(ObservationShape(3, (64, 64), 1 / 255), 4, "convolutional").eval()
     figure = draw_activations(network, {})
     assert len(figure.axes) == 4 * (3 + 8)
     pushed = scripted_observations({}, [RIGHT] * 14)

@@ -1,4 +1,4 @@
-"""DQN with whole episodes, and networks like the recognition network (appendix C.2.3.2).
+"""DQN on whole episodes, with the networks of the solipsistic method (appendix C.2.3.2).
 
 The settings are those of the PyTorch tutorial "Reinforcement Learning (DQN)" for pixels, to which
 the appendix refers.
@@ -23,10 +23,11 @@ from ray.rllib.utils.metrics import REPLAY_BUFFER_RESULTS, TD_ERROR_KEY
 from torch import nn
 
 import modicum as md
-from modicum_algorithms.solipsistic.episodic import NOT_PROVIDED, EpisodicAlgorithm, EpisodicConfig
-from modicum_algorithms.solipsistic.networks import Recognition
-from modicum_algorithms.solipsistic.seeding import seeded
-from modicum_algorithms.solipsistic.spaces import action_shape, observation_shape
+from modicum_algorithms.solipsistic.config import DQNAlgorithmOptions
+from modicum_algorithms.solipsistic.episodic.algorithm import EpisodicAlgorithm
+from modicum_algorithms.solipsistic.episodic.config import EpisodicConfig
+from modicum_algorithms.solipsistic.networks.recognition import Recognition
+from modicum_algorithms.solipsistic.networks.spaces import action_shape, observation_shape
 
 _REPLAY_BUFFER = "replay_buffer"
 
@@ -37,18 +38,18 @@ def decayed_rate(steps: float, initial: float, final: float, decay_steps: float)
     Args:
         steps: Environment steps since the rate was `initial`.
         initial: The rate at step 0.
-        final: The rate that it comes down to.
+        final: The rate after infinitely many steps.
         decay_steps: Steps in which the difference from `final` shrinks by a factor of e.
     """
     return final + (initial - final) * math.exp(-steps / decay_steps)
 
 
 class QModule(TorchRLModule, InferenceOnlyAPI, TargetNetworkAPI, QNetAPI):
-    """A Q-network, acting greedily but for an exploration rate that decays with every step.
+    """A Q-network that acts greedily, or at random with a probability that decays at every step.
 
     Attributes:
         q_network: From observations to the actions' values.
-        target_network: An earlier `q_network`; only learners have it.
+        target_network: An earlier copy of `q_network`; only learners have it.
         exploration_rate: Probability that the next action is random.
     """
 
@@ -60,7 +61,7 @@ class QModule(TorchRLModule, InferenceOnlyAPI, TargetNetworkAPI, QNetAPI):
         """Build the network.
 
         Raises:
-            InputError: The spaces or the recognition network do not go with it.
+            InputError: The spaces do not suit DQN or the recognition network.
         """
         actions = action_shape(self.action_space)
         if actions.choices is None:
@@ -71,12 +72,12 @@ class QModule(TorchRLModule, InferenceOnlyAPI, TargetNetworkAPI, QNetAPI):
         self.start_episode(None)
 
     def start_episode(self, exploration_rate: float | None) -> None:
-        """Start an episode at an exploration rate; None is the rate that it comes down to."""
+        """Start an episode at an exploration rate; None takes the final rate."""
         final = self.model_config["final_exploration_rate"]
         self.exploration_rate = final if exploration_rate is None else exploration_rate
 
     def compute_q_values(self, batch: dict[str, Any]) -> dict[str, Any]:
-        """The actions' values."""
+        """Values of the actions, under RLlib's key `QF_PREDS`."""
         return {QF_PREDS: self.q_network(batch[Columns.OBS])}
 
     def _forward_inference(self, batch: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
@@ -87,7 +88,7 @@ class QModule(TorchRLModule, InferenceOnlyAPI, TargetNetworkAPI, QNetAPI):
         greedy = self._forward_inference(batch)[Columns.ACTIONS]
         random = torch.randint(self.choices, greedy.shape)
         explore = torch.rand(greedy.shape) < self.exploration_rate
-        # The decay has no memory: it goes on from any rate as from the first.
+        # Exponential decay has no memory: it continues from any rate.
         self.exploration_rate = decayed_rate(
             1,
             self.exploration_rate,
@@ -101,7 +102,7 @@ class QModule(TorchRLModule, InferenceOnlyAPI, TargetNetworkAPI, QNetAPI):
         return self.compute_q_values(batch) | {QF_TARGET_NEXT_PREDS: target[QF_PREDS]}
 
     def forward_target(self, batch: dict[str, Any]) -> dict[str, Any]:
-        """The actions' values by the target network."""
+        """Values of the actions by the target network."""
         return {QF_PREDS: self.target_network(batch[Columns.OBS])}
 
     def make_target_networks(self) -> None:
@@ -109,7 +110,7 @@ class QModule(TorchRLModule, InferenceOnlyAPI, TargetNetworkAPI, QNetAPI):
         self.target_network = make_target_network(self.q_network).eval()
 
     def replace_target_network(self) -> None:
-        """Bring the target network up to date, batch normalisation's statistics included."""
+        """Copy the Q-network to the target network, batch normalisation's statistics included."""
         self.target_network.load_state_dict(self.q_network.state_dict())
 
     def get_target_network_pairs(self) -> list[tuple[nn.Module, nn.Module]]:
@@ -117,11 +118,11 @@ class QModule(TorchRLModule, InferenceOnlyAPI, TargetNetworkAPI, QNetAPI):
         return [(self.q_network, self.target_network)]
 
     def get_non_inference_attributes(self) -> list[str]:
-        """What acting does not need."""
+        """Names of the attributes that acting does not need."""
         return ["target_network"]
 
     def train(self, mode: bool = True) -> Self:
-        """Switch to training, except the target network, which normalises as when acting."""
+        """Switch to training mode, but leave the target network in evaluation mode."""
         super().train(mode)
         if hasattr(self, "target_network"):
             self.target_network.eval()
@@ -129,13 +130,13 @@ class QModule(TorchRLModule, InferenceOnlyAPI, TargetNetworkAPI, QNetAPI):
 
 
 class QLearner(DQNTorchLearner):
-    """RLlib's learner of Q-values with the tutorial's optimiser."""
+    """RLlib's DQN learner with the tutorial's optimiser."""
 
     metrics: Any
     module: Any
 
     def configure_optimizers_for_module(self, module_id: str, config: Any = None) -> None:
-        """Make the optimiser, RMSprop as torch has it."""
+        """Make the optimiser, RMSprop with torch's defaults."""
         parameters = self.get_parameters(self.module[module_id])
         self.register_optimizer(
             module_id=module_id,
@@ -151,85 +152,34 @@ class QLearner(DQNTorchLearner):
         loss = super().compute_loss_for_module(
             module_id=module_id, config=config, batch=batch, fwd_out=fwd_out
         )
-        # Every sample's error is of use to prioritised replay alone.
+        # Only prioritised replay needs the error of every sample.
         self.metrics.delete(module_id, TD_ERROR_KEY)
         return loss
 
     def replace_target_networks(self) -> None:
-        """Bring the target networks up to date."""
+        """Copy the Q-networks to the target networks."""
         self.module.foreach_module(lambda _, module: module.unwrapped().replace_target_network())
 
 
-class EpisodicDQNConfig(EpisodicConfig, DQNConfig):
+class EpisodicDQNConfig(EpisodicConfig[DQNAlgorithmOptions], DQNConfig):
     """RLlib's DQN, reduced to the original algorithm, with the settings of the PyTorch tutorial.
 
-    These are: batches of 128 drawn uniformly from the last 10,000 transitions, gamma 0.999, an
-    exploration rate that decays from 0.9 to 0.05, the Huber loss, gradients clipped to [-1, 1],
-    RMSprop with torch's defaults, one update per environment step and a new target network after
-    every 10 episodes. The thesis collects one episode an iteration.
+    The tutorial draws batches of 128 uniformly from the last 10,000 transitions. It has gamma
+    0.999, an exploration rate that decays from 0.9 to 0.05, the Huber loss, gradients clipped to
+    [-1, 1], RMSprop with torch's defaults, one update per environment step, and a new target
+    network after every 10 episodes. The thesis collects one episode an iteration.
 
     The updates are made after the iteration's episodes, where the tutorial makes one after each
-    step: within an episode the policy does not change. The exploration rate decays with the
-    steps of the iterations before, and those of the episode itself.
+    step: the policy does not change within an episode. The exploration rate decays with the steps
+    of the iterations before and those of the episode itself.
     """
 
-    # RLlib types these as the defaults that it gives them.
-    train_batch_size_per_learner: Any
-    target_network_update_freq: Any
-    grad_clip: Any
+    method = "dqn"
+    options_class = DQNAlgorithmOptions
 
     def __init__(self, algo_class: Any = None) -> None:
         """Start from the tutorial's settings."""
         super().__init__(algo_class=algo_class or EpisodicDQN)
-        self.episodes_per_iteration = 1
-        self.updates_per_step = 1.0
-        self.target_update_episodes = 10
-        self.initial_exploration_rate = 0.9
-        self.final_exploration_rate = 0.05
-        self.exploration_decay_steps = 200.0
-        self.lr = 0.01
-        self.gamma = 0.999
-        self.train_batch_size_per_learner = 128
-        self.num_steps_sampled_before_learning_starts = 128
-        self.replay_buffer_config = {"type": "EpisodeReplayBuffer", "capacity": 10_000}
-        self.grad_clip = 1.0
-        self.grad_clip_by = "value"
-        self.td_error_loss_fn = "huber"
-        self.double_q = False
-        self.dueling = False
-        # In RLlib this counts environment steps.
-        self.target_network_update_freq = math.inf
-
-    def training(
-        self,
-        *,
-        updates_per_step: float = NOT_PROVIDED,
-        target_update_episodes: int = NOT_PROVIDED,
-        initial_exploration_rate: float = NOT_PROVIDED,
-        final_exploration_rate: float = NOT_PROVIDED,
-        exploration_decay_steps: float = NOT_PROVIDED,
-        **kwargs: Any,
-    ) -> Self:
-        """Set what concerns training.
-
-        Args:
-            updates_per_step: Updates for each environment step.
-            target_update_episodes: Episodes after which the target network is replaced.
-            initial_exploration_rate: Probability of a random action at the first step.
-            final_exploration_rate: The probability that it comes down to.
-            exploration_decay_steps: Environment steps in which the difference between the two
-                shrinks by a factor of e.
-            **kwargs: Settings of `EpisodicConfig.training` and of RLlib's DQN.
-        """
-        super().training(**kwargs)
-        self.take(
-            updates_per_step=updates_per_step,
-            target_update_episodes=target_update_episodes,
-            initial_exploration_rate=initial_exploration_rate,
-            final_exploration_rate=final_exploration_rate,
-            exploration_decay_steps=exploration_decay_steps,
-        )
-        return self
 
     def validate(self) -> None:
         """Check the settings.
@@ -238,16 +188,6 @@ class EpisodicDQNConfig(EpisodicConfig, DQNConfig):
             InputError: A setting is not allowed.
         """
         super().validate()
-        for name in ("updates_per_step", "exploration_decay_steps"):
-            if not getattr(self, name) > 0:
-                raise md.InputError(f"{name}: must be above 0, got {getattr(self, name)}")
-        if self.target_update_episodes < 1:
-            raise md.InputError(
-                f"target_update_episodes: must be at least 1, got {self.target_update_episodes}"
-            )
-        for name in ("initial_exploration_rate", "final_exploration_rate"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise md.InputError(f"{name}: must be from 0 to 1, got {getattr(self, name)}")
         if self.replay_buffer_config["type"] != "EpisodeReplayBuffer":
             raise md.InputError(
                 "replay_buffer_config: type must be EpisodeReplayBuffer, got "
@@ -260,19 +200,12 @@ class EpisodicDQNConfig(EpisodicConfig, DQNConfig):
             }
         )  # fmt: skip
 
-    @property
-    def _model_config_auto_includes(self) -> dict[str, Any]:
-        return super()._model_config_auto_includes | {
-            "final_exploration_rate": self.final_exploration_rate,
-            "exploration_decay_steps": self.exploration_decay_steps,
-        }
-
     def get_default_rl_module_spec(self) -> RLModuleSpec:
         """The module with one Q-network."""
         return RLModuleSpec(module_class=QModule, model_config=self.model_config)
 
     def get_default_learner_class(self) -> type[QLearner]:
-        """The learner with the tutorial's optimiser."""
+        """The learner with the optimiser of the tutorial."""
         return QLearner
 
 
@@ -281,15 +214,15 @@ class EpisodicDQN(EpisodicAlgorithm, DQN):
 
     @classmethod
     def get_default_config(cls) -> EpisodicDQNConfig:
-        """The tutorial's settings."""
+        """The settings of the tutorial."""
         return EpisodicDQNConfig()
 
     def training_step(self) -> None:
-        """Collect an iteration's episodes, and make the updates that their steps call for.
+        """Collect an iteration's episodes, and make `updates_per_step` updates for each step.
 
         Raises:
             InputError: An episode did not end within `max_episode_steps`.
-            RuntimeError: The environment raised, or there is no runner left.
+            RuntimeError: The environment raised, or no runner is left.
         """
         config, buffer = self.config, self.local_replay_buffer
         steps_before, episodes_before = buffer.get_added_timesteps(), self.counter.episodes
@@ -303,12 +236,12 @@ class EpisodicDQN(EpisodicAlgorithm, DQN):
         steps = buffer.get_added_timesteps()
         updates = 0
         if steps >= config.num_steps_sampled_before_learning_starts:
-            # So that fractions of updates add up over iterations.
+            # Fractions of updates add up over iterations.
             updates = int(config.updates_per_step * steps) - int(
                 config.updates_per_step * steps_before
             )
         buffer.rng = np.random.default_rng(self.counter.iteration_seed("replay"))
-        with seeded(self.counter.iteration_seed("update")):
+        with md.seeded(self.counter.iteration_seed("update")):
             for _ in range(updates):
                 self.learn(
                     buffer.sample(
@@ -324,7 +257,7 @@ class EpisodicDQN(EpisodicAlgorithm, DQN):
     def get_state(
         self, components: Any = None, *, not_components: Any = None, **kwargs: Any
     ) -> dict[str, Any]:
-        """The algorithm's state, with the replay buffer's content."""
+        """The algorithm's state, and the content of the replay buffer."""
         state = super().get_state(components, not_components=not_components, **kwargs)
         if self._check_component(_REPLAY_BUFFER, components, not_components):
             state[_REPLAY_BUFFER] = self.local_replay_buffer.get_state()
@@ -334,5 +267,5 @@ class EpisodicDQN(EpisodicAlgorithm, DQN):
         """Go on from a stored state."""
         super().set_state(state)
         if _REPLAY_BUFFER in state:
-            self.local_replay_buffer.episodes.clear()  # or RLlib would keep them
+            self.local_replay_buffer.episodes.clear()  # RLlib would keep them
             self.local_replay_buffer.set_state(state[_REPLAY_BUFFER])

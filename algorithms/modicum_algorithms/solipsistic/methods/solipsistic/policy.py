@@ -1,4 +1,4 @@
-"""The policy p_w(a | s), for many weight vectors at once (section 5.3.2, appendix C.2.2).
+"""The policy p_w(a | s) for many weight vectors at once (section 5.3.2, appendix C.2.2).
 
 Shapes: J policies (perturbations), N states, S solipsistic state size, P weights of a policy,
 A numbers of an action's encoding.
@@ -12,26 +12,26 @@ from dataclasses import dataclass
 import torch
 from torch import Generator, Tensor
 
-from modicum_algorithms.solipsistic.spaces import ActionShape
+from modicum_algorithms.solipsistic.networks.spaces import ActionShape
 
 
 @dataclass(frozen=True)
 class PolicyNetwork:
-    """A feed-forward network with two hidden layers, its weights in one vector.
+    """Feed-forward network with two hidden layers and its weights in one vector.
 
     Attributes:
         state_size: Size of a solipsistic state, S.
-        action: What it chooses.
+        action: Form of the actions.
         hidden_units: Units in each hidden layer.
     """
 
     state_size: int
     action: ActionShape
-    hidden_units: int = 50
+    hidden_units: int
 
     @property
     def outputs(self) -> int:
-        """Outputs: one logit for two actions (a sigmoid), else one for each, or each mean."""
+        """Number of outputs: one logit for two actions, else one per action or continuous mean."""
         return 1 if self.action.choices == 2 else self.action.size
 
     @property
@@ -42,11 +42,11 @@ class PolicyNetwork:
 
     @property
     def size(self) -> int:
-        """How many weights there are, P."""
+        """Number of weights, P."""
         return sum(inputs * outputs + outputs for inputs, outputs in self.shapes)
 
     def initial_weights(self, generator: Generator) -> Tensor:
-        """A random policy: uniform within 1/√inputs, as torch's linear layers are; shape (P,)."""
+        """Random weights, uniform within 1/√inputs like torch's linear layers; shape (P,)."""
         parts = []
         for inputs, outputs in self.shapes:
             bound = 1 / math.sqrt(inputs)
@@ -55,7 +55,7 @@ class PolicyNetwork:
         return torch.cat(parts)
 
     def outputs_of(self, weights_JP: Tensor, states_JNS: Tensor) -> Tensor:
-        """Logits or means of J policies, each in its own N states; shape (J, N, outputs)."""
+        """Logits or means of J policies in N states for each policy; shape (J, N, outputs)."""
         hidden = states_JNS
         start = 0
         for layer, (inputs, outputs) in enumerate(self.shapes):
@@ -78,7 +78,7 @@ class PolicyNetwork:
     def sample(self, outputs: Tensor, generator: Generator) -> Tensor:
         """Encodings of actions drawn from the policy; shape (..., A).
 
-        Continuous actions are the means themselves: what explores, in planning, are the weights.
+        Continuous actions are the means: in planning, the perturbed weights explore.
         """
         if self.action.choices is None:
             return outputs
@@ -86,6 +86,6 @@ class PolicyNetwork:
         uniform = torch.rand(
             (*probabilities.shape[:-1], 1), generator=generator, device=outputs.device
         )
-        # The first action whose cumulated probability passes the draw; rounding may leave none.
+        # The first action whose cumulative probability passes the draw; rounding may leave none.
         passed = (probabilities.cumsum(-1) <= uniform).sum(-1)
         return self.action.encode(passed.clamp(max=self.action.size - 1))

@@ -10,7 +10,7 @@ from torch import Tensor
 
 
 def state_values(transitions_ASS: Tensor, rewards_S: Tensor, horizon: int) -> Tensor:
-    """Value of each state with some steps left (equation 5.8).
+    """Value of each state for every number of remaining steps (equation 5.8).
 
     Args:
         transitions_ASS: Probabilities p(s' | s, a), indexed by action, state, next state.
@@ -18,8 +18,8 @@ def state_values(transitions_ASS: Tensor, rewards_S: Tensor, horizon: int) -> Te
         horizon: Steps of the plan, T.
 
     Returns:
-        Shape (T, S): row k is the value with k steps still to take, so that the thesis's V(s_t) is
-        row T − t. The last row, with all steps to take, is V(s_1).
+        Shape (T, S). Row k holds the values with k steps to take; the thesis's V(s_t) is row T − t,
+        and the last row is V(s_1).
     """
     values = [rewards_S]  # V(s_T) = R(s_T)
     for _ in range(horizon - 1):
@@ -28,12 +28,12 @@ def state_values(transitions_ASS: Tensor, rewards_S: Tensor, horizon: int) -> Te
 
 
 def action_values(beliefs: Tensor, transitions_ASS: Tensor, next_values_S: Tensor) -> Tensor:
-    """Value of each first action, whose best is the plan's (equations 5.9 and 5.10).
+    """Value of each first action of a plan (equations 5.9 and 5.10).
 
     Args:
         beliefs: Recognition p(s_t | x_t), shape (..., S).
         transitions_ASS: Probabilities p(s' | s, a).
-        next_values_S: V(s_{t+1}), a row of `state_values`.
+        next_values_S: Values V(s_{t+1}), a row of `state_values`.
 
     Returns:
         Shape (..., A).

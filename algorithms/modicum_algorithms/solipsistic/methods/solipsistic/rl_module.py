@@ -1,4 +1,4 @@
-"""The RLModule of solipsistic reinforcement learning: a model, and what acts on its states.
+"""The RLModule of solipsistic reinforcement learning: a model, and a policy or plan on its states.
 
 Shapes: N observations, B trajectories, T time steps, S solipsistic state size, P weights of a
 policy, A numbers of an action's encoding.
@@ -16,15 +16,19 @@ from ray.rllib.core.rl_module.torch import TorchRLModule
 from torch import Tensor
 
 import modicum as md
-from modicum_algorithms.solipsistic.dynamic_programming import action_values, state_values
-from modicum_algorithms.solipsistic.models import MarkovModel, MemoryModel, ModelSpec
-from modicum_algorithms.solipsistic.policies import PolicyNetwork
-from modicum_algorithms.solipsistic.spaces import action_shape, observation_shape
+from modicum_algorithms.solipsistic.config import SolipsisticAlgorithmOptions
+from modicum_algorithms.solipsistic.methods.solipsistic.dynamic_programming import (
+    action_values,
+    state_values,
+)
+from modicum_algorithms.solipsistic.methods.solipsistic.models import MarkovModel, MemoryModel
+from modicum_algorithms.solipsistic.methods.solipsistic.policy import PolicyNetwork
+from modicum_algorithms.solipsistic.networks.spaces import action_shape, observation_shape
 
-# What a batch for training holds beside RLlib's columns: see `replay.Trajectories`.
+# Columns of a training batch beside RLlib's; see `replay.Trajectories`.
 PRESENT = "present"
 REWARDED = "rewarded"
-# What training's forward pass adds.
+# Outputs of the forward pass in training.
 RECOGNISED = "recognised"
 PREDICTED = "predicted"
 
@@ -33,14 +37,14 @@ class SolipsisticRLModule(TorchRLModule):
     """Acts by a policy on recognised states (memory model), or by planning (Markov model).
 
     Attributes:
-        model: What is trained.
-        averaged_model: A moving average of its weights, in which a policy is searched and which
-            recognises states when acting: single updates make the trained one jump about.
-        policy_weights_P: The policy of the memory model.
-
-    `model_config` is a dictionary of `SolipsisticConfig`'s settings of the module.
+        options: The method's settings, from RLlib's `model_config`.
+        model: The trained model.
+        averaged_model: Moving average of the trained model. It recognises states in acting, and the
+            policy is searched in it, since single updates move the trained model a lot.
+        policy_weights_P: Policy of the memory model.
     """
 
+    options: SolipsisticAlgorithmOptions
     model: MemoryModel | MarkovModel
     averaged_model: MemoryModel | MarkovModel
     model_config: Any
@@ -50,25 +54,20 @@ class SolipsisticRLModule(TorchRLModule):
         """Build the model and the policy.
 
         Raises:
-            InputError: The spaces or the sizes do not fit.
+            InputError: The spaces do not suit the model or the recognition network.
         """
-        settings = self.model_config
-        self.action = action_shape(self.action_space)
-        spec = ModelSpec(
-            observation=observation_shape(self.observation_space),
-            action=self.action,
-            state_size=settings["state_size"],
-            recognition=settings["recognition"],
-            state_bound=settings["state_bound"],
-            transition=settings["transition"],
-            reward=settings["reward_distribution"],
+        fields = SolipsisticAlgorithmOptions.model_fields
+        self.options = options = SolipsisticAlgorithmOptions(
+            **{name: self.model_config[name] for name in fields}
         )
-        self.model = MarkovModel(spec) if settings["dynamics"] == "markov" else MemoryModel(spec)
+        self.action = action_shape(self.action_space)
+        model = MarkovModel if options.dynamics == "markov" else MemoryModel
+        self.model = model(observation_shape(self.observation_space), self.action, options)
         self.averaged_model = copy.deepcopy(self.model).requires_grad_(False)
         if isinstance(self.model, MemoryModel):
-            self.policy = PolicyNetwork(spec.state_size, self.action, settings["policy_units"])
+            self.policy = PolicyNetwork(options.state_size, self.action, options.policy_units)
             generator = torch.Generator().manual_seed(int(torch.randint(2**31, ())))
-            # A buffer, no parameter: gradients never train the policy.
+            # A buffer instead of a parameter: gradients never train the policy.
             self.register_buffer("policy_weights_P", self.policy.initial_weights(generator))
         self._exploration_rate = 0.0
         self._step = 0
@@ -79,7 +78,7 @@ class SolipsisticRLModule(TorchRLModule):
         """Move the averaged model towards the trained one.
 
         Args:
-            decay: Weight of what it was; 0 makes it equal.
+            decay: Weight of the average so far; 0 copies the trained model.
         """
         pairs = zip(self.averaged_model.parameters(), self.model.parameters(), strict=True)
         for averaged, trained in pairs:
@@ -89,8 +88,8 @@ class SolipsisticRLModule(TorchRLModule):
         """Take stored weights and statistics.
 
         Raises:
-            InputError: They are those of a module with other settings or spaces, which RLlib would
-                take in part, or refuse without a name.
+            InputError: The state is of a module with other settings or spaces. RLlib would take
+                part of it, or refuse it without naming anything.
         """
         own = self.state_dict()
         for name in sorted({*own, *state}):
@@ -106,7 +105,7 @@ class SolipsisticRLModule(TorchRLModule):
         super().set_state(state)
 
     def start_episode(self, exploration_rate: float | None) -> None:
-        """Begin at the first step, with some probability of random actions."""
+        """Begin an episode, with a probability of random actions; None for no random actions."""
         self._exploration_rate = exploration_rate or 0.0
         self._step = 0
         self._predicted_NS = None
@@ -129,13 +128,13 @@ class SolipsisticRLModule(TorchRLModule):
             actions = self._policy_actions(states_NS, explore=explore)
         if explore:
             actions = self._explored(actions)
-        if isinstance(self.averaged_model, MemoryModel) and not self.model_config["replanning"]:
+        if isinstance(self.averaged_model, MemoryModel) and not self.options.replanning:
             self._predicted_NS = self.averaged_model.step(states_NS, self.action.encode(actions))
         self._step += 1
         return actions
 
     def _states(self, observations: Tensor) -> Tensor:
-        """States recognised now, or with `replanning` off predicted from the first one."""
+        """States recognised now, or without `replanning` predicted from the first state."""
         if self._predicted_NS is not None:
             return self._predicted_NS
         return self.averaged_model.recognise(observations)
@@ -151,14 +150,14 @@ class SolipsisticRLModule(TorchRLModule):
 
     def _planned_actions(self, model: MarkovModel, states_NS: Tensor) -> Tensor:
         transitions_ASS, rewards_S = model.transitions, model.expected_rewards
-        # The plan's horizon shrinks as the episode goes on; one step is left at least.
-        left = max(1, self.model_config["horizon"] - 1 - self._step)
+        # The horizon shrinks as the episode goes on, to one step at least.
+        left = max(1, self.options.horizon - 1 - self._step)
         next_values_S = state_values(transitions_ASS, rewards_S, left)[-1]
         return action_values(states_NS.exp(), transitions_ASS, next_values_S).argmax(-1)
 
     def _explored(self, actions: Tensor) -> Tensor:
         if self.action.choices is None:
-            noisy = actions + self.model_config["action_noise"] * torch.randn_like(actions)
+            noisy = actions + self.options.action_noise * torch.randn_like(actions)
             random = 2 * torch.rand_like(actions) - 1
         else:
             noisy, random = actions, torch.randint_like(actions, self.action.choices)
@@ -171,20 +170,20 @@ class SolipsisticRLModule(TorchRLModule):
     # --- Training (section 5.2.1) ---
 
     def _forward_train(self, batch: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
-        """Recognised states at t = 1 … T and predictions of those at t = 2 … T.
+        """Recognised states at t = 1 … T and predictions of the states at t = 2 … T.
 
-        `SolipsisticModel.predictions` has the predictions' shapes.
+        For the shapes of the predictions see `SolipsisticModel.predictions`.
         """
         self.train()
         present_BT = batch[PRESENT]
         recognised = self.model.recognise(batch[Columns.OBS][present_BT])
-        # Padding is left out of the network, whose batch normalisation it would disturb.
+        # Padding would disturb batch normalisation, so the network does not see it.
         recognised_BTS = recognised.new_zeros(*present_BT.shape, recognised.shape[-1])
         recognised_BTS[present_BT] = recognised
         actions_BTA = self.action.encode(batch[Columns.ACTIONS])
         return {
             RECOGNISED: recognised_BTS,
             PREDICTED: self.model.predictions(
-                recognised_BTS, actions_BTA, self.model_config["prediction_steps"]
+                recognised_BTS, actions_BTA, self.options.prediction_steps
             ),
         }

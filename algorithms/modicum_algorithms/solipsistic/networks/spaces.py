@@ -1,4 +1,4 @@
-"""What observations and actions may be, and as what networks see them.
+"""Observation and action spaces, and the form in which networks see them.
 
 Shapes: N observations, A numbers of an action's encoding, H height, W width, C channels.
 """
@@ -19,12 +19,12 @@ import modicum as md
 
 @dataclass(frozen=True)
 class ObservationShape:
-    """An observation as networks see it: an image, channels first, or a vector.
+    """An observation in the form that networks see: an image, channels first, or a vector.
 
     Attributes:
         channels: Channels of an image; None for a vector.
         size: Height and width of an image, or the length of a vector.
-        scale: Factor that brings an image's values into [0, 1]; 1 for numbers that are not bytes.
+        scale: Factor that brings the bytes of an image into [0, 1]; 1 for other numbers.
     """
 
     channels: int | None
@@ -46,7 +46,7 @@ class ObservationShape:
             return observations.float()
         if observations.ndim == 3:
             observations = observations[..., None]
-        # The memory stays as it is, channels last, in which convolutions are faster on CPUs.
+        # The memory layout stays channels last, in which convolutions are faster on CPUs.
         return observations.permute(0, 3, 1, 2).float() * self.scale
 
 
@@ -54,7 +54,7 @@ def observation_shape(space: gym.Space[Any] | None) -> ObservationShape:
     """Read an observation space.
 
     Raises:
-        InputError: It is neither images (height, width[, channels]) nor vectors.
+        InputError: The space holds neither images (height, width[, channels]) nor vectors.
     """
     if not isinstance(space, gym.spaces.Box) or not 1 <= len(space.shape) <= 3:
         raise md.InputError(
@@ -70,12 +70,12 @@ def observation_shape(space: gym.Space[Any] | None) -> ObservationShape:
 
 @dataclass(frozen=True)
 class ActionShape:
-    """An action as networks see it: one of a few, or numbers in [-1, 1].
+    """An action in the form that networks see: one of a few, or numbers in [-1, 1].
 
     RLlib scales continuous actions from [-1, 1] to the environment's bounds.
 
     Attributes:
-        choices: How many discrete actions there are; None for continuous ones.
+        choices: Number of discrete actions; None for continuous actions.
         size: Length of an action's encoding, A.
     """
 
@@ -83,7 +83,7 @@ class ActionShape:
     size: int
 
     def encode(self, actions: Tensor) -> Tensor:
-        """Actions as numbers: one-hot codes, or themselves; shape (..., A)."""
+        """One-hot codes of discrete actions, or the continuous actions; shape (..., A)."""
         if self.choices is None:
             return actions.float()
         return functional.one_hot(actions.long(), self.choices).float()
@@ -93,7 +93,7 @@ def action_shape(space: gym.Space[Any] | None) -> ActionShape:
     """Read an action space.
 
     Raises:
-        InputError: It is neither Discrete nor a bounded Box of vectors.
+        InputError: The space is neither Discrete nor a bounded Box of vectors.
     """
     if isinstance(space, gym.spaces.Discrete) and space.start == 0:
         return ActionShape(int(space.n), int(space.n))

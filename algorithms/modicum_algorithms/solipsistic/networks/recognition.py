@@ -1,4 +1,4 @@
-"""Recognition networks (appendix C.2), shared with the baselines, and the other parts' networks.
+"""Recognition networks (appendix C.2), which the baselines use, too.
 
 Shapes: N observations, C channels, H height, W width.
 """
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 import modicum as md
 from modicum_algorithms.solipsistic.names import RecognitionName
-from modicum_algorithms.solipsistic.spaces import ObservationShape
+from modicum_algorithms.solipsistic.networks.spaces import ObservationShape
 
 # Channels, kernel size and stride of each layer.
 _CARTPOLE_LAYERS = ((8, 3, 1), (16, 3, 2), (16, 3, 2), (16, 5, 2))  # appendix C.2.2
@@ -20,20 +20,20 @@ _VECTOR_HIDDEN_UNITS = 64
 
 
 def recognition_network(
-    observation: ObservationShape, outputs: int, name: RecognitionName = "auto"
+    observation: ObservationShape, outputs: int, name: RecognitionName
 ) -> nn.Sequential:
-    """A network from prepared observations to `outputs` numbers.
+    """Network from prepared observations to `outputs` numbers.
 
     Args:
-        observation: What it sees.
-        outputs: Size of its last, linear layer.
-        name: `convolutional`, the four layers with batch normalisation of appendix C.2.2;
-            `digits`, the two layers with max pooling and two hidden layers of C.2.1;
-            `mlp`, two hidden layers for vectors; `auto` is `convolutional` for images, `mlp` for
+        observation: Shape of an observation.
+        outputs: Size of the last, linear layer.
+        name: `convolutional`, four convolutions with batch normalisation (appendix C.2.2);
+            `digits`, two convolutions with max pooling and two hidden layers (C.2.1);
+            `mlp`, two hidden layers for vectors; `auto`, `convolutional` for images and `mlp` for
             vectors.
 
     Raises:
-        InputError: The network does not go with the observations, or they are too small for it.
+        InputError: The network does not suit the observations, or images are too small for it.
     """
     if name == "auto":
         name = "convolutional" if observation.is_image else "mlp"
@@ -71,13 +71,13 @@ def _convolutional(observation: ObservationShape, outputs: int) -> nn.Sequential
     layers += [nn.Flatten(), nn.Linear(channels * height * width, outputs)]
     network = nn.Sequential(*layers)
     for parameter in network.parameters():
-        if parameter.ndim == 4:  # channels last, as the images lie in memory
+        if parameter.ndim == 4:  # channels last, like the images in memory
             parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
     return network
 
 
 def _digits(observation: ObservationShape, outputs: int) -> nn.Sequential:
-    # The thesis leaves the pooling's size open; a stride of 1 is what 28x28 pixels allow for.
+    # The thesis leaves the size of the pooling open; 28x28 pixels allow for a stride of 1.
     assert observation.channels is not None
     layers: list[nn.Module] = []
     channels, (height, width) = observation.channels, observation.size
@@ -104,15 +104,13 @@ def _require_pixels(observation: ObservationShape, name: str, height: int, width
 
 
 class Recognition(nn.Module):
-    """A recognition network with its observations' preparation."""
+    """Recognition network that takes raw observations."""
 
-    def __init__(
-        self, observation: ObservationShape, outputs: int, name: RecognitionName = "auto"
-    ) -> None:
+    def __init__(self, observation: ObservationShape, outputs: int, name: RecognitionName) -> None:
         """Build the network.
 
         Raises:
-            InputError: As `recognition_network`.
+            InputError: See `recognition_network`.
         """
         super().__init__()
         self.observation = observation

@@ -1,1 +1,0 @@
-"""The thesis's model-free baselines as RLlib algorithms (appendix C.2.3)."""

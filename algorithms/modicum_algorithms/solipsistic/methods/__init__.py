@@ -1,0 +1,1 @@
+"""The methods: solipsistic learning's parts, and the thesis's model-free baselines, PPO and DQN."""

@@ -1,0 +1,1 @@
+"""The parts of solipsistic reinforcement learning; `algorithm` puts them together."""

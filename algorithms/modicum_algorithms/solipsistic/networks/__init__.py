@@ -1,0 +1,1 @@
+"""Networks that see observations, the same for all three methods."""
