@@ -737,7 +737,6 @@ def test_a_seed_makes_runs_equal(build):
         ({"averaging": 1}, r"^averaging: input should be less than 1 \(got 1\)"),
         ({"exploration_rates": (0, 2)}, r"^exploration_rates.*less than or equal to 1 \(got 2\)"),
         ({"exploration_rates": ()}, "^episodes_per_iteration: .* greater than or equal to 1"),
-        ({"episodes_per_iteration": 3}, "^episodes_per_iteration: must be .* rates, 2, got 3"),
         ({"trajectories": 1}, "^trajectories: must be at least 2 with contrast same_time"),
         ({"dynamics": "semi"}, r"^dynamics: input should be 'memory' or 'markov' \(got 'semi'\)"),
         ({"contrast": "info"}, "^contrast: input should be 'same_time', 'any_time', 'information"),
@@ -757,6 +756,11 @@ def test_a_seed_makes_runs_equal(build):
 def test_bad_settings_are_refused(settings, message):
     with pytest.raises(md.InputError, match=message):
         small(**settings).validate()
+
+
+def test_the_number_of_episodes_must_be_that_of_the_exploration_rates():
+    with pytest.raises(md.InputError, match=r"^episodes_per_iteration: must be .* 2, got 3"):
+        small().training(episodes_per_iteration=3).validate()
 
 
 def boxes(*shape):

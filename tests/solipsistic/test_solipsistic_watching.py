@@ -82,7 +82,9 @@ def test_the_same_episodes_are_played_as_in_an_evaluation(trained):
     """Observations and all; the algorithm's seed is 5, and its starts are random."""
     algorithm, folder = trained
     requests = algorithm.counter.evaluation_requests(2)
-    assert requests[0] == EpisodeRequest(algorithm.counter.seed_for("evaluation 0"), explore=False)
+    assert requests[0] == EpisodeRequest(
+        algorithm.counter.seed_for("evaluation 0"), None, explore=False
+    )
     episodes = algorithm.env_runner_group.local_env_runner.run(requests)
     played = play(folder, episodes=2, seed=5, what="observation", trust=True)
     assert played.returns == tuple(episode.get_return() for episode in episodes)

@@ -51,7 +51,7 @@ class SolipsisticConfig(EpisodicConfig[SolipsisticAlgorithmOptions]):
     ```
     """
 
-    method = "solipsistic"
+    method_name = "solipsistic"
     options_class = SolipsisticAlgorithmOptions
 
     def __init__(self, algo_class: Any = None) -> None:

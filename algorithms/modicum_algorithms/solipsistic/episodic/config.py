@@ -34,11 +34,11 @@ class EpisodicConfig(AlgorithmConfig, Generic[O]):
     `evaluation_duration` greedy episodes.
 
     Attributes:
-        method: Name of the method, by which `config` has its defaults.
+        method_name: Name of the method in the tables of `config`.
         options_class: Model of the method's own settings.
     """
 
-    method: ClassVar[MethodName]
+    method_name: ClassVar[MethodName]
     options_class: ClassVar[type[EpisodicAlgorithmOptions]]
 
     # RLlib types these as the defaults that it gives them.
@@ -55,10 +55,12 @@ class EpisodicConfig(AlgorithmConfig, Generic[O]):
         # One iteration is one training step, however few steps its episodes had.
         self.min_sample_timesteps_per_iteration = 0
         self.min_time_s_per_iteration = None
-        options = self.options_class(episodes_per_iteration=EPISODES_PER_ITERATION[self.method])
+        options = self.options_class(
+            episodes_per_iteration=EPISODES_PER_ITERATION[self.method_name]
+        )
         for name, value in rllib_settings(options, self.options_class).items():
             setattr(self, name, value)
-        for name, value in RLLIB_SETTINGS[self.method].items():
+        for name, value in RLLIB_SETTINGS[self.method_name].items():
             setattr(self, name, copy.deepcopy(value))
 
     def training(self, **settings: Any) -> Self:

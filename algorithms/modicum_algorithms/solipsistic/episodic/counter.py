@@ -31,14 +31,14 @@ class EpisodeCounter(Checkpointable):
         self.episodes += len(exploration_rates)
         self.iterations += 1
         return [
-            EpisodeRequest(self.seed_for(f"episode {first + place}"), exploration_rate=rate)
+            EpisodeRequest(self.seed_for(f"episode {first + place}"), rate)
             for place, rate in enumerate(exploration_rates)
         ]
 
     def evaluation_requests(self, number: int) -> list[EpisodeRequest]:
         """Requests of greedy episodes, with the same starts at every evaluation."""
         return [
-            EpisodeRequest(self.seed_for(f"evaluation {place}"), explore=False)
+            EpisodeRequest(self.seed_for(f"evaluation {place}"), None, explore=False)
             for place in range(number)
         ]
 

@@ -19,13 +19,13 @@ class EpisodeRequest:
 
     Attributes:
         seed: Seeds the environment and everything random in acting.
-        explore: Whether actions are sampled; False takes the best ones.
         exploration_rate: Probability of a random action; None leaves it to the module.
+        explore: Whether actions are sampled; False takes the best ones.
     """
 
     seed: int
+    exploration_rate: float | None
     explore: bool = True
-    exploration_rate: float | None = None
 
 
 class EpisodeEnvRunner(SingleAgentEnvRunner):

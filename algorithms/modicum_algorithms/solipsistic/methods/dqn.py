@@ -174,7 +174,7 @@ class EpisodicDQNConfig(EpisodicConfig[DQNAlgorithmOptions], DQNConfig):
     of the iterations before and those of the episode itself.
     """
 
-    method = "dqn"
+    method_name = "dqn"
     options_class = DQNAlgorithmOptions
 
     def __init__(self, algo_class: Any = None) -> None:

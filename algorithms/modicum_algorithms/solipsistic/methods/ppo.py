@@ -127,7 +127,7 @@ class EpisodicPPOConfig(EpisodicConfig[PPOAlgorithmOptions], PPOConfig):
     are not clipped either; RLlib's `grad_clip` can.
     """
 
-    method = "ppo"
+    method_name = "ppo"
     options_class = PPOAlgorithmOptions
 
     def __init__(self, algo_class: Any = None) -> None:

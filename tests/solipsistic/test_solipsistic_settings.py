@@ -1,0 +1,126 @@
+"""Settings of the experiment and of RLlib's configurations: one source, the same values."""
+
+import ast
+import pickle
+from itertools import chain
+
+import pytest
+from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
+
+from conftest import ROOT
+from modicum_algorithms.solipsistic import EpisodicDQNConfig, EpisodicPPOConfig, SolipsisticConfig
+from modicum_algorithms.solipsistic.building import algorithm_config
+from modicum_algorithms.solipsistic.config import (
+    DQNAlgorithmOptions,
+    PPOAlgorithmOptions,
+    SolipsisticAlgorithmOptions,
+    SolipsisticSettings,
+    rllib_name,
+)
+
+FAMILY = ROOT / "algorithms" / "modicum_algorithms" / "solipsistic"
+MODELS = (
+    SolipsisticSettings,
+    SolipsisticAlgorithmOptions,
+    PPOAlgorithmOptions,
+    DQNAlgorithmOptions,
+)
+CONFIGS = {"solipsistic": SolipsisticConfig, "ppo": EpisodicPPOConfig, "dqn": EpisodicDQNConfig}
+# Places that share only the name with a setting: arguments of the environments (`horizon` is the
+# length of an episode), the number of episodes in a film, and counts that start at 0.
+OTHERS = {
+    ("environments/mnist_game.py", "horizon"),
+    ("environments/pixel_cart_pole.py", "horizon"),
+    ("environments/pixel_cart_pole.py", "frames_after_fall"),
+    ("checkpoints.py", "evaluation_episodes"),
+    ("cli.py", "episodes"),
+    ("episodic/counter.py", "episodes"),
+    ("watching.py", "episodes"),
+}
+
+
+def defaults(tree):
+    """Names that get a default: parameters, fields, class attributes and attributes of `self`."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef):
+            arguments = node.args
+            positional = [*arguments.posonlyargs, *arguments.args]
+            for argument in positional[len(positional) - len(arguments.defaults) :]:
+                yield argument.arg
+            for argument, default in zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True):
+                if default is not None:
+                    yield argument.arg
+        elif isinstance(node, ast.ClassDef):
+            for statement in node.body:
+                if isinstance(statement, ast.AnnAssign) and statement.value is not None:
+                    yield statement.target.id
+                elif isinstance(statement, ast.Assign):
+                    yield from (target.id for target in statement.targets)
+        elif isinstance(node, ast.Assign) and isinstance(node.value, ast.Constant):
+            yield from (t.attr for t in node.targets if isinstance(t, ast.Attribute))
+
+
+def test_every_setting_has_its_default_in_one_place():
+    settings = set(chain(*(model.model_fields for model in MODELS)))
+    names = settings | {rllib_name(setting) for setting in settings}
+    places = [
+        (path.relative_to(FAMILY).as_posix(), name)
+        for path in FAMILY.rglob("*.py")
+        for name in defaults(ast.parse(path.read_text()))
+        if name in names
+    ]
+    assert {place for place in places if place[0] != "config.py"} == OTHERS
+    in_config = [name for file, name in places if file == "config.py"]
+    assert sorted(in_config) == sorted(settings)
+
+
+@pytest.mark.parametrize("method", CONFIGS)
+def test_the_experiments_defaults_are_those_of_rllibs_configuration(method):
+    """Those of environments, seeds and resources aside, which the experiment sets itself."""
+    experiments = algorithm_config(SolipsisticSettings(method=method), seed=0)
+    assert type(experiments) is CONFIGS[method]
+    plain = CONFIGS[method]()
+    assert experiments.options == plain.options
+    different = {n for n, v in vars(plain).items() if vars(experiments)[n] != v}
+    assert different <= {"env", "env_config", "evaluation_duration", "seed", "log_level"}
+
+
+def test_settings_of_the_experiment_reach_rllibs_configuration():
+    settings = {"state_size": 7, "policy_learning_rate": 0.02, "learning_rate": 1e-3}
+    rates = {"exploration_rate": 0.3, "first_exploration_rate": 0.1}
+    found = algorithm_config(SolipsisticSettings(**settings, **rates), seed=0)
+    assert (found.state_size, found.policy_lr, found.lr) == (7, 0.02, 1e-3)
+    assert found.options.rates == (0.1, 0.3, 0.3, 0.3, 0.3)
+    ppo = algorithm_config(SolipsisticSettings(method="ppo", clip=0.1), seed=0)
+    assert (ppo.clip_param, ppo.options.clip) == (0.1, 0.1)
+
+
+def test_exploration_rates_set_the_number_of_episodes():
+    config = SolipsisticConfig().training(exploration_rates=(0.2, 0.7))
+    assert (config.episodes_per_iteration, config.options.rates) == (2, (0.2, 0.7))
+    assert SolipsisticConfig().training(episodes_per_iteration=3).options.rates == (0, 0.5, 0.5)
+
+
+@pytest.mark.parametrize("config", CONFIGS.values())
+def test_configurations_are_copied_and_stored_with_their_settings(config):
+    """As RLlib does for workers, evaluation and checkpoints."""
+    changed = config().training(recognition="mlp", max_episode_steps=7, lr=0.5)
+    copies = [
+        changed.copy(),
+        pickle.loads(pickle.dumps(changed)),
+        AlgorithmConfig.from_state(changed.get_state()),
+        config().update_from_dict(changed.to_dict()),
+    ]
+    for copy in copies:
+        assert type(copy) is config
+        assert copy.options == changed.options
+        assert copy.lr == 0.5
+    copies[0].training(max_episode_steps=8)
+    assert changed.max_episode_steps == 7
+    assert changed.serialize()["max_episode_steps"] == 7
+
+
+def test_configurations_share_nothing_that_changes():
+    first, second = EpisodicDQNConfig(), EpisodicDQNConfig()
+    first.replay_buffer_config["capacity"] = 3
+    assert second.replay_buffer_config["capacity"] == 10_000
