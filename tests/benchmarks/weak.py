@@ -18,14 +18,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from modicum_algorithms.weak.end_model import mlp
-from modicum_algorithms.weak.losses import (
-    pointwise_log_votes,
-    shared_log_votes,
-    votes_log_likelihood,
-)
-from modicum_algorithms.weak.majority_vote import majority_vote
-from modicum_algorithms.weak.snorkel import SnorkelSettings, fit_snorkel
+from modicum_algorithms.weak.config import SnorkelConfig
+from modicum_algorithms.weak.data.votes import majority_vote
+from modicum_algorithms.weak.methods.integrated import votes_log_likelihood
+from modicum_algorithms.weak.methods.snorkel import fit_snorkel
+from modicum_algorithms.weak.models.end_model import mlp
+from modicum_algorithms.weak.models.label_model import pointwise_log_votes, shared_log_votes
 
 STEPS = 20  # training steps in one timing
 
@@ -101,7 +99,8 @@ def snorkel_models(repeats: int) -> None:
             model.fit(votes_NK, seed=0, progress_bar=False)
 
         def fit_ours(votes_NK=votes_NK, classes=classes):
-            return fit_snorkel(votes_NK, classes, SnorkelSettings())
+            balance_C = np.full(classes, 1 / classes)
+            return fit_snorkel(votes_NK, SnorkelConfig(), balance_C, seed=0)
 
         ours = fit_ours()
         times = seconds(repeats, fit_ours, fit_theirs)

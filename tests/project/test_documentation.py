@@ -210,8 +210,7 @@ def test_a_study_file_in_the_documentation_is_valid(tmp_path):
 
 
 def test_the_thesis_form_in_the_documentation_is_that_of_the_code():
-    from modicum_algorithms.weak.experiment import WeakLearningConfig
-    from modicum_algorithms.weak.integrated import THESIS
+    from modicum_algorithms.weak.config import THESIS, WeakLearningConfig
 
     text = (ROOT / "docs" / "weak.md").read_text()
     form = yaml.safe_load(re.search(r"```yaml\n(.*?)```", text, flags=re.DOTALL).group(1))

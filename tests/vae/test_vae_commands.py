@@ -198,7 +198,7 @@ def test_what_packages_add_may_be_a_group_or_a_function(monkeypatch, capsys):
     """Anything else is warned of, and leaves the others alone."""
     monkeypatch.setattr(cli, "app", typer.Typer(pretty_exceptions_enable=False))
     points = {
-        "weak": EntryPoint("weak", "modicum_algorithms.weak.commands:app", "modicum.commands"),
+        "weak": EntryPoint("weak", "modicum_algorithms.weak.cli:app", "modicum.commands"),
         "wrong": EntryPoint("wrong", f"{GROUP}:Path", "modicum.commands"),
         "compress": EntryPoint("compress", f"{GROUP}:compress", "modicum.commands"),
     }

@@ -10,7 +10,8 @@ import pandas as pd
 import pytest
 
 import modicum as md
-from modicum_algorithms.weak.active import ActiveLearningConfig, ActiveWeakLearning
+from modicum_algorithms.weak.experiments.active import ActiveWeakLearning
+from modicum_algorithms.weak.experiments.config import ActiveLearningConfig
 
 HARD = 4.0  # rows above this second feature have wrong votes
 LABELS, SEEDS = 10, 4

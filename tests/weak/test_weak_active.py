@@ -9,29 +9,19 @@ import pytest
 import torch
 
 import modicum as md
-from modicum_algorithms.weak import datasets
-from modicum_algorithms.weak.acquisition import (
-    best_rows,
-    entropy,
-    information_gain,
-    jensen_shannon,
-)
-from modicum_algorithms.weak.active import (
-    ActiveLearningConfig,
-    ActiveWeakLearning,
-    label_model_disagreement,
-    label_order,
-)
-from modicum_algorithms.weak.end_model import mlp
+from modicum_algorithms.weak.acquisition import best_rows, entropy, information_gain, jensen_shannon
+from modicum_algorithms.weak.checkpoints import load_model, save_trained
+from modicum_algorithms.weak.config import IntegratedConfig, WeakLearningConfig
+from modicum_algorithms.weak.data import datasets
+from modicum_algorithms.weak.data.supervision import Supervision
 from modicum_algorithms.weak.estimators import IntegratedWeakLearner, LabelsOnlyClassifier
-from modicum_algorithms.weak.experiment import WeakLearning, WeakLearningConfig
-from modicum_algorithms.weak.integrated import (
-    IntegratedSettings,
-    JointModel,
-    integrated_objective,
-)
-from modicum_algorithms.weak.saved_models import load_model, save_trained
-from modicum_algorithms.weak.supervision import Supervision
+from modicum_algorithms.weak.experiment import WeakLearning
+from modicum_algorithms.weak.experiments.active import ActiveWeakLearning
+from modicum_algorithms.weak.experiments.active_run import label_model_disagreement, label_order
+from modicum_algorithms.weak.experiments.config import ActiveLearningConfig
+from modicum_algorithms.weak.methods.integrated import integrated_objective
+from modicum_algorithms.weak.models.end_model import mlp
+from modicum_algorithms.weak.models.joint_model import JointModel
 
 QUICK = {"hidden_units": 16, "hidden_layers": 1, "learning_rate": 1e-2, "max_iterations": 30}
 ROUNDS = {"initial_labels": 4, "labels_per_round": 3, "rounds": 2}
@@ -122,12 +112,13 @@ def joint(pointwise, **settings):
     votes = rng.integers(-1, 3, size=(30, 3))
     votes[:5] = -1
     labels = np.where(np.arange(30) % 10 == 7, rng.integers(0, 3, 30), -1)
-    supervision = Supervision(features, votes, labels, 3)
+    supervision = Supervision(features, votes, labels, 3, BALANCE)
     model = mlp(4, 3, [8], generator)
-    chosen = IntegratedSettings(depends_on_x=pointwise, **settings)
-    objective = integrated_objective(model, supervision, chosen, generator)
+    objective = integrated_objective(
+        model, supervision, IntegratedConfig(**settings), generator, depends_on_x=pointwise
+    )
     with torch.no_grad():
-        for parameter in (*model.parameters(), *objective.label_model.parameters()):
+        for parameter in (*model.parameters(), *objective.label_network.parameters()):
             parameter += torch.randn(parameter.shape, generator=generator) / 2
     return model, supervision, objective
 
@@ -137,7 +128,6 @@ TEMPERED = {
     "vote_weight": 0.7,
     "abstain_weight": 0.3,
     "end_model_weight": 0.6,
-    "class_balance_C": BALANCE,
 }
 SETTINGS = [
     {"coverage_vote": False, "self_supervision": False} | TEMPERED,
@@ -158,7 +148,7 @@ def test_the_posterior_against_a_loop_over_votes(pointwise, settings):
     )
     with torch.no_grad():
         log_p = model(supervision.features_ND).log_softmax(-1)
-        log_phi = objective.label_model.log_transitions(supervision.features_ND)[..., 0]
+        log_phi = objective.label_network.log_transitions(supervision.features_ND)[..., 0]
     emitted = settings.get("abstain") != "missing"
     for n, votes in enumerate(supervision.votes_NK):
         evidence, own = np.zeros(3), np.zeros(3)
@@ -180,16 +170,22 @@ def test_the_posterior_against_a_loop_over_votes(pointwise, settings):
 @pytest.mark.parametrize("settings", SETTINGS)
 @pytest.mark.parametrize("pointwise", [False, True])
 def test_the_posterior_of_training_rows_is_what_training_made_of_them(pointwise, settings):
-    model, supervision, _ = joint(pointwise, **settings)
-    chosen = IntegratedSettings(depends_on_x=pointwise, **settings)
-    trained = JointModel(model, supervision, chosen, torch.Generator().manual_seed(1))
+    model, supervision, objective = joint(pointwise, **settings)
+    trained = JointModel(
+        model,
+        supervision,
+        IntegratedConfig(**settings),
+        torch.Generator().manual_seed(1),
+        depends_on_x=pointwise,
+    )
     weak = np.flatnonzero(supervision.labels_N < 0)
     some = np.random.default_rng(1).permutation(weak)[:9]
     log_classes, _, evidence = trained(torch.from_numpy(some))
     wanted = trained.posterior(log_classes, evidence).numpy()
     q = trained.on_any_rows()(supervision.features_ND[some], supervision.votes_NK[some])
     assert q == pytest.approx(wanted, abs=1e-6)
-    assert trained.denoised()[some] == pytest.approx(wanted, abs=1e-6)
+    objective.label_network.load_state_dict(trained.label_model.state_dict())
+    assert objective.denoised()[some] == pytest.approx(wanted, abs=1e-6)
 
 
 @pytest.fixture(scope="module")

@@ -1,5 +1,7 @@
 """WeaSEL and Denoise against loops over rows and functions, closed forms and hand counts."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -7,29 +9,30 @@ from safetensors.torch import load_model, save_model
 from torch.nn import functional
 
 import modicum as md
-from modicum_algorithms.weak import breast_cancer
-from modicum_algorithms.weak.denoise import (
+from modicum_algorithms.weak.config import DenoiseConfig, EndModelConfig, WeaselConfig
+from modicum_algorithms.weak.data import breast_cancer
+from modicum_algorithms.weak.data.supervision import Supervision, ValidationSet
+from modicum_algorithms.weak.methods.denoise import (
     Attention,
-    DenoiseSettings,
     Ensemble,
     denoise_objective,
     reliabilities,
     vote_weights,
 )
-from modicum_algorithms.weak.end_model import Schedule, fit, mlp, predict
-from modicum_algorithms.weak.supervision import Supervision
-from modicum_algorithms.weak.weasel import (
+from modicum_algorithms.weak.methods.weasel import (
     Encoder,
-    WeaselSettings,
     agreement_loss,
     weasel_objective,
     weighted_votes,
 )
+from modicum_algorithms.weak.models.end_model import mlp, predict
+from modicum_algorithms.weak.training import train
 
 B, K, C, D = 6, 4, 3, 5
+BALANCE = np.array([0.5, 0.3, 0.2])
 OBJECTIVES = {
-    "weasel": (weasel_objective, WeaselSettings()),
-    "denoise": (denoise_objective, DenoiseSettings(ramp_step=-1)),
+    "weasel": (weasel_objective, WeaselConfig()),
+    "denoise": (denoise_objective, DenoiseConfig().model_copy(update={"denoise_ramp_step": -1})),
 }
 
 
@@ -46,6 +49,11 @@ def toy(rows=40, functions=K, classes=C, strong=0, seed=0):
     labels[rows - strong :] = rng.integers(0, classes, strong)
     features = torch.randn(rows, D, generator=generator(seed))
     return Supervision(features, votes, labels, classes)
+
+
+def denoise(**settings):
+    """Settings by their short names; they may lie outside what a user may set."""
+    return DenoiseConfig().model_copy(update={f"denoise_{n}": v for n, v in settings.items()})
 
 
 def build(method, supervision, seed=0, settings=None):
@@ -87,8 +95,8 @@ def test_weasels_weighted_votes_against_loops():
 def test_weasels_temperature_and_class_balance():
     """Equal scores: each vote counts √K · C / K = 2·3/4 = 1.5, whatever the temperature."""
     votes = torch.tensor([[0.0, 0.0, 1.0, -1.0], [-1.0, -1.0, -1.0, -1.0]])
-    settings = WeaselSettings(temperature=0.5, class_balance=(0.5, 0.3, 0.2))
-    encoder = Encoder(D, K, C, settings, generator()).eval()
+    settings = WeaselConfig(weasel_temperature=0.5)
+    encoder = Encoder(D, K, BALANCE, settings, generator()).eval()
     features = torch.randn(2, D, generator=generator())
     scores = encoder.network(torch.cat([votes, features], 1)).unflatten(1, (C, K))
     log_balance = torch.tensor([0.5, 0.3, 0.2]).log()
@@ -120,7 +128,8 @@ def test_each_side_of_the_agreement_learns_from_a_fixed_target():
 
 def test_weasels_dropout_leaves_out_the_fraction_and_keeps_the_mean():
     """Of 10,000 units 0.3 ± 0.014 (three standard errors) are 0, the others 1/0.7."""
-    dropout = Encoder(D, K, C, WeaselSettings(hidden=[10_000]), generator()).network[3]
+    wide = WeaselConfig(hidden_units=10_000, hidden_layers=1)
+    dropout = Encoder(D, K, BALANCE, wide, generator()).network[3]
     units = dropout(torch.ones(1, 10_000))
     assert (units == 0).float().mean() == pytest.approx(0.3, abs=0.014)
     assert units[units != 0] == pytest.approx(1 / 0.7)
@@ -133,7 +142,7 @@ def test_weasel_trains_on_rows_with_a_vote_strong_ones_included():
     _, objective = build("weasel", supervision)
     assert [pool.tolist() for pool in objective.pools] == [list(range(2, 40))]
     # The strong labels are one more labeling function, so the encoder reads K + 1 votes.
-    assert objective.label_model.network[0].in_features == D + K + 1
+    assert objective.label_network.network[0].in_features == D + K + 1
 
 
 # --- Denoise ---
@@ -158,7 +167,7 @@ def test_denoises_votes_against_loops():
 
 
 def test_denoises_attention_is_one_over_all_functions():
-    attention = Attention(D, K, [7], generator())
+    attention = Attention(D, K, 7, generator())
     features, votes = torch.randn(B, D, generator=generator()), torch.zeros(B, K)
     first, tanh, last = attention.network
     hidden = torch.tanh(torch.cat([votes, features], 1) @ first.weight.T + first.bias)
@@ -190,9 +199,9 @@ def test_denoises_loss_written_out():
     A single prediction corrected for its start is that prediction.
     """
     supervision = toy()
-    settings = DenoiseSettings(c1=0.3, c2=0.5, ramp_step=-1)
+    settings = denoise(c1=0.3, c2=0.5, ramp_step=-1)
     model, objective = build("denoise", supervision, settings=settings)
-    attention, features = objective.label_model, supervision.features_ND
+    attention, features = objective.label_network, supervision.features_ND
     votes = torch.from_numpy(supervision.votes_NK).float()
     voted, free = torch.arange(2, 12), torch.tensor([0, 1])
 
@@ -229,10 +238,10 @@ def test_denoises_labels_follow_the_reliable_function():
     votes = np.tile([0, 1], (40, 1))
     votes[30:, 0] = -1
     supervision = Supervision(torch.zeros(40, D), votes, np.full(40, -1), 2)
-    settings = DenoiseSettings(c1=0.0, c2=1.0)
+    settings = denoise(c1=0.0, c2=1.0)
     model, objective = build("denoise", supervision, settings=settings)
     with torch.no_grad():
-        for parameter in objective.label_model.parameters():
+        for parameter in objective.label_network.parameters():
             parameter.zero_()  # every function has the attention 1/2
         model[-1].bias += torch.tensor([0.0, 1.0])
         tied = torch.arange(30)
@@ -247,14 +256,14 @@ def test_denoises_labels_follow_the_reliable_function():
 def test_denoises_gradients_stop():
     """The attention learns from its own loss alone, the end model from the other two."""
     supervision = toy()
-    model, objective = build("denoise", supervision, settings=DenoiseSettings(c1=1.0, c2=0.0))
+    model, objective = build("denoise", supervision, settings=denoise(c1=1.0, c2=0.0))
     one_step(objective)
-    assert gradients(objective.label_model)
+    assert gradients(objective.label_network)
     assert not gradients(model)
-    model, objective = build("denoise", supervision, settings=DenoiseSettings(c1=0.0, c2=1.0))
+    model, objective = build("denoise", supervision, settings=denoise(c1=0.0, c2=1.0))
     one_step(objective)
     assert gradients(model)
-    assert not gradients(objective.label_model)
+    assert not gradients(objective.label_network)
 
 
 def test_denoises_self_supervision_starts_after_its_step():
@@ -262,7 +271,7 @@ def test_denoises_self_supervision_starts_after_its_step():
 
     Its first step has nothing to compare with, so step 4 is the first with a loss.
     """
-    settings = DenoiseSettings(c1=0.0, c2=0.0, ramp_step=2)
+    settings = denoise(c1=0.0, c2=0.0, ramp_step=2)
     model, objective = build("denoise", toy(), settings=settings)
     batches = [torch.from_numpy(pool) for pool in objective.pools]
     losses = []
@@ -319,8 +328,7 @@ def test_soft_labels_of_all_rows(method):
 
 
 def test_weasels_class_balance_says_nothing_of_a_row_without_votes():
-    settings = WeaselSettings(class_balance=(0.5, 0.3, 0.2))
-    _, objective = build("weasel", toy(), settings=settings)
+    _, objective = build("weasel", replace(toy(), class_balance_C=BALANCE))
     assert objective.denoised()[:2] == pytest.approx(1 / C)
 
 
@@ -349,9 +357,10 @@ def test_extremes_are_finite(method, extreme, covered):
     elif extreme == "class without votes":
         votes[votes == C - 1] = 0
     model, objective = build(method, supervision)
-    schedule = Schedule(8, 12, 3, 100, "iterations", "accuracy")
     features = supervision.features_ND
-    fit(model, objective, features, np.zeros(40, dtype=np.int64), C, schedule, seed=0)
+    valid = ValidationSet(features, np.zeros(40, dtype=np.int64))
+    schedule = EndModelConfig(batch_size=8, max_iterations=12, evaluate_every=3, patience=100)
+    train(model, objective, valid, schedule, seed=0)
     assert np.isfinite(predict(model, features)).all()
     assert np.isfinite(objective.denoised()).all()
     assert np.isfinite(one_step(objective))
@@ -365,11 +374,10 @@ def test_no_vote_at_all_is_said(method):
         build(method, supervision)
 
 
-def test_weasels_class_balance_is_checked():
+@pytest.mark.parametrize("balance", [[0.5, 0.5], [0.5, 0.5, 0.0]])
+def test_a_class_balance_is_checked(balance):
     with pytest.raises(md.InputError, match="class_balance: must be 3 numbers above 0"):
-        build("weasel", toy(), settings=WeaselSettings(class_balance=(0.5, 0.5)))
-    with pytest.raises(md.InputError, match="class_balance: must be 3 numbers above 0"):
-        build("weasel", toy(), settings=WeaselSettings(class_balance=(0.5, 0.5, 0.0)))
+        replace(toy(), class_balance_C=np.array(balance))
 
 
 @pytest.mark.parametrize("method", OBJECTIVES)
@@ -377,10 +385,10 @@ def test_label_models_come_back_from_their_files(method, tmp_path):
     supervision = toy()
     _, objective = build(method, supervision)
     one_step(objective)
-    save_model(objective.label_model, str(tmp_path / "label_model.safetensors"))
+    save_model(objective.label_network, str(tmp_path / "label_model.safetensors"))
     _, other = build(method, supervision, seed=1)
     assert (other.denoised() != objective.denoised()).any()
-    load_model(other.label_model, str(tmp_path / "label_model.safetensors"))
+    load_model(other.label_network, str(tmp_path / "label_model.safetensors"))
     assert (other.denoised() == objective.denoised()).all()
 
 
@@ -393,13 +401,12 @@ def test_the_embedded_set_is_learnt(method, strong):
     labels[:strong] = arrays["train_labels"][:strong]
     features = torch.from_numpy(arrays["train_features"])
     supervision = Supervision(features, arrays["train_votes"], labels, 2)
-    settings = {"weasel": None, "denoise": DenoiseSettings()}[method]
-    make, usual = OBJECTIVES[method]
+    settings = {"weasel": WeaselConfig(), "denoise": DenoiseConfig()}[method]
     model = mlp(features.shape[1], 2, [100, 100], generator())
-    objective = make(model, supervision, settings or usual, generator())
-    schedule = Schedule(128, 400, 20, 300, "iterations", "accuracy")
-    valid = torch.from_numpy(arrays["valid_features"])
-    fit(model, objective, valid, arrays["valid_labels"], 2, schedule, seed=0)
+    objective = OBJECTIVES[method][0](model, supervision, settings, generator())
+    schedule = EndModelConfig(max_iterations=400, evaluate_every=20)
+    valid = ValidationSet(torch.from_numpy(arrays["valid_features"]), arrays["valid_labels"])
+    train(model, objective, valid, schedule, seed=0)
     predicted = predict(model, torch.from_numpy(arrays["test_features"])).argmax(1)
     assert (predicted == arrays["test_labels"]).mean() > 0.8
     known = objective.denoised()[supervision.with_strong_votes.max(1) >= 0].argmax(1)

@@ -4,8 +4,11 @@ import numpy as np
 import pytest
 
 import modicum as md
-from modicum_algorithms.weak import breast_cancer
-from modicum_algorithms.weak.data_experiment import WeakDataAttributes, weak_label_attributes
+from modicum_algorithms.weak.data import breast_cancer
+from modicum_algorithms.weak.experiments.data_attributes import (
+    WeakDataAttributes,
+    weak_label_attributes,
+)
 
 
 def test_attributes_by_hand():

@@ -9,7 +9,7 @@ import pytest
 import modicum as md
 from modicum.data.tables.columns import read_columns
 from modicum.data.tables.hugging_face import hub_arguments
-from modicum_algorithms.weak import datasets
+from modicum_algorithms.weak.data import datasets
 
 CLASSES = ("ham", "spam")
 FUNCTIONS = ("free", "long")

@@ -7,19 +7,24 @@ import numpy as np
 import pytest
 import torch
 
-from modicum_algorithms.weak.end_model import mlp
-from modicum_algorithms.weak.expectation_maximisation import maximise_expectation, responsibilities
-from modicum_algorithms.weak.integrated import (
-    THESIS,
-    IntegratedSettings,
-    JointModel,
-    integrated_objective,
+from modicum_algorithms.weak.config import THESIS, IntegratedConfig
+from modicum_algorithms.weak.data.supervision import Supervision
+from modicum_algorithms.weak.methods.integrated import integrated_objective
+from modicum_algorithms.weak.models.end_model import mlp
+from modicum_algorithms.weak.models.expectation_maximisation import (
+    maximise_expectation,
+    responsibilities,
 )
-from modicum_algorithms.weak.label_model import SharedTransitions, Votes
-from modicum_algorithms.weak.supervision import Supervision
+from modicum_algorithms.weak.models.joint_model import JointModel
+from modicum_algorithms.weak.models.label_model import SharedTransitions, Votes
 
 N, K, C = 60, 4, 3
 CASES = list(itertools.product([1, 3], ["emission", "missing"], [0, 15]))
+
+
+def outcomes(votes, classes, abstain):
+    """Votes that count in full."""
+    return Votes.of(votes, classes, abstain, vote_weight=1.0, abstain_weight=1.0)
 
 
 def problem(abstain, known=0, rows=N, seed=0):
@@ -29,7 +34,7 @@ def problem(abstain, known=0, rows=N, seed=0):
     votes = np.where(rng.random((rows, K)) < 0.5, truth[:, None], rng.integers(-1, C, (rows, K)))
     classes = rng.dirichlet(np.ones(C), rows)
     labels = np.where(np.arange(rows) < known, truth, -1)
-    return Votes.of(votes, C, abstain), torch.from_numpy(np.log(classes)), torch.from_numpy(labels)
+    return outcomes(votes, C, abstain), torch.from_numpy(np.log(classes)), torch.from_numpy(labels)
 
 
 def random_start(outcomes, states, seed=0):
@@ -122,7 +127,7 @@ def test_a_step_by_hand():
     expected = torch.tensor([[0.8, 0.2], [0.5, 0.5], [0.4, 0.6]]).unsqueeze(-1).double()
 
     def matrix(abstain, pseudo_counts=0.0):
-        votes = Votes.of(np.array([[0], [1], [-1]]), 2, abstain)
+        votes = outcomes(np.array([[0], [1], [-1]]), 2, abstain)
         model = SharedTransitions(torch.zeros(votes.size, 1, 2), 1, torch.Generator()).double()
         maximise_expectation(model, votes, expected, pseudo_counts)
         return model.logits_VKCH.softmax(0)[:, 0, :, 0].T.tolist()
@@ -139,7 +144,7 @@ def test_a_step_by_hand():
 def test_states_by_hand():
     """Two rows with r(h) = (0.9, 0.1) and (0.3, 0.7): p(h) is (0.6, 0.4)."""
     expected = torch.tensor([[[0.5, 0.1], [0.4, 0.0]], [[0.1, 0.2], [0.2, 0.5]]])
-    votes = Votes.of(np.array([[0], [1]]), 2, "missing")
+    votes = outcomes(np.array([[0], [1]]), 2, "missing")
     model = SharedTransitions(torch.zeros(2, 1, 2), 2, torch.Generator())
     maximise_expectation(model, votes, expected)
     assert model.state_logits_H.softmax(0).tolist() == pytest.approx([0.6, 0.4])
@@ -149,7 +154,7 @@ def test_states_by_hand():
 
 def test_what_nobody_shows_keeps_a_finite_logarithm():
     """A state without any weight and an outcome that never occurs."""
-    votes = Votes.of(np.array([[0], [0]]), 2, "emission")
+    votes = outcomes(np.array([[0], [0]]), 2, "emission")
     model = SharedTransitions(torch.zeros(3, 1, 2), 2, torch.Generator())
     expected = torch.tensor([[[1.0, 0.0], [0.0, 0.0]]] * 2)
     maximise_expectation(model, votes, expected)
@@ -183,16 +188,16 @@ def test_a_step_of_the_joint_model_is_one_over_its_rows_with_its_prior(power):
     numbers[:, 1:][rng.random((N, K - 1)) < 0.3] = -1
     labels = np.where(np.arange(N) < 20, truth, -1)
     features = torch.randn(N, 2, generator=torch.Generator().manual_seed(0))
-    data = Supervision(features, numbers, labels, C)
-    model = mlp(2, C, [4], torch.Generator().manual_seed(1))
     balance = np.array([0.5, 0.3, 0.2])
-    changes = {"transition_updates": "em", "transition_smoothing": 2.0, "class_balance_C": balance}
+    data = Supervision(features, numbers, labels, C, balance)
+    model = mlp(2, C, [4], torch.Generator().manual_seed(1))
+    changes = {"transition_updates": "em", "transition_smoothing": 2.0}
     powers = {"vote_weight": power, "abstain_weight": power, "end_model_weight": power}
-    settings = IntegratedSettings(**dict(THESIS) | changes | powers)
-    joint = JointModel(model, data, settings, torch.Generator())
-    twin = JointModel(model, data, settings, torch.Generator()).label_model
+    settings = IntegratedConfig(**dict(THESIS) | changes | powers)
+    joint = JointModel(model, data, settings, torch.Generator(), depends_on_x=False)
+    twin = JointModel(model, data, settings, torch.Generator(), depends_on_x=False).label_model
     counts = 2.0 * (C + 1) * twin.logits_VKCH.detach().exp()
-    votes = Votes.of(numbers, C, "emission")
+    votes = outcomes(numbers, C, "emission")
     with torch.no_grad():
         classes = model(features).softmax(-1)
         log_prior = (classes**power * torch.from_numpy(balance).float() ** (1 - power)).log()
@@ -203,8 +208,8 @@ def test_a_step_of_the_joint_model_is_one_over_its_rows_with_its_prior(power):
             )
             maximise_expectation(twin, votes, expected, counts)
             assert torch.allclose(joint.label_model.logits_VKCH, twin.logits_VKCH, atol=1e-5)
-    objective = integrated_objective(model, data, settings, torch.Generator())
-    assert not any(parameter.requires_grad for parameter in objective.label_model.parameters())
+    objective = integrated_objective(model, data, settings, torch.Generator(), depends_on_x=False)
+    assert not any(parameter.requires_grad for parameter in objective.label_network.parameters())
     assert len(objective.groups) == 1
 
 
@@ -221,7 +226,7 @@ def dependent(rows, seed):
     votes = np.where(state[:, None] == 0, right, stuck)
     seen = np.where(rng.random(rows) < 0.8, truth, 1 - truth)
     log_classes = torch.from_numpy(np.log(np.where(np.eye(2)[seen] == 1, 0.8, 0.2)))
-    return Votes.of(votes, 2, "missing"), log_classes, truth, votes
+    return outcomes(votes, 2, "missing"), log_classes, truth, votes
 
 
 def test_two_states_explain_votes_that_depend_on_each_other():

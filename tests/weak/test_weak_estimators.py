@@ -15,8 +15,8 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 import modicum as md
-from modicum_algorithms.weak import datasets
-from modicum_algorithms.weak.estimator_base import setting_name
+from modicum_algorithms.weak.config import TRIED, WeakLearningConfig
+from modicum_algorithms.weak.data import datasets
 from modicum_algorithms.weak.estimators import (
     DenoiseClassifier,
     IntegratedWeakLearner,
@@ -25,8 +25,8 @@ from modicum_algorithms.weak.estimators import (
     SnorkelClassifier,
     WeaselClassifier,
 )
-from modicum_algorithms.weak.experiment import WeakLearningConfig
-from modicum_algorithms.weak.training import choose_strong, train
+from modicum_algorithms.weak.run import choose_strong
+from weak_training import train
 
 SMALL = {"hidden_units": 16, "hidden_layers": 1, "learning_rate": 1e-2, "max_iterations": 60}
 KINDS = [
@@ -110,7 +110,7 @@ def test_defaults_are_those_of_the_experiment(method):
     settings = {
         name: (value, getattr(config, setting))
         for name, value in METHODS[method].get_params().items()
-        if (setting := setting_name(method, name)) is not None
+        if (setting := METHODS[method].names.get(name)) is not None
     }
     assert settings.pop("max_iterations") == (None, 10_000)
     assert all(ours == theirs for ours, theirs in settings.values()), settings
@@ -125,8 +125,8 @@ def test_every_setting_of_a_method_is_a_parameter(method):
         for name, info in fields.items()
         if method in ((info.json_schema_extra["used_by"] or {}).get("method") or ())
     }
-    reached = {setting_name(method, name) for name in METHODS[method].get_params()}
-    assert used <= reached
+    assert used <= set(METHODS[method].names.values())
+    assert set(METHODS[method].names) <= set(METHODS[method].get_params())
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -338,7 +338,7 @@ def test_the_best_candidate_on_validation_is_kept(data):
     features = data.train.features_ND[rows]
     alone = {
         value: small("weasel", temperature=value).fit(features, **given)
-        for value in WeaselClassifier.tries["temperature"]
+        for value in TRIED["weasel_temperature"]
     }
     scores = {value: estimator.validation_score_ for value, estimator in alone.items()}
     best = max(scores, key=scores.get)  # of equals the first, in the order tried
@@ -349,5 +349,5 @@ def test_the_best_candidate_on_validation_is_kept(data):
     assert np.array_equal(together.predict_proba(features), wanted)
     del given["X_valid"], given["y_valid"]
     assert small("weasel", temperature="validated").fit(features, **given).chosen_ == {
-        "temperature": WeaselClassifier.tries["temperature"][0]
+        "temperature": TRIED["weasel_temperature"][0]
     }

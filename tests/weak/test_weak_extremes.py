@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 import modicum as md
-from modicum_algorithms.weak.datasets import Split, WeakData
+from modicum_algorithms.weak.config import THESIS, WeakLearningConfig
+from modicum_algorithms.weak.data.datasets import Split, WeakData
 from modicum_algorithms.weak.estimators import (
     DenoiseClassifier,
     IntegratedWeakLearner,
@@ -13,9 +14,7 @@ from modicum_algorithms.weak.estimators import (
     SnorkelClassifier,
     WeaselClassifier,
 )
-from modicum_algorithms.weak.experiment import WeakLearningConfig
-from modicum_algorithms.weak.integrated import THESIS
-from modicum_algorithms.weak.training import train
+from weak_training import train
 
 N, K, C = 12, 3, 3
 METHODS = {

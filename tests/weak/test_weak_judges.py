@@ -218,7 +218,7 @@ class TestBadInput:
             combine_votes(votes_NK, names=["a"])
         with pytest.raises(md.InputError, match="features_ND: must have a row for each of the 2"):
             combine_votes_with_features(votes_NK, np.zeros((3, 1)))
-        with pytest.raises(md.InputError, match="answers: must be of at least one oracle"):
+        with pytest.raises(md.InputError, match="answers: must come from at least one oracle"):
             votes_of([])
         with pytest.raises(md.InputError, match=r"answers: .* got lengths \[1, 2\]"):
             votes_of([Truth().judge([Pair("", "1", "0")] * n) for n in (1, 2)])

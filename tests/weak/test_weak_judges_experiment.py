@@ -8,10 +8,10 @@ import pytest
 
 import modicum as md
 from modicum.oracles import NoisyOracle, Oracle
-from modicum_algorithms.weak.judges_experiment import (
-    JudgesConfig,
+from modicum_algorithms.weak.experiments.config import JudgesConfig
+from modicum_algorithms.weak.experiments.judges import WeakJudges
+from modicum_algorithms.weak.experiments.judges_run import (
     KnowingOracle,
-    WeakJudges,
     best_verdicts,
     judged_right,
     simulated_features,

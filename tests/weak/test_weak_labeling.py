@@ -9,7 +9,7 @@ import pytest
 
 import modicum as md
 from conftest import ROOT
-from modicum_algorithms.weak import datasets
+from modicum_algorithms.weak.data import datasets
 from modicum_algorithms.weak.labeling import (
     apply_labeling_functions,
     labeling_function_names,

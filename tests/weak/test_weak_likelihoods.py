@@ -2,36 +2,35 @@
 
 import itertools
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
 import modicum as md
-from modicum_algorithms.weak import datasets
-from modicum_algorithms.weak.datasets import Split, WeakData
-from modicum_algorithms.weak.end_model import mlp
-from modicum_algorithms.weak.experiment import WeakLearningConfig
-from modicum_algorithms.weak.integrated import (
-    THESIS,
-    IntegratedSettings,
-    JointModel,
-    integrated_objective,
-)
-from modicum_algorithms.weak.label_model import PointwiseTransitions, SharedTransitions, Votes
-from modicum_algorithms.weak.losses import (
+from modicum_algorithms.weak.config import THESIS, IntegratedConfig, WeakLearningConfig
+from modicum_algorithms.weak.data import datasets
+from modicum_algorithms.weak.data.datasets import Split, WeakData
+from modicum_algorithms.weak.data.supervision import Supervision
+from modicum_algorithms.weak.methods.integrated import (
     balance_divergence,
     complete_strong_log_likelihood,
+    integrated_objective,
     marginal_strong_log_likelihood,
-    pointwise_log_votes,
-    shared_log_votes,
-    soft_cross_entropy,
-    tempered_posterior,
     votes_log_likelihood,
     weak_lower_bound,
 )
-from modicum_algorithms.weak.supervision import Supervision
-from modicum_algorithms.weak.training import train
+from modicum_algorithms.weak.models.end_model import mlp, soft_cross_entropy
+from modicum_algorithms.weak.models.joint_model import JointModel, tempered_posterior
+from modicum_algorithms.weak.models.label_model import (
+    PointwiseTransitions,
+    SharedTransitions,
+    Votes,
+    pointwise_log_votes,
+    shared_log_votes,
+)
+from weak_training import train
 
 B, D, K, C = 5, 2, 3, 3
 SMALL = {"label_network_hidden_units": 4, "label_network_hidden_layers": 1}
@@ -43,8 +42,9 @@ TEMPERED = SMALL | {
     "coverage_vote": True,
     "self_supervision": True,
     "self_confidence": 0.5,
-    "class_balance_C": np.array([0.5, 0.3, 0.2]),
 }
+BALANCE = np.array([0.5, 0.3, 0.2])
+FULL = {"vote_weight": 1.0, "abstain_weight": 1.0}
 UNIFORM = torch.tensor([0.5, 0.5]).log()
 
 
@@ -124,7 +124,7 @@ def tiny(rows=B, known=(), seed=0):
 def test_likelihood_equals_the_written_out_sum(pointwise, abstain, states):
     """Also with every vote raised to a power, as evidence."""
     data = tiny()
-    votes = Votes.of(data.votes_NK, C, abstain, 0.5, 0.25)
+    votes = Votes.of(data.votes_NK, C, abstain, vote_weight=0.5, abstain_weight=0.25)
     model = label_model(pointwise, votes.size, states)
     classes = torch.randn(B, C, generator=generator(1), dtype=torch.float64).softmax(-1)
     log_votes, evidence = model(data.features_ND, votes)
@@ -144,7 +144,7 @@ def test_likelihood_equals_the_written_out_sum(pointwise, abstain, states):
 def test_emission_likelihoods_sum_to_one_over_all_votes(pointwise, states):
     """For every class by itself."""
     every = np.array(list(itertools.product(range(-1, C), repeat=K)))
-    votes = Votes.of(every, C, "emission")
+    votes = Votes.of(every, C, "emission", **FULL)
     model = label_model(pointwise, votes.size, states)
     features = torch.tensor([[0.3, -1.2]], dtype=torch.float64).expand(len(every), D)
     log_votes, _ = model(features, votes)
@@ -155,7 +155,7 @@ def test_emission_likelihoods_sum_to_one_over_all_votes(pointwise, states):
 def test_one_state_of_h_is_the_plain_model_and_so_are_two_equal_ones(abstain):
     """One state: equation 3.4 to the last bit. Two alike: its value, its gradient split by p(h)."""
     data = tiny()
-    votes = Votes.of(data.votes_NK, C, abstain)
+    votes = Votes.of(data.votes_NK, C, abstain, **FULL)
     one, two = (label_model(False, votes.size, states) for states in (1, 2))
     log_matrices = one.logits_VKCH.squeeze(-1).log_softmax(0)
     plain = shared_log_votes(votes.outcomes_NK, votes.counted_NK, log_matrices)
@@ -177,7 +177,7 @@ def test_one_state_of_h_is_the_plain_model_and_so_are_two_equal_ones(abstain):
 
 def test_a_label_network_with_one_state_has_nothing_to_say_of_h():
     data = tiny()
-    votes = Votes.of(data.votes_NK, C, "emission")
+    votes = Votes.of(data.votes_NK, C, "emission", **FULL)
     model = label_model(True, votes.size, 1)
     outputs = model.network(data.features_ND)
     assert outputs.shape == (B, votes.size * K * C)
@@ -288,11 +288,11 @@ def test_soft_cross_entropy_of_hard_labels_is_cross_entropy():
 # --- The objective as a whole ---
 
 
-def objective_of(data, settings, seed=0):
+def objective_of(data, config, depends_on_x=False, seed=0):
     """End model, objective and its batches, with random float64 parameters."""
     model = scatter(mlp(D, C, [4], generator()), seed)
-    objective = integrated_objective(model, data, settings, generator())
-    scatter(objective.label_model, seed + 1)
+    objective = integrated_objective(model, data, config, generator(), depends_on_x=depends_on_x)
+    scatter(objective.label_network, seed + 1)
     batches = [torch.from_numpy(pool) if len(pool) else None for pool in objective.pools]
     return model, objective, batches
 
@@ -312,12 +312,13 @@ CASES = [
 def test_gradients_of_the_objective_by_finite_differences(depends_on_x, more):
     """Central differences of equation 3.7 in every kind of parameter, the posterior exact."""
     data = tiny(12, known=[0, 5, 7])
-    changes = {"depends_on_x": depends_on_x, "lambda_strong": 0.7, "lambda_weak": 1.3} | more
-    model, objective, batches = objective_of(data, IntegratedSettings(**EXACT | changes))
+    changes = {"lambda_strong": 0.7, "lambda_weak": 1.3} | more
+    config = IntegratedConfig(**EXACT | changes)
+    model, objective, batches = objective_of(data, config, depends_on_x)
     assert not set(objective.pools[0]) & set(objective.pools[1])
     objective.loss(batches).backward()
     step = 1e-5
-    trained = [*model.parameters(), *objective.label_model.parameters()]
+    trained = [*model.parameters(), *objective.label_network.parameters()]
     for parameter in [p for p in trained if p.grad is not None]:
         flat, gradient = parameter.data.view(-1), parameter.grad.view(-1)
         for place in range(0, len(flat), max(1, len(flat) // 4)):
@@ -334,9 +335,9 @@ def test_gradients_of_the_objective_by_finite_differences(depends_on_x, more):
 @pytest.mark.parametrize("depends_on_x", [False, True])
 def test_the_thesis_s_objective_equals_equation_3_7_written_out(depends_on_x):
     data = tiny(12, known=[0, 5, 7])
-    changes = {"depends_on_x": depends_on_x, "lambda_strong": 0.7, "lambda_weak": 1.3}
-    model, objective, batches = objective_of(data, IntegratedSettings(**EXACT | changes))
-    matrices, states = probabilities(objective.label_model, data.features_ND)
+    config = IntegratedConfig(**EXACT | {"lambda_strong": 0.7, "lambda_weak": 1.3})
+    model, objective, batches = objective_of(data, config, depends_on_x)
+    matrices, states = probabilities(objective.label_network, data.features_ND)
     with torch.no_grad():
         classes = model(data.features_ND).softmax(-1).numpy()
     strong, weak = [], []
@@ -356,11 +357,10 @@ def test_the_thesis_s_objective_equals_equation_3_7_written_out(depends_on_x):
 def test_tempered_gradients_are_those_of_a_loss_with_its_posterior_held_fixed(depends_on_x):
     """The loss written out with q from loops; powers 0.5, 0.25 and 0.7, and both added votes."""
     data = tiny(12, known=[0, 5, 7])
-    model, objective, batches = objective_of(
-        data, IntegratedSettings(**TEMPERED, depends_on_x=depends_on_x)
-    )
+    data = replace(data, class_balance_C=BALANCE)
+    model, objective, batches = objective_of(data, IntegratedConfig(**TEMPERED), depends_on_x)
     objective.loss(batches).backward()
-    label = objective.label_model
+    label = objective.label_network
     got = [p.grad.clone() for p in [*model.parameters(), *label.parameters()] if p.grad is not None]
     log_classes = model(data.features_ND).log_softmax(-1)
     log_matrices = label.log_transitions(data.features_ND).squeeze(-1)  # (N, V, K + 2, C)
@@ -394,16 +394,16 @@ def test_tempered_gradients_are_those_of_a_loss_with_its_posterior_held_fixed(de
 
 def test_the_balance_term_adds_a_divergence_of_weak_predictions():
     """With weight 2 and a balance π: 2 KL(π ‖ mean prediction of the weak rows), from zero up."""
-    data, balance = tiny(12, known=[0, 5, 7]), np.array([0.5, 0.3, 0.2])
+    data = replace(tiny(12, known=[0, 5, 7]), class_balance_C=BALANCE)
     values = []
     for weight in (0.0, 2.0):
-        settings = IntegratedSettings(**EXACT, lambda_balance=weight, class_balance_C=balance)
+        settings = IntegratedConfig(**EXACT, lambda_balance=weight)
         model, objective, batches = objective_of(data, settings)
         values.append(objective.loss(batches).item())
     weak = np.delete(np.arange(12), [0, 5, 7])
     with torch.no_grad():
         mean = model(data.features_ND[weak]).softmax(-1).mean(0).numpy()
-    divergence = (balance * np.log(balance / mean)).sum()
+    divergence = (BALANCE * np.log(BALANCE / mean)).sum()
     assert divergence > 0.01
     assert values[1] - values[0] == pytest.approx(2 * divergence, abs=1e-6)
 
@@ -428,7 +428,7 @@ def test_label_networks_start_from_the_shared_matrices_at_every_point(states):
 def test_an_empty_set_drops_its_term():
     for known in ([], range(6)):
         data = tiny(6, known)
-        _, objective, batches = objective_of(data, IntegratedSettings(**TEMPERED))
+        _, objective, batches = objective_of(data, IntegratedConfig(**TEMPERED))
         assert [batch is None for batch in batches] == [len(known) == 0, len(known) > 0]
         assert torch.isfinite(objective.loss(batches))
 
@@ -462,7 +462,7 @@ def joint_model(votes, logits, **changes):
     model = torch.nn.Linear(rows, len(logits[0]), bias=False)
     with torch.no_grad():
         model.weight.copy_(torch.tensor(logits).T)
-    return JointModel(model, data, IntegratedSettings(**changes), generator())
+    return JointModel(model, data, IntegratedConfig(**changes), generator(), depends_on_x=False)
 
 
 def test_coverage_vote_and_self_vote_by_hand():
@@ -524,9 +524,9 @@ def test_denoised_labels_and_transitions_are_those_of_the_model(depends_on_x, ab
     Where abstains are missing, function k votes v with its coverage times the matrix's entry.
     """
     data = tiny(20, known=[3])
-    changes = {"depends_on_x": depends_on_x, "abstain": abstain, "latent_states": states}
-    model, objective, _ = objective_of(data, IntegratedSettings(**EXACT | changes))
-    matrices, shares = probabilities(objective.label_model, data.features_ND)
+    config = IntegratedConfig(**EXACT | {"abstain": abstain, "latent_states": states})
+    model, objective, _ = objective_of(data, config, depends_on_x)
+    matrices, shares = probabilities(objective.label_network, data.features_ND)
     with torch.no_grad():
         classes = model(data.features_ND).softmax(-1).numpy()
     denoised = objective.denoised()

@@ -14,24 +14,33 @@ from sklearn.datasets import load_breast_cancer
 from sklearn.metrics import accuracy_score, f1_score
 
 import modicum as md
-from modicum_algorithms.weak import breast_cancer, datasets
-from modicum_algorithms.weak.end_model import Objective, Schedule, fit, mlp
-from modicum_algorithms.weak.estimators import IntegratedWeakLearner, SnorkelClassifier
-from modicum_algorithms.weak.experiment import WeakLearning, WeakLearningConfig
-from modicum_algorithms.weak.label_model import (
+from modicum_algorithms.weak.checkpoints import load_model, save_trained
+from modicum_algorithms.weak.config import EndModelConfig, WeakLearningConfig
+from modicum_algorithms.weak.data import breast_cancer, datasets
+from modicum_algorithms.weak.data.supervision import Supervision, ValidationSet
+from modicum_algorithms.weak.data.votes import majority_vote
+from modicum_algorithms.weak.estimators import (
+    IntegratedWeakLearner,
+    SnorkelClassifier,
+    estimator_of,
+)
+from modicum_algorithms.weak.evaluation import score
+from modicum_algorithms.weak.experiment import WeakLearning
+from modicum_algorithms.weak.memory import available_bytes, require_memory, step_bytes
+from modicum_algorithms.weak.methods.objective import Objective
+from modicum_algorithms.weak.methods.soft_labels import informed_rows, soft_labels
+from modicum_algorithms.weak.models.end_model import mlp
+from modicum_algorithms.weak.models.label_model import (
     Votes,
     coverage_transitions,
     majority_vote_transitions,
     self_transitions,
 )
-from modicum_algorithms.weak.label_summary import describe_votes
-from modicum_algorithms.weak.majority_vote import majority_vote
-from modicum_algorithms.weak.memory import available_bytes, require_memory, step_bytes
-from modicum_algorithms.weak.metrics import score
-from modicum_algorithms.weak.saved_models import load_model, save_trained
-from modicum_algorithms.weak.supervision import Supervision
-from modicum_algorithms.weak.training import choose_strong, train
-from modicum_algorithms.weak.two_stage import informed_rows, soft_labels
+from modicum_algorithms.weak.models.label_summary import describe_votes
+from modicum_algorithms.weak.run import choose_strong
+from modicum_algorithms.weak.training import out_of_patience
+from modicum_algorithms.weak.training import train as minimise
+from weak_training import train
 
 VOTES = np.array([[0, 1, 1], [-1, -1, 2], [-1, -1, -1], [2, 0, -1]])
 
@@ -131,7 +140,9 @@ def test_starts_of_the_added_functions_by_hand():
 
 
 def test_votes_as_outcomes():
-    emission, missing = (Votes.of(VOTES, 3, how) for how in ("emission", "missing"))
+    emission, missing = (
+        Votes.of(VOTES, 3, how, vote_weight=1, abstain_weight=1) for how in ("emission", "missing")
+    )
     assert emission.outcomes_NK[1].tolist() == [3, 3, 2]
     assert emission.counted_NK.min() == 1
     assert missing.counted_NK[1].tolist() == [0, 0, 1]
@@ -188,12 +199,12 @@ def test_embedded_rules_abstain_and_beat_chance():
 
 
 def test_early_stopping_counts_what_it_says():
-    schedule = Schedule(1, 1000, 10, 30, "iterations", "accuracy")
-    assert not schedule.exhausted(120, 100)
-    assert schedule.exhausted(130, 100)
-    evaluations = Schedule(1, 1000, 10, 30, "evaluations", "accuracy")
-    assert not evaluations.exhausted(390, 100)
-    assert evaluations.exhausted(400, 100)
+    iterations = EndModelConfig(patience=30)
+    assert not out_of_patience(iterations, 120, 100)
+    assert out_of_patience(iterations, 130, 100)
+    evaluations = EndModelConfig(patience=30, patience_unit="evaluations")
+    assert not out_of_patience(evaluations, 390, 100)
+    assert out_of_patience(evaluations, 400, 100)
 
 
 def test_the_best_weights_are_restored():
@@ -211,9 +222,10 @@ def test_the_best_weights_are_restored():
     def loss(batches):
         return torch.nn.functional.cross_entropy(model(features[batches[0]]), wrong[batches[0]])
 
-    objective = Objective([np.arange(64)], loss, [{"params": list(model.parameters()), "lr": 0.1}])
-    schedule = Schedule(16, 500, 10, 50, "iterations", "accuracy")
-    fitted = fit(model, objective, features, labels.numpy(), 2, schedule, 0)
+    groups = [{"params": list(model.parameters()), "lr": 0.1}]
+    objective = Objective([np.arange(64)], loss, groups, denoised=lambda: np.eye(2)[labels])
+    schedule = EndModelConfig(batch_size=16, max_iterations=500, patience=50)
+    fitted = minimise(model, objective, ValidationSet(features, labels.numpy()), schedule, 0)
     assert (fitted.best_iteration, fitted.iterations) == (0, 50)
     assert fitted.validation.accuracy == 1.0
     assert model.weight.equal(before)
@@ -291,6 +303,31 @@ def test_a_saved_model_predicts_the_same(tmp_path, trial):
     assert np.array_equal(copied.predict(features), loaded.predict(features))
 
 
+@pytest.mark.parametrize("method", ["weasel", "denoise", "iwl", "iwld"])
+def test_a_saved_label_network_comes_back(tmp_path, method):
+    """With the settings that were chosen, such as WeaSEL's temperature."""
+    rng = np.random.default_rng(0)
+    features, votes = rng.normal(size=(20, 2)), rng.integers(-1, 2, (20, 3))
+    labels = np.where(np.arange(20) < 4, np.arange(20) % 2, -1)
+    config = WeakLearningConfig(
+        method=method,
+        max_iterations=5,
+        hidden_units=4,
+        weasel_temperature="validated",
+        label_network_hidden_units=3,
+    )
+    estimator = estimator_of(config, 2, seed=0)
+    valid = {"X_valid": features[:5], "y_valid": [0, 1, 0, 1, 1]}
+    estimator.fit(features, labels, weak_labels=votes, **valid)
+    save_trained(estimator, tmp_path / "model")
+    loaded = load_model(tmp_path / "model").label_network_
+    trained = estimator.label_network_
+    assert type(loaded) is type(trained)
+    assert getattr(loaded, "temperature", None) == getattr(trained, "temperature", None)
+    for name, tensor in trained.state_dict().items():
+        assert loaded.state_dict()[name].equal(tensor), name
+
+
 @pytest.mark.parametrize("named", [False, True])
 def test_a_model_of_ones_own_data_is_saved_with_its_names(tmp_path, named):
     rng = np.random.default_rng(0)
@@ -310,7 +347,7 @@ def test_a_model_of_ones_own_data_is_saved_with_its_names(tmp_path, named):
 
 
 def test_a_folder_without_a_model_is_refused(tmp_path):
-    with pytest.raises(md.InputError, match="holds no model"):
+    with pytest.raises(md.InputError, match="holds no saved model of weak learning"):
         load_model(tmp_path)
 
 
@@ -365,7 +402,7 @@ def memory(method, **settings):
     """Bytes of a step of 2 rows, 3 features, 2 classes and 5 labeling functions."""
     settings = {"hidden_units": 4, "hidden_layers": 1, "coverage_vote": False} | settings
     config = WeakLearningConfig(method=method, self_supervision=False, **settings)
-    return step_bytes(config, rows=2, features=3, classes=2, labeling_functions=5)
+    return step_bytes(config, method, rows=2, features=3, classes=2, labeling_functions=5)
 
 
 def test_memory_of_a_step_by_hand():
@@ -393,7 +430,6 @@ def test_memory_of_a_step_by_hand():
 PEAK = """
 from pathlib import Path
 import numpy as np
-from modicum_algorithms.weak.estimators import IntegratedWeakLearner
 rng = np.random.default_rng(0)
 X, votes = rng.normal(size=(800, 10)), rng.integers(-1, 6, size=(800, 40))
 small = {"depends_on_x": True, "classes": range(6), "max_iterations": 2, "random_state": 0}
@@ -417,7 +453,7 @@ def test_memory_of_a_step_is_what_a_process_takes():
     config = WeakLearningConfig(
         method="iwld", coverage_vote=False, latent_states=8, label_network_hidden_units=4
     )
-    wanted = step_bytes(config, rows=400, features=10, classes=6, labeling_functions=40)
+    wanted = step_bytes(config, "iwld", rows=400, features=10, classes=6, labeling_functions=40)
     assert wanted > 80 * 2**20
     done = subprocess.run([sys.executable, "-c", PEAK], check=True, capture_output=True, text=True)
     assert int(done.stdout) == pytest.approx(wanted, rel=0.5)
@@ -436,4 +472,4 @@ def test_a_step_that_does_not_fit_into_memory_is_refused_before_it_starts():
     config = WeakLearningConfig(method="iwld", latent_states=64)
     size = {"rows": 256, "features": 10, "classes": 1000, "labeling_functions": 2_000_000}
     with pytest.raises(md.InputError, match="with 2000000 labeling functions"):
-        require_memory(config, **size)
+        require_memory(config, "iwld", **size)

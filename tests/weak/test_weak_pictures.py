@@ -1,68 +1,76 @@
 """Pictures of transition matrices, from a trained and saved model to a file."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import save_model
 from typer.testing import CliRunner
 
 import modicum as md
-from modicum_algorithms.weak import datasets
-from modicum_algorithms.weak.commands import app, most_voting, of_every_class
-from modicum_algorithms.weak.label_model import PointwiseTransitions, SharedTransitions
-from modicum_algorithms.weak.pictures import transitions_figure
-from modicum_algorithms.weak.saved_transitions import find_model, read_transitions
+from modicum_algorithms.weak.checkpoints import find_model, load_model, save_trained
+from modicum_algorithms.weak.cli import app
+from modicum_algorithms.weak.estimators import IntegratedWeakLearner
+from modicum_algorithms.weak.plots import most_voting, of_every_class, transitions_figure
+
+FUNCTIONS, WIDTH = 4, 5
 
 
-def save(folder, model, method):
-    folder.mkdir()
-    save_model(model, str(folder / "label_model.safetensors"))
-    described = {"config": {"method": method}, "classes": ["no", "yes"]}
-    (folder / "model.json").write_text(json.dumps(described))
-    return read_transitions(folder)
+@pytest.fixture(scope="module")
+def data():
+    """30 rows of five features, four functions and two classes, and four labels."""
+    rng = np.random.default_rng(0)
+    features = rng.normal(size=(30, WIDTH)).astype(np.float32)
+    votes = rng.integers(-1, 2, size=(30, FUNCTIONS))
+    return features, np.where(np.arange(30) < 4, np.arange(30) % 2, -1), votes
 
 
-@pytest.fixture
-def pointwise():
-    generator = torch.Generator().manual_seed(0)
-    start = torch.rand((3, 4, 2), generator=generator)
-    model = PointwiseTransitions(5, start, [7, 6], 2, generator)
-    with torch.no_grad():  # so that x matters, as after training
-        list(model.network.children())[-1].weight.normal_(generator=generator)
-    return model
+def fitted(data, **settings):
+    features, labels, votes = data
+    small = {"hidden_units": 8, "label_network_hidden_units": 7, "max_iterations": 10}
+    estimator = IntegratedWeakLearner(**small, random_state=0, **settings)
+    return estimator.fit(features, labels, weak_labels=votes)
 
 
-def test_a_saved_label_network_gives_the_matrices_that_it_gave(tmp_path, pointwise):
-    saved = save(tmp_path / "model", pointwise, "iwld")
-    features = np.random.default_rng(0).normal(size=(6, 5)).astype(np.float32)
-    got = saved.at(features, labeling_functions=4)
-    assert got.shape == (6, 3, 4, 2)
+def test_a_saved_label_network_gives_the_matrices_that_it_gave(tmp_path, data):
+    """Averaged over two states, without the coverage vote and the self vote."""
+    estimator = fitted(data, depends_on_x=True, latent_states=2)
+    network = estimator.label_network_
+    with torch.no_grad():  # so that x matters, as after a long training
+        list(network.network.children())[-1].weight.normal_()
+    save_trained(estimator, tmp_path / "model")
+    points = data[0][:6]
+    got = load_model(tmp_path / "model").transitions_at(points)
+    assert got.shape == (6, 3, FUNCTIONS, 2)
     with torch.no_grad():
-        points = torch.from_numpy(features)
-        matrices = pointwise.log_transitions(points).exp().numpy()
-        states = pointwise.log_states(points).exp().numpy()
+        matrices = network.log_transitions(torch.from_numpy(points)).exp().numpy()
+        states = network.log_states(torch.from_numpy(points)).exp().numpy()
     wanted = sum(matrices[..., h] * states[:, h, None, None, None] for h in range(2))
-    assert got == pytest.approx(wanted, abs=1e-6)
-    assert got.sum(1) == pytest.approx(np.ones((6, 4, 2)))
+    assert wanted.shape[2] > FUNCTIONS
+    assert got == pytest.approx(wanted[:, :, :FUNCTIONS], abs=1e-6)
+    assert got.sum(1) == pytest.approx(np.ones((6, FUNCTIONS, 2)))
     assert np.ptp(got, axis=0).max() > 0.1
 
 
-def test_saved_shared_matrices_are_the_same_at_every_point(tmp_path):
+def test_saved_shared_matrices_are_the_same_at_every_point(tmp_path, data):
     """Logits ln 1, ln 3 over two outcomes are 1/4 and 3/4."""
-    logits = torch.tensor([1.0, 3.0]).log()[:, None, None].expand(2, 4, 2)
-    saved = save(tmp_path / "model", SharedTransitions(logits, 1, torch.Generator()), "iwl")
-    got = saved.at(np.zeros((3, 5), dtype=np.float32), labeling_functions=4)
-    assert got == pytest.approx(np.broadcast_to([[[0.25]], [[0.75]]], (3, 2, 4, 2)))
+    estimator = fitted(data, abstain="missing")
+    with torch.no_grad():
+        logits = torch.tensor([1.0, 3.0]).log()[:, None, None, None]
+        estimator.label_network_.logits_VKCH.copy_(logits)
+    save_trained(estimator, tmp_path / "model")
+    got = load_model(tmp_path / "model").transitions_at(data[0][:3])
+    assert got == pytest.approx(np.broadcast_to([[[0.25]], [[0.75]]], (3, 2, FUNCTIONS, 2)))
 
 
-@pytest.mark.parametrize(("width", "functions"), [(4, 4), (5, 5)])
-def test_a_model_of_other_data_is_refused(tmp_path, pointwise, width, functions):
-    """Five features and four functions fit."""
-    saved = save(tmp_path / "model", pointwise, "iwld")
-    with pytest.raises(md.InputError, match="other features or labeling functions"):
-        saved.at(np.zeros((1, width), dtype=np.float32), functions)
+def test_transitions_of_other_features_or_without_votes_are_refused(data):
+    features, labels, _ = data
+    with pytest.raises(ValueError, match="features"):
+        fitted(data).transitions_at(features[:, :4])
+    unvoted = IntegratedWeakLearner(max_iterations=1, random_state=0).fit(features, labels)
+    with pytest.raises(md.InputError, match="trained without votes"):
+        unvoted.transitions_at(features)
 
 
 def test_every_heat_map_shows_its_own_matrix():
@@ -112,9 +120,9 @@ def test_functions_of_every_class_in_turn():
 
 def test_points_of_every_class_in_turn():
     """Classes of rows 0 to 4: 1, 1, 0, 1, 0."""
-    split = datasets.Split(np.zeros((5, 1)), np.zeros((5, 1)), np.array([1, 1, 0, 1, 0]))
-    assert of_every_class(split, 9) == [2, 0, 4, 1, 3]
-    assert of_every_class(split, 3) == [2, 0, 4]
+    labels = np.array([1, 1, 0, 1, 0])
+    assert of_every_class(labels, 9) == [2, 0, 4, 1, 3]
+    assert of_every_class(labels, 3) == [2, 0, 4]
 
 
 @pytest.fixture(scope="module")
@@ -167,6 +175,17 @@ def test_a_model_of_active_labels_is_drawn_too(tmp_path):
     assert out.read_text().startswith("<?xml")
 
 
+def moved_to_other_data(model, folder):
+    """A copy of a saved model whose trial names a data set of one feature and one function."""
+    rows = [f"{n},{n},{n},{split}" for split in ("train", "valid", "test") for n in (0, 1)]
+    (folder / "other.csv").write_text("\n".join(["label,feature_a,vote_a,split", *rows]))
+    copied = shutil.copytree(model, folder / "copied")
+    described = json.loads((copied / "model.json").read_text())
+    described["config"]["dataset"] = str(folder / "other.csv")
+    (copied / "model.json").write_text(json.dumps(described))
+    return copied
+
+
 def test_mistakes_are_told_in_one_sentence(run, tmp_path):
     def call(*arguments):
         return CliRunner().invoke(app, ["transitions", *arguments], catch_exceptions=False)
@@ -182,6 +201,8 @@ def test_mistakes_are_told_in_one_sentence(run, tmp_path):
     )
     with pytest.raises(md.InputError, match="majority_vote has no transition matrices"):
         call(str(majority))
+    with pytest.raises(md.InputError, match="other features or labeling functions"):
+        call(str(moved_to_other_data(find_model(str(run)), tmp_path)))
     study = md.Study("weak", {"method": "iwld", "max_iterations": 10}, seeds=1)
     study.run(tmp_path / "unsaved", runner="local", quiet=True)
     with pytest.raises(md.InputError, match="save_model"):

@@ -8,10 +8,10 @@ import pytest
 import torch
 
 import modicum as md
-from modicum_algorithms.weak.majority_vote import majority_vote
-from modicum_algorithms.weak.snorkel import (
+from modicum_algorithms.weak.config import SnorkelConfig
+from modicum_algorithms.weak.data.votes import majority_vote
+from modicum_algorithms.weak.methods.snorkel import (
     SnorkelLabelModel,
-    SnorkelSettings,
     fit_snorkel,
     matching_loss,
     most_trusting,
@@ -39,6 +39,13 @@ def synthetic(classes, rows=2000, functions=7, abstain=0.4, seed=0, balance=None
     return labels, accuracies, np.where(rng.random(votes.shape) < abstain, -1, votes)
 
 
+def fit(votes, classes, balance=None, seed=0, **settings):
+    """A label model with settings by their short names; the balance is uniform if not given."""
+    config = SnorkelConfig(**{f"snorkel_{name}": value for name, value in settings.items()})
+    balance = np.full(classes, 1 / classes) if balance is None else balance
+    return fit_snorkel(votes, config, balance, seed)
+
+
 def assert_like_the_package(package, votes, classes, balance=None, seed=3, **settings):
     """Estimates, weights and predictions of covered rows agree."""
     theirs = package.LabelModel(classes, verbose=False)
@@ -50,13 +57,7 @@ def assert_like_the_package(package, votes, classes, balance=None, seed=3, **set
         progress_bar=False,
         **{names[key]: value for key, value in settings.items()},
     )
-    ours = fit_snorkel(
-        votes,
-        classes,
-        SnorkelSettings(**settings),
-        None if balance is None else np.array(balance),
-        seed,
-    )
+    ours = fit(votes, classes, np.array(balance) if balance else None, seed, **settings)
     wanted = theirs.get_conditional_probs()[:, 1:]
     assert ours.conditionals_KVC == pytest.approx(wanted, abs=1e-6)
     assert ours.accuracies() == pytest.approx(theirs.get_weights(), abs=1e-5)
@@ -92,7 +93,7 @@ def test_equals_the_package_where_estimates_are_clamped(package):
     votes = synthetic(3, rows=60)[2]
     votes[:, 2] = np.where(votes[:, 2] == 1, -1, votes[:, 2])
     assert_like_the_package(package, votes, 3)
-    assert fit_snorkel(votes, 3, SnorkelSettings()).conditionals_KVC.min() == np.float32(0.01)
+    assert fit(votes, 3).conditionals_KVC.min() == np.float32(0.01)
 
 
 def test_equals_the_package_on_real_votes(package, wrench):
@@ -115,7 +116,7 @@ def test_most_voted_classes_equal_the_packages_voter(package):
 def test_known_accuracies_are_recovered():
     """20,000 rows: an accuracy counted with labels has a standard error of at most 0.005."""
     labels, accuracies, votes = synthetic(3, rows=20_000, seed=5)
-    ours = fit_snorkel(votes, 3, SnorkelSettings(epochs=3000, learning_rate=0.05))
+    ours = fit(votes, 3, epochs=3000, learning_rate=0.05)
     assert ours.accuracies() == pytest.approx(accuracies, abs=0.03)
     # Wrong votes are equally likely, and every function abstains on 0.4 of each class.
     transitions = ours.transitions()
@@ -241,7 +242,7 @@ def test_many_certain_votes_stay_finite():
 )
 def test_extremes_are_finite(change):
     votes = change(synthetic(3, rows=200)[2])
-    model = fit_snorkel(votes, 3, SnorkelSettings())
+    model = fit(votes, 3)
     soft = model.predict(votes)
     assert soft.shape == (len(votes), 3)
     assert soft.sum(1) == pytest.approx(1, abs=1e-5)
@@ -256,9 +257,7 @@ def test_extremes_are_finite(change):
 def test_seeds_decide_and_leave_global_generators_alone():
     votes = synthetic(2, rows=300)[2]
     before = random.getstate(), np.random.get_state()[1].copy(), torch.get_rng_state()
-    first, again, other = (
-        fit_snorkel(votes, 2, SnorkelSettings(epochs=5), seed=s).conditionals_KVC for s in (1, 1, 2)
-    )
+    first, again, other = (fit(votes, 2, seed=s, epochs=5).conditionals_KVC for s in (1, 1, 2))
     assert (first == again).all()
     assert (first != other).any()
     assert random.getstate() == before[0]
@@ -269,8 +268,6 @@ def test_seeds_decide_and_leave_global_generators_alone():
 def test_a_users_mistakes():
     votes = synthetic(2, rows=300)[2]
     with pytest.raises(md.InputError, match="class_balance: must be 2 numbers above 0"):
-        fit_snorkel(votes, 2, SnorkelSettings(), np.array([1.0, 0.0]))
-    with pytest.raises(md.InputError, match="class_balance: must be 2 numbers above 0"):
-        fit_snorkel(votes, 2, SnorkelSettings(), np.array([0.2, 0.3, 0.5]))
+        fit(votes, 2, np.array([1.0, 0.0]))
     with pytest.raises(md.InputError, match=r"^snorkel_learning_rate: Snorkel diverges at 50"):
-        fit_snorkel(votes, 2, SnorkelSettings(learning_rate=50.0))
+        fit(votes, 2, learning_rate=50.0)

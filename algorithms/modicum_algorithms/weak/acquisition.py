@@ -1,6 +1,6 @@
-"""Which rows to label next: scores of a pool of rows, and the choice of the best.
+"""Acquisition functions of active learning: scores of rows, and the choice of the best.
 
-Scores are in nats; a higher one is a better row to ask about.
+Scores are in nats; a higher one is a better row to label.
 
 Shapes: N rows, C classes, M members of an ensemble.
 """
@@ -12,7 +12,7 @@ from scipy.special import entr, rel_entr
 
 
 def entropy(probabilities_NC: np.ndarray) -> np.ndarray:
-    """H[p] = −Σ_y p(y) log p(y) of every row, (N,), from 0 to log C.
+    """Entropy H[p] = −Σ_y p(y) log p(y) of every row, (N,), from 0 to log C.
 
     Uncertainty sampling (Lewis and Gale 1994) in the form for several classes.
 
@@ -25,8 +25,8 @@ def entropy(probabilities_NC: np.ndarray) -> np.ndarray:
 def jensen_shannon(first_NC: np.ndarray, second_NC: np.ndarray) -> np.ndarray:
     """JS(p, r) = KL(p ‖ m)/2 + KL(r ‖ m)/2 with m = (p + r)/2, of every row, (N,).
 
-    From 0, where the two agree, to log 2, where neither thinks possible what the other does
-    (Lin 1991).
+    The Jensen–Shannon divergence (Lin 1991): 0 if the two are equal, log 2 if their supports are
+    disjoint.
 
     Args:
         first_NC: p, rows sum to 1.
@@ -41,9 +41,9 @@ def jensen_shannon(first_NC: np.ndarray, second_NC: np.ndarray) -> np.ndarray:
 def information_gain(posteriors_MNC: np.ndarray) -> np.ndarray:
     """I(y; parameters | x, ỹ) = H[mean_m q_m] − mean_m H[q_m] of every row, (N,).
 
-    What the label of a row is expected to tell of the model's parameters (BALD; Houlsby et al.
-    2011), where independently initialised fits stand for draws of them (Lakshminarayanan et al.
-    2017). 0 where all members agree, at most log C.
+    Expected information that the row's label gives about the model's parameters (BALD; Houlsby et
+    al. 2011), with independently initialised fits as samples of the parameters (Lakshminarayanan et
+    al. 2017). From 0, where all members agree, to log C.
 
     Args:
         posteriors_MNC: q_m(y) of every member, the last dimension sums to 1.
@@ -58,7 +58,7 @@ def best_rows(rows_N: np.ndarray, scores_N: np.ndarray, count: int) -> np.ndarra
 
     Args:
         rows_N: Row numbers.
-        scores_N: Their scores.
-        count: How many; all of them if there are fewer.
+        scores_N: Score of each row.
+        count: Number of rows to choose; all rows if there are fewer.
     """
     return rows_N[np.argsort(-scores_N, kind="stable")[:count]]

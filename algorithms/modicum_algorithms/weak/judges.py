@@ -1,13 +1,13 @@
-"""Several oracles of different quality as judges, combined as labeling functions are.
+"""Several oracles of different quality as judges, combined like labeling functions.
 
-Which completion wins is a label of two classes, an oracle's judgement a weak label of it, a failure
-an abstain. How the oracles agree and disagree tells how often each is right (thesis, end of section
-3.5), with features of the pairs (iWL) or without. Classes are 0, the first completion wins, and 1,
-the second does.
+The winner of a pair is a label with two classes: 0 if the first completion wins, 1 if the second
+does. An oracle's judgement is a weak label, its failure an abstain. Agreements and disagreements of
+the oracles tell the accuracy of each (thesis, end of section 3.5), with features of the pairs (iWL)
+or without.
 
-Two classes that change places make the same votes as likely. What holds them in place is that
-oracles are taken to be right more often than not: fits start from the majority vote, and without
-features a prior worth a few judgements says so, too.
+Swapping the two classes leaves the likelihood of the votes unchanged. The symmetry is broken by
+assuming that oracles are right more often than not: fits start from the majority vote, and without
+features a prior worth a few judgements favours right ones.
 
 Shapes: N pairs, K oracles, C = 2 classes, V outcomes of a vote, D features.
 """
@@ -25,18 +25,21 @@ import torch
 from sklearn.base import clone
 
 import modicum as md
+from modicum_algorithms.weak.config import SnorkelConfig
+from modicum_algorithms.weak.data.votes import ABSTAIN, UNKNOWN, majority_vote
 from modicum_algorithms.weak.estimators import IntegratedWeakLearner
-from modicum_algorithms.weak.expectation_maximisation import maximise_expectation, responsibilities
-from modicum_algorithms.weak.label_model import (
+from modicum_algorithms.weak.methods.snorkel import fit_snorkel
+from modicum_algorithms.weak.models.expectation_maximisation import (
+    maximise_expectation,
+    responsibilities,
+)
+from modicum_algorithms.weak.models.label_model import (
     SharedTransitions,
     Votes,
     majority_vote_transitions,
     self_transitions,
 )
-from modicum_algorithms.weak.label_summary import LabelModel, describe_votes
-from modicum_algorithms.weak.majority_vote import majority_vote
-from modicum_algorithms.weak.snorkel import SnorkelSettings, fit_snorkel
-from modicum_algorithms.weak.supervision import ABSTAIN, UNKNOWN
+from modicum_algorithms.weak.models.label_summary import LabelModelSummary, describe_votes
 
 Answer = md.oracles.Judgement | md.oracles.Failure
 Method = Literal["label_model", "snorkel", "majority_vote"]
@@ -44,27 +47,27 @@ Method = Literal["label_model", "snorkel", "majority_vote"]
 _CLASSES = 2
 _FIRST, _SECOND = 0, 1
 _PRIOR_ACCURACY = 0.7
-_PRIOR_VOTES = 6.0  # judgements of each class that the prior is worth
+_PRIOR_VOTES = 6.0  # weight of the prior, in judgements of each class
 _MOST_STEPS = 2_000
-_SETTLED = 1e-6  # change of every probability below which steps end
+_SETTLED = 1e-6  # largest change of a probability at which the steps end
 
 
 @dataclass(frozen=True, eq=False)
 class Verdicts:
-    """What several oracles say together.
+    """The joint verdicts of several oracles.
 
     Attributes:
-        first_wins: Probability that the first completion wins, (N,); 1/2 where nobody judged
+        first_wins: Probability that the first completion wins, (N,); 1/2 where no oracle judged
             and there are no features.
-        label_model: How each oracle votes, by the method: accuracy, coverage, conflict.
+        label_model: Estimates of how each oracle votes: accuracy, coverage, conflict.
     """
 
     first_wins: np.ndarray
-    label_model: LabelModel
+    label_model: LabelModelSummary
 
     @property
     def accuracy(self) -> np.ndarray:
-        """Probability that an oracle's judgement is right, (K,); NaN for one that never judged."""
+        """Probability that an oracle's judgement is right, (K,); NaN for an oracle without any."""
         return self.label_model.accuracy
 
 
@@ -72,17 +75,17 @@ def votes_of(answers: Sequence[Sequence[Answer]]) -> np.ndarray:
     """Judgements as votes.
 
     Args:
-        answers: What each of K oracles said of the same N pairs.
+        answers: Answers of each of K oracles to the same N pairs.
 
     Returns:
         Votes (N, K), int64: 0, the first completion wins; 1, the second; -1, a failure.
 
     Raises:
-        InputError: There is no oracle, or they answered different numbers of pairs.
+        InputError: There is no oracle, or the oracles answered different numbers of pairs.
     """
     if not answers or len({len(column) for column in answers}) > 1:
         raise md.InputError(
-            "answers: must be of at least one oracle, all of the same pairs, got lengths "
+            "answers: must come from at least one oracle, all for the same pairs, got lengths "
             f"{[len(column) for column in answers]}"
         )
     columns = [[_vote(answer) for answer in column] for column in answers]
@@ -102,20 +105,19 @@ def combine_votes(
     symmetric: bool = True,
     names: Sequence[str] | None = None,
 ) -> Verdicts:
-    """Combine judgements without looking at the pairs.
+    """Combine judgements without features of the pairs.
 
     Args:
         votes_NK: From `votes_of`.
-        method: `label_model`, iWL's with the class balance in the end model's place, fitted by
-            expectation-maximisation (appendix A.4); `snorkel`; `majority_vote`.
-        symmetric: Whether an oracle errs as often where the first completion is the better one as
-            where the second is, and each is so equally often: true where chance decides which
-            stands first. False lets the label model learn both, from more pairs; the other methods
-            ignore it.
-        names: Of the oracles; their numbers if None.
+        method: `label_model`, iWL's label model with the class balance in the place of the end
+            model, fitted by expectation-maximisation (appendix A.4); `snorkel`; `majority_vote`.
+        symmetric: Assume that both classes are equally frequent and that an oracle errs equally
+            often on both, which holds if the order of the completions is random. With False the
+            label model learns both, which needs more pairs; the other methods ignore it.
+        names: Names of the oracles; None for their numbers.
 
     Raises:
-        InputError: The votes or the method are none.
+        InputError: The votes are malformed, or there is no such method.
     """
     md.require_choice("method", method, Method)
     votes_NK = _checked(votes_NK)
@@ -123,7 +125,8 @@ def combine_votes(
     if method == "majority_vote":
         soft_NC = majority_vote(votes_NK, _CLASSES)
     elif method == "snorkel":
-        snorkel = fit_snorkel(votes_NK, _CLASSES, SnorkelSettings())
+        balance_C = np.full(_CLASSES, 1 / _CLASSES)
+        snorkel = fit_snorkel(votes_NK, SnorkelConfig(), balance_C, seed=0)
         soft_NC, transitions_VKC = snorkel.predict(votes_NK), snorkel.transitions()
     else:
         soft_NC, transitions_VKC = _label_model(votes_NK, symmetric)
@@ -140,17 +143,17 @@ def combine_votes_with_features(
 ) -> Verdicts:
     """Combine judgements by integrated weak learning (equations 3.4 and 3.7).
 
-    The end model learns from the features which completion wins, while the label model learns how
-    good each oracle is.
+    The end model learns from the features which completion wins, while the label model learns the
+    accuracy of each oracle.
 
     Args:
         votes_NK: From `votes_of`.
-        features_ND: Of the pairs, such as the difference of the embeddings of the first and the
-            second completion.
-        learner: Unfitted, its settings; `default_learner()` if None.
-        mirrored: Whether features change their sign where the completions change places, as
-            differences do: then every pair is learned from in both orders.
-        names: Of the oracles; their numbers if None.
+        features_ND: Features of the pairs, such as the difference between the embeddings of the
+            first and the second completion.
+        learner: Unfitted estimator with the settings to use; None for `default_learner()`.
+        mirrored: True if swapping the completions changes the sign of the features, as with
+            differences; every pair is then used in both orders.
+        names: Names of the oracles; None for their numbers.
 
     Raises:
         InputError: The arguments do not fit together.
@@ -171,7 +174,7 @@ def combine_votes_with_features(
     learner.fit(X, weak_labels=votes)
     soft_NC = learner.predict_proba_with_votes(X, votes)
     if mirrored:
-        # Networks are not quite odd functions; what a pair's two orders say is averaged.
+        # Networks are not exactly odd functions, so the two orders of a pair are averaged.
         here_NC, there_NC = np.split(soft_NC, 2)
         soft_NC = (here_NC + there_NC[:, ::-1]) / 2
     transitions_VKC = learner.label_model_.transitions.transpose(1, 0, 2)
@@ -179,9 +182,9 @@ def combine_votes_with_features(
 
 
 def default_learner(random_state: int = 0) -> IntegratedWeakLearner:
-    """The plain model of equation 3.4, which fits oracles that err independently.
+    """The plain model of equation 3.4, suitable for oracles that err independently.
 
-    Judgements count in full, and there are no labeling functions beside the oracles.
+    Judgements have their full power, and there are no labeling functions beside the oracles.
 
     Args:
         random_state: Seed of the fit.
@@ -208,7 +211,7 @@ def _label_model(votes_NK: np.ndarray, symmetric: bool) -> tuple[np.ndarray, np.
     """Posteriors (N, C), and transitions (V, K, C) with abstain as the last outcome."""
     pairs = len(votes_NK)
     seen_NK = np.concatenate([votes_NK, _mirror(votes_NK)]) if symmetric else votes_NK
-    votes = Votes.of(seen_NK, _CLASSES, "missing")
+    votes = Votes.of(seen_NK, _CLASSES, "missing", vote_weight=1.0, abstain_weight=1.0)
     start_VKC = majority_vote_transitions(seen_NK, _CLASSES, "missing", 1.0, "uniform")
     model = SharedTransitions(start_VKC, 1, torch.Generator()).double()
     prior_VKCH = self_transitions(_PRIOR_ACCURACY, _CLASSES, _CLASSES).exp().unsqueeze(-1)
@@ -228,7 +231,7 @@ def _label_model(votes_NK: np.ndarray, symmetric: bool) -> tuple[np.ndarray, np.
                 break
             before_NC = expected_NC
             maximise_expectation(model, votes, expected_NCH, prior_VKCH)
-            # One more pair of each class keeps both possible.
+            # An additional pair of each class keeps both classes possible.
             balance_C = (expected_NC.sum(0) + 1) / (len(seen_NK) + _CLASSES)
         votes_VKC = model.logits_VKCH.softmax(0).squeeze(-1).numpy()
     coverage_K1 = (votes_NK != ABSTAIN).mean(0)[:, None]
@@ -240,7 +243,7 @@ def _label_model(votes_NK: np.ndarray, symmetric: bool) -> tuple[np.ndarray, np.
 
 
 def _mirror(votes_NK: np.ndarray) -> np.ndarray:
-    """The votes that the same judgements are where the completions change places."""
+    """The votes of the same judgements with the completions swapped."""
     return np.where(votes_NK == ABSTAIN, ABSTAIN, _SECOND - votes_NK)
 
 
@@ -258,25 +261,25 @@ def _checked(votes_NK: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True, kw_only=True)
 class JudgesOracle:
-    """Several oracles as one.
+    """Several oracles combined into one.
 
-    How good each is, is estimated on the batch of pairs that `judge` is given, so that an answer
-    depends on what is asked beside it: give it many pairs at once, hundreds rather than tens. A
-    batch of a few pairs is close to a majority vote. A pair that nobody could judge is a failure,
-    and one on which both completions are equally probable winners is a tie. Cost, tokens and
-    latency are sums over the oracles, failed ones included where they say.
+    The accuracy of each oracle is estimated on the batch of pairs that `judge` is given, so an
+    answer depends on the rest of the batch: give it many pairs at once, hundreds rather than tens.
+    A batch of a few pairs is close to a majority vote. A pair that no oracle could judge is a
+    failure; a pair with equally probable winners is a tie. Cost, tokens and latency are sums over
+    the oracles; a failed oracle counts with what it reports.
 
     Attributes:
         oracles: The judges, at least one.
-        method: As in `combine_votes`, where there are no features.
+        method: Method of `combine_votes`, used if there are no features.
         symmetric: As in `combine_votes`.
-        features: From pairs to the features of `combine_votes_with_features`, differences of the
-            first and the second completion; None for none.
+        features: Function from pairs to the features of `combine_votes_with_features`, which are
+            differences of the first and the second completion; None for no features.
         learner: As in `combine_votes_with_features`.
-        name: Shown in results.
+        name: Name shown in results.
 
     Raises:
-        InputError: There is no oracle, two are the same, or there is no such method.
+        InputError: There is no oracle, two oracles are the same, or there is no such method.
     """
 
     oracles: Sequence[md.oracles.Oracle]
@@ -296,9 +299,9 @@ class JudgesOracle:
 
     @property
     def version(self) -> str:
-        """Digest of the oracles' names and versions, and of how they are combined.
+        """Digest of the oracles' names and versions, and of the way they are combined.
 
-        The function that makes features counts by its name.
+        The function that makes the features enters by its name.
         """
         features = getattr(self.features, "__qualname__", repr(type(self.features)))
         how = (self.method, str(self.symmetric), str(self.learner), features)
@@ -319,10 +322,10 @@ class JudgesOracle:
     def examine(
         self, pairs: Sequence[md.oracles.Pair], *, repeat: int = 0
     ) -> tuple[list[list[Answer]], Verdicts]:
-        """What each oracle answers, and what they say together, with how good each is.
+        """The answers of each oracle, and their joint verdicts with the estimated accuracies.
 
         Args:
-            pairs: What to judge, at least one.
+            pairs: Pairs to judge, at least one.
             repeat: As in `md.oracles.Oracle`.
         """
         answers = [oracle.judge(pairs, repeat=repeat) for oracle in self.oracles]

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 import modicum as md
-from modicum_algorithms.weak.supervision import ABSTAIN, UNKNOWN
+from modicum_algorithms.weak.data.votes import ABSTAIN, UNKNOWN
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -1,90 +1,92 @@
-"""The memory of one training step, to refuse what cannot fit before it starts."""
+"""Memory of one training step, so that a step that cannot fit is refused before it starts."""
 
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import TYPE_CHECKING
 
 import psutil
 
 import modicum as md
-
-if TYPE_CHECKING:
-    from modicum_algorithms.weak.experiment import WeakMethodConfig
+from modicum_algorithms.weak.config import EndModelConfig, IntegratedConfig
 
 _FLOAT = 4
-# Weights, their gradient, two moments of Adam, the best ones, and those about to take their place.
+# Weights, gradients, Adam's two moments, the best weights, and the copy about to replace them.
 _COPIES = 6
 
 
 def step_bytes(
-    config: WeakMethodConfig,
+    config: EndModelConfig,
+    method: str,
     *,
     rows: int,
     features: int,
     classes: int,
     labeling_functions: int,
 ) -> int:
-    """Bytes that a step of training holds at once, in float32.
+    """Peak memory of a training step in bytes, in float32.
 
-    Of everything trained six copies; of every layer's output, its value and its gradient. In iWLD
-    (equation 3.8) the second network's outputs are transition matrices of each row, rows ×
-    (C + 1) × K × C × H of them, and with their logarithms after normalisation they nearly always
-    decide. Measured peaks were 0.86 to 1.24 times this.
+    Counts six copies of the weights, and the value and gradient of every layer's output. In iWLD
+    (equation 3.8) the label network puts out transition matrices for each row, rows × (C + 1) × K
+    × C × H numbers; together with their normalised logarithms they nearly always dominate.
+    Measured peaks were 0.86 to 1.24 times this.
 
     Args:
-        config: Sizes of networks and of the label model.
-        rows: Rows in a step, of all pools together.
+        config: Sizes of the networks and of the label model.
+        method: Name of the method.
+        rows: Rows in a step, all pools together.
         features: Features D.
         classes: Classes C.
         labeling_functions: Labeling functions K.
     """
-    hidden = [config.hidden_units] * config.hidden_layers
-    numbers = _of_network([features, *hidden, classes], rows)
-    if config.method in ("iwl", "iwld"):
+    numbers = _of_network([features, *config.hidden, classes], rows)
+    if method in ("iwl", "iwld"):
+        assert isinstance(config, IntegratedConfig)
         outcomes = classes + (config.abstain == "emission")
         functions = labeling_functions + config.coverage_vote + config.self_supervision
         matrices = outcomes * functions * classes * config.latent_states
-        if config.method == "iwld":
-            hidden = [config.label_network_hidden_units] * config.label_network_hidden_layers
+        if method == "iwld":
             states = config.latent_states if config.latent_states > 1 else 0
-            numbers += _of_network([features, *hidden, matrices + states], rows)
+            sizes = [features, *config.label_network_hidden, matrices + states]
+            numbers += _of_network(sizes, rows)
         else:
-            # Votes as indicators, once as votes and once as evidence; what they say of each class
-            # and state, and that with p(h).
+            # Indicators of the votes, once as votes and once as evidence; their sums for each
+            # class and state, and the sums with p(h).
             by_state = 3 * classes * config.latent_states
             numbers += (_COPIES + 2) * matrices + 2 * rows * (outcomes * functions + by_state)
     return _FLOAT * numbers
 
 
 def _of_network(sizes: list[int], rows: int) -> int:
-    """Numbers of a network; its last outputs count twice, as they are normalised."""
+    """Count of numbers in a network; its last outputs count twice, as they are normalised."""
     weights = sum((before + 1) * after for before, after in pairwise(sizes))
     return _COPIES * weights + 2 * rows * (sum(sizes[1:]) + sizes[-1])
 
 
 def require_memory(
-    config: WeakMethodConfig,
+    config: EndModelConfig,
+    method: str,
     *,
     rows: int,
     features: int,
     classes: int,
     labeling_functions: int,
 ) -> None:
-    """Refuse a step of training that does not fit into this machine's free memory.
+    """Refuse a training step that does not fit into this machine's free memory.
 
     Args:
         config: Settings of the method.
+        method: Name of the method.
         rows: Rows of the training split.
         features: Features D.
         classes: Classes C.
         labeling_functions: Labeling functions K.
 
     Raises:
-        InputError: It does not fit; says how much it needs.
+        InputError: It does not fit; the message says how much memory it needs.
     """
     needed = step_bytes(
         config,
+        method,
         rows=min(2 * config.batch_size, rows),  # a step draws from the strong and the weak rows
         features=features,
         classes=classes,
@@ -93,7 +95,7 @@ def require_memory(
     available = available_bytes()
     if needed > available:
         raise md.InputError(
-            f"batch_size: one step of {config.method} at {config.batch_size} rows with "
+            f"batch_size: one step of {method} at {config.batch_size} rows with "
             f"{labeling_functions} labeling functions and {config.hidden_units} hidden units needs "
             f"about {needed / 2**30:.1f} GiB, this machine has {available / 2**30:.1f} GiB free; "
             "take a smaller batch or network"
@@ -101,5 +103,5 @@ def require_memory(
 
 
 def available_bytes() -> int:
-    """Memory of this machine that is free to use."""
+    """Free memory of this machine in bytes."""
     return int(psutil.virtual_memory().available)

@@ -1,103 +1,117 @@
-"""One trial of the experiment: strong labels, an estimator of the method, test scores."""
+"""The training loop, common to all methods.
+
+Section 3.4.1: Adam at 1e-3, mini-batches of 128, early stopping on the validation metric.
+
+Shapes: N rows.
+"""
 
 from __future__ import annotations
 
-import time
+import copy
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
+import torch
+from torch import Tensor, nn
 
-import modicum as md
-from modicum_algorithms.weak import estimators
-from modicum_algorithms.weak.datasets import WeakData
-from modicum_algorithms.weak.estimator_base import WeakClassifier, setting_name
-from modicum_algorithms.weak.experiment import WeakLearningConfig, WeakMethodConfig
-from modicum_algorithms.weak.metrics import Scores, score
-from modicum_algorithms.weak.supervision import UNKNOWN
-
-_ESTIMATORS: dict[str, type[WeakClassifier]] = {
-    "majority_vote": estimators.MajorityVoteClassifier,
-    "snorkel": estimators.SnorkelClassifier,
-    "weasel": estimators.WeaselClassifier,
-    "denoise": estimators.DenoiseClassifier,
-    "labels_only": estimators.LabelsOnlyClassifier,
-    "iwl": estimators.IntegratedWeakLearner,
-    "iwld": estimators.IntegratedWeakLearner,
-}
+from modicum_algorithms.weak.config import EndModelConfig
+from modicum_algorithms.weak.data.supervision import ValidationSet
+from modicum_algorithms.weak.evaluation import Scores, score
+from modicum_algorithms.weak.methods.objective import Objective
 
 
 @dataclass(frozen=True)
-class Trained:
-    """A trained estimator and what it scored.
+class Fitted:
+    """Outcome of a training run.
 
     Attributes:
-        estimator: Fitted on class numbers.
-        strong_labels: Number of strong labels used.
-        test: Test scores.
-        seconds: Time of training, label model included.
+        validation: Scores of the kept weights on the validation split; None without one.
+        iterations: Gradient steps made.
+        best_iteration: Step whose weights were kept.
     """
 
-    estimator: WeakClassifier
-    strong_labels: int
-    test: Scores
-    seconds: float
+    validation: Scores | None
+    iterations: int
+    best_iteration: int
 
 
-def choose_strong(rows: int, fraction: float, generator: np.random.Generator) -> np.ndarray:
-    """Row numbers whose labels are given: random, at least one if the fraction is not zero.
+def train(
+    model: nn.Module,
+    objective: Objective,
+    validation: ValidationSet | None,
+    config: EndModelConfig,
+    seed: int,
+) -> Fitted:
+    """Minimise an objective with Adam and restore the weights that were best on validation.
 
-    Under one seed a larger fraction contains the smaller ones.
-    """
-    count = 0 if fraction == 0 else max(1, round(fraction * rows))
-    return np.sort(generator.permutation(rows)[:count])
-
-
-def estimator_for(config: WeakMethodConfig, classes: int, seed: int) -> WeakClassifier:
-    """The estimator that a configuration describes, for class numbers below `classes`."""
-    kind = _ESTIMATORS[config.method]
-    settings = {
-        name: getattr(config, setting)
-        for name in kind().get_params(deep=False)
-        if (setting := setting_name(config.method, name)) is not None
-    }
-    if config.method == "iwld":
-        settings["depends_on_x"] = True
-    return kind(classes=list(range(classes)), random_state=seed, **settings)
-
-
-def train(config: WeakLearningConfig, data: WeakData, trial: md.Trial) -> Trained:
-    """Train the end model by the configured method and score it on the test split."""
-    strong = choose_strong(len(data.train), config.strong_fraction, trial.generator("strong"))
-    return train_on(config, data, strong, trial.seed)
-
-
-def fit_on(
-    config: WeakMethodConfig, data: WeakData, strong: np.ndarray, seed: int
-) -> WeakClassifier:
-    """An estimator of the method, fitted to the votes and the true labels of some rows.
+    Without a validation split all iterations are made and the last weights stay.
 
     Args:
-        config: The method.
-        data: The data; its test split is not looked at.
-        strong: Row numbers of the training split whose labels are given.
-        seed: Of everything random.
+        model: End model, from features to logits; trained in place.
+        objective: Loss to minimise; its label network is trained and restored with the end model.
+        validation: Validation split, or None.
+        config: Batch size, number of steps and early stopping.
+        seed: Seed of the mini-batches.
     """
-    labels_N = np.full(len(data.train), UNKNOWN)
-    labels_N[strong] = data.train.labels_N[strong]
-    return estimator_for(config, len(data.classes), seed).fit(
-        data.train.features_ND,
-        labels_N,
-        weak_labels=data.train.votes_NK,
-        X_valid=data.valid.features_ND,
-        y_valid=data.valid.labels_N,
-    )
+    optimiser = torch.optim.Adam(objective.groups, fused=True)
+    batches = [
+        _batches(rows, config.batch_size, np.random.default_rng([seed, index]))
+        for index, rows in enumerate(objective.pools)
+    ]
+    trained = nn.ModuleList([model])
+    if objective.label_network is not None:
+        trained.append(objective.label_network)
+    best = None if validation is None else _evaluate(model, validation)
+    weights = {} if validation is None else copy.deepcopy(trained.state_dict())
+    iteration = best_iteration = 0
+    while iteration < config.max_iterations:
+        if best is not None and out_of_patience(config, iteration, best_iteration):
+            break
+        for _ in range(min(config.evaluate_every, config.max_iterations - iteration)):
+            loss = objective.loss([next(batch) for batch in batches])
+            optimiser.zero_grad(set_to_none=True)
+            loss.backward()
+            optimiser.step()
+            iteration += 1
+        objective.refresh()
+        if validation is None or best is None:
+            continue
+        scores = _evaluate(model, validation)
+        metric = config.early_stopping_metric
+        if getattr(scores, metric) > getattr(best, metric):
+            best, best_iteration = scores, iteration
+            weights = copy.deepcopy(trained.state_dict())
+    trained.zero_grad(set_to_none=True)  # gradients are not kept with a trained model
+    if best is None:
+        return Fitted(None, iteration, iteration)
+    trained.load_state_dict(weights)
+    return Fitted(best, iteration, best_iteration)
 
 
-def train_on(config: WeakMethodConfig, data: WeakData, strong: np.ndarray, seed: int) -> Trained:
-    """Like `fit_on`, with the time that it took and the scores on the test split."""
-    started = time.perf_counter()
-    estimator = fit_on(config, data, strong, seed)
-    seconds = time.perf_counter() - started
-    predicted_N = estimator.predict(data.test.features_ND)
-    test = score(np.asarray(data.test.labels_N), predicted_N, len(data.classes))
-    return Trained(estimator, len(strong), test, seconds)
+def out_of_patience(config: EndModelConfig, iteration: int, best_iteration: int) -> bool:
+    """Tell whether early stopping ends the training at an iteration."""
+    waited = iteration - best_iteration
+    if config.patience_unit == "evaluations":
+        waited //= config.evaluate_every
+    return waited >= config.patience
+
+
+def _batches(
+    rows: np.ndarray, size: int, generator: np.random.Generator
+) -> Iterator[Tensor | None]:
+    """Endless mini-batches of row numbers, shuffled anew after every pass; None without rows."""
+    if len(rows) == 0:
+        while True:
+            yield None
+    while True:
+        order = generator.permutation(rows)
+        full = max(1, len(rows) // size)
+        for index in range(full):
+            yield torch.from_numpy(order[index * size : (index + 1) * size])
+
+
+def _evaluate(model: nn.Module, validation: ValidationSet) -> Scores:
+    with torch.inference_mode():
+        logits_NC = model(validation.features_ND)
+    return score(validation.labels_N, logits_NC.argmax(-1).numpy(), logits_NC.shape[1])

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import modicum as md
-from modicum_algorithms.weak import datasets
+from modicum_algorithms.weak.data import datasets
 
 
 def row(text, votes, label):

@@ -1,29 +1,28 @@
-"""Label models: transition matrices, shared by all points (iWL) or made from x (iWLD).
+"""Label models p(ỹ|y, x): transition matrices shared by all points (iWL) or made from x (iWLD).
 
-A label model may also have a latent h with a few states, so that labeling functions depend on each
-other given y (appendix A.4); with one state that is the plain model.
+A label model may have a latent variable h with a few states, which makes labeling functions depend
+on each other given y (appendix A.4). One state gives the plain model.
 
-Shapes: N rows, B mini-batch, D features, K labeling functions, C classes, V outcomes of a vote,
-H states of the latent h. Outcomes come first in a matrix, φ[v, k, c, h] = p(ỹ_k = v | y = c, h):
-normalising over a leading dimension is many times faster than over a short last one.
+Shapes: N rows, B mini-batch, D features, K labeling functions, C classes, V outcomes of a vote
+(C classes, then abstain if it is an outcome), H states of h. Outcomes are the first dimension of a
+matrix, φ[v, k, c, h] = p(ỹ_k = v | y = c, h): normalising over a leading dimension is many times
+faster than over a short last one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from modicum_algorithms.weak.end_model import mlp
-from modicum_algorithms.weak.losses import pointwise_log_votes, shared_log_votes
-from modicum_algorithms.weak.majority_vote import majority_vote
-from modicum_algorithms.weak.supervision import ABSTAIN
+from modicum_algorithms.weak.data.votes import ABSTAIN, majority_vote
+from modicum_algorithms.weak.models.end_model import mlp
 
-_LEAST_RATE = 1e-4  # of an outcome that a labeling function never shows
-_STATE_NOISE = 0.5  # standard deviation of what tells the states of h apart at the start
+_LEAST_RATE = 1e-4  # rate of an outcome that a labeling function never shows
+_STATE_NOISE = 0.5  # standard deviation of the initial noise between the states of h
 
 
 @dataclass(frozen=True)
@@ -31,9 +30,9 @@ class Votes:
     """Votes as outcomes of a label model.
 
     Attributes:
-        outcomes_NK: Outcome of every vote, int64, below `size`.
+        outcomes_NK: Outcome of every vote, int64, from 0 to `size` - 1.
         counted_NK: 1 for votes in the product over labeling functions, 0 for those left out.
-        evidence_NK: The power of each vote in the posterior over y; 1 throughout in the thesis.
+        evidence_NK: Power of each vote in the posterior over y (thesis: 1).
         size: Number of outcomes V.
     """
 
@@ -48,13 +47,14 @@ class Votes:
         votes_NK: np.ndarray,
         classes: int,
         abstain: str,
-        vote_weight: float = 1.0,
-        abstain_weight: float = 1.0,
+        *,
+        vote_weight: float,
+        abstain_weight: float,
     ) -> Votes:
-        """Votes (-1 is an abstain) as outcomes.
+        """Encode votes as outcomes.
 
         Args:
-            votes_NK: The votes.
+            votes_NK: Votes, -1 is an abstain.
             classes: Number of classes.
             abstain: `emission` makes abstain the last of C + 1 outcomes (section 3.2.1);
                 `missing` leaves abstains out of the product.
@@ -74,13 +74,13 @@ class Votes:
         )
 
     def rows(self, rows_B: Tensor) -> Votes:
-        """Some of the rows."""
+        """Votes of some of the rows."""
         return Votes(
             self.outcomes_NK[rows_B], self.counted_NK[rows_B], self.evidence_NK[rows_B], self.size
         )
 
     def joined_by(self, outcomes_N: Tensor, counted_N: Tensor, evidence_N: Tensor) -> Votes:
-        """The same rows with one more labeling function."""
+        """Votes of the same rows with one more labeling function, the last."""
 
         def join(left_NK: Tensor, right_N: Tensor) -> Tensor:
             return torch.cat([left_NK, right_N.unsqueeze(1).to(left_NK.dtype)], 1)
@@ -96,18 +96,19 @@ class Votes:
 def majority_vote_transitions(
     votes_NK: np.ndarray, classes: int, abstain: str, smoothing: float, towards: str
 ) -> Tensor:
-    """Transition matrices counted against the majority vote, to start from (section 3.4.1).
+    """Initial transition matrices, counted against the majority vote (section 3.4.1).
 
-    φ_k(v|c) ∝ smoothing · V · r_k(v) + Σ_n q_n(c) 1[ỹ_k = v], with q the majority vote of covered
-    rows. Smoothing towards a function's own base rate says nothing of y; smoothing towards uniform
-    outcomes makes every rare vote evidence for the classes that have few rows.
+    φ_k(v|c) ∝ smoothing · V · r_k(v) + Σ_n q_n(c) 1[ỹ_k = v], where q is the majority vote of the
+    covered rows. Smoothing towards a function's base rates adds no evidence of y; smoothing towards
+    uniform outcomes makes every rare vote evidence for the classes that have few rows.
 
     Args:
         votes_NK: Votes, -1 is an abstain.
         classes: Number of classes.
         abstain: As in `Votes.of`.
-        smoothing: Pseudo-count of each outcome, on average.
-        towards: What r is: `base_rate`, how often a function shows the outcome, or `uniform`, 1/V.
+        smoothing: Mean pseudo-count of an outcome.
+        towards: Distribution r of the pseudo-counts: `base_rate`, the function's rates of its
+            outcomes, or `uniform`, 1/V.
 
     Returns:
         Log-probabilities, shape (V, K, C).
@@ -127,11 +128,11 @@ def majority_vote_transitions(
 
 
 def coverage_transitions(coverage: float, outcomes: int, classes: int) -> Tensor:
-    """Where the function starts that says whether any other votes: 0 for yes, 1 for no.
+    """Initial matrix of the coverage vote: 0 where some function votes on the row, else 1.
 
     Args:
         coverage: Share of rows with a vote.
-        outcomes: Number of outcomes V, of which it shows two.
+        outcomes: Number of outcomes V; the coverage vote shows two of them.
         classes: Number of classes.
 
     Returns:
@@ -143,10 +144,10 @@ def coverage_transitions(coverage: float, outcomes: int, classes: int) -> Tensor
 
 
 def self_transitions(accuracy: float, outcomes: int, classes: int) -> Tensor:
-    """Where the function starts that votes what the end model predicts.
+    """Initial matrix of the self vote, which repeats the end model's prediction.
 
     Args:
-        accuracy: p(ỹ = y | y); the other classes share the rest.
+        accuracy: p(ỹ = y | y); the other classes share the rest equally.
         outcomes: Number of outcomes V.
         classes: Number of classes.
 
@@ -160,11 +161,52 @@ def self_transitions(accuracy: float, outcomes: int, classes: int) -> Tensor:
     return (matrix_VC / matrix_VC.sum(0)).log().unsqueeze(1)
 
 
+def shared_log_votes(
+    outcomes_BK: Tensor, weights_BK: Tensor, log_transitions_VKC: Tensor
+) -> Tensor:
+    """Σ_k w_k log φ_k(ỹ_k|y) with one transition matrix per labeling function (equation 3.4).
+
+    Args:
+        outcomes_BK: Outcome of every vote, int64.
+        weights_BK: Powers of the votes: 1 for votes in the product, 0 for those left out.
+        log_transitions_VKC: log φ_k(ỹ_k = v | y = c), a distribution over v.
+
+    Returns:
+        Shape (B, C).
+    """
+    matrices_LC = log_transitions_VKC.flatten(0, 1)  # row v·K + k
+    functions = outcomes_BK.shape[1]
+    places_BK = outcomes_BK * functions + torch.arange(functions)
+    # The votes as indicators turn the sum into one matrix product, forwards and backwards.
+    indicators_BL = matrices_LC.new_zeros(len(outcomes_BK), len(matrices_LC))
+    indicators_BL.scatter_(1, places_BK, weights_BK.to(matrices_LC.dtype))
+    return indicators_BL @ matrices_LC
+
+
+def pointwise_log_votes(
+    outcomes_BK: Tensor, weights_BK: Tensor, log_transitions_BVKC: Tensor
+) -> Tensor:
+    """Σ_k w_k log p(ỹ_k|y, φ_k = f_η(x)[k]) with transition matrices for each point (3.8).
+
+    Args:
+        outcomes_BK: Outcome of every vote, int64.
+        weights_BK: Powers of the votes: 1 for votes in the product, 0 for those left out.
+        log_transitions_BVKC: Logarithms of each row's transition matrices.
+
+    Returns:
+        Shape (B, C).
+    """
+    batch, _, functions, classes = log_transitions_BVKC.shape
+    index_B1KC = outcomes_BK[:, None, :, None].expand(batch, 1, functions, classes)
+    chosen_BKC = log_transitions_BVKC.gather(1, index_B1KC).squeeze(1)
+    return (chosen_BKC * weights_BK.unsqueeze(-1)).sum(1)
+
+
 class LabelModel(nn.Module):
     """p(ỹ_1, …, ỹ_K | y, x): equation 3.4 or 3.8, or A.2 with more than one state of h.
 
     Attributes:
-        shape_VKCH: Sizes of the transition matrices.
+        shape_VKCH: Shape of the transition matrices.
     """
 
     shape_VKCH: tuple[int, int, int, int]
@@ -173,7 +215,7 @@ class LabelModel(nn.Module):
         """Log p(ỹ|y, x), and the same with every vote raised to its power as evidence.
 
         Args:
-            features_BD: Features; the label model of iWL does not look at them.
+            features_BD: Features, which iWL's label model ignores.
             votes: Votes of the same rows.
 
         Returns:
@@ -182,11 +224,11 @@ class LabelModel(nn.Module):
         raise NotImplementedError
 
     def outputs(self, features_BD: Tensor) -> tuple[Tensor, Tensor]:
-        """Log-probabilities of every row: transitions (B, V, K, C, H) and p(h|x) (B, H)."""
+        """Log-probabilities for every row: transitions (B, V, K, C, H) and p(h|x) (B, H)."""
         raise NotImplementedError
 
     def log_transitions(self, features_BD: Tensor) -> Tensor:
-        """Log-probabilities of every row, shape (B, V, K, C, H)."""
+        """Log transition probabilities for every row, shape (B, V, K, C, H)."""
         return self.outputs(features_BD)[0]
 
     def log_states(self, features_BD: Tensor) -> Tensor:
@@ -200,12 +242,12 @@ def _likelihood_and_evidence(
     log_transitions: Tensor,
     log_states_BH: Tensor,
 ) -> tuple[Tensor, Tensor]:
-    """What `LabelModel.forward` returns.
+    """Log-likelihood and evidence of the votes, as `LabelModel.forward` returns them.
 
     Args:
         votes: Votes of the rows.
         log_votes: `shared_log_votes` or `pointwise_log_votes`.
-        log_transitions: What it takes, with classes and states as one dimension L = C·H.
+        log_transitions: Its third argument, with classes and states as one dimension L = C·H.
         log_states_BH: log p(h|x).
     """
 
@@ -220,7 +262,7 @@ def _likelihood_and_evidence(
 
 
 def _over_states(log_votes_BL: Tensor, log_states_BH: Tensor) -> Tensor:
-    """Log Σ_h p(h|x) Π_k p(ỹ_k|y, h), equation A.2; L = C·H, c·H + h."""
+    """Log Σ_h p(h|x) Π_k p(ỹ_k|y, h), equation A.2; class c and state h are at l = c·H + h."""
     states = log_states_BH.shape[-1]
     if states == 1:
         return log_votes_BL
@@ -229,7 +271,7 @@ def _over_states(log_votes_BL: Tensor, log_states_BH: Tensor) -> Tensor:
 
 
 def _with_states(initial_VKC: Tensor, states: int, generator: torch.Generator) -> Tensor:
-    """Start of every state; noise tells them apart, else they would stay alike for ever."""
+    """Initial matrices of every state, with noise: states that start alike would stay alike."""
     initial_VKCH = initial_VKC.unsqueeze(-1).repeat(1, 1, 1, states)
     if states > 1:
         noise_VKCH = torch.randn(initial_VKCH.shape, generator=generator)
@@ -238,7 +280,7 @@ def _with_states(initial_VKC: Tensor, states: int, generator: torch.Generator) -
 
 
 class SharedTransitions(LabelModel):
-    """p_φk(ỹ_k|y): one matrix per labeling function, whatever the point (figure 3.1a)."""
+    """p_φk(ỹ_k|y): one matrix per labeling function, the same at every point (figure 3.1a)."""
 
     def __init__(self, initial_VKC: Tensor, states: int, generator: torch.Generator) -> None:
         super().__init__()
@@ -255,7 +297,7 @@ class SharedTransitions(LabelModel):
         return _likelihood_and_evidence(votes, shared_log_votes, log_transitions_VKL, log_states_BH)
 
     def outputs(self, features_BD: Tensor) -> tuple[Tensor, Tensor]:
-        """See `LabelModel`; the same for every row."""
+        """See `LabelModel`; all rows have the same."""
         shared_1VKCH = self.logits_VKCH.log_softmax(0).unsqueeze(0)
         rows = len(features_BD)
         return shared_1VKCH.expand(rows, *self.shape_VKCH), self._log_states(rows)
@@ -279,15 +321,15 @@ class PointwiseTransitions(LabelModel):
         initial_VKCH = _with_states(initial_VKC, states, generator)
         outcomes, functions, classes = initial_VKC.shape
         self.shape_VKCH = (outcomes, functions, classes, states)
-        # Kept with the weights, whose own shapes do not tell.
+        # Saved with the weights, whose shapes do not tell these sizes.
         self.register_buffer("sizes_VKCH", torch.tensor(self.shape_VKCH))
-        # With one state there is nothing to say of h.
+        # With one state p(h|x) is 1 and needs no output.
         self._state_outputs = states if states > 1 else 0
         outputs = initial_VKCH.numel() + self._state_outputs
         self.network = mlp(inputs, outputs, hidden, generator)
         last = list(self.network.modules())[-1]
         assert isinstance(last, nn.Linear)
-        # Start from the majority vote's matrices at every point.
+        # At first every point has the majority vote's matrices.
         with torch.no_grad():
             last.weight.zero_()
             last.bias.zero_()
@@ -318,3 +360,26 @@ def mean_transitions(label_model: LabelModel, features_BD: Tensor) -> Tensor:
     """p(ỹ_k = v | y = c, x) = Σ_h p(h|x) φ_k(v|c, h) at each point, shape (B, V, K, C)."""
     log_transitions_BVKCH, log_states_BH = label_model.outputs(features_BD)
     return torch.einsum("bvkch,bh->bvkc", log_transitions_BVKCH.exp(), log_states_BH.exp())
+
+
+def rebuilt_label_model(
+    weights: Mapping[str, Tensor], inputs: int, hidden: Sequence[int]
+) -> LabelModel:
+    """A label model from its saved tensors.
+
+    Args:
+        weights: State of a `SharedTransitions` or a `PointwiseTransitions`.
+        inputs: Number of features.
+        hidden: Sizes of the label network's hidden layers, for `PointwiseTransitions`.
+    """
+    generator = torch.Generator()
+    label_model: LabelModel
+    if "logits_VKCH" in weights:
+        *shape_VKC, states = weights["logits_VKCH"].shape
+        label_model = SharedTransitions(torch.zeros(shape_VKC), states, generator)
+    else:
+        *shape_VKC, states = weights["sizes_VKCH"].tolist()
+        start_VKC = torch.zeros(shape_VKC)
+        label_model = PointwiseTransitions(inputs, start_VKC, hidden, states, generator)
+    label_model.load_state_dict(weights)
+    return label_model

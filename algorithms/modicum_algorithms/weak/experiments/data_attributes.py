@@ -7,28 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
+
+import numpy as np
 
 import modicum as md
-from modicum_algorithms.weak import datasets
-from modicum_algorithms.weak.experiment import DATASET_DESCRIPTION
-
-if TYPE_CHECKING:
-    import numpy as np
-
-
-class WeakDataConfig(md.Config):
-    """Settings of the experiment."""
-
-    dataset: str = md.setting(
-        datasets.EMBEDDED,
-        description=DATASET_DESCRIPTION,
-        identity=False,
-    )
+from modicum_algorithms.weak.config import WeakDataConfig
+from modicum_algorithms.weak.data import datasets
 
 
 class WeakDataAttributes(md.Experiment[WeakDataConfig]):
-    """Sizes, coverage and conflict of a weakly labeled data set; spends no labels."""
+    """Sizes, coverage and conflict of a weakly labeled data set; no labels are spent."""
 
     name = "weak_data"
     version = "1"
@@ -42,12 +31,12 @@ class WeakDataAttributes(md.Experiment[WeakDataConfig]):
         "test/rows": md.Metric("Rows of the test split.", unit="rows"),
         "train/coverage": md.Metric("Share of training rows with at least one vote."),
         "train/votes_per_covered_row": md.Metric(
-            "Mean number of votes of the training rows that have any.", unit="votes"
+            "Mean number of votes of training rows with at least one vote.", unit="votes"
         ),
         "train/conflict": md.Metric("Share of training rows whose votes disagree."),
         "train/majority_vote_accuracy": md.Metric(
             "Accuracy of the majority vote on training rows with a vote and a label; a tie "
-            "counts as a fair draw among its classes. Absent where no such row has a label."
+            "counts as a fair draw among its classes. Absent if no such row has a label."
         ),
     }
 
@@ -56,7 +45,7 @@ class WeakDataAttributes(md.Experiment[WeakDataConfig]):
         return {"dataset": datasets.data_digests(config.dataset, "auto")["dataset"]}
 
     def run(self, config: WeakDataConfig, trial: md.Trial) -> Iterator[md.Record]:
-        """Count; the one record's budget is 0."""
+        """Measure the data set; the one record has budget 0."""
         rows = datasets.read_rows(config.dataset)
         train, classes = rows.splits["train"], len(rows.classes)
         measured = weak_label_attributes(train.votes_NK, train.labels_N, classes)
@@ -75,14 +64,14 @@ class WeakDataAttributes(md.Experiment[WeakDataConfig]):
 
 @dataclass(frozen=True)
 class WeakLabelAttributes:
-    """What describes weak labels.
+    """Statistics of weak labels.
 
     Attributes:
         coverage: Share of rows with at least one vote.
-        votes_per_covered_row: Mean number of votes of those rows; 0 if there is none.
+        votes_per_covered_row: Mean number of votes of the covered rows; 0 if there are none.
         conflict: Share of rows whose votes name more than one class.
-        majority_vote_accuracy: Of the majority vote on rows with a vote and a label; a tie
-            counts as a fair draw. None where there is no such row.
+        majority_vote_accuracy: Accuracy of the majority vote on rows with a vote and a label; a
+            tie counts as a fair draw among its classes. None without any such row.
     """
 
     coverage: float
@@ -101,8 +90,6 @@ def weak_label_attributes(
         labels_N: True classes, -1 where unknown.
         classes: Number of classes.
     """
-    import numpy as np
-
     counts_NC = np.stack([(votes_NK == c).sum(1) for c in range(classes)], axis=1)
     votes_N = counts_NC.sum(1)
     covered_N = votes_N > 0

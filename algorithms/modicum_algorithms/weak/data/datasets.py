@@ -13,10 +13,10 @@ from pathlib import Path
 import numpy as np
 
 import modicum as md
-from modicum_algorithms.weak import breast_cancer
-from modicum_algorithms.weak.features import SPLITS, features_digest, load_features
+from modicum_algorithms.weak.config import EMBEDDED
+from modicum_algorithms.weak.data import breast_cancer
+from modicum_algorithms.weak.data.features import SPLITS, features_digest, load_features
 
-EMBEDDED = "breast_cancer"
 HUGGING_FACE = "hf:"
 
 _LAYOUT = 2  # of the cached arrays: more when their names or meaning change

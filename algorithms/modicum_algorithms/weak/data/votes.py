@@ -1,4 +1,4 @@
-"""Majority vote: soft labels are normalised vote counts (two-stage baseline).
+"""Votes of labeling functions: how missing ones are marked, and the majority vote.
 
 Shapes: N rows, K labeling functions, C classes.
 """
@@ -6,6 +6,9 @@ Shapes: N rows, K labeling functions, C classes.
 from __future__ import annotations
 
 import numpy as np
+
+ABSTAIN = -1  # a labeling function that does not vote
+UNKNOWN = -1  # a label that is not given
 
 
 def majority_vote(votes_NK: np.ndarray, classes: int) -> np.ndarray:

@@ -1,6 +1,7 @@
-"""Class labels as people write them, to class numbers and back.
+"""Arguments of the estimators as arrays of class numbers.
 
-A label that is not given, and a vote that is not cast, is -1 (or "-1" among strings).
+Users write class labels as numbers or names. A missing label, and an abstain, is -1 (or "-1" among
+strings).
 
 Shapes: N rows, K labeling functions, C classes.
 """
@@ -12,11 +13,11 @@ from typing import Any
 import numpy as np
 
 import modicum as md
-from modicum_algorithms.weak.supervision import UNKNOWN
+from modicum_algorithms.weak.data.votes import UNKNOWN
 
 
 def given(labels: np.ndarray) -> np.ndarray:
-    """Which labels or votes are not -1, bool of the same shape."""
+    """Mask of the labels or votes that are not -1, bool of the same shape."""
     if labels.dtype.kind in "US":
         return np.asarray(labels != labels.dtype.type(str(UNKNOWN)))
     if labels.dtype.kind == "O":
@@ -25,10 +26,10 @@ def given(labels: np.ndarray) -> np.ndarray:
 
 
 def distinct(labels: np.ndarray, name: str) -> np.ndarray:
-    """The classes that occur, sorted, -1 left out.
+    """The classes that occur, sorted, without -1.
 
     Raises:
-        InputError: The labels are of types that do not sort; names the argument.
+        InputError: The labels have types that cannot be sorted; the message names the argument.
     """
     try:
         return np.unique(labels[given(labels)])
@@ -45,7 +46,7 @@ def class_numbers(labels: np.ndarray, classes_C: np.ndarray, name: str) -> np.nd
     Args:
         labels: Labels (N,) or votes (N, K).
         classes_C: The classes, sorted.
-        name: The argument, for the message.
+        name: Name of the argument, for the error message.
 
     Raises:
         InputError: A label is not one of the classes.
@@ -64,3 +65,25 @@ def class_numbers(labels: np.ndarray, classes_C: np.ndarray, name: str) -> np.nd
         lookup = np.array([numbers[label] for label in found.tolist()])
         result[known] = lookup[np.searchsorted(found, labels[known])]
     return result
+
+
+def read_votes(weak_labels: Any, rows: int) -> tuple[np.ndarray, list[str | int]]:
+    """Votes as a table of class labels, and the names of the labeling functions.
+
+    Args:
+        weak_labels: Table of shape (N, K), or None if there are no labeling functions.
+        rows: N.
+
+    Raises:
+        InputError: The table does not have N rows.
+    """
+    if weak_labels is None:
+        return np.empty((rows, 0), dtype=np.int64), []
+    votes = np.asarray(weak_labels)
+    if votes.ndim != 2 or len(votes) != rows:
+        raise md.InputError(
+            f"weak_labels: must have {rows} rows, as X, and a column for each labeling function, "
+            f"got shape {votes.shape}"
+        )
+    names = getattr(weak_labels, "columns", range(votes.shape[1]))
+    return votes, list(names)

@@ -1,4 +1,4 @@
-"""Pictures of label models, by matplotlib without its global state.
+"""Pictures of label models, drawn by matplotlib without its global state.
 
 Shapes: M points, K labeling functions, C classes, V outcomes of a vote.
 """
@@ -17,8 +17,8 @@ from matplotlib.patches import Rectangle
 
 _COLOURS = "viridis"
 _OUTLINE = "#F0402C"  # stands out from every colour of the scale
-_CELL = 0.23  # inches of one matrix entry
-_TEXT = 0.085  # inches of a character of a tick label
+_CELL = 0.23  # size of a matrix entry in inches
+_TEXT = 0.085  # width of a character of a tick label in inches
 _SMALL = 8  # points
 
 
@@ -32,16 +32,16 @@ def transitions_figure(
 ) -> Figure:
     """Heat maps of φ_k(ỹ|y): a row for each point, a column for each labeling function (A.2).
 
-    All share one colour scale from 0 to 1. In a matrix, columns are true classes and rows are
-    outcomes of the vote, abstain last where it is one; columns sum to one.
+    All matrices share one colour scale from 0 to 1. Columns of a matrix are true classes and sum to
+    one; rows are outcomes of the vote, with abstain last if it is an outcome.
 
     Args:
-        transitions_MVKC: Probabilities.
+        transitions_MVKC: Transition probabilities at each point.
         classes: Names of the classes.
         functions: Names of the labeling functions.
         points: Names of the points.
-        votes_MK: Votes at the points, -1 is an abstain; what was voted is outlined.
-        title: Above all.
+        votes_MK: Votes at the points, -1 is an abstain; the row of the vote is outlined.
+        title: Title of the figure.
     """
     rows, outcomes, columns, width = transitions_MVKC.shape
     assert (rows, columns, width) == (len(points), len(functions), len(classes))
@@ -81,8 +81,40 @@ def transitions_figure(
 
 
 def _outline(axes: Axes, row: int, rows: int, width: int) -> None:
-    """A frame around a row of a heat map, if it has that row."""
+    """Frame a row of a heat map, if the heat map has it."""
     if row < rows:
         style: Any = {"edgecolor": _OUTLINE, "linewidth": 1.8}
         corner = (-0.5, row - 0.5)
         axes.add_patch(Rectangle(corner, width, 1, fill=False, clip_on=False, **style))
+
+
+def most_voting(votes_NK: np.ndarray, count: int) -> list[int]:
+    """Numbers of the most active labeling functions, of every class in turn.
+
+    A function belongs to the class that it votes for most often. First come the most active
+    function of class 0, that of class 1, and so on, then the second ones; functions that never vote
+    come last.
+
+    Args:
+        votes_NK: Votes, -1 is an abstain.
+        count: Number of functions.
+    """
+    classes = range(int(votes_NK.max(initial=0)) + 1)
+    counts_KC = np.stack([(votes_NK == c).sum(0) for c in classes], axis=1)
+    order = np.argsort(-counts_KC.sum(1), kind="stable")
+    voting = [k for k in order.tolist() if counts_KC[k].any()]
+    silent = [k for k in order.tolist() if not counts_KC[k].any()]
+    groups = [[k for k in voting if counts_KC[k].argmax() == c] for c in classes]
+    return [*_in_turn(groups), *silent][:count]
+
+
+def of_every_class(labels_N: np.ndarray, count: int) -> list[int]:
+    """Row numbers: the first row of every class, then the second of every class, and so on."""
+    groups = [np.flatnonzero(labels_N == c).tolist() for c in np.unique(labels_N)]
+    return _in_turn(groups)[:count]
+
+
+def _in_turn(groups: Sequence[Sequence[int]]) -> list[int]:
+    """The first of every group, then the second of every group, and so on."""
+    longest = max(map(len, groups))
+    return [group[place] for place in range(longest) for group in groups if place < len(group)]

@@ -8,9 +8,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from modicum_algorithms.weak.label_model import SharedTransitions, Votes
-from modicum_algorithms.weak.losses import shared_log_votes
-from modicum_algorithms.weak.supervision import UNKNOWN
+from modicum_algorithms.weak.data.votes import UNKNOWN
+from modicum_algorithms.weak.models.label_model import SharedTransitions, Votes, shared_log_votes
 
 _LEAST_COUNT = 1e-30
 
@@ -24,13 +23,13 @@ def responsibilities(
 ) -> tuple[Tensor, Tensor]:
     """E-step: r(y, h) ∝ p_θ(y|x) p(h) Π_k p(ỹ_k|y, h)^{w_k}, and the logarithm of its sum.
 
-    With every power 1 that sum is the likelihood of what was observed. A row with a known label has
+    With every power 1 the sum is the likelihood of the observed votes. A row with a known label has
     all its weight at that label, and its likelihood is that of label and votes together.
 
     Args:
         label_model: Transitions and p(h).
         outcomes_NK: Outcome of every vote.
-        weights_NK: Powers w of the votes: 1, or 0 for votes left out, in plain EM.
+        weights_NK: Powers w of the votes; in plain EM 1, or 0 for votes left out.
         log_classes_NC: log p_θ(y|x), held fixed.
         labels_N: Known labels, -1 where unknown.
 
@@ -66,7 +65,7 @@ def maximise_expectation(
         label_model: Changed in place.
         votes: Votes of the rows.
         responsibilities_NCH: From `responsibilities`.
-        pseudo_counts_VKCH: Added to the expected counts.
+        pseudo_counts_VKCH: Pseudo-counts that are added to the expected counts.
     """
     sizes_CH = label_model.shape_VKCH[2:]
     weights_NL = responsibilities_NCH.flatten(1)
@@ -78,6 +77,6 @@ def maximise_expectation(
     )
     counts_VKCH = counts_VKL.unflatten(2, sizes_CH) + pseudo_counts_VKCH
     counts_H = responsibilities_NCH.sum((0, 1))
-    # What has no count at all keeps a probability that its logarithm can hold.
+    # Outcomes without any count keep a probability with a finite logarithm.
     label_model.logits_VKCH.copy_(counts_VKCH.clamp(min=_LEAST_COUNT).log().log_softmax(0))
     label_model.state_logits_H.copy_(counts_H.clamp(min=_LEAST_COUNT).log().log_softmax(0))

@@ -1,45 +1,53 @@
-"""Snorkel: a label model found by matrix completion (two-stage baseline).
+"""Snorkel: a label model fitted by matrix completion (two-stage baseline).
 
 Ratner et al. (2019), "Training Complex Models with Multi-Task Weak Supervision". Labeling functions
-vote independently given the class; how they agree and disagree with each other then determines
-how accurate each is, without labels. Defaults, start and clamping are those of the package
+are assumed to vote independently given the class. Their agreements and disagreements then determine
+the accuracy of each, without labels. Defaults, initial values and clamping are those of the package
 `snorkel` 0.10, which WRENCH and the thesis use.
 
-Shapes: N rows, K labeling functions, C classes, V votes (the classes again), L = K·V indicators
-of one vote of one function, k·V + v.
+Shapes: N rows, K labeling functions, C classes, V votes (the classes again), L = K·V indicators,
+of which k·V + v is 1 where function k votes v.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from scipy.optimize import linear_sum_assignment
-from torch import Tensor
+from torch import Tensor, nn
 
 import modicum as md
-from modicum_algorithms.weak.supervision import ABSTAIN
+from modicum_algorithms.weak.config import SnorkelConfig
+from modicum_algorithms.weak.data.supervision import Supervision
+from modicum_algorithms.weak.data.votes import ABSTAIN
+from modicum_algorithms.weak.methods.objective import Objective
+from modicum_algorithms.weak.methods.soft_labels import two_stage_objective
 
 
-@dataclass(frozen=True)
-class SnorkelSettings:
-    """How the label model is fitted.
+def snorkel_objective(
+    model: nn.Module, supervision: Supervision, config: SnorkelConfig, generator: torch.Generator
+) -> Objective:
+    """Cross-entropy to the label model's posteriors.
 
-    Attributes:
-        epochs: Steps of gradient descent, each over all rows.
-        learning_rate: Of the gradient descent.
-        momentum: Of the gradient descent.
-        l2: Pulls the conditionals towards their start, with weight l2², and towards zero, with
-            weight l2 / 2; both, as the package does.
-        precision_init: p(y = v | ỹ_k = v) that every labeling function starts from.
+    Args:
+        model: End model, from features to logits.
+        supervision: Features, votes and strong labels.
+        config: Settings of the method.
+        generator: Its seed scales the label model's initial values.
     """
+    fitted: list[SnorkelLabelModel] = []
 
-    epochs: int = 100
-    learning_rate: float = 0.01
-    momentum: float = 0.9
-    l2: float = 0.0
-    precision_init: float = 0.7
+    def denoise(votes_NK: np.ndarray) -> np.ndarray:
+        label_model = fit_snorkel(votes_NK, config, supervision.balance, generator.initial_seed())
+        fitted.append(label_model)
+        return label_model.predict(votes_NK)
+
+    objective = two_stage_objective(model, supervision, config, denoise)
+    # The strong labels' function, if there is one, comes last and is left out.
+    functions = supervision.votes_NK.shape[1]
+    return replace(objective, transitions=lambda: fitted[0].transitions()[:, :functions])
 
 
 @dataclass(frozen=True)
@@ -47,8 +55,8 @@ class SnorkelLabelModel:
     """A fitted label model.
 
     Attributes:
-        conditionals_KVC: p(ỹ_k = v | y = c) of votes, float32; a function's sum over v leaves room
-            for its abstains but is not constrained to.
+        conditionals_KVC: p(ỹ_k = v | y = c), float32; the sum over v is at most 1 if the model
+            fits, but is not constrained.
         class_balance_C: p(y = c).
         coverage_K: Fraction of the training rows that each function votes on.
     """
@@ -98,61 +106,55 @@ class SnorkelLabelModel:
 
 
 def fit_snorkel(
-    votes_NK: np.ndarray,
-    classes: int,
-    settings: SnorkelSettings,
-    class_balance_C: np.ndarray | None = None,
-    seed: int = 0,
+    votes_NK: np.ndarray, config: SnorkelConfig, class_balance_C: np.ndarray, seed: int
 ) -> SnorkelLabelModel:
     """Fit the label model to votes by gradient descent on `matching_loss`.
 
     Args:
         votes_NK: Votes, -1 is an abstain.
-        classes: Number of classes.
-        settings: How.
-        class_balance_C: p(y = c), all above 0; uniform if not given.
-        seed: Scales the start, as the package's seed does.
+        config: Settings of the gradient descent.
+        class_balance_C: p(y = c), all above 0.
+        seed: Scales the initial values, as the package's seed does.
 
     Raises:
         InputError: A class has no weight in the balance, or the descent diverges.
     """
-    if class_balance_C is None:
-        class_balance_C = np.full(classes, 1 / classes)
-    if len(class_balance_C) != classes or not (np.asarray(class_balance_C) > 0).all():
+    classes = len(class_balance_C)
+    if not (class_balance_C > 0).all():
         raise md.InputError(f"class_balance: must be {classes} numbers above 0")
     rows, functions = votes_NK.shape
     indicators_NL = _indicators(votes_NK, classes)
     # Counts are whole numbers: exact in float32 up to 2^24 rows.
     agreement_LL = torch.from_numpy(indicators_NL.T @ indicators_NL) / rows
-    balance_C = torch.from_numpy(np.asarray(class_balance_C)).float()
+    balance_C = torch.from_numpy(class_balance_C).float()
     between_LL = 1 - torch.kron(torch.eye(functions), torch.ones(classes, classes))
-    start_LC = _start(agreement_LL.diagonal(), balance_C, settings.precision_init)
+    start_LC = _start(agreement_LL.diagonal(), balance_C, config.snorkel_precision_init)
     # The package scales its start by the first number of this generator.
     conditionals_LC = start_LC * np.random.RandomState(seed % 2**32).random()
     conditionals_LC.requires_grad_()
     optimiser = torch.optim.SGD(
         [conditionals_LC],
-        lr=settings.learning_rate,
-        momentum=settings.momentum,
-        weight_decay=settings.l2,
+        lr=config.snorkel_learning_rate,
+        momentum=config.snorkel_momentum,
+        weight_decay=config.snorkel_l2,
     )
-    for _ in range(settings.epochs):
+    for _ in range(config.snorkel_epochs):
         loss = matching_loss(conditionals_LC, agreement_LL, balance_C, between_LL)
-        loss = loss + settings.l2**2 * (conditionals_LC - start_LC).square().sum()
+        loss = loss + config.snorkel_l2**2 * (conditionals_LC - start_LC).square().sum()
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
     fitted_LC = conditionals_LC.detach()
     if not fitted_LC.isfinite().all():
         raise md.InputError(
-            f"snorkel_learning_rate: Snorkel diverges at {settings.learning_rate} "
+            f"snorkel_learning_rate: Snorkel diverges at {config.snorkel_learning_rate} "
             "(allowed: smaller rates)"
         )
     least = min(0.01, 10.0 ** -np.ceil(np.log10(rows)))
     fitted_KVC = fitted_LC.clamp(least, 1 - least).reshape(functions, classes, classes).numpy()
     return SnorkelLabelModel(
         conditionals_KVC=most_trusting(fitted_KVC, balance_C.numpy()),
-        class_balance_C=np.asarray(class_balance_C),
+        class_balance_C=class_balance_C,
         coverage_K=(votes_NK != ABSTAIN).mean(0),
     )
 
@@ -163,11 +165,11 @@ def matching_loss(
     """‖O − μPμᵀ‖² between functions + ‖diag(O) − μp‖² (Ratner et al. 2019).
 
     Given the class, two functions vote independently, so the expected O of two different functions
-    is μPμᵀ; that of one function with itself is known only on its diagonal, the rate of each vote.
+    is μPμᵀ. Within one function only the diagonal of O, the rate of each vote, is used.
 
     Args:
         conditionals_LC: μ, p(ỹ_k = v | y = c).
-        agreement_LL: O, how often two indicators hold together.
+        agreement_LL: O, the fraction of rows on which two indicators are both 1.
         balance_C: p(y = c), the diagonal of P.
         between_LL: 1 for indicators of different functions, else 0.
     """
@@ -178,7 +180,7 @@ def matching_loss(
 
 
 def _start(rates_L: Tensor, balance_C: Tensor, precision: float) -> Tensor:
-    """Conditionals of functions with one precision: p(ỹ_k = y | y) = p(ỹ_k = y) · precision / p(y).
+    """Initial conditionals at one precision: p(ỹ_k = y | y) = p(ỹ_k = y) · precision / p(y).
 
     All other votes start at 0.
     """
@@ -188,17 +190,17 @@ def _start(rates_L: Tensor, balance_C: Tensor, precision: float) -> Tensor:
 
 
 def most_trusting(conditionals_KVC: np.ndarray, balance_C: np.ndarray) -> np.ndarray:
-    """The permutation of the classes under which the functions are most often right.
+    """Permute the classes so that the functions are most often right.
 
-    Classes with the same balance (to three decimals) can change places without a change of the
-    loss. Fits that start as `fit_snorkel` does rarely need it.
+    Permuting classes with the same balance (to three decimals) leaves the loss unchanged. With the
+    initial values of `fit_snorkel` a permutation is rarely needed.
 
     Args:
         conditionals_KVC: p(ỹ_k = v | y = c).
         balance_C: p(y = c).
 
     Returns:
-        The conditionals with their classes in that order.
+        The conditionals with permuted classes, (K, V, C).
     """
     joint_VC = conditionals_KVC.sum(0) * balance_C
     permuted_KVC = conditionals_KVC.copy()
@@ -211,7 +213,7 @@ def most_trusting(conditionals_KVC: np.ndarray, balance_C: np.ndarray) -> np.nda
 
 
 def _indicators(votes_NK: np.ndarray, classes: int) -> np.ndarray:
-    """1 where function k votes v, shape (N, K·V), float32."""
+    """Indicators of the votes: 1 where function k votes v, shape (N, K·V), float32."""
     indicators_NKV = votes_NK[:, :, None] == np.arange(classes)
     size = votes_NK.shape[1] * classes
     return indicators_NKV.reshape(len(votes_NK), size).astype(np.float32)

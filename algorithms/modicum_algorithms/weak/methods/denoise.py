@@ -8,8 +8,7 @@ Shapes: N rows, B mini-batch, D features, K labeling functions, C classes.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
@@ -17,45 +16,26 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 import modicum as md
-from modicum_algorithms.weak.end_model import Objective, mlp
-from modicum_algorithms.weak.supervision import Supervision
-
-
-@dataclass(frozen=True)
-class DenoiseSettings:
-    """Settings of Denoise.
-
-    Attributes:
-        alpha: How much of a row's ensemble stays when a prediction joins it, below 1.
-        c1: Weight of the attention's loss.
-        c2: Weight of the end model's loss; what is left of 1 weighs the self-supervision.
-        ramp_step: The step after which self-supervision starts.
-        hidden: Sizes of the attention's hidden layers.
-        learning_rate: Adam's, for the end model and the attention.
-    """
-
-    alpha: float = 0.6
-    c1: float = 0.2
-    c2: float = 0.7
-    ramp_step: int = 100
-    hidden: Sequence[int] = (100,)
-    learning_rate: float = 1e-3
+from modicum_algorithms.weak.config import DenoiseConfig
+from modicum_algorithms.weak.data.supervision import Supervision
+from modicum_algorithms.weak.methods.objective import Objective
+from modicum_algorithms.weak.models.end_model import mlp
 
 
 class Attention(nn.Module):
-    """How much each labeling function is worth at a point: Linear, Tanh, Linear, softmax."""
+    """Weights of the labeling functions at a point: Linear, Tanh, Linear, softmax."""
 
     def __init__(
-        self, features: int, functions: int, hidden: Sequence[int], generator: torch.Generator
+        self, features: int, functions: int, hidden_units: int, generator: torch.Generator
     ) -> None:
         super().__init__()
-        network = mlp(functions + features, functions, hidden, generator)
+        network = mlp(functions + features, functions, [hidden_units], generator)
         self.network = nn.Sequential(
             *(nn.Tanh() if isinstance(layer, nn.ReLU) else layer for layer in network.children())
         )
 
     def forward(self, features_BD: Tensor, votes_BK: Tensor) -> Tensor:
-        """Attention over all functions, abstaining ones included: (B, K), rows sum to 1.
+        """Attention over all functions, abstaining ones included, (B, K); rows sum to 1.
 
         Args:
             features_BD: Features.
@@ -67,13 +47,14 @@ class Attention(nn.Module):
 class Ensemble:
     """Running means of the end model's outputs at each row (Laine and Aila 2017).
 
-    A mean starts at zero, so a row's t-th mean is divided by 1 − α^t. WRENCH takes the number of
-    training steps for t, which hardly corrects a row that is seen rarely, and pulls rows not yet
-    seen towards zero; here every row counts its own, and an unseen row has no target.
+    A mean starts at zero, so a row's t-th mean is divided by 1 − α^t. WRENCH uses the number of
+    training steps as t, which hardly corrects rows that are seen rarely and pulls rows not yet seen
+    towards zero. Here t is the number of predictions of the row, and an unseen row has no target.
 
     Attributes:
-        means_NC: Σ over a row's predictions of (1 − α) α^age.
-        seen_N: How many predictions each row has had.
+        alpha: Weight α of the running mean when a new prediction joins it.
+        means_NC: Σ over a row's predictions of (1 − α) α^age · prediction.
+        seen_N: Number of predictions of each row.
     """
 
     def __init__(self, rows: int, classes: int, alpha: float) -> None:
@@ -82,13 +63,13 @@ class Ensemble:
         self.seen_N = torch.zeros(rows)
 
     def loss(self, rows_B: Tensor, logits_BC: Tensor) -> Tensor:
-        """Mean squared distance of predictions to the means so far; unseen rows count as 0."""
+        """Mean squared distance of predictions to the current means; unseen rows count as 0."""
         seen_B1 = self.seen_N[rows_B].unsqueeze(1)
         corrected_BC = self.means_NC[rows_B] / (1 - self.alpha ** seen_B1.clamp(min=1))
         return ((logits_BC - corrected_BC) * (seen_B1 > 0)).square().mean()
 
     def add(self, rows_B: Tensor, logits_BC: Tensor) -> None:
-        """Let predictions join the means."""
+        """Update the means with new predictions."""
         self.means_NC[rows_B] = torch.lerp(logits_BC.detach(), self.means_NC[rows_B], self.alpha)
         self.seen_N[rows_B] += 1
 
@@ -97,7 +78,7 @@ def vote_weights(weights_BK: Tensor, votes_BK: Tensor, classes: int) -> Tensor:
     """Σ_k w_k 1[ỹ_k = c], shape (B, C).
 
     Args:
-        weights_BK: Weights of the functions; (K,) for the same at every row.
+        weights_BK: Weights of the functions; of shape (K,) if all rows have the same.
         votes_BK: Votes, -1 is an abstain.
         classes: Number of classes.
     """
@@ -121,20 +102,20 @@ def reliabilities(attention_BK: Tensor, votes_BK: Tensor) -> Tensor:
 def denoise_objective(
     model: nn.Module,
     supervision: Supervision,
-    settings: DenoiseSettings,
+    config: DenoiseConfig,
     generator: torch.Generator,
 ) -> Objective:
     """c1 · attention + c2 · end model + (1 − c1 − c2) · self-supervision.
 
-    Attention and end model both learn the hard labels of the rows with a vote, at first those of
-    the majority vote. After each step the labels of its rows become the vote weighted by
-    `reliabilities`. Self-supervision uses the rows without a vote, or all if there are none.
+    Attention and end model both learn hard labels of the rows with a vote, initially those of the
+    majority vote. After each step the labels of the mini-batch become the vote weighted by
+    `reliabilities`. Self-supervision uses the rows without a vote, or all rows if there are none.
     Strong labels are the votes of one more labeling function.
 
     Args:
         model: End model, from features to logits.
-        supervision: What to learn from.
-        settings: How.
+        supervision: Features, votes and strong labels.
+        config: Settings of the method.
         generator: Initialises the attention and breaks ties of the first majority vote.
 
     Raises:
@@ -147,11 +128,11 @@ def denoise_objective(
     uncovered = (~voted_N).nonzero().squeeze(1).numpy()
     if len(covered) == 0:
         raise md.InputError("method: denoise needs a row with a vote or a strong label")
-    attention = Attention(features_ND.shape[1], votes_NK.shape[1], settings.hidden, generator)
-    ensemble = Ensemble(len(supervision), classes, settings.alpha)
+    attention = Attention(features_ND.shape[1], votes_NK.shape[1], config.hidden_units, generator)
+    ensemble = Ensemble(len(supervision), classes, config.denoise_alpha)
     counts_NC = vote_weights(torch.ones(votes_NK.shape[1]), votes_NK, classes)
     targets_N = (counts_NC + torch.rand(counts_NC.shape, generator=generator) / 2).argmax(-1)
-    c3 = 1 - settings.c1 - settings.c2
+    c1, c2 = config.denoise_c1, config.denoise_c2
     steps = 0
 
     def loss(batches: Sequence[Tensor | None]) -> Tensor:
@@ -170,10 +151,10 @@ def denoise_objective(
             vote_weights(attention_BK, votes_BK, classes), targets_B
         )
         end_loss = functional.cross_entropy(model(features_BD), targets_B)
-        total = settings.c1 * attention_loss + settings.c2 * end_loss
-        if steps > settings.ramp_step:
+        total = c1 * attention_loss + c2 * end_loss
+        if steps > config.denoise_ramp_step:
             logits_BC = model(features_ND[free_B])
-            total = total + c3 * ensemble.loss(free_B, logits_BC)
+            total = total + (1 - c1 - c2) * ensemble.loss(free_B, logits_BC)
             ensemble.add(free_B, logits_BC)
         weights_K = reliabilities(attention_BK, votes_BK)
         targets_N[voted_B] = vote_weights(weights_K, votes_BK, classes).argmax(-1)
@@ -189,6 +170,22 @@ def denoise_objective(
             return (soft_NC / soft_NC.sum(-1, keepdim=True)).numpy()
 
     parameters = [*model.parameters(), *attention.parameters()]
-    groups: list[dict[str, object]] = [{"params": parameters, "lr": settings.learning_rate}]
+    groups = [{"params": parameters, "lr": config.learning_rate}]
     pools = [covered, uncovered if len(uncovered) else np.arange(len(supervision))]
-    return Objective(pools, loss, groups, denoised=denoised, label_model=attention)
+    return Objective(pools, loss, groups, denoised=denoised, label_network=attention)
+
+
+def rebuilt_attention(
+    config: DenoiseConfig, weights: Mapping[str, Tensor], inputs: int
+) -> Attention:
+    """An attention from its saved tensors.
+
+    Args:
+        config: Settings of the method.
+        weights: State of an `Attention`.
+        inputs: Number of features.
+    """
+    functions = weights["network.0.weight"].shape[1] - inputs
+    attention = Attention(inputs, functions, config.hidden_units, torch.Generator())
+    attention.load_state_dict(weights)
+    return attention.eval()

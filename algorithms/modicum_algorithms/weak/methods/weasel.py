@@ -8,45 +8,32 @@ Shapes: N rows, B mini-batch, D features, K labeling functions, C classes.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 import modicum as md
-from modicum_algorithms.weak.end_model import Objective, mlp
-from modicum_algorithms.weak.losses import soft_cross_entropy
-from modicum_algorithms.weak.supervision import Supervision
+from modicum_algorithms.weak.config import WeaselConfig, weight_of
+from modicum_algorithms.weak.data.supervision import Supervision
+from modicum_algorithms.weak.methods.objective import Objective
+from modicum_algorithms.weak.models.end_model import mlp, soft_cross_entropy
 
-_CHUNK = 8192  # rows encoded at once outside training
-
-
-@dataclass(frozen=True)
-class WeaselSettings:
-    """Settings of WeaSEL.
-
-    Attributes:
-        temperature: Divides the encoder's scores: a small one lets few functions decide.
-        dropout: Fraction of the encoder's hidden units left out in a step.
-        hidden: Sizes of the encoder's hidden layers; WRENCH's has two of 100.
-        learning_rate: Adam's, for the end model and the encoder.
-        class_balance: p(y = c), all above 0; uniform if not given. WRENCH counts the labels of
-            the validation split.
-    """
-
-    temperature: float = 1.0
-    dropout: float = 0.3
-    hidden: Sequence[int] = (100, 100)
-    learning_rate: float = 1e-3
-    class_balance: Sequence[float] | None = None
+_CHUNK = 8192  # rows encoded at once after training
 
 
 class Encoder(nn.Module):
-    """Logits of p(y | votes, x), with accuracies of the labeling functions made for each row.
+    """Logits of p(y | votes, x), from accuracies of the labeling functions predicted for each row.
 
     Batch normalisation and dropout follow each hidden layer, as in WRENCH.
+
+    Args:
+        features: Number of features.
+        functions: Number of labeling functions.
+        balance_C: Class balance p(y), all above 0.
+        config: Settings of the method.
+        generator: Draws the initial weights and a seed for the dropout masks.
     """
 
     log_balance_C: Tensor
@@ -55,8 +42,8 @@ class Encoder(nn.Module):
         self,
         features: int,
         functions: int,
-        classes: int,
-        settings: WeaselSettings,
+        balance_C: np.ndarray,
+        config: WeaselConfig,
         generator: torch.Generator,
     ) -> None:
         super().__init__()
@@ -65,20 +52,20 @@ class Encoder(nn.Module):
         layers: list[nn.Module] = []
         units = 0
         for layer in mlp(
-            functions + features, classes * functions, settings.hidden, generator
+            functions + features, len(balance_C) * functions, config.hidden, generator
         ).children():
             if isinstance(layer, nn.Linear):
                 units = layer.out_features
                 layers.append(layer)
             else:
-                layers += [nn.BatchNorm1d(units), layer, _Dropout(settings.dropout, masks)]
+                layers += [nn.BatchNorm1d(units), layer, _Dropout(config.weasel_dropout, masks)]
         self.network = nn.Sequential(*layers)
-        self.temperature = settings.temperature
-        balance = settings.class_balance or [1 / classes] * classes
-        self.register_buffer("log_balance_C", torch.tensor(balance).log())
+        self.temperature = weight_of(config, "weasel_temperature")
+        log_balance_C = torch.tensor(balance_C, dtype=torch.float32).log()
+        self.register_buffer("log_balance_C", log_balance_C)
 
     def forward(self, features_BD: Tensor, votes_BK: Tensor) -> Tensor:
-        """Logits, shape (B, C); the logarithm of the class balance where no function votes.
+        """Logits, shape (B, C); where no function votes, the logarithm of the class balance.
 
         Args:
             features_BD: Features.
@@ -92,7 +79,7 @@ class Encoder(nn.Module):
 def weighted_votes(scores_BCK: Tensor, votes_BK: Tensor) -> Tensor:
     """√K · C · Σ_k softmax_k(scores_c)[k] 1[ỹ_k = c], shape (B, C).
 
-    The softmax runs over all functions, those that abstain included. The paper's factor is √K;
+    The softmax is over all functions, abstaining ones included. The paper's factor is √K;
     WRENCH has √K · C.
 
     Args:
@@ -109,8 +96,8 @@ def agreement_loss(end_logits_BC: Tensor, encoder_logits_BC: Tensor) -> Tensor:
     """H(encoder, end model) + H(end model, encoder), each with the target held fixed.
 
     Args:
-        end_logits_BC: The end model's.
-        encoder_logits_BC: The encoder's.
+        end_logits_BC: Logits of the end model.
+        encoder_logits_BC: Logits of the encoder.
     """
     end_loss = soft_cross_entropy(end_logits_BC, encoder_logits_BC.detach().softmax(-1))
     encoder_loss = soft_cross_entropy(encoder_logits_BC, end_logits_BC.detach().softmax(-1))
@@ -120,7 +107,7 @@ def agreement_loss(end_logits_BC: Tensor, encoder_logits_BC: Tensor) -> Tensor:
 def weasel_objective(
     model: nn.Module,
     supervision: Supervision,
-    settings: WeaselSettings,
+    config: WeaselConfig,
     generator: torch.Generator,
 ) -> Objective:
     """Agreement of end model and encoder on the rows with a vote.
@@ -129,23 +116,21 @@ def weasel_objective(
 
     Args:
         model: End model, from features to logits.
-        supervision: What to learn from.
-        settings: How.
+        supervision: Features, votes and strong labels.
+        config: Settings of the method.
         generator: Initialises the encoder and seeds its dropout.
 
     Raises:
-        InputError: No row has a vote or a strong label, or the class balance does not fit.
+        InputError: No row has a vote or a strong label.
     """
-    classes, features_ND = supervision.classes, supervision.features_ND
-    balance = settings.class_balance
-    if balance is not None and (len(balance) != classes or min(balance) <= 0):
-        raise md.InputError(f"class_balance: must be {classes} numbers above 0")
+    features_ND = supervision.features_ND
     votes_NK = torch.from_numpy(supervision.with_strong_votes.astype(np.float32))
     voted_N = (votes_NK >= 0).any(1)
     covered = voted_N.nonzero().squeeze(1).numpy()
     if len(covered) == 0:
         raise md.InputError("method: weasel needs a row with a vote or a strong label")
-    encoder = Encoder(features_ND.shape[1], votes_NK.shape[1], classes, settings, generator)
+    inputs, functions = features_ND.shape[1], votes_NK.shape[1]
+    encoder = Encoder(inputs, functions, supervision.balance, config, generator)
     # A single row has no batch statistics.
     trains = len(covered) > 1
     encoder.train(trains)
@@ -171,12 +156,27 @@ def weasel_objective(
         return logits_NC.softmax(-1).numpy()
 
     parameters = [*model.parameters(), *encoder.parameters()]
-    groups: list[dict[str, object]] = [{"params": parameters, "lr": settings.learning_rate}]
-    return Objective([covered], loss, groups, denoised=denoised, label_model=encoder)
+    groups = [{"params": parameters, "lr": config.learning_rate}]
+    return Objective([covered], loss, groups, denoised=denoised, label_network=encoder)
+
+
+def rebuilt_encoder(config: WeaselConfig, weights: Mapping[str, Tensor], inputs: int) -> Encoder:
+    """An encoder from its saved tensors.
+
+    Args:
+        config: Settings of the method.
+        weights: State of an `Encoder`.
+        inputs: Number of features.
+    """
+    functions = weights["network.0.weight"].shape[1] - inputs
+    balance_C = weights["log_balance_C"].exp().numpy()
+    encoder = Encoder(inputs, functions, balance_C, config, torch.Generator())
+    encoder.load_state_dict(weights)
+    return encoder.eval()
 
 
 class _Dropout(nn.Module):
-    """Dropout with masks from a generator of its own."""
+    """Dropout whose masks are drawn from a given generator."""
 
     def __init__(self, fraction: float, generator: torch.Generator) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""What a trained method says of the labeling functions.
+"""A trained method's account of the labeling functions.
 
 Shapes: N rows, K labeling functions, C classes, V = C + 1 outcomes of a vote, abstain last.
 """
@@ -7,28 +7,26 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 
+from modicum_algorithms.weak.data.votes import ABSTAIN
 from modicum_algorithms.weak.labeling import conflicts
-from modicum_algorithms.weak.supervision import ABSTAIN
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 
 @dataclass(frozen=True, eq=False)
-class LabelModel:
-    """How the labeling functions vote, as a trained method has it.
+class LabelModelSummary:
+    """Estimates of how the labeling functions vote, by a trained method.
 
     Attributes:
         names: Names of the labeling functions, or their numbers.
         transitions: p(ỹ_k = v | y = c), (K, V, C): learned by the method, else counted against
             its denoised labels.
-        class_balance: p(y = c), (C,): the mean of the denoised labels of the training rows.
+        class_balance: p(y = c), (C,): mean of the denoised labels of the training rows.
         coverage: Fraction of rows that each function votes on, (K,).
-        conflict: Fraction of rows on which it votes and another function votes otherwise, (K,).
+        conflict: Fraction of rows on which a function votes and another one votes for another
+            class, (K,).
     """
 
     names: Sequence[str | int]
@@ -42,7 +40,7 @@ class LabelModel:
         """Probability that a function's vote is right given that it votes, (K,).
 
         Σ_c p(y = c) p(ỹ_k = c | c) / Σ_c p(y = c) p(ỹ_k ≠ abstain | c); NaN for a function
-        that never votes, of which nothing is known.
+        that never votes.
         """
         joint_KVC = self.transitions[:, :-1] * self.class_balance
         right_K = np.einsum("kcc->k", joint_KVC)
@@ -53,8 +51,6 @@ class LabelModel:
     @property
     def table(self) -> pd.DataFrame:
         """One row per labeling function: accuracy, coverage, conflict."""
-        import pandas as pd
-
         return pd.DataFrame(
             {"accuracy": self.accuracy, "coverage": self.coverage, "conflict": self.conflict},
             index=pd.Index(list(self.names), name="labeling_function"),
@@ -66,18 +62,18 @@ def describe_votes(
     denoised_NC: np.ndarray,
     transitions_VKC: np.ndarray | None,
     names: Sequence[str | int],
-) -> LabelModel:
-    """What a method says of the labeling functions.
+) -> LabelModelSummary:
+    """Summarise a method's estimates of the labeling functions.
 
     Args:
         votes_NK: Votes of the training rows, -1 is an abstain.
         denoised_NC: The method's soft labels of the same rows.
-        transitions_VKC: The method's own p(ỹ_k = v | y = c), None to count them.
+        transitions_VKC: The method's p(ỹ_k = v | y = c); None to count them.
         names: Names of the labeling functions.
     """
     if transitions_VKC is None:
         transitions_VKC = counted_transitions(votes_NK, denoised_NC)
-    return LabelModel(
+    return LabelModelSummary(
         names=names,
         transitions=np.ascontiguousarray(transitions_VKC.transpose(1, 0, 2)),
         class_balance=denoised_NC.mean(0),
@@ -89,7 +85,7 @@ def describe_votes(
 def counted_transitions(votes_NK: np.ndarray, soft_NC: np.ndarray) -> np.ndarray:
     """p(ỹ_k = v | y = c) = Σ_n q_n(c) 1[ỹ_nk = v] / Σ_n q_n(c), with abstain as the last outcome.
 
-    A class that no row has any weight on gets the uniform distribution.
+    A class without any weight gets the uniform distribution.
 
     Args:
         votes_NK: Votes, -1 is an abstain.

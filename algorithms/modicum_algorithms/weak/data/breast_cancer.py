@@ -2,9 +2,9 @@
 
 The data are 569 fine-needle aspirates with 30 measurements of cell nuclei (Street, Wolberg and
 Mangasarian 1993), 212 of them malignant. The rules use what a cytologist looks at, size,
-texture and irregular outline, with "more" pointing to malignant. No label was used to set a
+texture and irregular outline; higher values point to malignant. No label was used to set a
 threshold: each is the lower or upper quartile of its measurement over all 569 rows, and a rule
-abstains between its quartiles. Three rules speak on one side only.
+abstains between its quartiles. Four rules have one threshold only.
 """
 
 from __future__ import annotations
@@ -14,17 +14,19 @@ from functools import cache
 
 import numpy as np
 
-ABSTAIN, BENIGN, MALIGNANT = -1, 0, 1
+from modicum_algorithms.weak.data.votes import ABSTAIN
+
+BENIGN, MALIGNANT = 0, 1
 CLASSES = ("benign", "malignant")
 
-# A fixed split, as benchmarks have: trial seeds choose strong labels and initialisation only.
+# The split is fixed, as in benchmarks: trial seeds choose strong labels and initialisation only.
 _SPLIT_SEED = 569
 _TRAIN, _VALID = 341, 114
 
 
 @dataclass(frozen=True)
 class ThresholdRule:
-    """Votes benign below one threshold and malignant above another, else abstains.
+    """A labeling function: benign below one threshold, malignant above another, else an abstain.
 
     Attributes:
         measurement: Name of the measurement in scikit-learn's data.
@@ -37,7 +39,7 @@ class ThresholdRule:
     above: float | None
 
     def votes(self, values_N: np.ndarray) -> np.ndarray:
-        """Votes for a measurement's values."""
+        """Votes for values of the measurement, int64 (N,)."""
         votes_N = np.full(len(values_N), ABSTAIN, dtype=np.int64)
         if self.below is not None:
             votes_N[values_N < self.below] = BENIGN
@@ -62,9 +64,9 @@ RULES = (
 
 @cache
 def load_arrays() -> dict[str, np.ndarray]:
-    """Standardised features, votes and labels of every split, by `<split>_<what>`.
+    """Features, votes and labels of every split, as `<split>_features` and so on.
 
-    Features are centred and scaled by the training split.
+    Features are standardised with the mean and deviation of the training split.
     """
     from sklearn.datasets import load_breast_cancer
 

@@ -1,0 +1,1 @@
+"""Data sets with votes and labels, and what they are made of."""

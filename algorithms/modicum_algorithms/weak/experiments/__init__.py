@@ -1,0 +1,1 @@
+"""The further experiments of the family."""

@@ -1,0 +1,1 @@
+"""The methods of chapter 3, each with its losses."""

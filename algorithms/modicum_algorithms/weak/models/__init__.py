@@ -1,0 +1,1 @@
+"""Networks and probability models: the end model and the label models."""
