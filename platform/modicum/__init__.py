@@ -17,6 +17,7 @@ from modicum.errors import (
     reason_of,
     require_choice,
     unknown_name,
+    validated,
 )
 from modicum.experiment.config import Config, setting
 from modicum.experiment.experiment import Experiment
@@ -71,6 +72,7 @@ __all__ = [
     "setting",
     "training",
     "unknown_name",
+    "validated",
     "whole_file",
     "whole_folder",
 ]

@@ -6,7 +6,7 @@ import difflib
 import re
 import reprlib
 from collections.abc import Iterable, Mapping
-from typing import Any, get_args
+from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, ValidationError
 
@@ -14,6 +14,8 @@ from pydantic import BaseModel, ValidationError
 _QUOTED = reprlib.Repr()
 _QUOTED.maxlevel, _QUOTED.maxstring, _QUOTED.maxother = 4, 200, 200
 _QUOTED.maxlist = _QUOTED.maxtuple = _QUOTED.maxdict = 20
+
+Model = TypeVar("Model", bound=BaseModel)
 
 _TYPE_NAME = re.compile(r"int|float|str|bool|(list|dict|tuple)\[.*\]")
 
@@ -75,6 +77,22 @@ def require_choice(field: str, value: object, choices: Any) -> None:
     if value not in get_args(choices):
         allowed = ", ".join(map(str, get_args(choices)))
         raise InputError(f"{field}: must be one of {allowed}, got {value!r}")
+
+
+def validated(model: type[Model], values: Mapping[str, Any]) -> Model:
+    """Settings from values by name, with one sentence about the first mistake among them.
+
+    Args:
+        model: The settings, such as a `Config`.
+        values: The values that the user gave.
+
+    Raises:
+        InputError: A name is unknown, or a value is not allowed.
+    """
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        raise from_validation(error, model, given=values) from error
 
 
 def from_validation(

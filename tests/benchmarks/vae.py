@@ -21,16 +21,18 @@ import numpy as np
 import torch
 
 import modicum as md
-from modicum_algorithms.vae import datasets
-from modicum_algorithms.vae.codec.coder import BitsBackCoder, CoderSettings
+from modicum_algorithms.vae.codec.coder import BitsBackCoder, FileSettings
 from modicum_algorithms.vae.codec.compress import compress_images
 from modicum_algorithms.vae.codec.decompress import decompress_file
 from modicum_algorithms.vae.codec.float_networks import PinnedNetworks
 from modicum_algorithms.vae.codec.integer_networks import PortableNetworks
-from modicum_algorithms.vae.measures import bits_per_dimension
-from modicum_algorithms.vae.names import Precision
-from modicum_algorithms.vae.networks import VAE, ModelSpec, build_vae
-from modicum_algorithms.vae.training import TrainingSettings, adam, train_epoch, vae_gradients
+from modicum_algorithms.vae.config import CoderSettings, Precision
+from modicum_algorithms.vae.data import datasets
+from modicum_algorithms.vae.evaluation import bits_per_dimension
+from modicum_algorithms.vae.methods.joint import vae_gradients
+from modicum_algorithms.vae.model_spec import ModelSpec
+from modicum_algorithms.vae.networks import VAE, build_vae
+from modicum_algorithms.vae.training import adam, train_epoch
 
 SPEC = ModelSpec(shape=(1, 28, 28), likelihood="bernoulli", latent_size=16)
 BATCH = 512  # the coder's
@@ -62,7 +64,7 @@ def trained(train_NCHW: np.ndarray, epochs: int) -> VAE:
     """A model that has learned enough for sensible code lengths."""
     model = build_vae(SPEC, 0)
     optimiser = adam(model.parameters(), 5e-4)
-    gradients = vae_gradients(model, TrainingSettings(epochs))
+    gradients = vae_gradients(model, "float32")
     pixels = torch.from_numpy(train_NCHW.copy())
     for epoch in range(epochs):
         train_epoch(pixels, optimiser, gradients, batch_size=100, seed=epoch)
@@ -90,9 +92,9 @@ def codec(model: VAE, test_NCHW: np.ndarray, repeats: int, threads: int) -> None
         np.save(folder / "images.npy", test_NCHW[:, 0])
         source = md.data.open_images(folder / "images.npy")
         for mode in ("portable", "pinned"):
-            settings = CoderSettings(mode, threads=threads if mode == "pinned" else None)
-            coder = BitsBackCoder(model, settings)
-            one = BitsBackCoder(model, CoderSettings(mode, batch_size=1, threads=settings.threads))
+            settings = CoderSettings(mode=mode)
+            coder = BitsBackCoder(model, FileSettings.here(settings))
+            one = BitsBackCoder(model, FileSettings.here(CoderSettings(mode=mode, coder_batch=1)))
             few = test_NCHW[:IMAGE_BY_IMAGE]
             chunk, few_chunk = coder.encode(test_NCHW), one.encode(few)
             networks = (
@@ -161,7 +163,7 @@ def training(train_NCHW: np.ndarray, repeats: int) -> None:
     for precision in precisions:
         model = build_vae(SPEC, 0)
         optimiser = adam(model.parameters(), 5e-4)
-        gradients = vae_gradients(model, TrainingSettings(1, precision=precision))
+        gradients = vae_gradients(model, precision)
         works[f"{precision}, an epoch of 10,000 images"] = lambda o=optimiser, g=gradients: (
             train_epoch(pixels, o, g, batch_size=100, seed=0)
         )

@@ -38,7 +38,7 @@ def test_no_package_file_directly_in_the_source_roots():
             {"ray", "torch", "transformers", "sklearn", "pandas"},
         ),
         (
-            "import modicum_algorithms.vae.codec.commands",
+            "import modicum_algorithms.vae.cli",
             {"ray", "torch", "numpy", "constriction", "PIL", "pandas"},
         ),
     ],

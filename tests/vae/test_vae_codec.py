@@ -4,6 +4,7 @@ import math
 import os
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,25 +13,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import modicum as md
-from modicum_algorithms.vae.codec.coder import (
-    BitsBackCoder,
-    Chunk,
-    CoderSettings,
-    CorruptChunk,
-    batches,
-)
+from modicum_algorithms.vae.codec.coder import BitsBackCoder, Chunk, batches
 from modicum_algorithms.vae.codec.float_networks import PinnedNetworks, pinned
 from modicum_algorithms.vae.codec.integer_networks import PortableNetworks
 from modicum_algorithms.vae.codec.latent_symbols import pop_posterior, push_prior
 from modicum_algorithms.vae.codec.pixel_symbols import push_pixels
-from modicum_algorithms.vae.codec.stack import Stack
-from modicum_algorithms.vae.inference import elbo
-from modicum_algorithms.vae.networks import VAE, ModelSpec, build_vae
+from modicum_algorithms.vae.codec.stack import CorruptChunk, Stack
+from modicum_algorithms.vae.methods.k_step import elbo
+from modicum_algorithms.vae.model_spec import ModelSpec
+from modicum_algorithms.vae.networks import VAE, build_vae
 from modicum_algorithms.vae.saved_models import save_vae
+from tiny_vae import file_settings
 
-PORTABLE = CoderSettings("portable")
-PINNED = CoderSettings("pinned", threads=1)
-K_STEPS = CoderSettings("pinned", threads=1, inference_steps=2, batch_size=4)
+PORTABLE = file_settings("portable")
+PINNED = file_settings("pinned", threads=1)
+K_STEPS = file_settings("pinned", threads=1, inference_steps=2, batch_size=4)
 LIKELIHOODS = ["bernoulli", "discretised_logistic", "autoregressive_logistic"]
 
 
@@ -83,7 +80,7 @@ def test_decoding_gives_the_images_back(
     likelihood, network, setting, count, batch_size, scale, seed
 ):
     spec = small_spec(likelihood, network)
-    chosen = CoderSettings(**(vars(setting) | {"batch_size": batch_size}))
+    chosen = replace(setting, batch_size=batch_size)
     images = pictures(spec, count, seed)
     chunk = BitsBackCoder(scattered(spec, scale, seed), chosen).encode(images)
     # Another coder, as another process would have.
@@ -271,7 +268,7 @@ def test_no_steps_of_inference_are_the_encoder_and_steps_shorten_the_code():
     images = pictures(spec, 200)
 
     def words(**more: float) -> np.ndarray:
-        return BitsBackCoder(model, CoderSettings("pinned", threads=1, **more)).encode(images).words
+        return BitsBackCoder(model, file_settings("pinned", threads=1, **more)).encode(images).words
 
     plain = words()
     assert (plain == words(inference_steps=0, inference_learning_rate=0.3)).all()
@@ -326,8 +323,8 @@ def test_another_model_and_other_settings_are_found():
     others = [
         (scattered(spec, seed=1), K_STEPS),
         (scattered(spec), PORTABLE),
-        (scattered(spec), CoderSettings(**(vars(K_STEPS) | {"inference_steps": 3}))),
-        (scattered(spec), CoderSettings(**(vars(K_STEPS) | {"batch_size": 2}))),
+        (scattered(spec), replace(K_STEPS, inference_steps=3)),
+        (scattered(spec), replace(K_STEPS, batch_size=2)),
     ]
     for model, setting in others:
         with pytest.raises(CorruptChunk):
@@ -337,7 +334,7 @@ def test_another_model_and_other_settings_are_found():
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"mode": "exact"}, "mode: must be portable or pinned"),
+        ({"mode": "exact"}, "mode: must be one of portable, pinned, got 'exact'"),
         ({"inference_steps": 1}, "inference_steps: more than 0 needs mode 'pinned'"),
         ({"mode": "pinned"}, "threads: mode 'pinned' needs 1 to 1024, got None"),
         ({"mode": "pinned", "threads": 0}, "threads: mode 'pinned' needs 1 to 1024, got 0"),
@@ -352,7 +349,7 @@ def test_another_model_and_other_settings_are_found():
 def test_settings_that_do_not_fit_are_refused(changes, said):
     model = scattered(small_spec("bernoulli"))
     with pytest.raises(md.InputError, match=said):
-        BitsBackCoder(model, CoderSettings(**({"mode": "portable"} | changes)))
+        BitsBackCoder(model, file_settings(**changes))
 
 
 @pytest.mark.parametrize("setting", [PORTABLE, PINNED])

@@ -30,7 +30,8 @@ from modicum_algorithms.vae.codec.latent_symbols import (
 )
 from modicum_algorithms.vae.codec.stack import CorruptChunk, Stack, start_words
 from modicum_algorithms.vae.likelihoods import DiscretisedLogistic
-from modicum_algorithms.vae.networks import ModelSpec, ResidualBlock, ScaleImage, build_vae
+from modicum_algorithms.vae.model_spec import ModelSpec
+from modicum_algorithms.vae.networks import ResidualBlock, ScaleImage, build_vae
 
 finite = st.floats(-600, 600)
 

@@ -11,12 +11,13 @@ from typer.testing import CliRunner
 
 import modicum as md
 from modicum.cli import main as cli
-from modicum_algorithms.vae.codec.commands import compress, decompress
-from modicum_algorithms.vae.networks import ModelSpec, build_vae
+from modicum_algorithms.vae.cli import compress, decompress
+from modicum_algorithms.vae.model_spec import ModelSpec
+from modicum_algorithms.vae.networks import build_vae
 from modicum_algorithms.vae.saved_models import find_model, save_vae
 
 COMMANDS = ("compress", "decompress")
-GROUP = "modicum_algorithms.vae.codec.commands"
+GROUP = "modicum_algorithms.vae.cli"
 
 
 @pytest.fixture
@@ -107,7 +108,7 @@ def test_mistakes_are_told_in_one_sentence(modicum, model, pictures, tmp_path):
         return refused("compress", images, "--model", model, "-o", "a", *arguments)
 
     folder = tmp_path / "pictures"
-    assert "--mode: expected portable or pinned" in compressing(folder, "--mode", "fast")
+    assert "--mode: must be one of portable, pinned" in compressing(folder, "--mode", "fast")
     assert "inference_steps" in compressing(folder, "--inference-steps", "3").replace("-", "_")
     assert "nowhere" in compressing("nowhere")
     error = refused("compress", folder, "--model", folder, "-o", "a")
@@ -116,7 +117,7 @@ def test_mistakes_are_told_in_one_sentence(modicum, model, pictures, tmp_path):
     np.save(tmp_path / "grey.npy", np.full((2, 4, 6), 9, np.uint8))
     assert "image 0 has a pixel of value 9" in compressing("grey.npy")
     np.save(tmp_path / "large.npy", np.zeros((2, 5, 5), np.uint8))
-    assert "shape (1, 5, 5)" in compressing("large.npy")
+    assert "got (1, 5, 5)" in compressing("large.npy")
     np.save(tmp_path / "nothing.npy", np.zeros((0, 4, 6), np.uint8))
     assert "at least one image" in compressing("nothing.npy")
     (tmp_path / "empty").mkdir()
@@ -135,7 +136,7 @@ def test_mistakes_are_told_in_one_sentence(modicum, model, pictures, tmp_path):
 
     assert modicum("compress", folder, "--model", model, "-o", "good")[0] == 0
     assert "needs the model with hash" in refused("decompress", "good", "-o", "b")
-    assert "--format: expected png or npy" in refused(
+    assert "--format: must be png or npy" in refused(
         "decompress", "good", "-o", "b", "--format", "gif"
     )
     assert "is not empty" in refused("decompress", "good", "--model", model, "-o", "pictures")

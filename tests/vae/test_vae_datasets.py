@@ -10,7 +10,12 @@ import pytest
 from sklearn.datasets import load_digits
 
 import modicum as md
-from modicum_algorithms.vae import datasets
+from modicum_algorithms.vae.data import datasets
+
+
+def load(dataset, binarisation="none", seed=0, samples=None):
+    data = datasets.load(dataset, binarisation=binarisation, seed=seed)
+    return data if samples is None else data.subset(samples, seed)
 
 
 @pytest.fixture
@@ -41,7 +46,7 @@ def published(name):
 
 
 def test_digits_against_scikit_learn():
-    data = datasets.load("digits")
+    data = load("digits")
     assert (data.shape, data.dimensions, data.levels) == ((1, 8, 8), 64, 256)
     assert data.train_NCHW.shape == (1437, 1, 8, 8)
     assert data.test_NCHW.shape == (360, 1, 8, 8)
@@ -59,7 +64,7 @@ def test_digits_against_scikit_learn():
 
 def test_threshold_is_above_127(folder):
     values = np.array([0, 1, 126, 127, 128, 254, 255], np.uint8)[None, None]
-    data = datasets.load(folder(values, values), binarisation="threshold")
+    data = load(folder(values, values), binarisation="threshold")
     assert data.levels == 2
     for images in (data.train_NCHW, data.test_NCHW):
         assert images.dtype == np.uint8
@@ -69,7 +74,7 @@ def test_threshold_is_above_127(folder):
 def test_sampling_draws_each_pixel_with_its_own_probability(folder):
     """All 256 values, each 20,000 times: frequencies within five standard errors."""
     values = np.tile(np.arange(256, dtype=np.uint8), (20000, 1))[:, None]
-    data = datasets.load(folder(values, values[:9]), binarisation="sampling", seed=3)
+    data = load(folder(values, values[:9]), binarisation="sampling", seed=3)
     assert data.levels == 2
     assert set(np.unique(data.train_NCHW)) == {0, 1}
     probability = np.arange(256) / 255
@@ -87,10 +92,10 @@ def test_sampling_draws_each_pixel_with_its_own_probability(folder):
 
 def test_draws_depend_on_the_seed_alone(folder):
     place = folder()
-    first = datasets.load(place, binarisation="sampling", seed=0)
+    first = load(place, binarisation="sampling", seed=0)
     datasets._binary.cache_clear()
-    again = datasets.load(place, binarisation="sampling", seed=0)
-    other = datasets.load(place, binarisation="sampling", seed=1)
+    again = load(place, binarisation="sampling", seed=0)
+    other = load(place, binarisation="sampling", seed=1)
     for split in ("train_NCHW", "test_NCHW"):
         assert np.array_equal(getattr(first, split), getattr(again, split))
         assert not np.array_equal(getattr(first, split), getattr(other, split))
@@ -98,7 +103,7 @@ def test_draws_depend_on_the_seed_alone(folder):
 
 def test_train_and_test_are_drawn_independently(folder):
     grey = np.full((40, 10, 10), 128, np.uint8)
-    data = datasets.load(folder(grey, grey), binarisation="sampling")
+    data = load(folder(grey, grey), binarisation="sampling")
     agree = (data.train_NCHW == data.test_NCHW).mean()
     assert abs(agree - 0.5) < 5 * 0.5 / np.sqrt(4000)
 
@@ -108,30 +113,30 @@ def test_smaller_budgets_are_parts_of_larger_ones(folder, binarisation):
     """The same image has the same pixels and label, whatever the budget."""
     place = folder()
 
-    def load(samples, seed=5):
-        return datasets.load(place, binarisation=binarisation, seed=seed, samples=samples)
+    def some(samples, seed=5):
+        return load(place, binarisation=binarisation, seed=seed, samples=samples)
 
-    everything = load(None)
+    everything = some(None)
     of_label = dict(zip(everything.train_labels_N.tolist(), everything.train_NCHW, strict=True))
-    largest = load(50)
+    largest = some(50)
     assert sorted(largest.train_labels_N.tolist()) == list(range(50))
     assert largest.train_labels_N.tolist() != list(range(50))
     for samples in (1, 7, 20, 50):
-        data = load(samples)
+        data = some(samples)
         assert data.train_NCHW.shape == (samples, 1, 4, 3)
         assert data.train_labels_N.tolist() == largest.train_labels_N[:samples].tolist()
         for label, image in zip(data.train_labels_N.tolist(), data.train_NCHW, strict=True):
             assert np.array_equal(image, of_label[label])
         assert np.array_equal(data.test_NCHW, everything.test_NCHW)
         assert data.test_labels_N.tolist() == list(range(50))
-    assert load(20, seed=6).train_labels_N.tolist() != load(20).train_labels_N.tolist()
+    assert some(20, seed=6).train_labels_N.tolist() != some(20).train_labels_N.tolist()
 
 
 def test_methods_share_their_training_images(folder):
     """Which images are chosen does not depend on the binarisation."""
     place = folder()
     chosen = [
-        datasets.load(place, binarisation=name, seed=2, samples=9).train_labels_N.tolist()
+        load(place, binarisation=name, seed=2, samples=9).train_labels_N.tolist()
         for name in ("none", "threshold", "sampling")
     ]
     assert chosen[0] == chosen[1] == chosen[2]
@@ -139,13 +144,13 @@ def test_methods_share_their_training_images(folder):
 
 @pytest.mark.parametrize("samples", [0, -1, 51])
 def test_budgets_that_cannot_be_met(folder, samples):
-    message = rf"^samples: .*50 training images \(allowed: 1 to 50\), got {samples}$"
+    message = rf"^samples: must be 1 to 50, the number of training images, got {samples}$"
     with pytest.raises(md.InputError, match=message):
-        datasets.load(folder(), samples=samples)
+        load(folder(), samples=samples)
 
 
 def test_images_without_labels(folder):
-    data = datasets.load(folder(labels=False), samples=3)
+    data = load(folder(labels=False), samples=3)
     assert data.train_labels_N is None
     assert data.test_labels_N is None
 
@@ -154,34 +159,36 @@ def test_images_without_labels(folder):
 def test_colour_is_not_made_binary(folder, binarisation):
     place = folder(np.zeros((2, 4, 4, 3), np.uint8), np.zeros((2, 4, 4, 3), np.uint8))
     with pytest.raises(md.InputError, match=r"^binarisation: .*3 channels.*\(allowed: none\)"):
-        datasets.load(place, binarisation=binarisation)
-    assert datasets.load(place).dimensions == 48
+        load(place, binarisation=binarisation)
+    assert load(place).dimensions == 48
 
 
 def test_binary_images_stay_as_they_are(folder):
     """A threshold of 127 would make them all black."""
     images = np.random.default_rng(0).integers(0, 2, (4, 5, 6)).astype(bool)
     place = folder(images, ~images)
-    data = datasets.load(place)
+    data = load(place)
     assert data.levels == 2
     assert np.array_equal(data.train_NCHW[:, 0], images)
     with pytest.raises(md.InputError, match=r"^binarisation: .*are binary"):
-        datasets.load(place, binarisation="threshold")
+        load(place, binarisation="threshold")
     # One brighter pixel anywhere, and they are grey.
     grey = images.astype(np.uint8)
     grey[0, 0, 0] = 2
-    assert datasets.load(folder(images, grey, name="grey")).levels == 256
+    assert load(folder(images, grey, name="grey")).levels == 256
 
 
 def test_unknown_binarisation():
-    with pytest.raises(md.InputError, match=r"'dither'.*allowed: none, threshold, sampling"):
-        datasets.load("digits", binarisation="dither")
+    with pytest.raises(
+        md.InputError, match=r"binarisation: must be one of none, threshold, sampling, got 'dither'"
+    ):
+        load("digits", binarisation="dither")
 
 
 def test_unknown_data(tmp_path, monkeypatch):
     monkeypatch.setenv("MODICUM_DATA", str(tmp_path))
     (tmp_path / "empty").mkdir()
-    for call in (datasets.data_digests, datasets.load):
+    for call in (datasets.data_digests, load):
         with pytest.raises(md.InputError, match=r"dataset: no 'mnist'.*there: empty"):
             call("mnist")
         with pytest.raises(md.InputError, match="known format"):
@@ -204,16 +211,16 @@ def test_digests_follow_the_files_and_decode_nothing(tmp_path):
 
 def test_changed_files_are_read_anew(folder):
     black = np.zeros((2, 4, 3), np.uint8)
-    assert datasets.load(folder(black, black)).train_NCHW.max() == 0
-    assert datasets.load(folder(black + 7, black)).train_NCHW.max() == 7
+    assert load(folder(black, black)).train_NCHW.max() == 0
+    assert load(folder(black + 7, black)).train_NCHW.max() == 7
 
 
 def test_data_is_held_once_and_nobody_can_change_it(folder):
     for place in ("digits", folder()):
         for binarisation in ("none", "threshold", "sampling"):
-            first = datasets.load(place, binarisation=binarisation)
-            again = datasets.load(place, binarisation=binarisation)
-            small = datasets.load(place, binarisation=binarisation, samples=5)
+            first = load(place, binarisation=binarisation)
+            again = load(place, binarisation=binarisation)
+            small = load(place, binarisation=binarisation, samples=5)
             assert again.train_NCHW is first.train_NCHW
             assert small.test_NCHW is first.test_NCHW
             for images in (first.train_NCHW, first.test_NCHW):
@@ -222,7 +229,7 @@ def test_data_is_held_once_and_nobody_can_change_it(folder):
 
 
 def test_importing_loads_nothing_heavy():
-    code = "import modicum_algorithms.vae.datasets, sys; print(*sys.modules)"
+    code = "import modicum_algorithms.vae.data.datasets, sys; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     heavy = {"ray", "torch", "sklearn", "pandas", "pyarrow", "PIL", "scipy"}
     assert not heavy & set(done.stdout.split())
@@ -230,20 +237,20 @@ def test_importing_loads_nothing_heavy():
 
 def test_mnist():
     name = published("mnist")
-    data = datasets.load(name)
+    data = load(name)
     assert data.train_NCHW.shape == (60000, 1, 28, 28)
     assert data.test_NCHW.shape == (10000, 1, 28, 28)
     # The first digits and their mean grey value are known from many a tutorial.
     assert data.train_labels_N[:5].tolist() == [5, 0, 4, 1, 9]
     assert data.test_labels_N[:5].tolist() == [7, 2, 1, 0, 4]
     assert data.train_NCHW.mean() / 255 == pytest.approx(0.1307, abs=5e-5)
-    binary = datasets.load(name, binarisation="sampling", seed=1, samples=1000)
+    binary = load(name, binarisation="sampling", seed=1, samples=1000)
     assert binary.levels == 2
     assert binary.train_NCHW.mean() == pytest.approx(0.1307, abs=0.01)
 
 
 def test_cifar10():
-    data = datasets.load(published("cifar10_lossless_4000"))
+    data = load(published("cifar10_lossless_4000"))
     assert data.train_NCHW.shape == (3500, 3, 32, 32)
     assert data.test_NCHW.shape == (500, 3, 32, 32)
     assert set(np.unique(data.train_labels_N)) == set(range(10))
@@ -258,7 +265,7 @@ def test_cifar10():
 
 @pytest.mark.slow
 def test_cifar10_in_parquet():
-    data = datasets.load(published("cifar10_jpeg"))
+    data = load(published("cifar10_jpeg"))
     assert data.train_NCHW.shape == (50000, 3, 32, 32)
     assert data.test_NCHW.shape == (10000, 3, 32, 32)
     assert np.bincount(data.train_labels_N).tolist() == [5000] * 10

@@ -17,14 +17,17 @@ import torch
 
 import modicum as md
 from modicum_algorithms.vae.codec import compress as compress_module
-from modicum_algorithms.vae.codec.coder import BitsBackCoder, CoderSettings
+from modicum_algorithms.vae.codec.coder import BitsBackCoder
 from modicum_algorithms.vae.codec.compress import compress_images, default_chunk_images
-from modicum_algorithms.vae.codec.container import ContainerReader, Environment, FileError
+from modicum_algorithms.vae.codec.container import ContainerReader, FileError
 from modicum_algorithms.vae.codec.decompress import decompress_file
-from modicum_algorithms.vae.networks import ModelSpec, build_vae
+from modicum_algorithms.vae.codec.environment import Environment
+from modicum_algorithms.vae.config import CoderSettings
+from modicum_algorithms.vae.model_spec import ModelSpec
+from modicum_algorithms.vae.networks import build_vae
 
 PORTABLE = CoderSettings(mode="portable")
-PINNED = CoderSettings(mode="pinned", inference_steps=2, batch_size=4)
+PINNED = CoderSettings(mode="pinned", inference_steps=2, coder_batch=4)
 
 
 def small_vae(likelihood="bernoulli", shape=(1, 4, 4), seed=0):
@@ -138,9 +141,9 @@ def test_a_pinned_file_of_another_machine(tmp_path, binary_model, monkeypatch):
     images = binary_images(9)
     elsewhere = Environment(torch="2.0.0", machine="arm64", instructions="SVE256")
     with monkeypatch.context() as patch:
-        patch.setattr(compress_module, "environment_here", lambda: elsewhere)
+        patch.setattr(Environment, "here", lambda: elsewhere)
         compress_images(source(images), binary_model, tmp_path / "a", settings=PINNED)
-    with pytest.warns(UserWarning, match=r"with torch 2\.0\.0 on arm64 with SVE256, here is"):
+    with pytest.warns(UserWarning, match=r"with torch 2\.0\.0 on arm64 with SVE256, this is torch"):
         decompress_file(tmp_path / "a", tmp_path / "b", binary_model)
     np.testing.assert_array_equal(np.load(tmp_path / "b" / "images.npy"), images[:, 0])
 
@@ -185,8 +188,8 @@ def test_images_that_do_not_fit_leave_no_file(tmp_path, binary_model):
             )
         assert list(tmp_path.iterdir()) == []
 
-    refused(binary_images(3, shape=(1, 4, 5)), r"shape \(1, 4, 5\)")
-    refused(binary_images(0), "there is none")
+    refused(binary_images(3, shape=(1, 4, 5)), r"got \(1, 4, 5\)")
+    refused(binary_images(0), "must be at least one")
     refused(binary_images(3), "--chunk-images: .* 1 to", chunk_images=2**40)
     for name in ("b\udc80", "b/c", "b\\c", "b\0"):
         refused(binary_images(2), f"the name {re.escape(repr(name))} cannot", names=("a", name))
@@ -391,9 +394,10 @@ def test_a_killed_run_leaves_what_was_there(tmp_path):
     import pathlib, sys, time
     import numpy as np
     import modicum as md
-    from modicum_algorithms.vae.codec.coder import CoderSettings
     from modicum_algorithms.vae.codec.compress import compress_images
-    from modicum_algorithms.vae.networks import ModelSpec, build_vae
+    from modicum_algorithms.vae.config import CoderSettings
+    from modicum_algorithms.vae.model_spec import ModelSpec
+    from modicum_algorithms.vae.networks import build_vae
 
     def read(size):
         yield np.zeros((size, 1, 4, 4), np.uint8)
@@ -424,10 +428,11 @@ def test_memory_does_not_grow_with_the_images(tmp_path):
     import pathlib, re, sys
     import numpy as np
     import modicum as md
-    from modicum_algorithms.vae.codec.coder import CoderSettings
     from modicum_algorithms.vae.codec.compress import compress_images
     from modicum_algorithms.vae.codec.decompress import decompress_file
-    from modicum_algorithms.vae.networks import ModelSpec, build_vae
+    from modicum_algorithms.vae.config import CoderSettings
+    from modicum_algorithms.vae.model_spec import ModelSpec
+    from modicum_algorithms.vae.networks import build_vae
 
     folder = pathlib.Path(sys.argv[1])
     spec = ModelSpec(shape=(1, 32, 32), likelihood="bernoulli", latent_size=2, hidden_layers=0)

@@ -7,8 +7,9 @@ import torch
 from torch import nn
 from torch.distributions import Independent, Normal
 
-from modicum_algorithms.vae.inference import elbo, k_step_posterior
-from modicum_algorithms.vae.networks import ImageDecoder, ModelSpec, build_vae
+from modicum_algorithms.vae.methods.k_step import elbo, k_step_posterior
+from modicum_algorithms.vae.model_spec import ModelSpec
+from modicum_algorithms.vae.networks import ImageDecoder, build_vae
 
 BLIND = ImageDecoder(nn.Sequential(nn.Linear(2, 3), nn.Unflatten(1, (1, 1, 3))), "bernoulli")
 nn.init.zeros_(BLIND.network[0].weight)

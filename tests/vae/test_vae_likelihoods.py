@@ -9,6 +9,7 @@ import torch
 from scipy.special import expit
 from scipy.stats import chisquare
 
+import modicum as md
 from modicum_algorithms.vae.likelihoods import (
     LEVELS,
     LOGIT_LIMIT,
@@ -18,7 +19,6 @@ from modicum_algorithms.vae.likelihoods import (
     bernoulli,
     likelihood,
 )
-from modicum_algorithms.vae.seeding import seeded
 
 VALUES = np.arange(LEVELS)
 
@@ -60,7 +60,7 @@ def test_log_prob_equals_the_difference_of_sigmoids_where_that_is_accurate(mean,
 
 def test_an_image_has_the_product_of_its_pixels():
     """One number for each image, whatever its channels, height and width."""
-    with seeded(0):
+    with md.seeded(0):
         mean, log_scale = torch.randn(2, 2, 3, 4), torch.randn(2, 2, 3, 4) - 2
         x = torch.randint(0, LEVELS, (2, 2, 3, 4)).float()
     found = DiscretisedLogistic(mean, log_scale).log_prob(x)
@@ -134,15 +134,15 @@ def test_all_triples_together_have_probability_one():
 
 
 def test_zero_coefficients_make_channels_independent():
-    with seeded(1):
+    with md.seeded(1):
         mean, log_scale = torch.randn(4, 3, 2, 2), torch.randn(4, 3, 2, 2) - 2
         x = torch.randint(0, LEVELS, (4, 3, 2, 2)).float()
     plain = DiscretisedLogistic(mean, log_scale)
     same = AutoregressiveLogistic(mean, log_scale, torch.zeros_like(mean))
     assert same.log_prob(x).equal(plain.log_prob(x))
-    with seeded(2):
+    with md.seeded(2):
         wanted = plain.sample()
-    with seeded(2):
+    with md.seeded(2):
         assert same.sample().equal(wanted)
 
 
@@ -154,7 +154,7 @@ def test_samples_follow_the_probabilities(mean, log_scale):
     """Chi-square, values of fewer than ten expected samples together."""
     count = 20_000
     one = torch.ones(count, 1, 1, 1)
-    with seeded(3):
+    with md.seeded(3):
         x = DiscretisedLogistic(one * mean, one * log_scale).sample()
     assert x.equal(x.round())
     found = np.bincount(x.flatten().long().numpy(), minlength=LEVELS)
@@ -168,7 +168,7 @@ def test_samples_follow_the_probabilities(mean, log_scale):
 def test_samples_of_dependent_channels_follow_the_conditional_probabilities():
     """Where a sample falls in its conditional distribution function is uniform."""
     count = 5000
-    with seeded(4):
+    with md.seeded(4):
         x = colour(count).sample().long().reshape(count, 3).numpy()
     within = np.random.default_rng(5).random((count, 3))
     places = np.empty((count, 3))
@@ -236,7 +236,7 @@ def test_bernoulli_probabilities_stay_away_from_zero_and_one():
 
 
 def test_bernoulli_samples_and_sums():
-    with seeded(6):
+    with md.seeded(6):
         x = bernoulli(torch.full((20_000, 1, 1, 1), math.log(3))).sample()
     assert set(x.flatten().tolist()) == {0.0, 1.0}
     # Four standard errors of a share of 0.75.

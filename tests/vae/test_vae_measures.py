@@ -10,14 +10,16 @@ from torch.nn.functional import one_hot
 
 import modicum as md
 from linear_gaussian import LinearGaussian
-from modicum_algorithms.vae.classification import (
-    classification_accuracy,
-    predictive_probabilities,
+from modicum_algorithms.vae.classification import classification_accuracy, predictive_probabilities
+from modicum_algorithms.vae.config import ClassifierConfig
+from modicum_algorithms.vae.evaluation import (
+    bits_per_dimension,
+    iwae_bits_per_dimension,
+    iwae_bound,
 )
-from modicum_algorithms.vae.measures import bits_per_dimension, iwae_bound
-from modicum_algorithms.vae.networks import ModelSpec, build_vae
-from modicum_algorithms.vae.objectives import latent_prior, negative_elbo
-from modicum_algorithms.vae.seeding import seeded
+from modicum_algorithms.vae.methods.elbo import latent_prior, negative_elbo
+from modicum_algorithms.vae.model_spec import ModelSpec
+from modicum_algorithms.vae.networks import build_vae
 
 
 def wide(x):
@@ -33,7 +35,7 @@ def test_the_exact_posterior_weighs_all_samples_alike(samples):
     """Every weight is p(x), so the bound is the evidence for every K."""
     model = LinearGaussian(orthogonal=False)
     x = model.images(10)
-    with seeded(0):
+    with md.seeded(0):
         found = iwae_bound(model.posterior, model, x, samples)
     assert torch.allclose(found, model.evidence(x), rtol=0, atol=1e-10)
 
@@ -47,14 +49,14 @@ def test_one_sample_is_the_elbo():
         exact = model.posterior(x)
         return type(exact)(exact.mean + 0.3, exact.covariance_matrix)
 
-    with seeded(1):
+    with md.seeded(1):
         one = iwae_bound(shifted, model, x, 1)
-    with seeded(1):
+    with md.seeded(1):
         elbo = -negative_elbo(shifted, model, x)
     assert torch.allclose(one, elbo, rtol=0, atol=1e-12)
-    with seeded(1):
+    with md.seeded(1):
         z = wide(x).sample()
-    with seeded(1):
+    with md.seeded(1):
         # q and prior cancel.
         assert torch.allclose(iwae_bound(wide, model, x, 1), model(z).log_prob(x))
 
@@ -63,9 +65,9 @@ def test_one_sample_is_the_elbo():
 
     repeats = 20_000
     many = x.repeat(repeats, 1)
-    with seeded(2):
+    with md.seeded(2):
         sampled = iwae_bound(diagonal, model, many, 1).reshape(repeats, 7)
-    with seeded(3):
+    with md.seeded(3):
         exact = -negative_elbo(diagonal, model, many).reshape(repeats, 7)
     error = (sampled.var(0) + exact.var(0)).div(repeats).sqrt()
     assert ((sampled.mean(0) - exact.mean(0)).abs() < 4 * error).all()
@@ -77,7 +79,7 @@ def test_the_bound_rises_towards_the_evidence():
     x = model.images(5)
     evidence = float(model.evidence(x).mean())
     means = []
-    with seeded(4):
+    with md.seeded(4):
         for samples, repeats in ((1, 2000), (4, 1000), (32, 200), (4000, 4)):
             bounds = iwae_bound(wide, model, x.repeat(repeats, 1), samples)
             means.append(float(bounds.mean()))
@@ -101,7 +103,7 @@ def test_two_samples_by_hand():
         return Independent(Bernoulli(probs=torch.where(z > 0, 0.5, 0.125)), 1)
 
     x = torch.ones(1000, 1)
-    with seeded(5):
+    with md.seeded(5):
         found = iwae_bound(encoder, decoder, x, 2)
     counts = [
         int(torch.isclose(found, torch.tensor(math.log(value)), atol=1e-6).sum())
@@ -116,15 +118,15 @@ def test_a_prior_of_ones_own_is_used():
     model = LinearGaussian()
     x = model.images(4)
     prior = Independent(Normal(torch.full((2,), 0.5, dtype=x.dtype), 1.0), 1)
-    with seeded(6):
+    with md.seeded(6):
         found = iwae_bound(wide, model, x, 1, prior)
-    with seeded(6):
+    with md.seeded(6):
         z = wide(x).sample()
         wanted = model(z).log_prob(x) + prior.log_prob(z) - wide(x).log_prob(z)
     assert torch.allclose(found, wanted)
-    with seeded(6):
+    with md.seeded(6):
         plain = iwae_bound(wide, model, x, 1, latent_prior(wide, x))
-    with seeded(6):
+    with md.seeded(6):
         assert plain.equal(iwae_bound(wide, model, x, 1))
 
 
@@ -141,8 +143,8 @@ def test_bits_per_dimension_by_hand():
         return Independent(Bernoulli(probs=torch.full((len(z), 1, 2, 3), 0.25)), 3)
 
     images = torch.ones(1203, 1, 2, 3, dtype=torch.uint8)
-    for samples in (0, 1, 5):
-        found = bits_per_dimension(encoder, decoder, images, seed=0, iwae_samples=samples)
+    bounds = [iwae_bits_per_dimension(encoder, decoder, images, k, seed=0) for k in (1, 5)]
+    for found in (bits_per_dimension(encoder, decoder, images, seed=0), *bounds):
         assert found.shape == (1203,)
         assert found.tolist() == pytest.approx([2.0] * 1203, rel=1e-5)
 
@@ -175,9 +177,11 @@ def narrow(x):
     return Independent(Normal(x, 1e-3), 1)
 
 
-def accuracy(encoder, train, test, **settings):
-    settings = {"seed": 0, "hidden_units": 16, "epochs": 5, "learning_rate": 1e-2} | settings
-    return classification_accuracy(encoder, *train, *test, **settings)
+def accuracy(encoder, train, test, seed=0, **settings):
+    config = ClassifierConfig(
+        **({"hidden_units": 16, "epochs": 5, "learning_rate": 1e-2} | settings)
+    )
+    return classification_accuracy(encoder, *train, *test, config, seed=seed)
 
 
 def test_a_posterior_that_keeps_x_reaches_the_bayes_accuracy():
@@ -238,7 +242,7 @@ def test_probabilities_are_averaged_and_not_votes():
     But p(y|x) = 1/4 (0.9, 0.1) + 3/4 (0.4, 0.6) = (0.525, 0.475) says class 0 (equation 4.27).
     """
     posterior = Independent(Bernoulli(probs=torch.full((2000, 1), 0.75)), 1)
-    with seeded(0):
+    with md.seeded(0):
         one = predictive_probabilities(Steps(), posterior, 1)
         many = predictive_probabilities(Steps(), posterior, 400)
     said = one.argmax(1).double().mean()
@@ -266,6 +270,8 @@ def test_classification_repeats_under_its_seed_and_leaves_torchs_own_alone():
 def test_labels_that_do_not_fit_are_named():
     train = two_classes(20, 0)
     with pytest.raises(md.InputError, match=r"test_labels: .* shape \(19,\) for 20 images"):
-        classification_accuracy(narrow, *train, train[0], train[1][:19], seed=0)
+        classification_accuracy(narrow, *train, train[0], train[1][:19], ClassifierConfig(), seed=0)
     with pytest.raises(md.InputError, match="train_labels"):
-        classification_accuracy(narrow, train[0][:0], train[1][:0], *train, seed=0)
+        classification_accuracy(
+            narrow, train[0][:0], train[1][:0], *train, ClassifierConfig(), seed=0
+        )

@@ -9,15 +9,13 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 import modicum as md
-from modicum_algorithms.vae.networks import ModelSpec, ResidualBlock, build_vae
+from modicum_algorithms.vae.model_spec import ModelSpec
+from modicum_algorithms.vae.networks import ResidualBlock, build_vae
 from modicum_algorithms.vae.saved_models import (
-    SPEC_FILE,
-    WEIGHTS_FILE,
     load_vae,
     model_hash,
     save_vae,
 )
-from modicum_algorithms.vae.seeding import seeded
 
 SMALL = {"hidden_layers": 1, "hidden_units": 6, "channels": 4, "residual_blocks": 1}
 KINDS = {
@@ -184,7 +182,7 @@ def test_a_seed_gives_one_model_and_torchs_own_numbers_stay(spec):
 )
 def test_settings_that_do_not_fit_are_named(settings, message):
     with pytest.raises(md.InputError, match=message):
-        build_vae(ModelSpec(**settings), 0)
+        md.validated(ModelSpec, settings)
 
 
 # --- Saved models ---
@@ -199,11 +197,11 @@ def test_a_saved_model_comes_back_as_it_was(spec, tmp_path):
     assert not found.training
     assert found.encoder(x).mean.equal(model.encoder(x).mean)
     assert found.encoder(x).stddev.equal(model.encoder(x).stddev)
-    with seeded(0):
+    with md.seeded(0):
         z = torch.randn(3, spec.latent_size)
     assert found.decoder(z).log_prob(x).equal(model.decoder(z).log_prob(x))
     assert model_hash(found) == model_hash(model)
-    described = json.loads((tmp_path / "a" / "model" / SPEC_FILE).read_text())
+    described = json.loads((tmp_path / "a" / "model" / "model.json").read_text())
     assert described["data"] == "made up"
 
 
@@ -244,38 +242,38 @@ def test_the_hash_tells_apart_what_computes_other_numbers_from_the_same_weights(
 
 
 def break_nothing_there(folder):
-    (folder / SPEC_FILE).unlink()
-    (folder / WEIGHTS_FILE).unlink()
+    (folder / "model.json").unlink()
+    (folder / "model.safetensors").unlink()
     folder.rmdir()
 
 
 def break_no_weights(folder):
-    (folder / WEIGHTS_FILE).unlink()
+    (folder / "model.safetensors").unlink()
 
 
 def break_cut_weights(folder):
-    data = (folder / WEIGHTS_FILE).read_bytes()
-    (folder / WEIGHTS_FILE).write_bytes(data[: len(data) // 2])
+    data = (folder / "model.safetensors").read_bytes()
+    (folder / "model.safetensors").write_bytes(data[: len(data) // 2])
 
 
 def break_header(folder):
-    (folder / WEIGHTS_FILE).write_bytes(struct.pack("<Q", 2**40) + b"{}")
+    (folder / "model.safetensors").write_bytes(struct.pack("<Q", 2**40) + b"{}")
 
 
 def break_json(folder):
-    (folder / SPEC_FILE).write_text("{")
+    (folder / "model.json").write_text("{")
 
 
 def break_bytes(folder):
-    (folder / SPEC_FILE).write_bytes(b"\xff\xfe\x00")
+    (folder / "model.json").write_bytes(b"\xff\xfe\x00")
 
 
 def break_list(folder):
-    (folder / SPEC_FILE).write_text("[1, 2]")
+    (folder / "model.json").write_text("[1, 2]")
 
 
 def break_no_spec(folder):
-    (folder / SPEC_FILE).write_text("{}")
+    (folder / "model.json").write_text("{}")
 
 
 def break_unknown_likelihood(folder):
@@ -291,15 +289,15 @@ def break_impossible_spec(folder):
 
 
 def break_missing_weight(folder):
-    weights = load_file(folder / WEIGHTS_FILE)
+    weights = load_file(folder / "model.safetensors")
     weights.pop(next(iter(weights)))
-    save_file(weights, folder / WEIGHTS_FILE)
+    save_file(weights, folder / "model.safetensors")
 
 
 def change(folder, **settings):
-    described = json.loads((folder / SPEC_FILE).read_text())
+    described = json.loads((folder / "model.json").read_text())
     described["spec"] |= settings
-    (folder / SPEC_FILE).write_text(json.dumps(described))
+    (folder / "model.json").write_text(json.dumps(described))
 
 
 @pytest.mark.parametrize(

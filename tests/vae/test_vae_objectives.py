@@ -14,13 +14,24 @@ from torch.distributions import (
     kl_divergence,
 )
 
+import modicum as md
 from linear_gaussian import FullCovarianceEncoder, LinearEncoder, LinearGaussian
-from modicum_algorithms.vae import objectives
-from modicum_algorithms.vae.methods import InferenceMethod
-from modicum_algorithms.vae.networks import ModelSpec, build_vae
-from modicum_algorithms.vae.objectives import latent_prior, negative_elbo, standard_normal
+from modicum_algorithms.vae.methods.denoising import denoising
+from modicum_algorithms.vae.methods.elbo import (
+    image_log_prob,
+    latent_prior,
+    negative_elbo,
+    prior_of,
+    sampled_images,
+    wake,
+)
+from modicum_algorithms.vae.methods.reverse_half_sleep import reverse_half_sleep
+from modicum_algorithms.vae.methods.reverse_sleep import reverse_sleep
+from modicum_algorithms.vae.methods.sleep import sleep
+from modicum_algorithms.vae.model_spec import ModelSpec
+from modicum_algorithms.vae.networks import build_vae
 from modicum_algorithms.vae.refine import refine_encoder
-from modicum_algorithms.vae.seeding import seeded
+from tiny_vae import inference_method
 
 REPEATS = 20_000
 
@@ -40,7 +51,7 @@ def test_with_the_exact_posterior_and_sampled_divergence_every_sample_is_the_evi
     model = LinearGaussian(orthogonal)
     x = model.images(20)
     # The prior is no multivariate normal to torch, so the divergence is sampled.
-    with seeded(0):
+    with md.seeded(0):
         found = negative_elbo(model.posterior, model, x)
     assert torch.allclose(-found, model.evidence(x), rtol=0, atol=1e-10)
 
@@ -49,7 +60,7 @@ def test_with_the_exact_posterior_the_mean_over_samples_is_the_evidence():
     """Now with the exact divergence."""
     model = LinearGaussian()
     x = model.images(3)
-    with seeded(1):
+    with md.seeded(1):
         found = negative_elbo(model.diagonal_posterior, model, x.repeat(REPEATS, 1))
     mean, error = mean_and_error(found, 3)
     assert ((mean + model.evidence(x)).abs() < 4 * error).all()
@@ -67,7 +78,7 @@ def test_any_other_posterior_loses_its_divergence_from_the_exact_one():
     q = encoder(x).base_dist
     full = MultivariateNormal(q.mean, torch.diag_embed(q.variance))
     wanted = model.evidence(x) - kl_divergence(full, model.posterior(x))
-    with seeded(2):
+    with md.seeded(2):
         found = negative_elbo(encoder, model, x.repeat(REPEATS, 1))
     mean, error = mean_and_error(-found, 3)
     assert ((mean - wanted).abs() < 4 * error).all()
@@ -95,10 +106,10 @@ def test_a_bare_normal_is_the_same_posterior_as_an_independent_one():
     for form in (Normal, independent):
         encoder = shifted(form)
         for prior in (None, latent_prior(encoder, x)):
-            with seeded(3):
+            with md.seeded(3):
                 found.append(negative_elbo(encoder, model, x, prior))
     posterior = encoder(x).base_dist
-    with seeded(3):
+    with md.seeded(3):
         z = posterior.rsample()
     # KL(N(μ, σ²) || N(0, 1)) = (μ² + σ² − 1)/2 − ln σ in every dimension.
     divergence = (posterior.mean**2 + posterior.variance - 1) / 2 - posterior.stddev.log()
@@ -114,9 +125,9 @@ def test_a_posterior_without_a_formula_has_its_divergence_from_the_same_sample()
     x = model.images(6)
     encoder = shifted(lambda mean, std: StudentT(5.0, mean, std))
     for prior in (None, latent_prior(encoder, x)):
-        with seeded(4):
+        with md.seeded(4):
             found = negative_elbo(encoder, model, x, prior)
-        with seeded(4):
+        with md.seeded(4):
             z = encoder(x).rsample()
         ratio = encoder(x).log_prob(z) - Normal(0.0, 1.0).log_prob(z)
         assert torch.allclose(found, ratio.sum(1) - model(z).log_prob(x), rtol=1e-5)
@@ -138,15 +149,15 @@ def test_the_prior_has_the_posteriors_shapes(one_posterior):
 
     x = torch.zeros(5, 3)
     posterior, one = encoder(x), latent_prior(encoder, x)
-    whole = standard_normal(posterior, torch.device("cpu"))
+    whole = prior_of(posterior, None, torch.device("cpu"))
     for prior in (whole, one.expand(posterior.batch_shape)):
         assert prior.batch_shape == posterior.batch_shape
         assert prior.event_shape == posterior.event_shape
-    with seeded(5):
+    with md.seeded(5):
         z = one.sample((5,))
     assert z.shape == posterior.sample().shape
     wanted = Normal(0.0, 1.0).log_prob(z).flatten(1).sum(1)
-    assert torch.allclose(objectives.image_log_prob(one.expand(posterior.batch_shape), z), wanted)
+    assert torch.allclose(image_log_prob(one.expand(posterior.batch_shape), z), wanted)
 
 
 @pytest.mark.parametrize("training", [True, False])
@@ -206,9 +217,9 @@ def prior_as_posterior(x):
 def test_alpha_weighs_the_models_images(alpha, wanted):
     """Data of zeros, a model of ones (equation 4.25): α · 0 + (1 − α) · 20."""
     x, z = torch.zeros(10, 1), torch.zeros(7, 1)
-    found = objectives.reverse_half_sleep(prior_as_posterior, certain_of_ones, x, z, alpha)
+    found = reverse_half_sleep(prior_as_posterior, certain_of_ones, x, z, alpha)
     assert float(found) == pytest.approx(wanted, abs=1e-6)
-    method = InferenceMethod("reverse_half_sleep", alpha=alpha)
+    method = inference_method("reverse_half_sleep", alpha=alpha)
     found = method.loss(prior_as_posterior, certain_of_ones, x, latent_prior(prior_as_posterior, x))
     assert float(found) == pytest.approx(wanted, abs=1e-6)
 
@@ -217,11 +228,11 @@ def test_two_sizes_of_batch_weigh_as_alpha_says():
     """Means over each, not over both together, against two passes of their own."""
     model = LinearGaussian()
     x, z = model.images(9), torch.randn(4, 2, dtype=torch.float64)
-    with seeded(6):
-        dreamt = objectives.sampled_images(model, z)
+    with md.seeded(6):
+        dreamt = sampled_images(model, z)
         noise = model.posterior(torch.cat([x, dreamt]))
-    with seeded(6):
-        found = objectives.reverse_half_sleep(model.posterior, model, x, z, 0.3)
+    with md.seeded(6):
+        found = reverse_half_sleep(model.posterior, model, x, z, 0.3)
     assert noise.batch_shape == (13,)
     # Every sample of the exact posterior gives the evidence.
     wanted = -0.3 * model.evidence(dreamt).mean() - 0.7 * model.evidence(x).mean()
@@ -240,15 +251,15 @@ def standard_images(z):
 def test_alpha_weighs_the_noisy_term(alpha):
     """q(z|x) = N(x, 1), x = 0, ε = 2: KL 2 and 0; log p(x) of the clean image (equation 4.28)."""
     x, noise = torch.zeros(5, 1), torch.full((5, 1), 2.0)
-    found = objectives.denoising(follows, standard_images, x, noise, alpha)
+    found = denoising(follows, standard_images, x, noise, alpha)
     assert float(found) == pytest.approx(2 * alpha + math.log(2 * math.pi) / 2, abs=1e-6)
 
 
 def test_denoising_draws_noise_of_the_given_size():
     """Mean KL of q(z|x + ε) is E(x + ε)²/2 = σ²/2 at x = 0."""
     x = torch.zeros(20_000, 1)
-    method = InferenceMethod("denoising", alpha=0.5, noise=3.0)
-    with seeded(7):
+    method = inference_method("denoising", alpha=0.5, noise=3.0)
+    with md.seeded(7):
         found = method.loss(follows, standard_images, x, latent_prior(follows, x))
     wanted = 0.5 * 9 / 2 + math.log(2 * math.pi) / 2
     # ε² of variance 2σ⁴, halved twice: four standard errors.
@@ -259,16 +270,14 @@ def test_denoising_without_noise_is_wake():
     """With the z of both halves to the last bits, and on average."""
     model = LinearGaussian()
     x = model.images(8)
-    with seeded(8):
-        found = objectives.denoising(model.diagonal_posterior, model, x, torch.zeros_like(x), 0.5)
-    with seeded(8):
-        wanted = objectives.wake(model.diagonal_posterior, model, torch.cat([x, x]))
+    with md.seeded(8):
+        found = denoising(model.diagonal_posterior, model, x, torch.zeros_like(x), 0.5)
+    with md.seeded(8):
+        wanted = wake(model.diagonal_posterior, model, torch.cat([x, x]))
     assert float(found) == pytest.approx(float(wanted), abs=1e-12)
     many = x.repeat(REPEATS, 1)
-    with seeded(9):
-        found = objectives.denoising(
-            model.diagonal_posterior, model, many, torch.zeros_like(many), 0.3
-        )
+    with md.seeded(9):
+        found = denoising(model.diagonal_posterior, model, many, torch.zeros_like(many), 0.3)
     assert float(found) == pytest.approx(-float(model.evidence(x).mean()), abs=0.01)
 
 
@@ -276,9 +285,9 @@ def test_sleep_is_the_negative_log_posterior_of_what_was_dreamt():
     """With z of the prior, x of p(x|z), −log q(z|x) (equation 4.21)."""
     model = LinearGaussian()
     z = torch.randn(6, 2, dtype=torch.float64)
-    with seeded(10):
-        found = objectives.sleep(model.posterior, model, z)
-    with seeded(10):
+    with md.seeded(10):
+        found = sleep(model.posterior, model, z)
+    with md.seeded(10):
         x = model(z).sample()
     assert float(found) == pytest.approx(-float(model.posterior(x).log_prob(z).mean()))
 
@@ -305,7 +314,7 @@ def gradients(loss, module):
 
 def test_sleep_leaves_the_decoder_without_gradient(tiny, binary):
     z = torch.randn(12, 2, requires_grad=True)
-    loss = objectives.sleep(tiny.encoder, tiny.decoder, z.detach())
+    loss = sleep(tiny.encoder, tiny.decoder, z.detach())
     assert gradients(loss, tiny.decoder) == (None,) * 6
     assert all(g.abs().sum() > 0 for g in gradients(loss, tiny.encoder))
 
@@ -314,16 +323,16 @@ def test_sampled_images_are_constants_where_the_decoder_could_reparameterise():
     decoder = LinearGaussian(dtype=torch.float32).requires_grad_(True)
     z = torch.randn(4, 2, requires_grad=True)
     assert decoder(z).rsample().requires_grad
-    assert not objectives.sampled_images(decoder, z).requires_grad
+    assert not sampled_images(decoder, z).requires_grad
 
 
 def test_the_models_images_are_constants_to_the_gradient(tiny):
     """Reverse sleep's gradient is that of the bound at images that were drawn before."""
     z = torch.randn(12, 2, generator=torch.Generator().manual_seed(1), requires_grad=True)
-    with seeded(11):
-        loss = objectives.reverse_sleep(tiny.encoder, tiny.decoder, z)
-    with seeded(11):
-        x = objectives.sampled_images(tiny.decoder, z)
+    with md.seeded(11):
+        loss = reverse_sleep(tiny.encoder, tiny.decoder, z)
+    with md.seeded(11):
+        x = sampled_images(tiny.decoder, z)
         wanted = negative_elbo(tiny.encoder, tiny.decoder, x).mean()
     assert loss.equal(wanted)
     assert torch.autograd.grad(loss, z, allow_unused=True, retain_graph=True) == (None,)
@@ -347,8 +356,8 @@ def test_latents_of_the_models_images_come_from_where_they_should(name):
     x = torch.zeros(400, 1)
     for source, mean, spread in (("prior", 0, 1), ("aggregate_posterior", 5, 0.01)):
         seen.clear()
-        method = InferenceMethod(name, samples_from=source)
-        with seeded(12):
+        method = inference_method(name, samples_from=source)
+        with md.seeded(12):
             method.loss(encoder, decoder, x, latent_prior(encoder, x))
         assert seen[0].shape == (400, 1)
         assert float(seen[0].mean()) == pytest.approx(mean, abs=0.2)
@@ -368,6 +377,6 @@ def test_aggregate_posterior_pairs_images_with_the_batchs_own_posteriors():
         return Independent(Normal(x, 1e-4 * torch.ones_like(x)), 1)
 
     x = torch.arange(6.0).reshape(6, 1)
-    method = InferenceMethod("reverse_sleep", samples_from="aggregate_posterior")
+    method = inference_method("reverse_sleep", samples_from="aggregate_posterior")
     method.loss(encoder, decoder, x, latent_prior(encoder, x))
     assert torch.allclose(seen[0], x, atol=1e-3)

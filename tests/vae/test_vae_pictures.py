@@ -10,8 +10,9 @@ from modicum_algorithms.vae.likelihoods import (
     DiscretisedLogistic,
     bernoulli,
 )
-from modicum_algorithms.vae.networks import ModelSpec, build_vae
-from modicum_algorithms.vae.pictures import (
+from modicum_algorithms.vae.model_spec import ModelSpec
+from modicum_algorithms.vae.networks import build_vae
+from modicum_algorithms.vae.plots import (
     expected_pixels,
     images_figure,
     reconstructions_figure,

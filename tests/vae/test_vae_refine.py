@@ -17,8 +17,9 @@ from torch.distributions import (
 
 import modicum as md
 from linear_gaussian import FullCovarianceEncoder, LinearEncoder, LinearGaussian
-from modicum_algorithms.vae.measures import bits_per_dimension
-from modicum_algorithms.vae.networks import ModelSpec, build_vae
+from modicum_algorithms.vae.evaluation import bits_per_dimension
+from modicum_algorithms.vae.model_spec import ModelSpec
+from modicum_algorithms.vae.networks import build_vae
 from modicum_algorithms.vae.refine import refine_encoder
 
 METHODS = ["wake", "sleep", "reverse_sleep", "reverse_half_sleep", "denoising"]
@@ -269,14 +270,15 @@ def test_every_epoch_is_reported_in_evaluation_mode():
     ("changed", "message"),
     [
         ({"method": "awake"}, "method: must be one of"),
-        ({"alpha": 1.5}, "alpha: must lie between 0 and 1, got 1.5"),
-        ({"samples_from": "data"}, "samples_from: must be one of"),
-        ({"noise": -1.0}, "noise: must be 0 or more"),
-        ({"epochs": 0}, "epochs: must be 1 or more, got 0"),
-        ({"batch_size": 0}, "batch_size: must be 1 or more"),
-        ({"learning_rate": 0.0}, "learning_rate: must be above 0"),
+        ({"alpha": 1.5}, r"alpha: .*less than or equal to 1 \(got 1.5\)"),
+        ({"samples_from": "data"}, "samples_from: .*'prior' or 'aggregate_posterior'"),
+        ({"noise": -1.0}, "noise: .*greater than or equal to 0"),
+        ({"epochs": 0}, r"epochs: .*greater than or equal to 1 \(got 0\)"),
+        ({"batch_size": 0}, "batch_size: .*greater than or equal to 1"),
+        ({"learning_rate": 0.0}, "learning_rate: .*greater than 0"),
         ({"learning_rate": float("nan")}, "learning_rate"),
-        ({"precision": "float16"}, "precision: must be one of float32, bfloat16, got 'float16'"),
+        ({"precision": "float16"}, "precision: .*'float32' or 'bfloat16'.*'float16'"),
+        ({"rate": 1e-3}, "unknown setting 'rate'"),
         ({"seed": -1}, "seed: must be 0 or more"),
         ({"data": IMAGES[:0]}, r"data: must hold at least one image.* \(0, 1, 2, 3\)"),
         ({"data": torch.zeros(5)}, "data: must hold at least one image"),

@@ -22,12 +22,12 @@ from conftest import ROOT
 from modicum.planning.trial_plan import plan_trial
 from modicum.run_folder.trial_record import records_before
 from modicum.yaml_io import dump_yaml
-from modicum_algorithms.vae.compression import VaeCompression
+from modicum_algorithms.vae.checkpoints import Pretraining, pretrained
+from modicum_algorithms.vae.data.tensors import load_images
+from modicum_algorithms.vae.evaluation import bits_per_dimension
 from modicum_algorithms.vae.experiment import VaeInference
-from modicum_algorithms.vae.measures import bits_per_dimension
-from modicum_algorithms.vae.pretraining import pretrained
+from modicum_algorithms.vae.experiments.compression import VaeCompression
 from modicum_algorithms.vae.saved_models import load_vae
-from modicum_algorithms.vae.trained import load_images, pretraining
 from tiny_vae import TINY
 
 MODICUM = [sys.executable, "-m", "modicum"]
@@ -400,13 +400,13 @@ def test_the_bound_after_steps_is_measured_with_other_noise(tmp_path):
 
     The standard deviation of one measurement is 0.002; the same noise made it 0.015 lower.
     """
-    from modicum_algorithms.vae.coding import negative_elbo_bits
+    from modicum_algorithms.vae.experiments.compression_run import negative_elbo_bits
 
     settings = {"mode": "pinned", "inference_steps": 5, "inference_learning_rate": 0.05}
     config = VaeCompression.Config(**SMALL, **settings)
     trial = md.Trial(id="t", seed=0, scratch=tmp_path)
     images = load_images(config, trial, None)
-    model = pretrained(pretraining(config, images, trial, 30), 30).model
+    model = pretrained(Pretraining.of(config, images, trial, 30), 30).model
     bits = [negative_elbo_bits(model, images.test, config, seed) for seed in range(6)]
     unfitted = config.model_copy(update={"inference_steps": 0})
     before = [negative_elbo_bits(model, images.test, unfitted, seed) for seed in range(6)]

@@ -9,27 +9,25 @@ from torch import nn
 from torch.optim import SGD
 
 import modicum as md
-from modicum_algorithms.vae import pretraining
-from modicum_algorithms.vae.measures import bits_per_dimension
-from modicum_algorithms.vae.methods import InferenceMethod
-from modicum_algorithms.vae.networks import ModelSpec, build_vae
-from modicum_algorithms.vae.objectives import latent_prior, wake
-from modicum_algorithms.vae.pretraining import Pretraining, Refinement, pretrained, refined
-from modicum_algorithms.vae.seeding import seeded
-from modicum_algorithms.vae.training import (
-    TrainingSettings,
-    adam,
-    refine_epochs,
-    train_epoch,
-    vae_gradients,
-)
+from modicum_algorithms.vae import checkpoints
+from modicum_algorithms.vae.checkpoints import Pretraining, Refinement, pretrained, refined
+from modicum_algorithms.vae.config import MethodConfig
+from modicum_algorithms.vae.evaluation import bits_per_dimension, iwae_bits_per_dimension
+from modicum_algorithms.vae.methods.elbo import latent_prior, wake
+from modicum_algorithms.vae.methods.joint import vae_gradients
+from modicum_algorithms.vae.model_spec import ModelSpec
+from modicum_algorithms.vae.networks import build_vae
+from modicum_algorithms.vae.training import TrainingSettings, adam, refine_epochs, train_epoch
+from tiny_vae import inference_method
 
 SPEC = ModelSpec(
     shape=(1, 2, 4), likelihood="bernoulli", latent_size=2, hidden_layers=1, hidden_units=8
 )
 # The last batch has five images.
-SETTINGS = TrainingSettings(epochs=4, batch_size=10, learning_rate=1e-2)
-HALF_SLEEP = InferenceMethod("reverse_half_sleep")
+SETTINGS = TrainingSettings(
+    epochs=4, batch_size=10, learning_rate=1e-2, precision="float32", schedule="constant"
+)
+HALF_SLEEP = inference_method("reverse_half_sleep")
 
 
 @pytest.fixture
@@ -59,7 +57,7 @@ def epochs_trained(monkeypatch):
         seen.append(len(images))
         return train_epoch(images, *rest, **more)
 
-    monkeypatch.setattr(pretraining, "train_epoch", counted)
+    monkeypatch.setattr(checkpoints, "train_epoch", counted)
     return seen
 
 
@@ -136,12 +134,14 @@ def refined_encoder(images, method, settings=SETTINGS, start=0, seed=3):
 )
 def test_alpha_at_its_ends_is_the_other_method_step_for_step(images, name, alpha, twin, source):
     """Weights and losses of twelve steps of Adam, bit for bit."""
-    found, losses = refined_encoder(images, InferenceMethod(name, alpha, source))
-    wanted, twins = refined_encoder(images, InferenceMethod(twin, samples_from=source))
+    found, losses = refined_encoder(
+        images, inference_method(name, alpha=alpha, samples_from=source)
+    )
+    wanted, twins = refined_encoder(images, inference_method(twin, samples_from=source))
     assert same(found, wanted)
     assert losses == twins
     assert len(losses) == 4
-    between, _ = refined_encoder(images, InferenceMethod(name, 0.5, source))
+    between, _ = refined_encoder(images, inference_method(name, alpha=0.5, samples_from=source))
     assert none_same(between, wanted)
     assert none_same(found, weights(build_vae(SPEC, 0).encoder))
 
@@ -182,7 +182,7 @@ def test_every_epoch_has_an_order_and_samples_of_its_own():
     model = build_vae(spec, 0)
     watched = Watched(model.encoder)
     settings = replace(SETTINGS, epochs=2, batch_size=1, learning_rate=1e-9)
-    method, images = InferenceMethod("reverse_half_sleep"), images.reshape(8, 1, 1, 3)
+    method, images = inference_method("reverse_half_sleep"), images.reshape(8, 1, 1, 3)
     list(refine_epochs(watched, model.decoder, images, method, settings, seed=3))
     # A step passes one image and one of the model's.
     steps = torch.stack(watched.seen).reshape(2, 8, 2, 3)
@@ -226,12 +226,12 @@ def test_a_falling_learning_rate_by_hand(images):
 def test_the_decoder_learns_from_wake_alone(images, name):
     """θ's gradient is that of the negative ELBO on data, φ's that of the method, bit for bit."""
     model, x = build_vae(SPEC, 1), images.float()
-    method = InferenceMethod(name)
+    method = inference_method(name)
     theta, phi = list(model.decoder.parameters()), list(model.encoder.parameters())
     prior = latent_prior(model.encoder, x)
-    with seeded(2):
-        loss = vae_gradients(model, SETTINGS, method)(x)
-    with seeded(2):
+    with md.seeded(2):
+        loss = vae_gradients(model, "float32", method)(x)
+    with md.seeded(2):
         elbo = wake(model.encoder, model.decoder, x, prior)
         objective = method.loss(model.encoder, model.decoder, x, prior)
     assert loss.equal(elbo)
@@ -244,13 +244,13 @@ def test_joint_training_by_wake_is_the_usual_one(images):
     """But for the sample of the second bound: one and the same where z does not vary."""
     spec = SPEC.model_copy(update={"hidden_layers": 0})
     found = []
-    for inference in (None, InferenceMethod("wake")):
+    for inference in (None, inference_method("wake")):
         model = build_vae(spec, 1)
         with torch.no_grad():
             # A standard deviation of softplus(-200) = 0.
             model.encoder.network[-1].bias[2:] = -200
-        with seeded(2):
-            vae_gradients(model, SETTINGS, inference)(images.float())
+        with md.seeded(2):
+            vae_gradients(model, "float32", inference)(images.float())
         found.append([p.grad for p in model.parameters()])
     for usual, other in zip(*found, strict=True):
         assert torch.allclose(usual, other, atol=1e-6)
@@ -262,7 +262,7 @@ def test_training_learns(images):
     model = build_vae(SPEC, 0)
     optimiser = adam(model.parameters(), 1e-2)
     losses = [
-        train_epoch(images, optimiser, vae_gradients(model, SETTINGS), batch_size=10, seed=n)
+        train_epoch(images, optimiser, vae_gradients(model, "float32"), batch_size=10, seed=n)
         for n in range(150)
     ]
     assert losses[-1] < losses[0] / 2
@@ -277,7 +277,7 @@ def test_training_learns(images):
 @pytest.mark.parametrize("name", ["wake", "sleep", "reverse_sleep", "reverse_half_sleep"])
 def test_half_precision_trains_every_weight_of_the_encoder(images, name, source):
     """Weights cast for the pass without gradients must not serve the pass that needs them."""
-    method = InferenceMethod(name, samples_from=source)
+    method = inference_method(name, samples_from=source)
     half = replace(SETTINGS, precision="bfloat16")
     found, losses = refined_encoder(images, method, half)
     full, full_losses = refined_encoder(images, method)
@@ -292,14 +292,14 @@ def test_half_precision_trains_every_weight_of_the_encoder(images, name, source)
 
 
 @pytest.mark.parametrize(
-    "inference", [None, InferenceMethod("reverse_half_sleep", samples_from="aggregate_posterior")]
+    "inference", [None, inference_method("reverse_half_sleep", samples_from="aggregate_posterior")]
 )
 def test_half_precision_gradients_are_near_those_in_full(images, inference):
     found = {}
     for precision in ("float32", "bfloat16"):
         model = build_vae(SPEC, 1)
-        with seeded(2):
-            vae_gradients(model, replace(SETTINGS, precision=precision), inference)(images.float())
+        with md.seeded(2):
+            vae_gradients(model, precision, inference)(images.float())
         found[precision] = [p.grad for p in model.parameters()]
     if inference is not None:
         # Images drawn by other probabilities may differ: the encoder's gradients are compared
@@ -315,31 +315,29 @@ def test_half_precision_gradients_are_near_those_in_full(images, inference):
 
 @pytest.fixture
 def plan(images):
-    return Pretraining(SPEC, images, "images", SETTINGS, seed=5, stage_epochs=2)
+    return Pretraining(SPEC, images, "images", SETTINGS, seed=5, checkpoint_epochs=2)
 
 
 @pytest.mark.parametrize(
-    ("inference", "start"), [(None, 0), (HALF_SLEEP, 0), (HALF_SLEEP, 2), (HALF_SLEEP, 3)]
+    ("method", "start"), [(None, 0), (HALF_SLEEP, 0), (HALF_SLEEP, 2), (HALF_SLEEP, 3)]
 )
-def test_training_in_stages_is_training_in_one_go(
-    plan, own_cache, epochs_trained, inference, start
-):
+def test_training_in_stages_is_training_in_one_go(plan, own_cache, epochs_trained, method, start):
     """Stages of two, one and four epochs against a loop without any, bit for bit."""
-    plan = replace(plan, inference=inference, inference_from=start)
+    plan = replace(plan, method=method, method_from=start)
     model = build_vae(SPEC, 5)
     optimiser = adam(model.parameters(), SETTINGS.learning_rate)
     for epoch in range(4):
         train_epoch(
             plan.images,
             optimiser,
-            vae_gradients(model, SETTINGS, inference if epoch >= start else None),
+            vae_gradients(model, "float32", method if epoch >= start else None),
             batch_size=10,
             seed=md.derive_seed(5, f"epoch {epoch}"),
         )
     for length in (2, 1, 4):
         own_cache(f"stages of {length}")
         epochs_trained.clear()
-        stage = pretrained(replace(plan, stage_epochs=length), 4)
+        stage = pretrained(replace(plan, checkpoint_epochs=length), 4)
         assert same(weights(stage.model), weights(model))
         assert len(epochs_trained) == 4
         assert stage.seconds > 0
@@ -349,7 +347,7 @@ def test_what_is_in_the_cache_is_not_trained_again(plan, own_cache, epochs_train
     """Also by a plan of other stages; a longer plan goes on from the last stage."""
     first = pretrained(plan, 4)
     assert len(epochs_trained) == 4
-    again = pretrained(replace(plan, stage_epochs=4), 4)
+    again = pretrained(replace(plan, checkpoint_epochs=4), 4)
     assert len(epochs_trained) == 4
     assert same(weights(first.model), weights(again.model))
     assert (again.key, again.seconds) == (first.key, first.seconds)
@@ -367,7 +365,7 @@ def test_what_is_in_the_cache_is_not_trained_again(plan, own_cache, epochs_train
 
 def test_a_method_from_some_epoch_on_shares_the_epochs_before(plan, own_cache, epochs_trained):
     usual, stage = pretrained(plan, 4), pretrained(plan, 2)
-    later = replace(plan, inference=HALF_SLEEP, inference_from=2)
+    later = replace(plan, method=HALF_SLEEP, method_from=2)
     assert later.key(2) == plan.key(2)
     assert later.key(4) != plan.key(4)
     found = pretrained(later, 4)
@@ -385,17 +383,17 @@ def test_keys_tell_apart_what_gives_other_weights(plan):
         replace(plan, settings=replace(SETTINGS, batch_size=5)),
         replace(plan, settings=replace(SETTINGS, learning_rate=1e-3)),
         replace(plan, settings=replace(SETTINGS, precision="bfloat16")),
-        replace(plan, inference=HALF_SLEEP),
-        replace(plan, inference=HALF_SLEEP, inference_from=1),
-        replace(plan, inference=InferenceMethod("reverse_half_sleep", alpha=0.4)),
-        replace(plan, inference=InferenceMethod("sleep")),
+        replace(plan, method=HALF_SLEEP),
+        replace(plan, method=HALF_SLEEP, method_from=1),
+        replace(plan, method=inference_method("reverse_half_sleep", alpha=0.4)),
+        replace(plan, method=inference_method("sleep")),
     ]
     keys = [plan.key(4), plan.key(2), *(other.key(4) for other in others)]
     assert len(set(keys)) == len(keys)
     same_weights = [
-        replace(plan, stage_epochs=1),
+        replace(plan, checkpoint_epochs=1),
         replace(plan, settings=replace(SETTINGS, epochs=9)),
-        replace(plan, inference=HALF_SLEEP, inference_from=4),
+        replace(plan, method=HALF_SLEEP, method_from=4),
     ]
     assert {other.key(4) for other in same_weights} == {plan.key(4)}
 
@@ -417,19 +415,19 @@ def test_the_optimal_encoder_is_trained_by_wake_on_the_images_it_is_measured_on(
     before = weights(stage.model)
     test = plan.images[:8]
     settings = replace(SETTINGS, epochs=30)
-    refinement = Refinement(stage, test, "test", InferenceMethod("wake"), settings, 7)
+    refinement = Refinement(stage, test, "test", inference_method("wake"), settings, 7)
     found = refined(refinement).model
     assert same(weights(stage.model), before)
     assert same(weights(found.decoder), weights(stage.model.decoder))
     twin = copy.deepcopy(stage.model.encoder).requires_grad_(True)
     for _ in refine_epochs(
-        twin, stage.model.decoder, test, InferenceMethod("wake"), settings, seed=7
+        twin, stage.model.decoder, test, inference_method("wake"), settings, seed=7
     ):
         pass
     assert same(weights(found.encoder), weights(twin))
     assert same(weights(refined(refinement).model), weights(found))
     measured = [
-        float(bits_per_dimension(m.encoder, m.decoder, test, seed=0, iwae_samples=20).mean())
+        float(iwae_bits_per_dimension(m.encoder, m.decoder, test, 20, seed=0).mean())
         for m in (stage.model, found)
     ]
     assert measured[1] < measured[0]
@@ -476,22 +474,22 @@ def test_keys_of_refinements_tell_apart_what_gives_other_weights(plan, own_cache
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"name": "awake"}, "method: must be one of wake, sleep, .*'awake'"),
-        ({"samples_from": "posterior"}, "samples_from: must be one of prior, aggregate_posterior"),
-        ({"alpha": 1.01}, "alpha: must lie between 0 and 1, got 1.01"),
+        ({"inference": "awake"}, "inference: .*'wake', 'sleep'.*'awake'"),
+        ({"samples_from": "posterior"}, "samples_from: .*'prior' or 'aggregate_posterior'"),
+        ({"alpha": 1.01}, r"alpha: .*less than or equal to 1 \(got 1.01\)"),
         ({"alpha": -0.1}, "alpha"),
         ({"alpha": float("nan")}, "alpha"),
-        ({"noise": -1.0}, "noise: must be 0 or more"),
+        ({"noise": -1.0}, "noise: .*greater than or equal to 0"),
         ({"noise": float("nan")}, "noise"),
     ],
 )
 def test_settings_out_of_range_are_named(settings, message):
     with pytest.raises(md.InputError, match=message):
-        InferenceMethod(**settings)
+        md.validated(MethodConfig, settings)
 
 
 def test_the_learning_rate_falls_epoch_by_epoch():
     """Four epochs from 0.8: 0.8, 0.6, 0.4, 0.2."""
-    falling = TrainingSettings(4, 100, 0.8, schedule="linear")
+    falling = replace(SETTINGS, learning_rate=0.8, schedule="linear")
     assert [falling.rate(epoch) for epoch in range(4)] == pytest.approx([0.8, 0.6, 0.4, 0.2])
     assert replace(falling, schedule="constant").rate(3) == 0.8

@@ -1,194 +1,317 @@
-"""A VAE at one checkpoint of its training: its encoders, and what is measured of them."""
+"""Checkpoints of training, shared by all trials through the data cache.
+
+A checkpoint is addressed by a digest of everything on which its weights depend. Methods of
+inference are therefore compared on the same decoder, which is trained once for all of them.
+
+A VAE's training has checkpoints at multiples of some number of epochs. Each is trained from the one
+before it, so that training that was interrupted, or is now longer, continues from the last
+checkpoint in the cache.
+"""
 
 from __future__ import annotations
 
+import copy
+import hashlib
+import json
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
+from torch.optim import Optimizer
 
 import modicum as md
-from modicum_algorithms.vae.experiment import MEASURED_TRAINING_IMAGES, VaeConfig
-from modicum_algorithms.vae.measures import mean_bits_per_dimension
-from modicum_algorithms.vae.methods import InferenceMethod
-from modicum_algorithms.vae.networks import VAE
-from modicum_algorithms.vae.pretraining import Refinement, Stage, pretrained, refined
-from modicum_algorithms.vae.trained import (
-    Images,
-    inference_method,
-    post_hoc_refinement,
-    pretraining,
-    training_settings,
-)
+from modicum_algorithms.vae.config import InferenceConfig, MethodConfig, ModelConfig, VaeConfig
+from modicum_algorithms.vae.data.tensors import Images
+from modicum_algorithms.vae.methods.inference_method import InferenceMethod
+from modicum_algorithms.vae.methods.joint import vae_gradients
+from modicum_algorithms.vae.model_spec import ModelSpec, model_spec
+from modicum_algorithms.vae.networks import VAE, build_vae
+from modicum_algorithms.vae.training import TrainingSettings, adam, refine_epochs, train_epoch
+
+# Part of every key: change it when the same settings would give other weights.
+_VERSION = "1"
+_ADAM_STATE = ("exp_avg", "exp_avg_sq", "step")
 
 
 @dataclass(frozen=True)
-class Encoded:
-    """A decoder with one of its encoders.
+class Stage:
+    """A model at a checkpoint.
 
     Attributes:
-        stage: The VAE as it was trained.
-        epoch: Of its training.
-        model: The same decoder with the encoder in question, in evaluation mode.
-        refined_epochs: Epochs of the encoder's further training.
-        seconds: Time of those since the encoder before.
+        model: The model in evaluation mode, its parameters without gradients.
+        key: Digest that identifies the weights.
+        seconds: Time of training; a VAE's includes all checkpoints before.
+    """
+
+    model: VAE
+    key: str
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Pretraining:
+    """The training of a VAE; equal ones give equal weights.
+
+    Attributes:
+        spec: Specification of the model.
+        images: (N, C, H, W) training images.
+        images_key: Identifies the images.
+        settings: Settings of the training, with a constant learning rate. Its `epochs` have no
+            effect: each checkpoint has a number of epochs.
+        seed: Seed of initialisation, order and samples.
+        checkpoint_epochs: Epochs between two checkpoints.
+        method: Objective of the encoder after `method_from` epochs; None for the usual VAE.
+        method_from: Epochs of usual training before the encoder's objective changes.
+    """
+
+    spec: ModelSpec
+    images: Tensor
+    images_key: str
+    settings: TrainingSettings
+    seed: int
+    checkpoint_epochs: int
+    method: InferenceMethod | None = None
+    method_from: int = 0
+
+    def __post_init__(self) -> None:
+        assert self.settings.schedule == "constant", "a decaying rate would depend on the end"
+
+    @classmethod
+    def of(
+        cls,
+        config: ModelConfig,
+        images: Images,
+        trial: md.Trial,
+        checkpoint_epochs: int | None = None,
+    ) -> Pretraining:
+        """The usual training of a trial's VAE.
+
+        Args:
+            config: Settings of the trial.
+            images: Images of the trial.
+            trial: Its seed decides initialisation, order and samples.
+            checkpoint_epochs: Epochs between two checkpoints; None for ten checkpoints.
+        """
+        return cls(
+            spec=model_spec(config, images.data),
+            images=images.train,
+            images_key=images.train_key,
+            settings=TrainingSettings(
+                epochs=config.epochs,
+                batch_size=config.batch_size,
+                learning_rate=config.learning_rate,
+                precision=config.precision,
+                schedule="constant",
+            ),
+            seed=trial.seed_for("training"),
+            checkpoint_epochs=checkpoint_epochs or max(1, config.epochs // 10),
+        )
+
+    def key(self, epoch: int) -> str:
+        """Digest of everything on which the weights after some epochs depend."""
+        usual = self.method is None or epoch <= self.method_from
+        return _digest(
+            {
+                "what": "vae",
+                "spec": self.spec.model_dump(mode="json"),
+                "images": self.images_key,
+                "settings": asdict(self.settings) | {"epochs": epoch},
+                "device": self.images.device.type,
+                "seed": self.seed,
+                "inference": None if usual else [repr(self.method), self.method_from],
+            }
+        )
+
+    def checkpoint_before(self, epoch: int) -> int:
+        """The last checkpoint before an epoch, in epochs; 0 for none.
+
+        Checkpoints are at multiples of `checkpoint_epochs`, and where the objective changes.
+        """
+        earlier = max(0, (epoch - 1) // self.checkpoint_epochs * self.checkpoint_epochs)
+        return self.method_from if earlier < self.method_from < epoch else earlier
+
+
+def pretrained(training: Pretraining, epoch: int) -> Stage:
+    """The model after some epochs, trained where the cache does not have it."""
+    arrays = _checkpoint(training, epoch)
+    model = build_vae(training.spec, training.seed).to(training.images.device)
+    _load_weights(model, arrays)
+    return Stage(model.eval().requires_grad_(False), training.key(epoch), float(arrays["seconds"]))
+
+
+def _checkpoint(training: Pretraining, epoch: int) -> Mapping[str, np.ndarray]:
+    return md.data.cached_arrays(training.key(epoch), lambda: _train(training, epoch))
+
+
+def _train(training: Pretraining, epoch: int) -> Mapping[str, np.ndarray]:
+    """Weights, optimiser state and time after training from the checkpoint before an epoch."""
+    model = build_vae(training.spec, training.seed).to(training.images.device)
+    optimiser = adam(model.parameters(), training.settings.learning_rate)
+    seconds, earlier = 0.0, training.checkpoint_before(epoch)
+    if earlier:
+        arrays = _checkpoint(training, earlier)
+        _load_weights(model, arrays)
+        _load_optimiser(optimiser, arrays)
+        seconds = float(arrays["seconds"])
+    started = time.perf_counter()
+    method = training.method if earlier >= training.method_from else None
+    gradients = vae_gradients(model, training.settings.precision, method)
+    for number in range(earlier, epoch):
+        train_epoch(
+            training.images,
+            optimiser,
+            gradients,
+            batch_size=training.settings.batch_size,
+            seed=md.derive_seed(training.seed, f"epoch {number}"),
+        )
+    seconds += time.perf_counter() - started
+    return {**_weights(model), **_optimiser_state(optimiser), "seconds": np.array(seconds)}
+
+
+@dataclass(frozen=True)
+class Refinement:
+    """The further training of a model's encoder, with the decoder fixed.
+
+    Attributes:
+        stage: The trained model.
+        images: (N, C, H, W): the training images, or for the optimal encoder the test images that
+            it is measured on (equation 4.16).
+        images_key: Identifies the images.
+        method: The objective.
+        settings: Settings of the further training.
+        seed: Seed of order and samples.
     """
 
     stage: Stage
-    epoch: int
-    model: VAE
-    refined_epochs: int = 0
-    seconds: float = 0.0
+    images: Tensor
+    images_key: str
+    method: InferenceMethod
+    settings: TrainingSettings
+    seed: int
 
+    @classmethod
+    def of(
+        cls, config: InferenceConfig, images: Images, trial: md.Trial, stage: Stage
+    ) -> Refinement:
+        """Further training of a trial's encoder on its training images."""
+        return cls(
+            stage=stage,
+            images=images.train,
+            images_key=images.train_key,
+            method=InferenceMethod.of(config, images.data.pixel_range),
+            settings=TrainingSettings(
+                epochs=config.refine_epochs,
+                batch_size=config.batch_size,
+                learning_rate=config.refine_learning_rate or config.learning_rate,
+                precision=config.precision,
+                schedule=config.refine_schedule,
+            ),
+            seed=trial.seed_for("refinement"),
+        )
 
-def encoders_at(
-    config: VaeConfig, trial: md.Trial, images: Images, epoch: int
-) -> Iterator[Encoded]:
-    """The encoders to measure at a checkpoint, `config.records_at_checkpoint` of them."""
-    training = pretraining(config, images, trial, config.checkpoint_every)
-    method = inference_method(config, images.data.levels)
-    if method is not None and config.apply == "joint":
-        training = replace(training, inference=method, inference_from=config.joint_from)
-    stage = pretrained(training, epoch)
-    if method is None or config.apply == "joint":
-        yield Encoded(stage, epoch, stage.model)
-        return
-    refinement = post_hoc_refinement(config, trial, images, stage, method)
-    if config.measure_every is None:
-        result = refined(refinement)
-        yield Encoded(stage, epoch, result.model, config.refine_epochs, result.seconds)
-        return
-    started = time.perf_counter()
-    for number, model in enumerate(refinement.epochs(), 1):
-        if number % config.measure_every == 0:
-            yield Encoded(stage, epoch, model, number, time.perf_counter() - started)
-            started = time.perf_counter()
+    @classmethod
+    def optimal(
+        cls, config: VaeConfig, images: Images, trial: md.Trial, stage: Stage
+    ) -> Refinement:
+        """Training of the optimal encoder, on the test images (equation 4.16)."""
+        return cls(
+            stage=stage,
+            images=images.test,
+            images_key=images.test_key,
+            method=InferenceMethod.of(MethodConfig(inference="wake")),
+            settings=TrainingSettings(
+                epochs=config.optimal_epochs,
+                batch_size=config.batch_size,
+                learning_rate=config.learning_rate,
+                precision=config.precision,
+                schedule="linear",
+            ),
+            seed=trial.seed_for("optimal"),
+        )
 
-
-def gaps(test: float, optimal: float, train: float, before: float | None) -> dict[str, float]:
-    """Generalization gaps, by the names of their metrics (equations 4.13 and 4.14).
-
-    Args:
-        test: Bits per dimension of the test images.
-        optimal: The same with the optimal encoder.
-        train: Bits per dimension of training images.
-        before: As `test`, before the encoder was trained further; None where there is none.
-    """
-    found = {"gap/amortized_inference": test - optimal, "gap/generative": optimal - train}
-    if before is not None and before > optimal:
-        found["gap/closed"] = (before - test) / (before - optimal)
-    return found
-
-
-@dataclass(frozen=True)
-class _OfCheckpoint:
-    """What is the same for all encoders of a checkpoint.
-
-    Attributes:
-        key: Of the stage.
-        test: Bits per dimension of the test images with the encoder as it was trained.
-        metrics: The rest, by the names of the experiment's metrics.
-    """
-
-    key: str
-    test: float
-    metrics: Mapping[str, float]
-
-
-class Measures:
-    """What records say, by the names of the experiment's metrics.
-
-    What is the same for all encoders of a checkpoint is measured once.
-    """
-
-    def __init__(self, config: VaeConfig, trial: md.Trial, images: Images) -> None:
-        self._config = config
-        self._trial = trial
-        self._images = images
-        self._shared: _OfCheckpoint | None = None
-
-    def of(self, encoded: Encoded) -> dict[str, float]:
-        """Every metric of one encoder."""
-        config, images, model = self._config, self._images, encoded.model
-        shared = self._of_checkpoint(encoded.stage)
-        joint = config.inference != "vae" and config.apply == "joint"
-        unrefined = model is encoded.stage.model
-        test = shared.test if unrefined else self._bits(model, images.test)
-        # A model that was trained jointly never was a usual VAE.
-        before = None if joint else shared.test
-        optimal = shared.metrics.get("test/bpd_optimal")
-        train = self._bits(model, images.train[:MEASURED_TRAINING_IMAGES])
-        metrics = {
-            **shared.metrics,
-            "test/bpd": test,
-            "train/bpd": train,
-            "train/epoch": encoded.epoch,
-            "refine/epoch": encoded.refined_epochs,
-            "refine/seconds": encoded.seconds,
-        }
-        if before is not None:
-            metrics["test/bpd_vae"] = before
-        if config.iwae_samples:
-            metrics["test/iwae_bpd"] = self._bits(model, images.test, config.iwae_samples)
-        if optimal is not None:
-            metrics |= gaps(test, optimal, train, before)
-        if config.classification:
-            metrics["test/classification_accuracy"] = self._accuracy(model)
-        return metrics
-
-    def _of_checkpoint(self, stage: Stage) -> _OfCheckpoint:
-        if self._shared is not None and self._shared.key == stage.key:
-            return self._shared
-        config, images = self._config, self._images
-        metrics = {"train/seconds": stage.seconds}
-        if config.optimal_epochs:
-            best = _optimal(config, self._trial, images, stage)
-            metrics |= {
-                "test/bpd_optimal": self._bits(best, images.test),
-                "evaluation/samples": len(images.test),
+    @property
+    def key(self) -> str:
+        """Digest of everything on which the refined weights depend."""
+        return _digest(
+            {
+                "what": "refined",
+                "stage": self.stage.key,
+                "images": self.images_key,
+                "method": repr(self.method),
+                "settings": asdict(self.settings),
+                "seed": self.seed,
             }
-            if config.iwae_samples:
-                metrics["test/iwae_bpd_optimal"] = self._bits(
-                    best, images.test, config.iwae_samples
-                )
-        self._shared = _OfCheckpoint(stage.key, self._bits(stage.model, images.test), metrics)
-        return self._shared
-
-    def _bits(self, model: VAE, images: Tensor, iwae_samples: int = 0) -> float:
-        return mean_bits_per_dimension(
-            model.encoder,
-            model.decoder,
-            images,
-            seed=self._trial.seed_for("evaluation"),
-            iwae_samples=iwae_samples,
         )
 
-    def _accuracy(self, model: VAE) -> float:
-        from modicum_algorithms.vae.classification import classification_accuracy
+    def epochs(self) -> Iterator[VAE]:
+        """Train, yielding the model after each epoch.
 
-        images = self._images
-        assert images.data.train_labels_N is not None
-        assert images.data.test_labels_N is not None
-        return classification_accuracy(
-            model.encoder,
-            images.train,
-            torch.from_numpy(images.data.train_labels_N.copy()),
-            images.test,
-            torch.from_numpy(images.data.test_labels_N.copy()),
-            seed=self._trial.seed_for("classification"),
+        It is one object whose encoder changes, in evaluation mode.
+        """
+        model = copy.deepcopy(self.stage.model)
+        model.encoder.requires_grad_(True)
+        losses = refine_epochs(
+            model.encoder, model.decoder, self.images, self.method, self.settings, seed=self.seed
         )
+        for _ in losses:
+            yield model
 
 
-def _optimal(config: VaeConfig, trial: md.Trial, images: Images, stage: Stage) -> VAE:
-    """The model with the encoder that is trained on the test images (equation 4.16)."""
-    refinement = Refinement(
-        stage=stage,
-        images=images.test,
-        images_key=images.test_key,
-        method=InferenceMethod("wake"),
-        settings=training_settings(config, config.optimal_epochs, schedule="linear"),
-        seed=trial.seed_for("optimal"),
-    )
-    return refined(refinement).model
+def refined(refinement: Refinement) -> Stage:
+    """The model with its encoder refined, trained where the cache does not have it.
+
+    The stage's seconds are those of the refinement alone.
+    """
+
+    def compute() -> Mapping[str, np.ndarray]:
+        started = time.perf_counter()
+        for model in refinement.epochs():
+            last = model
+        return {**_weights(last), "seconds": np.array(time.perf_counter() - started)}
+
+    arrays = md.data.cached_arrays(refinement.key, compute)
+    model = copy.deepcopy(refinement.stage.model)
+    _load_weights(model, arrays)
+    return Stage(model, refinement.key, float(arrays["seconds"]))
+
+
+def _weights(model: VAE) -> dict[str, np.ndarray]:
+    return {name: value.detach().cpu().numpy() for name, value in model.state_dict().items()}
+
+
+def _load_weights(model: VAE, arrays: Mapping[str, np.ndarray]) -> None:
+    # Copied, because the cache's arrays are read-only.
+    state = {name: torch.from_numpy(np.array(arrays[name])) for name in model.state_dict()}
+    model.load_state_dict(state)
+
+
+def _optimiser_state(optimiser: Optimizer) -> dict[str, np.ndarray]:
+    state = optimiser.state_dict()["state"]
+    return {
+        f"adam.{number}.{name}": values[name].cpu().numpy()
+        for number, values in state.items()
+        for name in _ADAM_STATE
+    }
+
+
+def _load_optimiser(optimiser: Optimizer, arrays: Mapping[str, np.ndarray]) -> None:
+    described = optimiser.state_dict()
+    numbers = described["param_groups"][0]["params"]
+    described["state"] = {
+        number: {
+            name: torch.from_numpy(np.array(arrays[f"adam.{number}.{name}"]))
+            for name in _ADAM_STATE
+        }
+        for number in numbers
+    }
+    optimiser.load_state_dict(described)
+
+
+def _digest(described: Mapping[str, object]) -> str:
+    # Results are rounded differently by other versions and numbers of threads.
+    machine = {"version": _VERSION, "torch": torch.__version__, "threads": torch.get_num_threads()}
+    text = json.dumps({**described, **machine}, sort_keys=True)
+    return f"vae-{hashlib.sha256(text.encode()).hexdigest()[:24]}"

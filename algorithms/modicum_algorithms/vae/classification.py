@@ -1,6 +1,6 @@
-"""Down-stream classification from the latent representation (section 4.5.2).
+"""Downstream classification from the latent representation (section 4.5.2).
 
-Shapes: N training images, M test images, B batch, L latent numbers, C classes.
+Shapes: N training images, M test images, B batch, L latent dimensions, C classes.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ from torch.distributions import Distribution
 from torch.nn.functional import cross_entropy
 
 import modicum as md
-from modicum_algorithms.vae.measures import EVALUATION_BATCH
-from modicum_algorithms.vae.objectives import Network
-from modicum_algorithms.vae.seeding import seeded
+from modicum_algorithms.vae.config import ClassifierConfig
+from modicum_algorithms.vae.methods.elbo import Network
+from modicum_algorithms.vae.networks import EVALUATION_BATCH
 from modicum_algorithms.vae.training import adam
 
 
@@ -23,19 +23,14 @@ def classification_accuracy(
     train_labels: Tensor,
     test_images: Tensor,
     test_labels: Tensor,
+    config: ClassifierConfig,
     *,
     seed: int,
-    epochs: int = 10,
-    hidden_units: int = 200,
-    dropout: float = 0.1,
-    learning_rate: float = 3e-4,
-    batch_size: int = 100,
-    samples: int = 100,
 ) -> float:
     """Test accuracy of a classifier that sees z ~ q(z|x) instead of x (section 4.5.2).
 
-    Two hidden layers of ReLU units with dropout, trained on one fresh z of every image an epoch.
-    At test time the probabilities of K latents of an image are averaged (equation 4.27).
+    In each epoch the classifier is trained on one fresh z of each image. At test time the predicted
+    probabilities of K latents of an image are averaged (equation 4.27).
 
     Args:
         encoder: q(z|x), used as it is; a module should be in evaluation mode.
@@ -43,42 +38,38 @@ def classification_accuracy(
         train_labels: (N,) class numbers from 0.
         test_images: (M, ...).
         test_labels: (M,) class numbers.
-        seed: Of initialisation, order, latents and dropout; torch's own random state is left alone.
-        epochs: Passes over the training images.
-        hidden_units: In each hidden layer.
-        dropout: Share of hidden units that a training step leaves out.
-        learning_rate: Adam's.
-        batch_size: Images in a step.
-        samples: K.
+        config: Settings of the classifier.
+        seed: Seed of initialisation, order, latents and dropout; the global generators stay as they
+            are.
 
     Returns:
         Share of the test images whose most probable class is right.
 
     Raises:
-        InputError: There are no images, or not one label for each.
+        InputError: A split has no images, or not one label for each.
     """
     _check_labels("train", train_images, train_labels)
     _check_labels("test", test_images, test_labels)
     posteriors = _posteriors(encoder, train_images)
-    with seeded(md.derive_seed(seed, "classifier")):
+    with md.seeded(md.derive_seed(seed, "classifier")):
         latents = posteriors[0].sample().flatten(1).shape[1]
-        classifier = _network(latents, hidden_units, int(train_labels.max()) + 1, dropout)
+        classifier = _network(latents, int(train_labels.max()) + 1, config)
     device = train_images.device
     classifier.to(device)
     labels_N = train_labels.long().to(device)
-    optimiser = adam(classifier.parameters(), learning_rate)
-    for epoch in range(epochs):
-        with seeded(md.derive_seed(seed, f"epoch {epoch}")):
+    optimiser = adam(classifier.parameters(), config.learning_rate)
+    for epoch in range(config.epochs):
+        with md.seeded(md.derive_seed(seed, f"epoch {epoch}")):
             z_NL = torch.cat([posterior.sample().flatten(1) for posterior in posteriors])
-            for rows in torch.randperm(len(z_NL)).split(batch_size):
+            for rows in torch.randperm(len(z_NL)).split(config.batch_size):
                 optimiser.zero_grad()
                 cross_entropy(classifier(z_NL[rows]), labels_N[rows]).backward()
                 optimiser.step()
     classifier.eval()
-    with seeded(md.derive_seed(seed, "test")):
+    with md.seeded(md.derive_seed(seed, "test")):
         probabilities_MC = torch.cat(
             [
-                predictive_probabilities(classifier, posterior, samples)
+                predictive_probabilities(classifier, posterior, config.samples)
                 for posterior in _posteriors(encoder, test_images)
             ]
         )
@@ -89,15 +80,15 @@ def classification_accuracy(
 def predictive_probabilities(
     classifier: nn.Module, posterior: Distribution, samples: int
 ) -> Tensor:
-    """Monte-Carlo estimate of p(y|x) = ∫ p(y|z) q(z|x) dz (equation 4.27), random as torch is.
+    """Monte Carlo estimate of p(y|x) = ∫ p(y|z) q(z|x) dz (equation 4.27), from torch's generator.
 
     Args:
         classifier: Maps (B, L) latents to (B, C) logits.
         posterior: q(z|x) of B images.
-        samples: K, the latents that are drawn for each image.
+        samples: K, latents drawn for each image.
 
     Returns:
-        (B, C), rows that sum to one.
+        (B, C), with rows that sum to one.
     """
     with torch.no_grad():
         # One latent of every image at a time keeps the layers' outputs in the processor's cache.
@@ -105,15 +96,15 @@ def predictive_probabilities(
         return sum(drawn, start=torch.zeros(())) / samples
 
 
-def _network(latents: int, hidden_units: int, classes: int, dropout: float) -> nn.Sequential:
+def _network(latents: int, classes: int, config: ClassifierConfig) -> nn.Sequential:
     return nn.Sequential(
-        nn.Linear(latents, hidden_units),
+        nn.Linear(latents, config.hidden_units),
         nn.ReLU(),
-        nn.Dropout(dropout),
-        nn.Linear(hidden_units, hidden_units),
+        nn.Dropout(config.dropout),
+        nn.Linear(config.hidden_units, config.hidden_units),
         nn.ReLU(),
-        nn.Dropout(dropout),
-        nn.Linear(hidden_units, classes),
+        nn.Dropout(config.dropout),
+        nn.Linear(config.hidden_units, classes),
     )
 
 

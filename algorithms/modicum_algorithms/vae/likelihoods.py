@@ -1,7 +1,7 @@
 """Likelihoods p(x|z) of images, as torch distributions over a whole image (section 4.5.1).
 
-Images are floats in their own units: 0 and 1, or 0 to 255. Shapes: B batch, C channels, H height,
-W width. `log_prob` is in nats, one number for each image.
+Images are floats with pixel values 0 and 1, or 0 to 255. `log_prob` is in nats, one number for each
+image. Shapes: B batch, C channels, H height, W width.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.distributions import Bernoulli, Distribution, Independent, constraints
 from torch.nn.functional import logsigmoid
 
-from modicum_algorithms.vae.names import LikelihoodName
+from modicum_algorithms.vae.config import LikelihoodName
 
 # Bernoulli probabilities stay in [1e-3, 1 - 1e-3], as in the authors' code.
 MINIMUM_PROBABILITY = 1e-3
@@ -26,7 +26,7 @@ LEVELS = 256
 
 
 def bernoulli(logits_BCHW: Tensor) -> Independent[Bernoulli]:
-    """Independent Bernoulli pixels with probabilities kept away from 0 and 1."""
+    """Independent Bernoulli pixels, with probabilities clipped away from 0 and 1."""
     clipped_BCHW = logits_BCHW.clamp(-LOGIT_LIMIT, LOGIT_LIMIT)
     return Independent(Bernoulli(logits=clipped_BCHW, validate_args=False), 3, validate_args=False)
 
@@ -52,7 +52,7 @@ class DiscretisedLogistic(Distribution):
         super().__init__(shape[:-3], shape[-3:], validate_args=False)
 
     def means_given(self, x_BCHW: Tensor) -> Tensor:
-        """μ of every pixel's value, where it may depend on other channels of the pixel."""
+        """μ of each channel of each pixel, given the pixel's other channels."""
         return self.mean_BCHW
 
     def log_prob(self, value: Tensor) -> Tensor:
@@ -95,9 +95,9 @@ class DiscretisedLogistic(Distribution):
 
 
 class AutoregressiveLogistic(DiscretisedLogistic):
-    """Discretised logistic whose channels depend linearly on those before (Salimans et al. 2017).
+    """Discretised logistic with channels linear in the earlier channels (Salimans et al. 2017).
 
-    μ_G' = μ_G + a x̃_R and μ_B' = μ_B + b x̃_R + c x̃_G, for every pixel.
+    μ_G' = μ_G + a x̃_R and μ_B' = μ_B + b x̃_R + c x̃_G, for each pixel.
 
     Args:
         mean_BCHW: μ of the three channels.
@@ -112,7 +112,7 @@ class AutoregressiveLogistic(DiscretisedLogistic):
         super().__init__(mean_BCHW, log_scale_BCHW)
 
     def means_given(self, x_BCHW: Tensor) -> Tensor:
-        """μ' from the pixel's own earlier channels."""
+        """μ' of each channel, from the earlier channels of the same pixel."""
         red, green, _ = (x_BCHW / 127.5 - 1).unbind(-3)
         a, b, c = self.coefficients_BCHW.unbind(-3)
         mean_red, mean_green, mean_blue = self.mean_BCHW.unbind(-3)
@@ -120,7 +120,7 @@ class AutoregressiveLogistic(DiscretisedLogistic):
         return torch.stack(torch.broadcast_tensors(*means), -3)
 
     def sample(self, sample_shape: Any = ()) -> Tensor:
-        """Pixel values 0 to 255, one channel after the other."""
+        """Pixel values 0 to 255, sampled one channel after the other."""
         with torch.no_grad():
             shape = torch.Size(sample_shape) + self.mean_BCHW.shape
             noise = self._noise(shape)
@@ -131,7 +131,7 @@ class AutoregressiveLogistic(DiscretisedLogistic):
             return x
 
 
-# Numbers that a decoder makes for each channel of each pixel.
+# Parameters of each channel of each pixel, which the decoder outputs.
 PARAMETERS: dict[LikelihoodName, int] = {
     "bernoulli": 1,
     "discretised_logistic": 2,
@@ -143,9 +143,10 @@ def likelihood(name: LikelihoodName, parameters_BCHW: Tensor) -> Distribution:
     """p(x|z) from a decoder's output.
 
     Args:
-        name: Which distribution.
-        parameters_BCHW: Its parameters, stacked along the channels (`PARAMETERS` says how many):
-            logits; or means and log scales; or means, log scales and coefficients.
+        name: Name of the distribution.
+        parameters_BCHW: Parameters of the distribution, stacked along the channels (their number is
+            in `PARAMETERS`): logits; or means and log scales; or means, log scales and
+            coefficients.
     """
     if name == "bernoulli":
         return bernoulli(parameters_BCHW)

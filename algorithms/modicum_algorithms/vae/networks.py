@@ -1,8 +1,8 @@
 """Encoders and decoders: multi-layer perceptrons and a convolutional ResNet (section 4.5.1).
 
 Every network is a `Sequential` of linear layers, convolutions, ReLUs, residual blocks and
-rearrangements, so that the codec can evaluate it in integers as well. Distributions are made in
-single precision, whatever the networks are evaluated in. Shapes: B batch, C channels,
+rearrangements, so that the codec can also evaluate it in integers. Distributions have parameters in
+single precision, whatever the precision of the networks. Shapes: B batch, C channels,
 H height, W width, D pixels of an image with its channels, L latent dimensions.
 """
 
@@ -10,56 +10,22 @@ from __future__ import annotations
 
 from itertools import pairwise
 
-from pydantic import BaseModel, ConfigDict, Field
+import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution, Independent, Normal
 from torch.nn.functional import softplus
 
 import modicum as md
+from modicum_algorithms.vae.config import LikelihoodName, Precision
 from modicum_algorithms.vae.likelihoods import PARAMETERS, likelihood
-from modicum_algorithms.vae.names import LikelihoodName, NetworkName
-from modicum_algorithms.vae.seeding import seeded
+from modicum_algorithms.vae.model_spec import ModelSpec
 
-
-class ModelSpec(BaseModel):
-    """What a model is built from; saved beside its weights.
-
-    Attributes:
-        shape: Channels, height and width of an image.
-        likelihood: p(x|z). Bernoulli models 0 and 1, the others 0 to 255.
-        network: `mlp` or `resnet`.
-        latent_size: L.
-        hidden_layers: Of an MLP's encoder, and of its decoder.
-        hidden_units: In each hidden layer.
-        residual_blocks: Of a ResNet's encoder, and of its decoder.
-        channels: In each layer of a ResNet.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    shape: tuple[int, int, int]
-    likelihood: LikelihoodName
-    network: NetworkName = "mlp"
-    latent_size: int = Field(16, ge=1)
-    hidden_layers: int = Field(2, ge=0)
-    hidden_units: int = Field(500, ge=1)
-    residual_blocks: int = Field(2, ge=0)
-    channels: int = Field(64, ge=1)
-
-    @property
-    def dimensions(self) -> int:
-        """D, by which bits per dimension are divided."""
-        channels, height, width = self.shape
-        return channels * height * width
-
-    @property
-    def levels(self) -> int:
-        """Values that a pixel can have."""
-        return 2 if self.likelihood == "bernoulli" else 256
+# Images that pass through a network at once outside training.
+EVALUATION_BATCH = 500
 
 
 class ScaleImage(nn.Module):
-    """Pixel values 0 to 255 as -1 to 1; binary images stay 0 and 1."""
+    """Scales pixel values 0 to 255 to -1 to 1, and leaves binary images as they are."""
 
     def __init__(self, levels: int) -> None:
         super().__init__()
@@ -91,7 +57,7 @@ class ResidualBlock(nn.Module):
 
 
 class GaussianEncoder(nn.Module):
-    """q(z|x) = N(μ(x), diag σ(x)²) with σ = softplus of the network's second half."""
+    """q(z|x) = N(μ(x), diag σ(x)²), where σ is the softplus of half of the network's outputs."""
 
     def __init__(self, network: nn.Sequential) -> None:
         super().__init__()
@@ -101,7 +67,7 @@ class GaussianEncoder(nn.Module):
         """Posteriors over (B, L)."""
         mean, raw = self.network(x_BCHW).float().chunk(2, dim=1)
         std_BL = softplus(raw.flatten(1))
-        # Rounds to zero in single precision below -104.
+        # softplus(ρ) underflows to zero for ρ below -104.
         normal = Normal(mean.flatten(1), std_BL.clamp_min(1e-20), validate_args=False)
         return Independent(normal, 1, validate_args=False)
 
@@ -120,12 +86,12 @@ class ImageDecoder(nn.Module):
 
 
 class VAE(nn.Module):
-    """An encoder and a decoder that belong together; the prior is N(0, I).
+    """An encoder and a decoder that were trained together; the prior is N(0, I).
 
     Attributes:
-        spec: What they are made of.
-        encoder: From images (B, C, H, W) to q(z|x).
-        decoder: From latents to p(x|z).
+        spec: Specification of the two networks.
+        encoder: Maps images (B, C, H, W) to q(z|x).
+        decoder: Maps latents (B, L) to p(x|z).
     """
 
     def __init__(self, spec: ModelSpec, encoder: GaussianEncoder, decoder: ImageDecoder) -> None:
@@ -139,42 +105,20 @@ def build_vae(spec: ModelSpec, seed: int) -> VAE:
     """A model with fresh weights.
 
     Args:
-        spec: What it is made of.
-        seed: Of the weights; torch's own random state stays as it was.
-
-    Raises:
-        InputError: The settings do not fit together.
+        spec: Specification of the model.
+        seed: Seed of the weights; the global generators stay as they are.
     """
-    check_spec(spec)
-    with seeded(seed):
+    with md.seeded(seed):
         build = _mlp if spec.network == "mlp" else _resnet
         encoder, decoder = build(spec)
     return VAE(spec, GaussianEncoder(encoder), ImageDecoder(decoder, spec.likelihood))
 
 
-def check_spec(spec: ModelSpec) -> None:
-    """Refuse a model that cannot be built.
-
-    Raises:
-        InputError: Naming the setting.
-    """
-    channels, height, width = spec.shape
-    if spec.likelihood == "autoregressive_logistic" and channels != 3:
-        raise md.InputError(
-            "likelihood: autoregressive_logistic needs images of three channels, these have "
-            f"{channels}"
-        )
-    if spec.network == "resnet":
-        if height % 4 or width % 4:
-            raise md.InputError(
-                f"network: resnet needs a height and width divisible by 4, got {height} x {width}"
-            )
-        places = height // 4 * (width // 4)
-        if spec.latent_size % places:
-            raise md.InputError(
-                f"latent_size: resnet lays it out on {height // 4} x {width // 4} places, so it "
-                f"must be a multiple of {places}, got {spec.latent_size}"
-            )
+def autocast(precision: Precision, device: torch.device) -> torch.autocast:
+    """A context in which networks and losses are computed with matrix products of a precision."""
+    # A cache would keep weights cast without gradients for a pass that needs their gradients.
+    enabled = precision == "bfloat16"
+    return torch.autocast(device.type, torch.bfloat16, enabled=enabled, cache_enabled=False)
 
 
 def _mlp(spec: ModelSpec) -> tuple[nn.Sequential, nn.Sequential]:
@@ -202,7 +146,7 @@ def _linear_layers(sizes: list[int]) -> list[nn.Module]:
 
 
 def _resnet(spec: ModelSpec) -> tuple[nn.Sequential, nn.Sequential]:
-    """Fully convolutional: the latent is a map at a quarter of the image's height and width."""
+    """Fully convolutional; the latent is a map at a quarter of the image's height and width."""
     channels, height, width = spec.shape
     wide, rows, columns = spec.channels, height // 4, width // 4
     latent_channels = spec.latent_size // (rows * columns)

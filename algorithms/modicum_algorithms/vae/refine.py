@@ -5,25 +5,18 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 import modicum as md
-from modicum_algorithms.vae.methods import InferenceMethod
-from modicum_algorithms.vae.names import (
-    MethodName,
-    Precision,
-    SampleSource,
-    Schedule,
-)
-from modicum_algorithms.vae.objectives import image_log_prob
-from modicum_algorithms.vae.seeding import seeded
+from modicum_algorithms.vae.config import MethodName, RefinementConfig
+from modicum_algorithms.vae.methods.elbo import image_log_prob
+from modicum_algorithms.vae.methods.inference_method import InferenceMethod
+from modicum_algorithms.vae.networks import autocast
 from modicum_algorithms.vae.training import TrainingSettings, refine_epochs
-
-if TYPE_CHECKING:
-    import numpy as np
 
 
 def refine_encoder(
@@ -32,23 +25,16 @@ def refine_encoder(
     data: Tensor | np.ndarray,
     method: MethodName = "reverse_half_sleep",
     *,
-    alpha: float = 0.5,
-    samples_from: SampleSource = "prior",
-    noise: float = 0.1,
-    epochs: int = 100,
-    batch_size: int = 100,
-    learning_rate: float = 3e-4,
-    schedule: Schedule = "linear",
-    precision: Precision = "float32",
     seed: int = 0,
     on_epoch: Callable[[int, nn.Module, float], None] | None = None,
+    **settings: Any,
 ) -> nn.Module:
     """A copy of an encoder, trained further against a decoder that stays as it is.
 
-    The decoder may be anybody's, as long as p(z) is N(0, I). Reverse half-sleep trains on the data
-    and on the model's own images (equation 4.25), so that q(z|x) is near p(z|x) on images that it
-    has not seen; nothing but training data is used. Trained on test data with `wake`, the copy is
-    the optimal encoder of that data (equation 4.16).
+    The decoder may be any, as long as p(z) is N(0, I). Reverse half-sleep trains on the data and on
+    images sampled from the model (equation 4.25), so that q(z|x) comes near p(z|x) on unseen
+    images; it uses nothing but training data. Trained on test data with `wake`, the copy is the
+    optimal encoder of that data (equation 4.16).
 
     Args:
         encoder: Maps (B, ...) images to a `torch.distributions` distribution over latents, with
@@ -57,50 +43,38 @@ def refine_encoder(
         data: (N, ...) training images, of any numeric type, in the units that the encoder expects
             as floats.
         method: The objective: `reverse_half_sleep`, `reverse_sleep`, `sleep`, `denoising`, `wake`.
-        alpha: Weight of the model's images (`reverse_half_sleep`) or of the noisy images
-            (`denoising`).
-        samples_from: Where the latents of the model's images come from: the `prior`, or the
-            `aggregate_posterior`, for a model whose images from the prior are poor.
-        noise: Standard deviation of denoising's noise, in the images' units.
-        epochs: Passes over the data.
-        batch_size: Images in a step, and as many of the model's.
-        learning_rate: Adam's.
-        schedule: Whether the learning rate falls to zero epoch by epoch, or stays `constant`.
-        precision: `bfloat16` for matrix products in half precision.
-        seed: Of order and samples; torch's own random state is left alone.
-        on_epoch: Called after every epoch with its number from 1, the copy in evaluation mode and
-            its mean loss.
+        seed: Seed of order and samples; the global generators stay as they are.
+        on_epoch: Called after each epoch with its number from 1, the copy in evaluation mode, and
+            the mean loss of the epoch.
+        **settings: Fields of `RefinementConfig`: `alpha`, `samples_from`, `noise`, `epochs`,
+            `batch_size`, `learning_rate`, `schedule`, `precision`.
 
     Returns:
         The trained copy, in evaluation mode.
 
     Raises:
-        InputError: A setting is outside its range, there is no data, or the modules do not return
-            distributions that fit the data.
+        InputError: A setting is unknown or outside its range, there is no data, or the modules do
+            not return distributions that fit the data.
     """
-    chosen = InferenceMethod(method, alpha=alpha, samples_from=samples_from, noise=noise)
-    for name, value in (("epochs", epochs), ("batch_size", batch_size)):
-        if value < 1:
-            raise md.InputError(f"{name}: must be 1 or more, got {value}")
-    if not learning_rate > 0:
-        raise md.InputError(f"learning_rate: must be above 0, got {learning_rate}")
-    md.require_choice("precision", precision, Precision)
-    md.require_choice("schedule", schedule, Schedule)
+    md.require_choice("method", method, MethodName)
+    config = md.validated(RefinementConfig, {**settings, "inference": method})
     if seed < 0:
         raise md.InputError(f"seed: must be 0 or more, got {seed}")
     images = _as_tensor(data)
-    if images.dim() < 2 or len(images) == 0:
-        raise md.InputError(
-            f"data: must hold at least one image, as (N, ...), got shape {tuple(images.shape)}"
-        )
     # Copies from here on: `eval` and `train` would lose the modes of the modules inside.
     refined = copy.deepcopy(encoder).requires_grad_(True)
     fixed = copy.deepcopy(decoder).eval().requires_grad_(False)
-    settings = TrainingSettings(epochs, batch_size, learning_rate, precision, schedule)
-    with settings.autocast(images.device):
+    with autocast(config.precision, images.device):
         _check_modules(refined.eval(), fixed, images[:2].float())
     refined.train()
-    losses = refine_epochs(refined, fixed, images, chosen, settings, seed=seed)
+    training = TrainingSettings(
+        epochs=config.epochs,
+        batch_size=config.batch_size,
+        learning_rate=config.learning_rate,
+        precision=config.precision,
+        schedule=config.schedule,
+    )
+    losses = refine_epochs(refined, fixed, images, InferenceMethod.of(config), training, seed=seed)
     for epoch, loss in enumerate(losses, 1):
         if on_epoch is not None:
             on_epoch(epoch, refined.eval(), loss)
@@ -109,20 +83,22 @@ def refine_encoder(
 
 
 def _as_tensor(data: Tensor | np.ndarray) -> Tensor:
-    if isinstance(data, Tensor):
-        return data
-    import numpy as np
-
-    # Tensors cannot be read-only; arrays of the cache are.
-    return torch.from_numpy(np.require(data, requirements=["C", "W"]))
+    if not isinstance(data, Tensor):
+        # Writeable, because tensors cannot be read-only.
+        data = torch.from_numpy(np.require(data, requirements=["C", "W"]))
+    if data.dim() < 2 or len(data) == 0:
+        raise md.InputError(
+            f"data: must hold at least one image, as (N, ...), got shape {tuple(data.shape)}"
+        )
+    return data
 
 
 def _check_modules(encoder: nn.Module, decoder: nn.Module, x: Tensor) -> None:
-    """Images through both, so that a misfit is named before training starts."""
+    """Pass images through both modules, so that a misfit is named before training starts."""
     if next(encoder.parameters(), None) is None:
         raise md.InputError("encoder: must have parameters to train")
     shape, one_each = tuple(x.shape[1:]), x.shape[:1]
-    with torch.no_grad(), seeded(0):
+    with torch.no_grad(), md.seeded(0):
         with _misfit(
             f"encoder: must map a batch of images of shape {shape} to a torch distribution with "
             "rsample"
@@ -156,9 +132,8 @@ def _check_modules(encoder: nn.Module, decoder: nn.Module, x: Tensor) -> None:
 
 @contextmanager
 def _misfit(message: str) -> Iterator[None]:
-    """What goes wrong inside as an InputError."""
+    """Turn an exception in the block into an InputError."""
     try:
         yield
     except (AttributeError, IndexError, RuntimeError, TypeError, ValueError) as error:
-        reason = next(iter(str(error).splitlines()), type(error).__name__)
-        raise md.InputError(f"{message} ({reason})") from error
+        raise md.InputError(f"{message} ({md.reason_of(error)})") from error

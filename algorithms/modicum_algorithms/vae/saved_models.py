@@ -1,6 +1,6 @@
 """A trained VAE as a folder.
 
-model.json            what it is built from, and what a study adds
+model.json            the specification under the key `spec`, and what a study adds
 model.safetensors     weights of encoder and decoder
 """
 
@@ -11,63 +11,47 @@ import json
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
-
 import modicum as md
-from modicum_algorithms.vae.networks import VAE, ModelSpec, build_vae
-
-SPEC_FILE, WEIGHTS_FILE = "model.json", "model.safetensors"
+from modicum_algorithms.vae.model_spec import ModelSpec
+from modicum_algorithms.vae.networks import VAE, build_vae
 
 
 def save_vae(model: VAE, folder: Path, **more: Any) -> None:
     """Write a model to a new folder.
 
     Args:
-        model: Trained.
-        folder: Must not exist.
-        **more: What else `model.json` shall hold.
+        model: A trained model.
+        folder: The folder to write, which must not exist.
+        **more: Further content of `model.json`.
+
+    Raises:
+        FileExistsError: The folder exists.
     """
     folder.mkdir(parents=True)
-    weights = {name: value.contiguous() for name, value in model.state_dict().items()}
-    save_file(weights, folder / WEIGHTS_FILE)
-    described = {"spec": model.spec.model_dump(mode="json"), **more}
-    (folder / SPEC_FILE).write_text(json.dumps(described, indent=1))
+    md.save_model(folder, {"spec": model.spec.description(), **more}, {"model": model.state_dict()})
 
 
 def load_vae(folder: str | Path, field: str = "model") -> VAE:
-    """A saved model, ready to evaluate.
+    """A saved model, ready for evaluation.
 
     Args:
-        folder: What `save_vae` wrote.
+        folder: A folder written by `save_vae`.
         field: Setting or option to name in an error.
 
     Raises:
         InputError: The folder holds no saved model of this family.
     """
-    folder = Path(folder)
-    try:
-        spec = ModelSpec.model_validate(json.loads((folder / SPEC_FILE).read_text())["spec"])
-        model = build_vae(spec, seed=0)
-        model.load_state_dict(load_file(folder / WEIGHTS_FILE))
-    except (
-        OSError,
-        ValueError,
-        KeyError,
-        TypeError,
-        RuntimeError,
-        SafetensorError,
-        ValidationError,
-    ) as error:
-        raise md.InputError(f"{field}: {str(folder)!r} holds no saved VAE") from error
+    with md.loading_model(folder, "VAE", field):
+        saved = md.load_model(folder)
+        model = build_vae(ModelSpec.model_validate(saved.description["spec"]), seed=0)
+        model.load_state_dict(dict(saved.weights["model"]))
     return model.eval()
 
 
 def model_hash(model: VAE) -> bytes:
-    """SHA-256 of what a model computes: its specification and every weight, bit by bit."""
+    """SHA-256 of a model's specification and of each bit of its weights."""
     total = hashlib.sha256()
-    total.update(json.dumps(model.spec.model_dump(mode="json"), sort_keys=True).encode())
+    total.update(json.dumps(model.spec.description(), sort_keys=True).encode())
     for name, value in sorted(model.state_dict().items()):
         array = value.detach().cpu().contiguous().numpy()
         little = array.astype(array.dtype.newbyteorder("<"), copy=False)
@@ -77,13 +61,13 @@ def model_hash(model: VAE) -> bytes:
 
 
 def find_model(location: str, field: str = "model") -> Path:
-    """A folder that `load_vae` reads: the one given, or that of a run's first finished trial.
+    """The folder of a saved model: the given one, or that of a run's first finished trial.
 
     Args:
-        location: Either folder.
+        location: Folder of a saved model, or of a run.
         field: Setting or option to name in an error.
 
     Raises:
         InputError: The location is neither, or the run has no finished trial with a checkpoint.
     """
-    return md.find_checkpoint(location, SPEC_FILE, field, "finished trial with a saved model")
+    return md.find_checkpoint(location, "model.json", field, "finished trial with a saved model")

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 import modicum as md
@@ -22,50 +22,61 @@ from modicum_algorithms.vae.codec.latent_symbols import (
     push_prior,
 )
 from modicum_algorithms.vae.codec.pixel_symbols import Pixels, pop_pixels, push_pixels
-from modicum_algorithms.vae.codec.stack import CorruptChunk, Stack, Words
+from modicum_algorithms.vae.codec.stack import Stack, Words
 from modicum_algorithms.vae.codec.tables import MOST_BITS
-from modicum_algorithms.vae.networks import VAE, ModelSpec
+from modicum_algorithms.vae.config import CoderMode, CoderSettings
+from modicum_algorithms.vae.model_spec import ModelSpec
+from modicum_algorithms.vae.networks import VAE
 
-__all__ = ["VERSION", "BitsBackCoder", "Chunk", "CoderSettings", "CorruptChunk"]
-
-# Of everything that decides what words mean: tables, integer networks, order on the stack.
+# Version of everything that decides what words mean: tables, integer networks, order on the stack.
 VERSION = 1
-# Threads that a file may have started: a forged one must not ask for millions.
+# Threads that a file may ask for: a forged file must not start millions.
 _MOST_THREADS = 1024
 
 
 @dataclass(frozen=True)
-class CoderSettings:
-    """What both sides must agree on, beside the model.
+class FileSettings:
+    """Settings on which encoder and decoder must agree, beside the model, as a file stores them.
 
     Attributes:
-        mode: `portable` computes the networks in integers: every machine decodes. `pinned`
-            computes them in floats: the same machine and PyTorch decode.
+        mode: `portable` evaluates the networks in integers, `pinned` in floating point.
         inference_steps: K of algorithm 4; 0 is algorithm 3. More needs `pinned`.
-        inference_learning_rate: Adam's in those steps.
-        batch_size: Images that share a run of the networks, at most.
-        threads: PyTorch's threads in mode `pinned`, which needs them; None in `portable`, where
-            any number gives the same bits.
-        version: Of the coder.
+        inference_learning_rate: Adam's learning rate in these steps.
+        batch_size: Images that pass through the networks at once, at most.
+        threads: PyTorch's threads in mode `pinned`; None in `portable`, where any number gives the
+            same bits.
+        version: Version of the coder.
     """
 
-    mode: Literal["portable", "pinned"]
-    inference_steps: int = 0
-    inference_learning_rate: float = 5e-3
-    batch_size: int = 512
-    threads: int | None = None
-    version: int = VERSION
+    mode: CoderMode
+    inference_steps: int
+    inference_learning_rate: float
+    batch_size: int
+    threads: int | None
+    version: int
+
+    @classmethod
+    def here(cls, settings: CoderSettings) -> FileSettings:
+        """A user's settings as this process carries them out."""
+        return cls(
+            mode=settings.mode,
+            inference_steps=settings.inference_steps,
+            inference_learning_rate=settings.inference_learning_rate,
+            batch_size=settings.coder_batch,
+            threads=torch.get_num_threads() if settings.mode == "pinned" else None,
+            version=VERSION,
+        )
 
 
 @dataclass(frozen=True)
 class Chunk:
-    """Images as a stack of bits of their own.
+    """Images coded onto one stack of bits.
 
     Attributes:
-        words: The stack, its top last; with `count` all that decoding needs.
-        count: Images.
-        start_bits: How much of `words` the first latents took from the stack's start, which no
-            image had filled: the price of a chunk.
+        words: The stack, top last; decoding needs it and `count`.
+        count: Number of images.
+        start_bits: Bits of `words` that the first latents took from the fixed start of the stack:
+            the overhead of a chunk.
     """
 
     words: Words
@@ -77,14 +88,14 @@ class BitsBackCoder:
     """Codes chunks of images with one model.
 
     Args:
-        model: Trained; its encoder gives q(z|x), its decoder p(x|z), and p(z) is N(0, I).
-        settings: The same for both directions.
+        model: A trained model; its encoder gives q(z|x), its decoder p(x|z), and p(z) is N(0, I).
+        settings: The settings, the same for encoding and decoding.
 
     Raises:
-        InputError: The settings, or settings and model, do not fit.
+        InputError: The settings do not fit together, or do not fit the model.
     """
 
-    def __init__(self, model: VAE, settings: CoderSettings) -> None:
+    def __init__(self, model: VAE, settings: FileSettings) -> None:
         _check_settings(settings)
         if not all(bool(weight.isfinite().all()) for weight in model.parameters()):
             raise md.InputError("model: its weights must be finite")
@@ -109,14 +120,14 @@ class BitsBackCoder:
             images_NCHW: Pixel values, 0 and 1 for Bernoulli models.
 
         Raises:
-            InputError: The images are not of the model's kind.
+            InputError: The images do not have the shape or the pixel values of the model.
         """
         self._check_images(images_NCHW)
         count = len(images_NCHW)
         stack = Stack.started(count * self._spec.latent_size * MOST_BITS)
         for batch in batches(count, self._batch_size, batch_growth(self._spec)):
             x_BCHW = images_NCHW[batch].copy()
-            # Algorithm 4, line 3, where K > 0.
+            # Algorithm 4, line 3, for K > 0.
             posterior = self._networks.posterior(x_BCHW)
             # Algorithm 3, line 3; algorithm 4, line 4.
             z_BL = pop_posterior(stack, posterior)
@@ -132,7 +143,7 @@ class BitsBackCoder:
         """The images of a chunk, (N, C, H, W).
 
         Raises:
-            CorruptChunk: The words are not what `encode` makes with this model and settings.
+            CorruptChunk: `encode` does not make these words with this model and these settings.
         """
         stack = Stack.received(words)
         images_NCHW = np.empty((count, *self._spec.shape), np.uint8)
@@ -143,7 +154,7 @@ class BitsBackCoder:
             # Algorithm 3, line 8; algorithm 4, line 9.
             parameters_BCHW = self._networks.parameters(z_BL)
             x_BCHW: Pixels = pop_pixels(stack, self._spec.likelihood, parameters_BCHW)
-            # Algorithm 4, line 10, where K > 0.
+            # Algorithm 4, line 10, for K > 0.
             posterior = self._networks.posterior(x_BCHW)
             # Algorithm 3, line 9; algorithm 4, line 11.
             push_posterior(stack, posterior, z_BL)
@@ -165,15 +176,15 @@ class BitsBackCoder:
 
 
 def batches(count: int, batch_size: int, growth: float = 1.0) -> list[slice]:
-    """Batches that grow with what is coded already: `growth` times as many images, from 1.
+    """Batches of which each has `growth` times as many images as were coded before, from 1.
 
-    Each batch takes its latents out of what those before have left: were it larger than that, the
-    start would have to pay for it.
+    The latents of a batch are decoded from bits that earlier images have left. A larger batch would
+    take bits from the start of the stack, which lengthens the file.
 
     Args:
-        count: Images in all.
-        batch_size: The most in a batch.
-        growth: Images in a batch, for each image before it.
+        count: Number of images.
+        batch_size: Largest batch.
+        growth: Images in a batch for each image before it.
     """
     result, start = [], 0
     while start < count:
@@ -184,18 +195,18 @@ def batches(count: int, batch_size: int, growth: float = 1.0) -> list[slice]:
 
 
 def batch_growth(spec: ModelSpec) -> float:
-    """A growth at which images leave enough bits for the latents of the batch after them.
+    """Growth of batches at which images leave enough bits for the latents of the next batch.
 
-    An image leaves its code length, of which little is assumed: 0.15 bits for a binary pixel, 1.2
-    for others. It needs about ten bits for each latent. Part of the coder's version.
+    An image leaves its code length, assumed to be at least 0.15 bits for a binary pixel and 1.2 for
+    others; a latent takes about ten bits. These numbers are part of the coder's version.
     """
     left = spec.dimensions * (0.15 if spec.levels == 2 else 1.2)
     return min(1.0, max(0.1, left / (10 * spec.latent_size)))
 
 
-def _check_settings(settings: CoderSettings) -> None:
-    if settings.mode not in ("portable", "pinned"):
-        raise md.InputError(f"mode: must be portable or pinned, got {settings.mode!r}")
+def _check_settings(settings: FileSettings) -> None:
+    """Refuse settings that only a forged file or another version of the coder has."""
+    md.require_choice("mode", settings.mode, CoderMode)
     if settings.version != VERSION:
         raise md.InputError(f"version: this coder is version {VERSION}, got {settings.version}")
     if settings.batch_size < 1:

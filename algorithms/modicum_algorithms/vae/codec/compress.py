@@ -1,4 +1,4 @@
-"""Images into a file.
+"""Compression of images into a file.
 
 Shapes: N images, C channels, H height, W width.
 """
@@ -6,44 +6,46 @@ Shapes: N images, C channels, H height, W width.
 from __future__ import annotations
 
 import dataclasses
-import platform
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 
 import modicum as md
-from modicum_algorithms.vae.codec.coder import BitsBackCoder, Chunk, CoderSettings, CorruptChunk
+from modicum_algorithms.vae.codec.coder import BitsBackCoder, Chunk, FileSettings
 from modicum_algorithms.vae.codec.container import (
     CHUNK_PIXELS_LIMIT,
     ContainerWriter,
-    Environment,
     FileError,
     Header,
 )
 from modicum_algorithms.vae.codec.embedded_model import pack_model
+from modicum_algorithms.vae.codec.environment import Environment
 from modicum_algorithms.vae.codec.file_names import can_be_kept, pack_names
 from modicum_algorithms.vae.codec.pixel_values import BinaryPixels
-from modicum_algorithms.vae.networks import VAE, ModelSpec
+from modicum_algorithms.vae.codec.stack import CorruptChunk
+from modicum_algorithms.vae.config import CoderSettings
+from modicum_algorithms.vae.model_spec import ModelSpec
+from modicum_algorithms.vae.networks import VAE
 from modicum_algorithms.vae.saved_models import model_hash
 
-# A chunk's start costs some hundred bits, and memory grows with its pixels.
+# The start of a chunk costs some hundred bits, and memory grows with its pixels.
 _CHUNK_IMAGES, _CHUNK_PIXELS = 16384, 2**24
 
 
 @dataclass(frozen=True)
 class CompressionReport:
-    """What compressing took.
+    """Results of a compression.
 
     Attributes:
-        images: How many.
-        dimensions: Pixels of an image, with its channels.
-        bytes: Length of the file, with everything in it.
-        start_bits: Bits that the chunks' first images had to take from nowhere; in the file, too.
-        seconds: For everything, reading the images and verifying included.
-        embedded: Whether the model is in the file.
+        images: Number of images.
+        dimensions: Numbers in an image: C × H × W.
+        bytes: Length of the whole file.
+        start_bits: Bits that the first latents of the chunks took from the fixed start of the
+            stack; part of the file.
+        seconds: Time, reading the images and verification included.
+        embedded: True if the model is in the file.
     """
 
     images: int
@@ -55,27 +57,18 @@ class CompressionReport:
 
     @property
     def bits_per_dimension(self) -> float:
-        """All bits of the file, for each channel of each pixel."""
+        """Bits of the whole file for each channel of each pixel."""
         return 8 * self.bytes / (self.images * self.dimensions)
 
     @property
     def images_per_second(self) -> float:
-        """Images compressed in a second."""
+        """Images compressed per second."""
         return self.images / self.seconds
 
 
 def default_chunk_images(spec: ModelSpec) -> int:
-    """Images in a chunk, so that a few chunks fit in memory whatever an image's size."""
+    """Images in a chunk, so many that a few chunks fit in memory for images of any size."""
     return max(1, min(_CHUNK_IMAGES, _CHUNK_PIXELS // spec.dimensions))
-
-
-def environment_here() -> Environment:
-    """What floating-point results depend on here."""
-    return Environment(
-        torch=torch.__version__.split("+")[0],
-        machine=platform.machine(),
-        instructions=torch.backends.cpu.get_cpu_capability(),
-    )
 
 
 def compress_images(
@@ -92,36 +85,35 @@ def compress_images(
     """Write a file that decodes to exactly these images; memory holds one chunk of them.
 
     Args:
-        source: The images; of 0 and 1, or 0 and 255, for a Bernoulli model.
-        model: Trained.
-        out: File to write. It appears under this name once it is whole.
-        settings: Of the coder.
-        chunk_images: Images that are coded together; `default_chunk_images` if left out.
-        embed_model: Whether to put the model into the file.
-        verify: Whether to decode every chunk again at once. Pinned mode always does.
-        overwrite: Whether `out` may exist.
+        source: The images; with pixels 0 and 1, or 0 and 255, for a Bernoulli model.
+        model: A trained model.
+        out: File to write, atomically.
+        settings: Settings of the coder.
+        chunk_images: Images in a chunk; None for `default_chunk_images`.
+        embed_model: Puts the model into the file.
+        verify: Decodes each chunk as soon as it is coded. Pinned mode always does.
+        overwrite: Replaces `out` if it exists.
 
     Raises:
         InputError: Images and model do not fit, or the file cannot be written.
-        FileError: A chunk did not decode to its images. No file is left.
+        FileError: A chunk did not decode to its images. No file is written.
     """
     started = time.perf_counter()
     spec = model.spec
     chunk_images = chunk_images or default_chunk_images(spec)
     _check(source, spec, chunk_images)
     pinned = settings.mode == "pinned"
-    if pinned and settings.threads is None:
-        settings = dataclasses.replace(settings, threads=torch.get_num_threads())
-    coder = BitsBackCoder(model, settings)
+    agreed = FileSettings.here(settings)
+    coder = BitsBackCoder(model, agreed)
     header = Header(
-        settings=dataclasses.asdict(settings),
+        settings=dataclasses.asdict(agreed),
         shape=spec.shape,
         levels=2 if spec.levels == 2 else 256,
         chunk_images=chunk_images,
         source="array" if source.names is None else "png",
         names=None if source.names is None else pack_names(source.names),
         embedded=embed_model,
-        environment=environment_here() if pinned else None,
+        environment=Environment.here() if pinned else None,
     )
     binary = BinaryPixels(source.names) if spec.levels == 2 else None
     start_bits = 0.0
@@ -149,11 +141,11 @@ def compress_images(
 def _check(source: md.data.ImageSource, spec: ModelSpec, chunk_images: int) -> None:
     if source.shape != spec.shape:
         raise md.InputError(
-            f"images: they have the shape {source.shape} (channels, height, width), the model "
-            f"codes {spec.shape}"
+            f"images: must have the model's shape {spec.shape} (channels, height, width), got "
+            f"{source.shape}"
         )
     if source.count < 1:
-        raise md.InputError("images: there is none")
+        raise md.InputError("images: must be at least one")
     for name in source.names or ():
         if not can_be_kept(name):
             raise md.InputError(

@@ -56,6 +56,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 import modicum as md
+from modicum_algorithms.vae.codec.environment import Environment
 from modicum_algorithms.vae.codec.file_names import PackedNames
 
 VERSION = 1
@@ -91,22 +92,6 @@ class FileError(md.InputError):
 
     def __init__(self, path: Path, problem: str) -> None:
         super().__init__(f"{path}: {problem}")
-
-
-class Environment(BaseModel):
-    """What pinned mode's floating-point results depend on, beside the settings.
-
-    Attributes:
-        torch: Version.
-        machine: Architecture of the CPU.
-        instructions: The widest that torch uses there.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    torch: str
-    machine: str
-    instructions: str
 
 
 class Header(BaseModel):

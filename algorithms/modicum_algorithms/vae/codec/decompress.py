@@ -1,4 +1,4 @@
-"""Images from a file.
+"""Decompression of a file into images.
 
 Shapes: N images, C channels, H height, W width.
 """
@@ -19,13 +19,14 @@ import numpy as np
 from pydantic import TypeAdapter, ValidationError
 
 import modicum as md
-from modicum_algorithms.vae.codec.coder import BitsBackCoder, CoderSettings, CorruptChunk
-from modicum_algorithms.vae.codec.compress import environment_here
-from modicum_algorithms.vae.codec.container import ContainerReader, Environment, StoredChunk
+from modicum_algorithms.vae.codec.coder import BitsBackCoder, FileSettings
+from modicum_algorithms.vae.codec.container import ContainerReader, StoredChunk
 from modicum_algorithms.vae.codec.embedded_model import unpack_model
+from modicum_algorithms.vae.codec.environment import Environment
 from modicum_algorithms.vae.codec.file_names import unpack_names
 from modicum_algorithms.vae.codec.pixel_values import restore
 from modicum_algorithms.vae.codec.restored import NpyFile, PngFolder
+from modicum_algorithms.vae.codec.stack import CorruptChunk
 from modicum_algorithms.vae.networks import VAE
 from modicum_algorithms.vae.saved_models import model_hash
 
@@ -34,13 +35,13 @@ ImageFormat = Literal["png", "npy"]
 
 @dataclass(frozen=True)
 class DecompressionReport:
-    """What decompressing took.
+    """Results of a decompression.
 
     Attributes:
-        images: How many.
-        format: What they were written as.
+        images: Number of images.
+        format: Format in which the images were written.
         bytes: Length of the compressed file.
-        seconds: For everything, writing the images included.
+        seconds: Time, writing the images included.
     """
 
     images: int
@@ -50,7 +51,7 @@ class DecompressionReport:
 
     @property
     def images_per_second(self) -> float:
-        """Images decompressed in a second."""
+        """Images decompressed per second."""
         return self.images / self.seconds
 
 
@@ -63,19 +64,19 @@ def decompress_file(
 ) -> DecompressionReport:
     """Restore exactly the images of a file, or nothing; memory holds one chunk of them.
 
-    A file that needs the floating-point results of another machine or version of torch is tried
-    with a warning; its checksums tell whether they were the same.
+    A file of pinned mode that another kind of CPU or version of torch has written is decoded with a
+    warning; its checksums detect results that differ.
 
     Args:
-        file: Written by `compress_images`.
-        out: Folder that does not exist or is empty. It gets its content once that is whole: PNG
-            files with their names if the images were such, else `images.npy`, (N, H, W) for one
-            channel and (N, H, W, C) for more.
-        model: That compressed it; may be left out if the file has it embedded.
-        image_format: Instead of what the images were.
+        file: A file written by `compress_images`.
+        out: Folder to write atomically, which must not exist or be empty. It gets PNG files with
+            their names if the images were PNG files, else `images.npy`, (N, H, W) for one channel
+            and (N, H, W, C) for more.
+        model: The model that compressed the file; None if the file has it embedded.
+        image_format: Format of the images; None for the format that was compressed.
 
     Raises:
-        FileError: The file is broken, or is not decoded right here.
+        FileError: The file is broken, or does not decode to its images here.
         InputError: The folder cannot be written.
     """
     started = time.perf_counter()
@@ -89,8 +90,7 @@ def decompress_file(
             )
         names = _names(reader)
         coder = _coder(reader, _model(reader, model))
-        here = environment_here() if header.environment is not None else None
-        _warn_of_differences(file, header.environment, here)
+        _warn_of_differences(file, header.environment)
         with md.whole_folder(out, "--out") as folder:
             if chosen == "png":
                 _decode(reader, coder, PngFolder(folder, names))
@@ -126,28 +126,21 @@ def _mismatch(reader: ContainerReader, chunk: StoredChunk, problem: str) -> str:
     there = reader.header.environment
     text = f"chunk {chunk.number}: {problem}"
     if there is not None:
-        text += (
-            f"; it was written in pinned mode with {_described(there)}, here is "
-            f"{_described(environment_here())}"
-        )
+        text += f"; it was written in pinned mode with {there}, this is {Environment.here()}"
     return text
 
 
-def _described(environment: Environment) -> str:
-    return f"torch {environment.torch} on {environment.machine} with {environment.instructions}"
-
-
-def _warn_of_differences(file: Path, there: Environment | None, here: Environment | None) -> None:
-    if there is not None and here is not None and there != here:
+def _warn_of_differences(file: Path, there: Environment | None) -> None:
+    if there is not None and there != (here := Environment.here()):
         warnings.warn(
-            f"{file} was written in pinned mode with {_described(there)}, here is "
-            f"{_described(here)}; if results differ, it is refused",
+            f"{file} was written in pinned mode with {there}, this is {here}; if floating-point "
+            "results differ, it is refused",
             stacklevel=3,
         )
 
 
 def _names(reader: ContainerReader) -> Iterator[str]:
-    """Names of the files to write: the images' own, or their numbers."""
+    """Names of the files to write: those in the header, or numbers."""
     if reader.header.names is None:
         width = max(5, len(str(reader.images - 1)))
         return (f"{number:0{width}d}" for number in range(reader.images))
@@ -159,11 +152,11 @@ def _names(reader: ContainerReader) -> Iterator[str]:
 
 def _coder(reader: ContainerReader, model: VAE) -> BitsBackCoder:
     try:
-        settings = TypeAdapter(CoderSettings).validate_python(reader.header.settings)
+        settings = TypeAdapter(FileSettings).validate_python(reader.header.settings)
     except ValidationError as error:
-        raise reader.error("its settings are none that this program knows") from error
+        raise reader.error("its settings are unknown to this program") from error
     if dataclasses.asdict(settings) != reader.header.settings:
-        raise reader.error("its settings are none that this program knows")
+        raise reader.error("its settings are unknown to this program")
     try:
         return BitsBackCoder(model, settings)
     except md.InputError as error:

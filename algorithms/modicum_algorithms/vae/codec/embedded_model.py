@@ -1,4 +1,4 @@
-"""A model inside a compressed file."""
+"""The model in a compressed file."""
 
 from __future__ import annotations
 
@@ -8,23 +8,29 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 
-from modicum_algorithms.vae.networks import VAE, ModelSpec, build_vae
+import modicum as md
+from modicum_algorithms.vae.model_spec import ModelSpec
+from modicum_algorithms.vae.networks import VAE, build_vae
 
 
 def pack_model(model: VAE) -> tuple[bytes, bytes]:
-    """Specification (JSON) and weights (safetensors)."""
-    spec = json.dumps(model.spec.model_dump(mode="json"), separators=(",", ":")).encode()
+    """A model as specification (JSON) and weights (safetensors)."""
+    spec = json.dumps(model.spec.description(), separators=(",", ":")).encode()
     return spec, save({name: value.contiguous() for name, value in model.state_dict().items()})
 
 
 def unpack_model(spec_json: bytes, weights: bytes) -> VAE:
-    """The model, ready to evaluate.
+    """A packed model, ready for evaluation.
+
+    Args:
+        spec_json: The specification.
+        weights: The weights.
 
     Raises:
-        ValueError: The two are no model, or do not belong together.
+        ValueError: The two cannot be read, or do not fit together.
     """
     try:
-        spec = ModelSpec.model_validate_json(spec_json)
+        spec = md.validated(ModelSpec, json.loads(spec_json))
         tensors = load(weights)
         _check_sizes(spec, {name: value.shape for name, value in tensors.items()})
         model = build_vae(spec, seed=0)
@@ -35,10 +41,10 @@ def unpack_model(spec_json: bytes, weights: bytes) -> VAE:
 
 
 def _check_sizes(spec: ModelSpec, shapes: dict[str, torch.Size]) -> None:
-    """Compare sizes before any memory is taken for a model of the sizes that the file claims."""
+    """Compare sizes before memory is allocated for a model of the sizes that the file claims."""
     if max(spec.hidden_layers, spec.residual_blocks) <= len(shapes):
         with torch.device("meta"):
             expected = build_vae(spec, seed=0).state_dict()
         if {name: value.shape for name, value in expected.items()} == shapes:
             return
-    raise ValueError("weights and specification do not belong together")
+    raise ValueError("weights and specification do not fit together")

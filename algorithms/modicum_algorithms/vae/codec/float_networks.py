@@ -17,7 +17,7 @@ from modicum_algorithms.vae.codec.elementary import Floats
 from modicum_algorithms.vae.codec.latent_symbols import LatticePosterior
 from modicum_algorithms.vae.codec.pixel_symbols import Pixels, parameter_bits
 from modicum_algorithms.vae.codec.tables import LATTICE_SCALE, Integers, level_boundaries
-from modicum_algorithms.vae.inference import k_step_posterior
+from modicum_algorithms.vae.methods.k_step import k_step_posterior
 from modicum_algorithms.vae.networks import VAE
 
 # Larger numbers mean nothing to any table.

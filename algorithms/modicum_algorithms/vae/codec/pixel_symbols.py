@@ -22,8 +22,8 @@ from modicum_algorithms.vae.codec.tables import (
     cumulative_total,
     inverse_scales,
 )
+from modicum_algorithms.vae.config import LikelihoodName
 from modicum_algorithms.vae.likelihoods import LEVELS, PARAMETERS
-from modicum_algorithms.vae.names import LikelihoodName
 
 Pixels = NDArray[np.uint8]
 

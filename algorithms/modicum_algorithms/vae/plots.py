@@ -16,7 +16,6 @@ from torch.distributions import Distribution
 import modicum as md
 from modicum_algorithms.vae.likelihoods import LEVELS, DiscretisedLogistic
 from modicum_algorithms.vae.networks import VAE
-from modicum_algorithms.vae.seeding import seeded
 
 _GAP = 0.12  # ink between the images: 0 is paper, 1 is black
 _IMAGE_INCHES = 0.62
@@ -60,7 +59,7 @@ def samples_figure(
         seed: Of the latents.
         title: Above all.
     """
-    with seeded(seed), torch.no_grad():
+    with md.seeded(seed), torch.no_grad():
         z_NL = torch.randn(rows * columns, model.spec.latent_size)
         images_NCHW = expected_pixels(model.decoder(z_NL))
     drawn = [row.double().numpy() for row in images_NCHW.split(columns)]

@@ -1,4 +1,4 @@
-"""Optimal inference: a posterior fitted to its own image (section 4.3, appendix B.1).
+"""K-step inference: a posterior fitted to its own image (section 4.3, appendix B.1).
 
 Shapes: B batch, C channels, H height, W width, L latent dimensions.
 """
@@ -10,8 +10,8 @@ from torch import Tensor
 from torch.distributions import Independent, Normal
 from torch.nn.functional import softplus
 
+from modicum_algorithms.vae.methods.elbo import negative_elbo_at
 from modicum_algorithms.vae.networks import ImageDecoder
-from modicum_algorithms.vae.objectives import negative_elbo_at
 
 
 def k_step_posterior(
@@ -24,17 +24,18 @@ def k_step_posterior(
 ) -> Independent[Normal]:
     """K steps of Adam on each image's own (μ, σ), up its ELBO (equation B.2, algorithm 4).
 
-    σ = softplus(ρ), and ρ is what moves. The ELBO takes one reparametrised sample a step and the
-    Kullback-Leibler divergence to N(0, I) in closed form; summed over the batch, so that images do
-    not act on each other. The decoder stays as it is.
+    The steps move μ and ρ, where σ = softplus(ρ). Each step estimates the ELBO with one
+    reparameterised sample and the closed form of the Kullback-Leibler divergence to N(0, I). The
+    loss is a sum over the batch, so that images do not affect each other. The decoder stays as it
+    is.
 
     Args:
         decoder: p(x|z).
         start: Posteriors over (B, L) to begin with.
         x_BCHW: Images in the likelihood's own units.
-        steps: K; 0 gives the start back.
-        learning_rate: Adam's.
-        seed: Of the samples.
+        steps: K; 0 returns the start.
+        learning_rate: Adam's learning rate.
+        seed: Seed of the samples.
 
     Returns:
         Posteriors over (B, L).
@@ -50,7 +51,7 @@ def k_step_posterior(
         noise_BL = torch.randn(mean_BL.shape, generator=generator, dtype=mean_BL.dtype)
         with torch.enable_grad():
             loss = -elbo(decoder, _posterior(mean_BL, raw_BL), x_BCHW, noise_BL).sum()
-            # Not `backward`: the decoder's weights get no gradients.
+            # `backward` would also compute gradients of the decoder's weights.
             mean_BL.grad, raw_BL.grad = torch.autograd.grad(loss, [mean_BL, raw_BL])
         optimizer.step()
     return _posterior(mean_BL.detach(), raw_BL.detach())
@@ -59,7 +60,7 @@ def k_step_posterior(
 def elbo(
     decoder: ImageDecoder, posterior: Independent[Normal], x_BCHW: Tensor, noise_BL: Tensor
 ) -> Tensor:
-    """Evidence lower bound of every image with one sample (equation 4.2), nats, (B,).
+    """Evidence lower bound of each image, estimated with one sample (equation 4.2), nats, (B,).
 
     Args:
         decoder: p(x|z).

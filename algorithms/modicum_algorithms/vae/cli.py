@@ -9,10 +9,12 @@ import typer
 
 import modicum as md
 from modicum_algorithms.vae.codec.requirements import require_constriction
+from modicum_algorithms.vae.config import CoderMode, CoderSettings
 
 _MODEL_HELP = (
     "Folder of a saved model, or a run folder: its first finished trial with a checkpoint."
 )
+_DEFAULTS = CoderSettings()
 
 
 def compress(
@@ -30,17 +32,20 @@ def compress(
             help="portable: decodes on every machine; pinned: needs the same version of torch and "
             "kind of CPU, and is verified at once."
         ),
-    ] = "portable",
+    ] = _DEFAULTS.mode,
     inference_steps: Annotated[
-        int, typer.Option(help="Steps that fit each posterior; more than 0 needs pinned.", min=0)
-    ] = 0,
-    inference_learning_rate: Annotated[float, typer.Option(help="Of these steps.")] = 5e-3,
+        int,
+        typer.Option(help="Steps that fit each posterior; more than 0 needs pinned.", min=0),
+    ] = _DEFAULTS.inference_steps,
+    inference_learning_rate: Annotated[
+        float, typer.Option(help="Adam's learning rate in these steps.")
+    ] = _DEFAULTS.inference_learning_rate,
     embed_model: Annotated[
         bool, typer.Option("--embed-model", help="Put the model into the file.")
     ] = False,
     batch_size: Annotated[
-        int, typer.Option(help="Images that the networks see at once.", min=1)
-    ] = 512,
+        int, typer.Option(help="Images that pass through the networks at once.", min=1)
+    ] = _DEFAULTS.coder_batch,
     chunk_images: Annotated[
         int | None,
         typer.Option(
@@ -57,19 +62,20 @@ def compress(
     ] = False,
 ) -> None:
     """Compress images without loss, with a VAE and bits back."""
-    if mode not in {"portable", "pinned"}:
-        raise md.InputError(f"--mode: expected portable or pinned, got {mode!r}")
+    md.require_choice("--mode", mode, CoderMode)
+    settings = md.validated(
+        CoderSettings,
+        {
+            "mode": mode,
+            "inference_steps": inference_steps,
+            "inference_learning_rate": inference_learning_rate,
+            "coder_batch": batch_size,
+        },
+    )
     require_constriction("compress")
-    from modicum_algorithms.vae.codec.coder import CoderSettings
     from modicum_algorithms.vae.codec.compress import compress_images
     from modicum_algorithms.vae.saved_models import find_model, load_vae
 
-    settings = CoderSettings(
-        mode="pinned" if mode == "pinned" else "portable",
-        inference_steps=inference_steps,
-        inference_learning_rate=inference_learning_rate,
-        batch_size=batch_size,
-    )
     report = compress_images(
         md.data.open_images(images, field="images"),
         load_vae(find_model(model, "--model"), "--model"),
@@ -97,7 +103,7 @@ def decompress(
         typer.Option(
             "--out",
             "-o",
-            help="Folder to write, new or empty: PNG files if the images were such, else "
+            help="Folder to write, new or empty: PNG files if PNG files were compressed, else "
             "images.npy.",
             show_default=False,
         ),
@@ -107,12 +113,13 @@ def decompress(
         typer.Option(help=f"{_MODEL_HELP} May be left out if the file has it embedded."),
     ] = None,
     image_format: Annotated[
-        str | None, typer.Option("--format", help="png or npy, instead of what the images were.")
+        str | None,
+        typer.Option("--format", help="png or npy, instead of the format that was compressed."),
     ] = None,
 ) -> None:
-    """Restore images from a file of modicum compress: exactly those, or none."""
+    """Restore exactly the images of a file written by modicum compress, or none."""
     if image_format not in {None, "png", "npy"}:
-        raise md.InputError(f"--format: expected png or npy, got {image_format!r}")
+        raise md.InputError(f"--format: must be png or npy, got {image_format!r}")
     require_constriction("decompress")
     from modicum_algorithms.vae.codec.decompress import decompress_file
     from modicum_algorithms.vae.saved_models import find_model, load_vae

@@ -1,4 +1,4 @@
-"""Data sets of images: training and test images of 8 bits, or made binary.
+"""Image data sets: training and test images of 8 bits per channel, or binary ones.
 
 Shapes: N images, C channels, H height, W width.
 """
@@ -6,22 +6,22 @@ Shapes: N images, C channels, H height, W width.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, lru_cache
-from typing import Literal, get_args
+from typing import Literal
 
 import numpy as np
 
 import modicum as md
-from modicum_algorithms.vae.names import Binarisation
+from modicum_algorithms.vae.config import Binarisation
 
 EMBEDDED = "digits"
 
-_DIGITS_TEST = 360  # the last rows of scikit-learn's 1797
+_DIGITS_TEST = 360  # the last of 1,797 rows
 _DIGITS_MAXIMUM = 16
 _WHITE = 255
 _THRESHOLD = 127
-_CACHED = 4  # data sets in memory; binary ones are held in full
+_CACHED = 4  # data sets held in memory
 
 
 @dataclass(frozen=True)
@@ -29,11 +29,11 @@ class ImageData:
     """A data set.
 
     Attributes:
-        train_NCHW: uint8, below `levels`; read-only if all training images are asked for.
-        test_NCHW: uint8, below `levels`, read-only.
-        train_labels_N: int64, if there are any.
-        test_labels_N: int64, if there are any.
-        levels: Values that a pixel can have: 2 if the images are binary, else 256.
+        train_NCHW: Training images, uint8 below `levels`; read-only unless they are a subset.
+        test_NCHW: Test images, uint8 below `levels`, read-only.
+        train_labels_N: int64, or None for a data set without labels.
+        test_labels_N: int64, or None for a data set without labels.
+        levels: Number of values that a pixel can have: 2 in binary images, else 256.
     """
 
     train_NCHW: np.ndarray
@@ -50,76 +50,80 @@ class ImageData:
 
     @property
     def dimensions(self) -> int:
-        """Values of an image: C x H x W."""
+        """Numbers in an image: C × H × W."""
         return math.prod(self.shape)
+
+    @property
+    def pixel_range(self) -> int:
+        """Highest value that a pixel can have; the lowest is 0."""
+        return self.levels - 1
+
+    def subset(self, samples: int, seed: int) -> ImageData:
+        """The data set with some of its training images, drawn at random.
+
+        Args:
+            samples: Number of training images, the first of one random permutation: a smaller
+                number gives a subset of a larger one's.
+            seed: Seed of the permutation. Not negative.
+
+        Raises:
+            InputError: There are fewer training images.
+        """
+        available = len(self.train_NCHW)
+        if not 1 <= samples <= available:
+            raise md.InputError(
+                f"samples: must be 1 to {available}, the number of training images, got {samples}"
+            )
+        chosen = _generator(seed, "samples").permutation(available)[:samples]
+        labels = self.train_labels_N
+        return replace(
+            self,
+            train_NCHW=self.train_NCHW[chosen],
+            train_labels_N=None if labels is None else labels[chosen],
+        )
 
 
 def data_digests(dataset: str) -> dict[str, str]:
-    """Digest of a data set for a trial's identity; no image is decoded.
+    """Digests of a data set's files for a trial's identity; no image is decoded.
 
     Args:
-        dataset: As in `load`.
+        dataset: Name or path, as for `load`.
 
     Raises:
-        InputError: It cannot be found, or is in no known format.
+        InputError: The data set cannot be found, or is in no known format.
     """
     if dataset == EMBEDDED:
         return {"dataset": _digits_digest()}
     return {"dataset": md.data.digest_files(md.data.image_set_files(md.data.find_data(dataset)))}
 
 
-def load(
-    dataset: str,
-    *,
-    binarisation: Binarisation = "none",
-    seed: int = 0,
-    samples: int | None = None,
-) -> ImageData:
+def load(dataset: str, *, binarisation: Binarisation, seed: int) -> ImageData:
     """A data set.
 
     Args:
-        dataset: `digits` (scikit-learn's 8 x 8 digits, the last 360 for test); or a folder, by a
+        dataset: `digits` (scikit-learn's 8 × 8 digits, the last 360 for test); or a folder, by a
             name under `MODICUM_DATA` or a path, in one of the formats of
             `modicum.data.read_image_set`: MNIST's, CIFAR-10's binary, parquet, NumPy's.
         binarisation: `none`; `threshold`: 1 where a pixel is above 127; `sampling`: 1 with
             probability pixel / 255, drawn once for each image (static binarisation, Salakhutdinov
-            and Murray 2008). What is drawn depends on the seed, not on `samples`.
-        seed: Of the draws, and of which training images are chosen. Not negative.
-        samples: Training images, chosen at random: the first so many of one permutation, so
-            a smaller number's images are among a larger one's. None is all, in their own order.
+            and Murray 2008).
+        seed: Seed of the draw. Not negative.
 
     Raises:
-        InputError: The data cannot be found or read, there are fewer training images than
-            `samples`, or `binarisation` is asked of images that are in colour or already binary.
+        InputError: The data cannot be found or read, or `binarisation` is asked of images that are
+            in colour or binary already.
     """
-    images = _binarised(dataset, data_digests(dataset)["dataset"], binarisation, seed)
-    if samples is None:
-        return images
-    available = len(images.train_NCHW)
-    if not 1 <= samples <= available:
-        raise md.InputError(
-            f"samples: {dataset} has {available} training images "
-            f"(allowed: 1 to {available}), got {samples}"
-        )
-    chosen = _generator(seed, "samples").permutation(available)[:samples]
-    labels = images.train_labels_N
-    return ImageData(
-        images.train_NCHW[chosen],
-        images.test_NCHW,
-        None if labels is None else labels[chosen],
-        images.test_labels_N,
-        images.levels,
-    )
+    return _binarised(dataset, data_digests(dataset)["dataset"], binarisation, seed)
 
 
 def _generator(seed: int, use: Literal["samples", "train", "test"]) -> np.random.Generator:
-    """A stream of its own for each use, so that none depends on how much another draws."""
+    """A generator for one use, so that no draw depends on the length of another."""
     return np.random.default_rng(md.derive_seed(seed, use))
 
 
 @lru_cache(maxsize=_CACHED)
 def _original(dataset: str, digest: str) -> ImageData:
-    """Grey values as they are stored; loaded once per process."""
+    """A data set as it is stored, loaded once per process."""
     splits = (
         _digits() if dataset == EMBEDDED else md.data.read_image_set(md.data.find_data(dataset))
     )
@@ -134,11 +138,7 @@ def _original(dataset: str, digest: str) -> ImageData:
 
 
 def _binarised(dataset: str, digest: str, binarisation: Binarisation, seed: int) -> ImageData:
-    if binarisation not in get_args(Binarisation):
-        raise md.InputError(
-            f"binarisation: {binarisation!r} is unknown "
-            f"(allowed: {', '.join(get_args(Binarisation))})"
-        )
+    md.require_choice("binarisation", binarisation, Binarisation)
     original = _original(dataset, digest)
     if binarisation == "none":
         return original
@@ -170,14 +170,14 @@ def _binary(dataset: str, digest: str, binarisation: Binarisation, seed: int | N
 
 
 def _sampled(images_NCHW: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-    """Bernoulli(pixel / 255): of the 255 whole numbers from 0 to 254, as many are below a pixel."""
+    """Draws of Bernoulli(pixel / 255): `pixel` of the 255 integers 0 to 254 lie below a pixel."""
     uniform_NCHW = generator.integers(0, _WHITE, images_NCHW.shape, dtype=np.uint8)
     return (images_NCHW > uniform_NCHW).view(np.uint8)
 
 
 @cache
 def _digits() -> md.data.ImageSplits:
-    """Scikit-learn's digits, from 0..16 to 0..255."""
+    """Scikit-learn's digits, their values 0 to 16 scaled to 0 to 255."""
     from sklearn.datasets import load_digits
 
     digits = load_digits()

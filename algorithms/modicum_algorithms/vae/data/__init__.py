@@ -1,0 +1,1 @@
+"""Image data sets, as arrays and as the tensors of a trial."""

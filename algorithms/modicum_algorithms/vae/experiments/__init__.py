@@ -1,0 +1,1 @@
+"""Further experiments with VAEs: consistency and compression."""

@@ -1,0 +1,1 @@
+"""Objectives of inference networks, one file each (chapter 4)."""
