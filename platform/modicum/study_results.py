@@ -5,8 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from matplotlib.figure import Figure
+
+from modicum.report.writing import write_report
+from modicum.results import figures
 from modicum.results.budget import BudgetNeeded, budgets_by_row
 from modicum.results.cells import final_values
 from modicum.results.comparisons import Comparison, compare_methods
@@ -21,9 +25,6 @@ from modicum.results.tables import Table, make_table, tables_of
 from modicum.results.verdicts import JudgedCell, judge_study, study_reference
 from modicum.results.wins import Wins, wins_by_row
 from modicum.storage import StorageFolder
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 Names = str | Sequence[str] | None
 
@@ -124,7 +125,8 @@ class Results:
 
     def tables(self) -> list[Table]:
         """Tables of the study's report, by metric and group."""
-        return tables_of(self._layout)
+        tables = tables_of(self._layout, self.shown_metrics)
+        return [table for table in tables if table.cells]
 
     def wins(self, metric: str | None = None) -> dict[Key, Wins]:
         """Number of cells in which each row of the study's report is best or second best.
@@ -192,18 +194,14 @@ class Results:
         self, metric: str | None = None, rows: Names = None, where: Where = None
     ) -> Figure:
         """Figure of metric against budget: a line per row, 95% intervals over seeds shaded."""
-        from modicum.results.figures import plot_curves
-
-        return plot_curves(self.records, self._metric(metric), self._rows(rows), where)
+        return figures.plot_curves(self.records, self._metric(metric), self._rows(rows), where)
 
     def plot_progress(
         self, against: str, metrics: str | Sequence[str], rows: Names = None, where: Where = None
     ) -> Figure:
         """Figure of metrics against another metric: a line per row and metric."""
-        from modicum.results.figures import plot_progress
-
         names = _names(metrics, [])
-        return plot_progress(self.records, against, names, self._rows(rows), where)
+        return figures.plot_progress(self.records, against, names, self._rows(rows), where)
 
     def plot_boxes(
         self,
@@ -213,10 +211,10 @@ class Results:
         where: Where = None,
     ) -> Figure:
         """Figure of box plots over seeds: a group per column, a box per row."""
-        from modicum.results.figures import plot_boxes
-
         across = _names(columns, self._layout.columns)
-        return plot_boxes(self.records, self._metric(metric), self._rows(rows), across, where)
+        return figures.plot_boxes(
+            self.records, self._metric(metric), self._rows(rows), across, where
+        )
 
     def report(self, path: str | Path) -> str:
         """Write the report.
@@ -230,8 +228,6 @@ class Results:
         Raises:
             InputError: The file cannot be written.
         """
-        from modicum.report.writing import write_report
-
         return write_report(self._layout, path)
 
     def write_summary(self) -> None:

@@ -5,17 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from modicum.report.phrases import (
-    BUDGET_LEGEND,
-    COMPARISON_HEADER,
-    COMPARISON_LEGEND,
-    DIRECTION_LEGEND,
-    EVALUATION_LEGEND,
-    EVALUATION_TITLE,
-    VERDICT_HEADER,
-    VERDICT_LEGEND,
-    WINS_LEGEND,
-)
+from modicum.report import phrases
 from modicum.results.formatting import markdown_table
 
 _MARKS = {1: "**{}**", 2: "*{}*", None: "{}"}
@@ -65,15 +55,15 @@ def _section(section: dict[str, Any], document: dict[str, Any]) -> Iterable[str]
         marks = "; best bold, second best in italics" if table["marked"] else ""
         yield f"{table['legend']}{marks}."
     if section["evaluation"]:
-        yield f"### {EVALUATION_TITLE}"
+        yield f"### {phrases.EVALUATION_TITLE}"
         yield _table(section["evaluation"]["header"], section["evaluation"]["rows"])
-        yield EVALUATION_LEGEND
+        yield phrases.EVALUATION_LEGEND
     for budget in section["budgets"]:
         yield f"### {budget['title']}"
         rows = [[*row["key"], row["text"]] for row in budget["rows"]]
         yield _table([*budget["names"], document["budget_unit"]], rows)
     if section["budgets"]:
-        yield BUDGET_LEGEND
+        yield phrases.BUDGET_LEGEND
 
 
 def _wins(wins: dict[str, Any] | None) -> Iterable[str]:
@@ -82,14 +72,14 @@ def _wins(wins: dict[str, Any] | None) -> Iterable[str]:
     yield "## Wins"
     rows = [[*row["key"], *map(str, row["counts"])] for row in wins["rows"]]
     yield _table([*wins["names"], *wins["header"]], rows, len(wins["names"]))
-    yield f"{wins['metric']}: {WINS_LEGEND}"
+    yield f"{wins['metric']}: {phrases.WINS_LEGEND}"
 
 
 def _comparisons(comparisons: dict[str, Any] | None) -> Iterable[str]:
     if comparisons is None:
         return
     yield f"## Against {comparisons['baseline']}"
-    header = [title.format(comparisons["metric"]) for title in COMPARISON_HEADER]
+    header = [title.format(comparisons["metric"]) for title in phrases.COMPARISON_HEADER]
     rows = [
         [
             row["first"],
@@ -102,7 +92,7 @@ def _comparisons(comparisons: dict[str, Any] | None) -> Iterable[str]:
         for row in comparisons["rows"]
     ]
     yield _table(header, rows, 2)
-    yield COMPARISON_LEGEND
+    yield phrases.COMPARISON_LEGEND
 
 
 def _verdicts(verdicts: dict[str, Any] | None) -> Iterable[str]:
@@ -112,10 +102,10 @@ def _verdicts(verdicts: dict[str, Any] | None) -> Iterable[str]:
     yield ", ".join(f"{count} {verdict}" for verdict, count in verdicts["counts"].items()) + "."
     names = ("where", "published", "ours", "interval", "verdict", "direction")
     rows = [[row[name] for name in names] for row in verdicts["rows"]]
-    yield _table(VERDICT_HEADER, rows, 1, numbers=3)
-    legend = f"{verdicts['metric']}. {VERDICT_LEGEND}"
+    yield _table(phrases.VERDICT_HEADER, rows, 1, numbers=3)
+    legend = f"{verdicts['metric']}. {phrases.VERDICT_LEGEND}"
     if verdicts["baseline"]:
-        legend += f". {DIRECTION_LEGEND.format(verdicts['baseline'])}"
+        legend += f". {phrases.DIRECTION_LEGEND.format(verdicts['baseline'])}"
     yield f"{legend}."
     if verdicts["reasons"]:
         yield _list(

@@ -1,1 +1,6 @@
-"""Results of a study: tables, curves against budget, comparisons."""
+"""What a study found: its records, and queries, statistics and figures of them.
+
+Most queries take `records` (the study), `metric`, `rows` and `columns` (settings whose values make
+the rows and columns) and `where` (settings of the trials to take; all trials if None). They raise
+`InputError` for an unknown metric or setting, and for a setting that varies and is not named.
+"""

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from modicum.results.curves import Points, series_by_row
+from modicum.results.curves import Points, points_by_row
 from modicum.results.records import Key, StudyRecords, Where
 from modicum.results.statistics import median_with_interval
 
@@ -90,23 +90,9 @@ def budget_to_target(by_seed: Mapping[int, Points], target: float, goal: str) ->
 def budgets_by_row(
     records: StudyRecords, metric: str, target: float, rows: Sequence[str], where: Where = None
 ) -> dict[Key, BudgetNeeded]:
-    """Find the budget that each row needs to reach a level of a metric.
-
-    Args:
-        records: The study.
-        metric: The metric.
-        target: Level to reach.
-        rows: Settings that make the rows.
-        where: Settings of the trials to take.
-
-    Raises:
-        InputError: Unknown metric or setting, a metric without a goal, or trials that differ in
-            a setting that is not named and does not set the budget.
-    """
+    """Find the budget that each row needs to reach a level of a metric with a goal."""
     goal = records.goal(metric, "a budget to target")
     return {
-        key: budget_to_target(
-            complete_seeds(series.points) if series.joins_trials else series.points, target, goal
-        )
-        for key, series in series_by_row(records, metric, rows, where).items()
+        key: budget_to_target(complete_seeds(points) if joined else points, target, goal)
+        for key, points, joined in points_by_row(records, metric, rows, where)
     }

@@ -12,11 +12,7 @@ from modicum.results.records import Key, StudyRecords, Where
 def final_values(
     records: StudyRecords, metric: str, where: Where = None
 ) -> list[tuple[Mapping[str, Any], float]]:
-    """Settings and final value of every finished trial: the last record that has the metric.
-
-    Raises:
-        InputError: Unknown metric or setting.
-    """
+    """Settings and final value of every finished trial: the last record that has the metric."""
     records.metric_info(metric)
     records.check_settings(where or {})
     frame = records.frame
@@ -34,18 +30,7 @@ def final_values(
 def values_by_seed(
     records: StudyRecords, metric: str, names: Sequence[str], where: Where = None
 ) -> dict[Key, dict[int, float]]:
-    """Final values of each cell, by seed.
-
-    Args:
-        records: The study.
-        metric: The metric.
-        names: Settings whose values make a cell.
-        where: Settings of the trials to take.
-
-    Raises:
-        InputError: Unknown metric or setting, or a setting that is in neither `names` nor
-            `where` varies within a cell.
-    """
+    """Final values by seed, for each cell of the settings `names`."""
     records.check_settings(names)
     cells: dict[Key, dict[int, float]] = {}
     for settings, value in final_values(records, metric, where):

@@ -36,18 +36,7 @@ def compare_methods(
     metric: str,
     where: Where = None,
 ) -> list[Comparison]:
-    """Compare two methods in every cell that both have.
-
-    Args:
-        records: The study.
-        first: Settings of the first method.
-        second: The same settings, for the second method.
-        metric: The metric.
-        where: Settings of the trials to take.
-
-    Raises:
-        InputError: Unknown name, or the two methods name different settings.
-    """
+    """Compare two methods, given by the same settings, in every cell that both have."""
     if set(first) != set(second):
         raise InputError("compare: both sides must name the same settings")
     others = [n for n in records.varied if n not in first and n not in (where or {})]

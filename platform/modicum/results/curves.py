@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -29,18 +29,6 @@ class CurvePoint:
 
     budget: float
     summary: Summary
-
-
-class SeedSeries(NamedTuple):
-    """Points of a row, by seed.
-
-    Attributes:
-        points: Points of each seed.
-        joins_trials: True if a series joins several trials, False if it is the records of one.
-    """
-
-    points: Mapping[int, Points]
-    joins_trials: bool
 
 
 def curve(by_seed: Mapping[int, Points], *, carry: bool = True) -> list[CurvePoint]:
@@ -82,10 +70,6 @@ def points_by_seed(
 
     Trials of one seed that differ only in settings that set the budget (a fraction of labels)
     join into one series; so do the records of one trial.
-
-    Raises:
-        InputError: Unknown metric or setting, or the trials differ in a setting that is not in
-            `where` and does not set the budget.
     """
     trials = records.selected(where)
     free = records.experiment["budget_settings"]
@@ -98,35 +82,23 @@ def points_by_seed(
     return {seed: sorted(points) for seed, points in sorted(_series(rows, "budget", metric))}
 
 
-def series_by_row(
+def points_by_row(
     records: StudyRecords, metric: str, rows: Sequence[str], where: Where = None
-) -> dict[Key, SeedSeries]:
-    """Budget and value of every record of finished trials, for each row with values.
-
-    Args:
-        records: The study.
-        metric: The metric.
-        rows: Settings that make the rows.
-        where: Settings of the trials to take.
-
-    Raises:
-        InputError: As `points_by_seed`.
-    """
-    found = {}
+) -> Iterator[tuple[Key, Mapping[int, Points], bool]]:
+    """Points by seed of each row, and True if a seed's points join several trials."""
     for key, chosen in _rows(records, rows, where):
         points = points_by_seed(records, metric, chosen)
         if points:
             seeds = [trial.seed for trial in records.selected(chosen)]
-            found[key] = SeedSeries(points, joins_trials=len(seeds) > len(set(seeds)))
-    return found
+            yield key, points, len(seeds) > len(set(seeds))
 
 
 def curves_by_row(
     records: StudyRecords, metric: str, rows: Sequence[str], where: Where = None
 ) -> dict[Key, list[CurvePoint]]:
-    """Metric against budget over seeds, for each row; arguments as in `series_by_row`."""
-    series = series_by_row(records, metric, rows, where)
-    return {key: curve(s.points, carry=not s.joins_trials) for key, s in series.items()}
+    """Metric against budget over seeds, for each row."""
+    found = points_by_row(records, metric, rows, where)
+    return {key: curve(points, carry=not joined) for key, points, joined in found}
 
 
 def progress_by_row(
@@ -134,18 +106,7 @@ def progress_by_row(
 ) -> dict[Key, list[CurvePoint]]:
     """Metric against another metric of the same records over seeds, for each row.
 
-    Args:
-        records: The study.
-        against: Metric that counts progress within a trial, such as the number of an epoch.
-        metric: The metric.
-        rows: Settings that make the rows.
-        where: Settings of the trials to take.
-
-    Returns:
-        Points with the value of `against` as `budget`, over the seeds that have that value.
-
-    Raises:
-        InputError: Unknown metric or setting, or trials that differ in a setting not named.
+    The `budget` of a point is a value of `against`.
     """
     records.metric_info(against)
     records.metric_info(metric)

@@ -19,7 +19,7 @@ class Summary:
 
     Attributes:
         n: Number of values.
-        mean: Their mean.
+        mean: Mean of the values.
         sd: Standard deviation with n − 1 in the denominator; None for n = 1.
         low: Lower end of the 95% t interval of the mean; None for n = 1.
         high: Upper end; None for n = 1.

@@ -163,18 +163,7 @@ def make_table(
     metric: str,
     where: Where = None,
 ) -> Table:
-    """Make a table of means over seeds.
-
-    Args:
-        records: The study.
-        rows: Settings that make the rows.
-        columns: Settings that make the columns.
-        metric: The metric.
-        where: Settings of the trials to take.
-
-    Raises:
-        InputError: Unknown name, or a setting that is not named varies within a cell.
-    """
+    """Make a table of means over seeds."""
     cells = values_by_seed(records, metric, [*rows, *columns], where)
     summaries = {
         (key[: len(rows)], key[len(rows) :]): summarise(list(seeds.values()))
@@ -194,14 +183,13 @@ def make_table(
     )
 
 
-def tables_of(layout: ReportLayout) -> list[Table]:
-    """Make the tables of a study's report, by metric and group, without empty ones."""
-    made = [
+def tables_of(layout: ReportLayout, metrics: Sequence[str]) -> list[Table]:
+    """Make the tables of a study's report, by metric and group."""
+    return [
         make_table(layout.records, layout.rows, layout.columns, metric, group)
-        for metric in layout.metrics
+        for metric in metrics
         for group in layout.groups()
     ]
-    return [table for table in made if table.cells]
 
 
 def rank_cells(

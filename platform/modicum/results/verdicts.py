@@ -66,7 +66,8 @@ def judge(reference: Reference, ours: Mapping[str, Cells]) -> list[JudgedCell]:
 
 
 def _judge_cell(reference: Reference, cell: ReferenceCell, ours: Cells) -> JudgedCell:
-    published = _on_our_scale(cell, reference.scale)
+    scale = reference.scale
+    published = Summary(cell.n, cell.mean / scale, cell.sd / scale, None, None)
     settings, mine = _find(ours, cell.where)
     # The difference may lie in settings that the publication does not name.
     known = {**settings, **cell.where}
@@ -94,10 +95,6 @@ def _judge_cell(reference: Reference, cell: ReferenceCell, ours: Cells) -> Judge
         direction=direction,
         reason=reason,
     )
-
-
-def _on_our_scale(cell: ReferenceCell, scale: float) -> Summary:
-    return Summary(cell.n, cell.mean / scale, cell.sd / scale, None, None)
 
 
 def _interval(mine: Summary, published: Summary) -> tuple[float, float] | None:
@@ -145,11 +142,7 @@ def _find(ours: Cells, where: Mapping[str, Any]) -> tuple[Mapping[str, Any], Sum
 
 
 def study_reference(layout: ReportLayout, path: str | Path | None = None) -> Reference:
-    """Read a table of published numbers: a file, or the study's copy in its run folder.
-
-    Raises:
-        InputError: The study has no table, or the table is broken.
-    """
+    """Read a table of published numbers: a file, or the study's copy in its run folder."""
     if path is not None:
         return Reference.load(Path(path))
     folder, name = layout.records.folder, layout.spec.reference
@@ -159,12 +152,7 @@ def study_reference(layout: ReportLayout, path: str | Path | None = None) -> Ref
 
 
 def judge_study(records: StudyRecords, reference: Reference) -> list[JudgedCell]:
-    """Compare every published number with a study.
-
-    Raises:
-        InputError: Unknown metric, or a published cell names settings that several cells of the
-            study have.
-    """
+    """Compare every published number with a study."""
     names = list(dict.fromkeys(name for trial in records.trials for name in trial.columns))
     ours = {
         metric: [

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from modicum.results.layout import ReportLayout
 from modicum.results.records import Key
-from modicum.results.tables import Table, make_table
+from modicum.results.tables import Table, tables_of
 
 
 @dataclass(frozen=True)
@@ -51,17 +51,7 @@ def count_wins(tables: Sequence[Table]) -> dict[Key, Wins]:
 
 
 def wins_by_row(layout: ReportLayout, metric: str) -> dict[Key, Wins]:
-    """Count the wins of each row of a report, over the tables of all groups.
-
-    Raises:
-        InputError: Unknown metric, or one without a goal.
-    """
-    records = layout.records
-    records.goal(metric, "a count of wins")
-    wins = count_wins(
-        [
-            make_table(records, layout.rows, layout.columns, metric, group)
-            for group in layout.groups()
-        ]
-    )
-    return {key: wins[key] for key in records.keys(layout.rows) if key in wins}
+    """Count the wins of each row of a report, over the tables of all groups."""
+    layout.records.goal(metric, "a count of wins")
+    wins = count_wins(tables_of(layout, [metric]))
+    return {key: wins[key] for key in layout.records.keys(layout.rows) if key in wins}

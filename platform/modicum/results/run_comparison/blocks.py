@@ -36,11 +36,7 @@ class Block:
     remark: str = ""
 
     def to_text(self, styled: bool = False) -> str:
-        """Render the block for a terminal.
-
-        Args:
-            styled: Use terminal escapes for bold.
-        """
+        """Render the block for a terminal, if `styled` with escapes for bold."""
         if not self.rows:
             return f"{self.title}: {self.remark}\n"
         table = Table(box=box.SIMPLE_HEAD)

@@ -66,16 +66,9 @@ class RunDifference:
 def compare_cells(
     number: int, first: ReportLayout, other: StudyRecords, metric: str | None
 ) -> RunDifference:
-    """Compare the results of a run with the first run's.
+    """Compare the results of run `number` with the first run's.
 
-    Args:
-        number: Number of the other run, from 2.
-        first: The first run.
-        other: The other run.
-        metric: The metric; by default all that the first run shows and the other has.
-
-    Raises:
-        InputError: Unknown metric.
+    Without a metric, all metrics that the first run shows and the other run has are compared.
     """
     runs = (first.records, other)
     names = [run.experiment["name"] for run in runs]

@@ -76,11 +76,7 @@ class RunsComparison:
         ]
 
     def to_text(self, styled: bool = False) -> str:
-        """Render the comparison for a terminal.
-
-        Args:
-            styled: Use terminal escapes for bold.
-        """
+        """Render the comparison for a terminal, if `styled` with escapes for bold."""
         return "\n".join(block.to_text(styled) for block in self.blocks())
 
     def to_markdown(self) -> str:
@@ -97,16 +93,7 @@ class RunsComparison:
 def compare_records(
     first: ReportLayout, others: Sequence[StudyRecords], metric: str | None = None
 ) -> RunsComparison:
-    """Compare runs with the first of them.
-
-    Args:
-        first: The run that the others are compared with.
-        others: One or more further runs.
-        metric: The metric; by default all that the first run shows.
-
-    Raises:
-        InputError: Fewer than two runs, or an unknown metric.
-    """
+    """Compare runs with the first of them; see `modicum.compare_runs`."""
     if not others:
         raise InputError("compare: give two runs or more")
     runs = [first.records, *others]
