@@ -3,63 +3,47 @@
 from __future__ import annotations
 
 import contextlib
-import inspect
-import json
-import logging
-import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import ValidationError
+from filelock import FileLock, Timeout
 
-from modicum.errors import InputError, from_validation, unknown_name
+from modicum.errors import InputError
+from modicum.execution.local import require_local, run_local
 from modicum.execution.recorder import Recorder
-from modicum.experiment.config import Config, flatten, settings_of, unflatten
+from modicum.experiment.config import Config
 from modicum.experiment.experiment import Experiment
-from modicum.experiment.metric import Metric
 from modicum.experiment.registry import as_experiment
-from modicum.experiment.setting_filters import find_baseline, find_cell, require_settings
-from modicum.planning.space import (
-    Grid,
-    combinations,
-    describe_space,
-    domains_of,
-    expand,
-    is_domain,
-    merge,
-    parse_space,
-)
-from modicum.planning.spec import ReportSpec, SchedulerSpec, SearchSpec, StudySpec, TrackingSpec
-from modicum.planning.trial_plan import TrialPlan, plan_trial
+from modicum.monitoring.progress import Progress
+from modicum.monitoring.publisher import StatusPublisher
+from modicum.planning.checks import check_fields
+from modicum.planning.search import describe_scheduler, describe_searcher
+from modicum.planning.space import describe_space, parse_space
+from modicum.planning.spec import ReportSpec, SchedulerSpec, SearchSpec, TrackingSpec
+from modicum.planning.study_file import read_study_file, validate_spec
+from modicum.planning.study_plan import StudyPlan
+from modicum.planning.trial_plan import TrialPlan
 from modicum.ray_support.connection import check_address, connected, dashboard_links
-from modicum.ray_support.private_api import scheduler_objective
+from modicum.results.reference import Reference
+from modicum.results.store import RESULTS
 from modicum.run_folder import provenance
+from modicum.run_folder.resource_usage import ResourceUsage
+from modicum.run_folder.stop_requests import StopRequests
 from modicum.storage import StorageFolder
-from modicum.yaml_io import dump_yaml, read_yaml
+from modicum.study_results import Results
+from modicum.tracking.listener import Tracking
+from modicum.tracking.setup import make_tracking
+from modicum.yaml_io import dump_yaml
 
 if TYPE_CHECKING:
     from ray.tune.schedulers import TrialScheduler
     from ray.tune.search import Searcher
 
-    from modicum.execution.tune.seeded_search import SeededSearch
-    from modicum.results.reference import Reference
-    from modicum.study_results import Results
-
 Runner = Literal["ray", "local"]
 
 # The run folder's copy of the study's reference table.
 REFERENCE = "reference.yaml"
-
-_MOST_TRIALS = 1_000_000
-
-# Of a study's fields: None, or nothing behind the colon in YAML, stands for the default.
-_MAY_BE_NONE = {"name", "search", "scheduler", "report", "tracking"}
-
-# Schedulers that change a running trial's settings: its identity would no longer hold.
-_CHANGING = {"pbt", "pbt_replay", "pb2", "resource_changing"}
-_ALIASES = {"asha": "async_hyperband"}
 
 
 class Study:
@@ -105,8 +89,8 @@ class Study:
         report: ReportSpec | Mapping[str, Any] | None = None,
         tracking: TrackingSpec | Mapping[str, Any] | None = None,
     ) -> None:
-        self._searcher_object, search_fields = _split_search(search, samples)
-        self._scheduler_object, scheduler_fields = _split_scheduler(scheduler)
+        given_searcher, search_fields = describe_searcher(search, samples)
+        given_scheduler, scheduler_fields = describe_scheduler(scheduler)
         fields = {
             "name": name,
             "description": description,
@@ -121,40 +105,20 @@ class Study:
             "report": report,
             "tracking": tracking,
         }
-        self._set_up(experiment, space, fields, directory=Path.cwd(), source="study")
-
-    def _set_up(
-        self,
-        experiment: str | Experiment[Any] | type[Experiment[Any]],
-        space: object,
-        fields: Mapping[str, Any],
-        *,
-        directory: Path,
-        source: str,
-    ) -> None:
-        """Check and keep what was given; paths are relative to the directory."""
         self.experiment = as_experiment(experiment)
-        self._directory = directory
-        name = self.experiment.name
-        raw: dict[str, Any] = {"name": name, "experiment": name, "space": {}}
-        raw |= {
-            field: value
-            for field, value in fields.items()
-            if value is not None or field not in _MAY_BE_NONE
-        }
-        try:
-            self.spec = StudySpec.model_validate(raw)
-        except ValidationError as error:
-            raise from_validation(error, StudySpec, source, raw) from None
-        spaces = list(space) if isinstance(space, list | tuple) else [space]
-        if not spaces or not all(isinstance(entry, Mapping) for entry in spaces):
-            raise InputError(
-                f"space: expected settings by name, or a list of such mappings, got {space!r}"
-            )
-        self.spaces = [parse_space(entry) for entry in spaces if isinstance(entry, Mapping)]
-        self._check_names()
-        self._check_search()
-        self._check_report()
+        self.spec = validate_spec(self.experiment.name, fields, "study")
+        self.spaces = _parse_spaces(space)
+        check_fields(self.experiment, self.spec, self.spaces)
+        self._plan = StudyPlan(
+            self.experiment,
+            self.spec,
+            self.spaces,
+            given_searcher,
+            given_scheduler,
+            self._reference_cells(),
+        )
+        self._plan.make_searcher()
+        self._plan.make_scheduler()
 
     @classmethod
     def from_yaml(
@@ -167,274 +131,47 @@ class Study:
         """A study from its file.
 
         Args:
-            path: The study file (see `StudySpec` for what may stand in it).
+            path: The study file.
             overrides: Settings by dotted name that replace those of the file's space.
             seeds: Replaces the file's seeds.
 
         Raises:
             InputError: The file is missing, broken, or asks for something impossible.
         """
-        path = Path(path)
-        raw = read_yaml(path)
-        if not isinstance(raw, Mapping):
-            raise InputError(f"{path}: expected settings by name, got {type(raw).__name__}")
-        raw = dict(raw)
-        raw.setdefault("name", path.stem)
-        for unknown in raw.keys() - StudySpec.model_fields.keys():
-            raise InputError(f"{path}: {unknown_name('field', unknown, StudySpec.model_fields)}")
-        for required in ("experiment", "space"):
-            if required not in raw:
-                raise InputError(f"{path}: the field {required!r} is missing")
-        if not isinstance(raw["experiment"], str):
-            raise InputError(f"{path}: experiment: expected a name, got {raw['experiment']!r}")
-        space = raw.pop("space")
-        if overrides:
-            many = isinstance(space, list)
-            entries = space if many else [space]
-            if all(isinstance(entry, Mapping) for entry in entries):
-                merged = [merge(entry, overrides) for entry in entries]
-                space = merged if many else merged[0]
-        if seeds is not None:
-            raw["seeds"] = seeds
-        experiment = raw.pop("experiment")
-        study = cls.__new__(cls)
-        study._searcher_object = study._scheduler_object = None
-        study._set_up(experiment, space, raw, directory=path.parent, source=str(path))
-        return study
+        return cls(**read_study_file(Path(path), overrides, seeds))
 
-    # What is wrong is found here, before anything starts.
-
-    def _check_names(self) -> None:
-        known = settings_of(self.experiment.Config)
-        for space in self.spaces:
-            require_settings(space, known, "space")
-        for entry in self.spec.exclude:
-            require_settings(entry, known, "exclude")
-
-    def _check_search(self) -> None:
-        spec = self.spec
-        drawn = {name for space in self.spaces for name in domains_of(space)}
-        if spec.draws > 1 and not drawn:
-            raise InputError("draws: more than one draw needs a random domain in the space")
-        if spec.search is not None:
-            self._goal(spec.search.metric, spec.search.goal, "search.metric")
-            if len(self.spaces) > 1:
-                raise InputError("search: a searcher needs a single space, not a list")
-            for name, value in self.spaces[0].items():
-                if isinstance(value, Grid):
-                    raise InputError(
-                        f"space.{name}: a searcher cannot walk a grid; use choice instead"
-                    )
-            if not drawn:
-                raise InputError("search: the space has no domain to search in")
-        if spec.scheduler is not None:
-            self._goal(spec.scheduler.metric, spec.scheduler.goal, "scheduler.metric")
-            if len(spec.seed_list) > 1:
-                raise InputError(
-                    "scheduler: early stopping would keep some seeds of a cell and drop others; "
-                    "give one seed, or leave the scheduler out"
-                )
-        self.make_scheduler()
-        self.make_searcher()
-
-    def _goal(self, metric: str, goal: str | None, field: str) -> str:
-        declared = self._metric(metric, field).goal
-        if goal is None and declared is None:
-            raise InputError(f"{field}: say whether {metric!r} is to be large or small (goal)")
-        return goal or declared or "max"
-
-    def _check_report(self) -> None:
-        report = self.spec.report
-        known = settings_of(self.experiment.Config)
-        for role in ("rows", "columns", "by"):
-            names = getattr(report, role) or []
-            require_settings(names, known, f"report.{role}", also=["seed"])
-        require_settings(report.baseline or {}, known, "report.baseline", also=["seed"])
-        for name in report.baseline or {}:
-            if report.rows is not None and name not in report.rows:
-                raise InputError(
-                    f"report.baseline: {name!r} is not among the rows ({', '.join(report.rows)})"
-                )
-        for metric in report.metrics or []:
-            self._metric(metric, "report.metrics")
-        for target in report.targets:
-            self._metric(target.metric, "report.targets")
-        for picture in report.pictures:
-            for metric in (picture.against, *picture.metrics):
-                self._metric(metric, "report.pictures")
-        # Read now, so that a missing or broken table is said at once.
-        self._reference = self._read_reference()
-
-    def _read_reference(self) -> Reference | None:
+    def _reference_cells(self) -> list[Mapping[str, Any]]:
+        """Settings of the reference table's cells; a missing or broken table is an error now."""
         if self.spec.report.reference is None:
-            return None
-        from modicum.results.reference import Reference
+            return []
+        reference = Reference.load(Path(self.spec.report.reference), self.experiment)
+        return [cell.where for cell in reference.cells]
 
-        return Reference.load(self._directory / self.spec.report.reference, self.experiment)
-
-    def _metric(self, metric: str, field: str) -> Metric:
-        """The declaration of a metric that a field of the study names."""
-        if "*" in metric:
-            raise InputError(f"{field}: name one metric, not the pattern {metric!r}")
-        try:
-            return self.experiment.metric(metric)
-        except InputError as error:
-            raise InputError(f"{field}: {error}") from None
-
-    # From settings to trials.
-
-    def _config(self, settings: Mapping[str, Any]) -> Config:
-        model = self.experiment.Config
-        try:
-            return model.model_validate(settings)
-        except ValidationError as error:
-            raise from_validation(error, model, "space", settings) from None
-
-    def _trials_of(self, config: Config) -> list[TrialPlan]:
-        """A configuration with every seed, checked against its data."""
-        self.experiment.check(config)
-        digests = self.experiment.data_digests(config)
-        return [plan_trial(self.experiment, config, s, digests) for s in self.spec.seed_list]
-
-    @cached_property
+    @property
     def configurations(self) -> list[Config]:
-        """Every configuration, checked as far as that goes without its data.
+        """Every configuration, checked as far as possible without its data.
 
-        For a searcher this is one example of what it might choose.
+        A search has one example of its choices.
 
         Raises:
             InputError: A setting has an impossible value, or nothing is left to run.
         """
-        draws = 1 if self.spec.search is not None else self.spec.draws
-        count = sum(combinations(space, draws) for space in self.spaces)
-        if count * len(self.spec.seed_list) > _MOST_TRIALS:
-            raise InputError(
-                f"space: with its draws and seeds a study may have {_MOST_TRIALS:,} trials at "
-                f"most, got {count * len(self.spec.seed_list):.3g}"
-            )
-        found = [
-            self._config(settings)
-            for space in self.spaces
-            for settings in expand(space, draws, self.spec.seed)
-            if self.spec.search is not None or not self._excluded(settings)
-        ]
-        if not found:
-            raise InputError("exclude: nothing is left to run")
-        return found
+        return self._plan.configurations
 
-    @cached_property
+    @property
     def trials(self) -> list[TrialPlan]:
         """Every trial of the study, checked against its data; see `configurations`.
 
         Raises:
-            InputError: A configuration or its data is impossible.
+            InputError: A configuration or its data is impossible, or the report's reference or
+                baseline does not fit the trials.
         """
-        planned = [plan for config in self.configurations for plan in self._trials_of(config)]
-        if self.spec.search is None:
-            self._warn_ignored([plan.columns for plan in planned])
-        found = list({plan.id: plan for plan in planned}.values())
-        self._check_reference(found)
-        self._check_baseline(found)
-        return found
-
-    def _check_baseline(self, trials: Sequence[TrialPlan]) -> None:
-        """A baseline that names no row, or several, would only fail after the work."""
-        report = self.spec.report
-        if report.baseline is None or self.spec.search is not None:
-            return
-        names = report.rows or list(report.baseline)
-        rows = [{name: plan.columns.get(name) for name in names} for plan in trials]
-        find_baseline(_distinct(rows), report.baseline)
-
-    def _check_reference(self, trials: Sequence[TrialPlan]) -> None:
-        """A reference that cannot tell our cells apart would only fail after the work."""
-        cells = _distinct([plan.columns for plan in trials])
-        for cell in self._reference.cells if self._reference is not None else []:
-            find_cell(cells, cell.where)
+        return self._plan.trials
 
     @property
     def size(self) -> int:
-        """Number of trials, as far as it can be told without data."""
-        seeds = len(self.spec.seed_list)
-        if self.spec.search is not None:
-            return self.spec.search.samples * seeds
-        return len(self.configurations) * seeds
-
-    def _excluded(self, settings: Mapping[str, Any]) -> bool:
-        known = settings_of(self.experiment.Config)
-        flat = {name: info.default for name, info in known.items()} | flatten(settings)
-        return any(
-            all(
-                flat.get(name) in value if isinstance(value, list) else flat.get(name) == value
-                for name, value in entry.items()
-            )
-            for entry in self.spec.exclude
-        )
-
-    def _warn_ignored(self, columns: Sequence[Mapping[str, Any]]) -> None:
-        used = {name for entry in columns for name in entry}
-        for space in self.spaces:
-            for name in space:
-                if name not in used:
-                    warnings.warn(
-                        f"the setting {name!r} is ignored: no configuration of the study uses it",
-                        stacklevel=4,
-                    )
-
-    def make_searcher(self) -> Searcher | None:
-        """The searcher, ready to be asked; None where the study has none."""
-        spec = self.spec.search
-        if spec is None:
-            return None
-        if self._searcher_object is not None:
-            return self._searcher_object
-        from ray.tune.search import SEARCH_ALG_IMPORT
-
-        if spec.name not in SEARCH_ALG_IMPORT or spec.name in {"random", "variant_generator"}:
-            names = set(SEARCH_ALG_IMPORT) - {"random", "variant_generator"}
-            raise InputError(f"search.name: {unknown_name('searcher', spec.name, names)}")
-        importer: Any = SEARCH_ALG_IMPORT[spec.name]
-        factory = importer()
-        logging.getLogger("optuna").setLevel(logging.WARNING)
-        goal = self._goal(spec.metric, spec.goal, "search.metric")
-        options = dict(spec.options)
-        if "seed" in inspect.signature(factory).parameters:
-            options.setdefault("seed", self.spec.seed)
-        try:
-            built: Searcher = _build(factory, options, "search.options", spec.metric, goal)
-        except (ImportError, AssertionError) as error:
-            raise InputError(f"search.name: {spec.name!r} is not installed ({error})") from error
-        return built
-
-    def make_scheduler(self) -> TrialScheduler | None:
-        """The scheduler; None where the study has none."""
-        spec = self.spec.scheduler
-        if spec is None:
-            return None
-        from ray.tune import schedulers
-
-        known = set(schedulers.SCHEDULER_IMPORT) - _CHANGING | set(_ALIASES)
-        if self._scheduler_object is not None:
-            changing = (schedulers.PopulationBasedTraining, schedulers.ResourceChangingScheduler)
-            if isinstance(self._scheduler_object, changing):
-                raise InputError(
-                    "scheduler: it changes the settings of running trials, which then have no "
-                    f"identity (allowed: {', '.join(sorted(known))})"
-                )
-            return self._scheduler_object
-        name = _ALIASES.get(spec.name, spec.name)
-        if name in _CHANGING or name not in schedulers.SCHEDULER_IMPORT:
-            raise InputError(f"scheduler.name: {unknown_name('scheduler', spec.name, known)}")
-        goal = self._goal(spec.metric, spec.goal, "scheduler.metric")
-        factory: Any = schedulers.SCHEDULER_IMPORT[name]
-        options = dict(spec.options)
-        if "stop_last_trials" in inspect.signature(factory).parameters:
-            # A trial that got as far as max_t was not stopped early: let it finish.
-            options.setdefault("stop_last_trials", False)
-        built: TrialScheduler = _build(factory, options, "scheduler.options", spec.metric, goal)
-        return built
-
-    # Running.
+        """Number of trials, as far as it is known without data."""
+        return self._plan.size
 
     @property
     def main_metric(self) -> str | None:
@@ -442,6 +179,15 @@ class Study:
         return self.spec.report.main_metric(
             {name: metric.goal for name, metric in self.experiment.metrics.items()}
         )
+
+    def resolved(self) -> dict[str, Any]:
+        """The study as plain data, for `study.yaml`; its reference table lies beside it."""
+        data = self.spec.model_dump(mode="json", exclude_none=True)
+        described = [describe_space(space) for space in self.spaces]
+        data["space"] = described[0] if len(described) == 1 else described
+        if self.spec.report.reference is not None:
+            data["report"]["reference"] = REFERENCE
+        return data
 
     def run(
         self,
@@ -472,18 +218,8 @@ class Study:
             InputError: Something is wrong with the study; nothing was started.
             StorageError: The run folder cannot be written any more; what it holds is kept.
         """
-        from modicum.results.store import RESULTS
-        from modicum.run_folder.resource_usage import Usage
-        from modicum.study_results import Results
-        from modicum.tracking.trackers import make_tracking
-
-        if runner not in ("ray", "local"):
-            raise InputError(f"runner: expected 'ray' or 'local', got {runner!r}")
-        if runner == "local":
-            self._check_local(address)
-        elif address is not None:
-            check_address(address)
-        usage = Usage()
+        self._check_runner(runner, address)
+        usage = ResourceUsage()
         plans = self.trials
         folder = StorageFolder(out if out is not None else Path("runs") / self.spec.name)
         folder.check_writable()
@@ -494,17 +230,24 @@ class Study:
                 self.experiment,
                 commit=provenance.code_version(type(self.experiment)),
                 keep_stopped=self.spec.scheduler is not None,
-                tracking=tracking,
+                listeners=[tracking],
             )
-            # Results of an earlier run must not be taken for this one's.
-            folder.remove(RESULTS)
-            provenance.write(folder, command)
-            folder.write_text(dump_yaml(self.resolved()), "study.yaml")
-            if self.spec.report.reference is not None:
-                source = self._directory / self.spec.report.reference
-                folder.write_text(source.read_text(encoding="utf-8"), REFERENCE)
+            self._write_inputs(folder, command)
+            # A search's trials are known only as it goes; its plans are an example.
+            recorder.add(plans if self.spec.search is None else [])
             try:
-                self._run_trials(recorder, plans, runner, address, cpus, quiet)
+                if runner == "local":
+                    with self._watched(recorder, tracking, quiet) as requests:
+                        run_local(recorder, requests)
+                elif self.spec.search is not None or recorder.unfinished():
+                    with (
+                        connected(address, cpus),
+                        self._watched(recorder, tracking, quiet, on_ray=True) as requests,
+                    ):
+                        from modicum.execution.tune.runner import run_on_tune
+
+                        search, scheduler = self._plan.make_search(), self._plan.make_scheduler()
+                        run_on_tune(recorder, requests, search=search, scheduler=scheduler)
             finally:
                 if folder.failure is None:
                     results = Results.consolidate(folder)
@@ -515,97 +258,14 @@ class Study:
             results.report(folder.display("report.html"))
             return results
 
-    def _run_trials(
-        self,
-        recorder: Recorder,
-        plans: Sequence[TrialPlan],
-        runner: Runner,
-        address: str | None,
-        cpus: int | None,
-        quiet: bool,
-    ) -> None:
-        from modicum.monitoring.progress import Progress
-        from modicum.monitoring.publisher import StatusPublisher
-        from modicum.run_folder.stop_requests import StopRequests
-
-        search = self.spec.search
-        # A search's trials are known only as it goes; its plans are an example.
-        recorder.add(plans if search is None else [])
-        total = None if search is None else search.samples * len(self.spec.seed_list)
-        progress = Progress(recorder, self.main_metric, quiet=quiet, total=total)
-        requests = StopRequests()
-        if runner == "local":
-            from modicum.execution.local import run_local
-
-            publisher = StatusPublisher(recorder, progress, requests)
-            with progress, recorder.tracking, publisher:
-                run_local(self.experiment, recorder, requests)
+    def _check_runner(self, runner: Runner, address: str | None) -> None:
+        """Refuse a runner that does not exist, or cannot run this study."""
+        if runner not in ("ray", "local"):
+            raise InputError(f"runner: expected 'ray' or 'local', got {runner!r}")
+        if runner == "ray":
+            if address is not None:
+                check_address(address)
             return
-        if search is None and not recorder.unfinished():
-            return
-        with connected(address, cpus):
-            from modicum.execution.tune.runner import run_on_tune
-            from modicum.monitoring.study_actor import ClusterPublisher
-
-            seeded = self._seeded_search(recorder, plans)
-            publisher = StatusPublisher(
-                recorder,
-                progress,
-                requests,
-                links=dashboard_links(),
-                cluster=ClusterPublisher(recorder.folder),
-            )
-            with progress, recorder.tracking, publisher:
-                run_on_tune(
-                    self.experiment,
-                    recorder,
-                    search=seeded,
-                    scheduler=self.make_scheduler(),
-                    max_concurrent=None if search is None else search.max_concurrent,
-                    requests=requests,
-                )
-
-    def _seeded_search(
-        self, recorder: Recorder, examples: Sequence[TrialPlan]
-    ) -> SeededSearch | None:
-        spec, searcher = self.spec.search, self.make_searcher()
-        if spec is None or searcher is None:
-            return None
-        from modicum.execution.tune.seeded_search import SeededSearch
-
-        space = self.spaces[0]
-        fixed = {name: value for name, value in space.items() if not is_domain(value)}
-
-        def plan(choice: Mapping[str, Any]) -> list[TrialPlan]:
-            settings = unflatten({**fixed, **choice})
-            if self._excluded(settings):
-                raise InputError("exclude: the choice is left out")
-            return self._trials_of(self._config(settings))
-
-        signature = {
-            "experiment": [self.experiment.name, self.experiment.version],
-            "space": describe_space(space),
-            "search": spec.model_dump(mode="json", exclude={"samples", "max_concurrent"}),
-            "seeds": self.spec.seed_list,
-            "digests": [dict(plan.digests) for plan in examples],
-        }
-
-        return SeededSearch(
-            searcher,
-            domains_of(space),
-            plan,
-            recorder,
-            metric=spec.metric,
-            goal=self._goal(spec.metric, spec.goal, "search.metric"),
-            samples=spec.samples,
-            seeds=len(self.spec.seed_list),
-            examples=examples,
-            signature=json.dumps(signature, sort_keys=True, default=repr),
-        )
-
-    def _check_local(self, address: str | None) -> None:
-        from modicum.execution.local import require_local
-
         require_local(self.experiment)
         if address is not None:
             raise InputError("address: the local runner uses no cluster; leave one of them out")
@@ -621,78 +281,56 @@ class Study:
                     "leave runner='local' (--local) out"
                 )
 
-    def resolved(self) -> dict[str, Any]:
-        """The study as plain data, for `study.yaml`; its reference table lies beside it."""
-        data = self.spec.model_dump(mode="json", exclude_none=True)
-        described = [describe_space(space) for space in self.spaces]
-        data["space"] = described[0] if len(described) == 1 else described
+    def _write_inputs(self, folder: StorageFolder, command: str | None) -> None:
+        """Write what the run starts from, and remove what an earlier run has concluded."""
+        folder.remove(RESULTS)
+        provenance.write(folder, command)
+        folder.write_text(dump_yaml(self.resolved()), "study.yaml")
         if self.spec.report.reference is not None:
-            data["report"]["reference"] = REFERENCE
-        return data
+            source = Path(self.spec.report.reference)
+            folder.write_text(source.read_text(encoding="utf-8"), REFERENCE)
+
+    @contextlib.contextmanager
+    def _watched(
+        self, recorder: Recorder, tracking: Tracking, quiet: bool, *, on_ray: bool = False
+    ) -> Iterator[StopRequests]:
+        """Show progress, log and publish the status while trials run; yields requests to stop."""
+        requests = StopRequests()
+        total = None if self.spec.search is None else self.size
+        progress = Progress(recorder, self.main_metric, quiet=quiet, total=total)
+        links, cluster = {}, None
+        if on_ray:
+            from modicum.monitoring.study_actor import ClusterPublisher
+
+            links, cluster = dashboard_links(), ClusterPublisher(recorder.folder)
+        publisher = StatusPublisher(recorder, progress, requests, links=links, cluster=cluster)
+        with progress, tracking, publisher:
+            yield requests
 
 
-def _distinct(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    return list({repr(row): row for row in rows}.values())
+def _parse_spaces(space: object) -> list[dict[str, Any]]:
+    """A study's spaces by flat dotted names.
 
-
-def _split_search(
-    search: Searcher | SearchSpec | Mapping[str, Any] | None, samples: int | None
-) -> tuple[Searcher | None, SearchSpec | Mapping[str, Any] | None]:
-    """A searcher object apart from what its specification says of it."""
-    if search is None or isinstance(search, SearchSpec | Mapping | str | list):
-        if samples is not None:
-            raise InputError("samples: goes with a searcher given as an object")
-        return None, search
-    if samples is None:
-        raise InputError("samples: say how many suggestions the searcher is to make")
-    if not search.metric or not search.mode:
-        raise InputError("search: give the searcher its metric and mode")
-    return search, {
-        "name": type(search).__name__,
-        "metric": search.metric,
-        "goal": search.mode,
-        "samples": samples,
-    }
-
-
-def _split_scheduler(
-    scheduler: TrialScheduler | SchedulerSpec | Mapping[str, Any] | None,
-) -> tuple[TrialScheduler | None, SchedulerSpec | Mapping[str, Any] | None]:
-    if scheduler is None or isinstance(scheduler, SchedulerSpec | Mapping | str | list):
-        return None, scheduler
-    metric, mode = scheduler_objective(scheduler)
-    if not metric:
-        raise InputError("scheduler: give the scheduler its metric and mode")
-    return scheduler, {"name": type(scheduler).__name__, "metric": metric, "goal": mode}
-
-
-def _build(factory: Any, options: Mapping[str, Any], field: str, metric: str, mode: str) -> Any:
-    """Call a Ray class with options that it knows (Ray's own factories drop unknown ones)."""
-    allowed = [
-        name
-        for name, parameter in inspect.signature(factory).parameters.items()
-        if parameter.kind is not inspect.Parameter.VAR_KEYWORD and name not in {"metric", "mode"}
-    ]
-    for name in options:
-        if name not in allowed:
-            raise InputError(f"{field}: {unknown_name('option', name, allowed)}")
-    try:
-        return factory(metric=metric, mode=mode, **options)
-    except (TypeError, ValueError) as error:
-        raise InputError(f"{field}: {factory.__name__} refuses {dict(options)}: {error}") from error
+    Raises:
+        InputError: A space is not a mapping, or a setting in it is impossible.
+    """
+    spaces = list(space) if isinstance(space, list | tuple) else [space]
+    if not spaces or not all(isinstance(entry, Mapping) for entry in spaces):
+        raise InputError(
+            f"space: expected settings by name, or a list of such mappings, got {space!r}"
+        )
+    return [parse_space(entry) for entry in spaces if isinstance(entry, Mapping)]
 
 
 @contextlib.contextmanager
 def _locked(folder: StorageFolder) -> Iterator[None]:
     """Keep a second driver out of a run folder (on this machine's own filesystem only).
 
-    The lock is the operating system's: a killed driver leaves none behind.
+    The operating system holds the lock: a killed driver leaves none behind.
     """
     if folder.local is None:
         yield
         return
-    from filelock import FileLock, Timeout
-
     lock = FileLock(folder.local / ".lock")
     try:
         lock.acquire(timeout=0)

@@ -105,7 +105,7 @@ def many_results() -> None:
             {"budget": 10.0 * (i + 1), "seconds": 0.1, "test/loss": 1 / (i + 1), "start": 1.5}
             for i in range(50)
         ]
-        end = EndMessage("finished", "", "", 1.0, "")
+        end = EndMessage("finished")
         for trial_id, state in recorder.trials.items():
             state.rows = list(rows)
             recorder.end(trial_id, end)

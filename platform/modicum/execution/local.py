@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
 from modicum.errors import InputError
 from modicum.execution.messages import EndMessage
 from modicum.execution.recorder import Recorder
-from modicum.execution.run_trial import execute, pin_environment
+from modicum.execution.run_trial import pin_environment, run_trial
 from modicum.experiment.experiment import Experiment
 from modicum.run_folder.stop_requests import StopRequests
 from modicum.storage import StorageFolder
 
 
 def require_local(experiment: Experiment[Any]) -> None:
-    """Refuse experiments that start Ray actors themselves.
+    """Refuse experiments that start Ray actors.
 
     Raises:
         InputError: The experiment needs Ray.
@@ -30,35 +30,36 @@ def require_local(experiment: Experiment[Any]) -> None:
         )
 
 
-def run_local(
-    experiment: Experiment[Any], recorder: Recorder, requests: StopRequests | None = None
-) -> None:
+def run_local(recorder: Recorder, requests: StopRequests) -> None:
     """Run every unfinished trial of a recorder.
 
     Args:
-        experiment: What to run.
         recorder: Holds the trials and takes their messages.
-        requests: What has been asked to stop; a running trial stops at its next record.
+        requests: Trials to stop; a running one stops at its next record.
     """
-    require_local(experiment)
-    requests = requests or StopRequests()
+    experiment = recorder.experiment
     for plan in recorder.unfinished():
         if requests.study:
             return
         if requests.stops(plan.id):
             recorder.stop(plan.id, by="request")
             continue
-        state = recorder.start(plan.id)
-        config = experiment.Config.model_validate(plan.config)
-        resources = experiment.resources(config)
+        trial = recorder.start(plan.id)
+        resources = experiment.resources(plan.config)
         pin_environment(resources.trial.cpus)
-        saved = 0
-        with ExitStack() as stack:
-            checkpoint = stack.enter_context(_fetched(recorder.folder, state.checkpoint))
-            storage = recorder.storage(plan.id)
-            messages = stack.enter_context(
-                closing(execute(experiment, plan, resources, checkpoint, storage=storage))
-            )
+        with (
+            _local_copy(recorder.folder, trial.checkpoint) as checkpoint,
+            closing(
+                run_trial(
+                    experiment,
+                    plan,
+                    resources,
+                    checkpoint=checkpoint,
+                    storage=recorder.storage(plan.id),
+                )
+            ) as messages,
+        ):
+            saved = 0
             for message in messages:
                 if isinstance(message, EndMessage):
                     recorder.end(plan.id, message)
@@ -73,8 +74,8 @@ def run_local(
 
 
 @contextmanager
-def _fetched(folder: StorageFolder, where: str | None) -> Iterator[Path | None]:
-    """A checkpoint as a local folder."""
+def _local_copy(folder: StorageFolder, where: str | None) -> Iterator[Path | None]:
+    """A checkpoint of the run folder, copied to this machine."""
     if where is None:
         yield None
         return
@@ -86,10 +87,10 @@ def _fetched(folder: StorageFolder, where: str | None) -> Iterator[Path | None]:
 
 
 def _keep(recorder: Recorder, trial_id: str, source: Path, number: int) -> None:
-    """Copy a checkpoint into the run folder, laid out as Tune lays them out.
+    """Copy a checkpoint into the run folder, in Tune's layout.
 
-    It is recorded once it is complete, and only then are older ones deleted: whenever the
-    process is killed, the recorded checkpoint is whole.
+    The checkpoint is recorded once its copy is complete, and only then are older ones deleted:
+    whenever the process is killed, the recorded checkpoint is complete.
     """
     attempt = recorder.trials[trial_id].attempt
     where = f"checkpoints/{trial_id}-{attempt}/checkpoint_{number:06d}"

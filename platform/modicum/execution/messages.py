@@ -1,4 +1,4 @@
-"""What a running trial tells its driver."""
+"""Messages from a running trial to the driver."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from modicum.experiment.metric import Value
 
 @dataclass(frozen=True)
 class RecordMessage:
-    """A record on its way from a trial to the driver.
+    """A record of a trial.
 
     Attributes:
         index: Position among the trial's records, from 0.
         budget: Budget spent so far.
         metrics: Values by metric name.
         seconds: Wall-clock seconds since the trial's (re)start.
-        log: What the trial wrote since the last message.
+        log: The trial's output since the last message.
         checkpoint: Folder on the trial's machine, to be copied before the trial goes on.
     """
 
@@ -35,15 +35,13 @@ class EndMessage:
     """The last message of a trial.
 
     Attributes:
-        status: `finished`, or `failed` when the experiment raised.
-        error: One line naming the exception, empty if finished.
-        traceback: The whole traceback, empty if finished.
-        seconds: Wall-clock seconds since the trial's (re)start.
-        log: What the trial wrote since the last message.
+        status: `finished`, or `failed` when the experiment raised an exception.
+        log: The trial's output since the last message.
+        error: One line that names the exception; empty if finished.
+        traceback: The whole traceback; empty if finished.
     """
 
     status: Literal["finished", "failed"]
-    error: str
-    traceback: str
-    seconds: float
-    log: str
+    log: str = ""
+    error: str = ""
+    traceback: str = ""

@@ -1,4 +1,4 @@
-"""Running one trial, the same way whichever runner asked for it.
+"""One trial from its plan to its messages, the same under every runner.
 
 Seeds, threads, logs and failures are handled here, so that a trial gives the same numbers
 in-process and inside a Ray actor.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import io
-import json
+import itertools
 import logging
 import math
 import os
@@ -28,12 +28,12 @@ from modicum.experiment.metric import Record, Value
 from modicum.experiment.resources import Resources
 from modicum.experiment.trial import Trial
 from modicum.planning.trial_plan import TrialPlan
-from modicum.run_folder.trial_record import CHECKPOINT_NOTE, records_before
+from modicum.run_folder.checkpoints import records_before, write_note
 from modicum.seeding import seeded
 
 
 class _Tee(io.TextIOBase):
-    """Keeps what is written for the trial's log file, and passes it on where it went before."""
+    """A stream that keeps text for the trial's log file, and passes it on to another stream."""
 
     def __init__(self, buffer: io.StringIO, onward: TextIO | None) -> None:
         self._buffer = buffer
@@ -51,7 +51,7 @@ class _Tee(io.TextIOBase):
 
 
 class _Log:
-    """Collects a trial's output and log lines until a message takes them along."""
+    """A trial's output and log lines since the last message."""
 
     def __init__(self, echo: bool) -> None:
         self._buffer = io.StringIO()
@@ -78,82 +78,63 @@ class _Log:
         return text
 
 
-def execute(
+def run_trial(
     experiment: Experiment[Any],
     plan: TrialPlan,
     resources: Resources,
+    *,
     checkpoint: Path | None = None,
-    echo: bool = False,
     storage: str | None = None,
+    echo: bool = False,
 ) -> Generator[RecordMessage | EndMessage]:
     """Run a trial and yield its messages; the last one is an `EndMessage`.
 
-    Exceptions of the experiment do not leave this function: they become a failed
-    `EndMessage` with the traceback. `KeyboardInterrupt` and `SystemExit` pass.
+    An exception of the experiment becomes a failed `EndMessage` with the traceback.
+    `KeyboardInterrupt` and `SystemExit` leave this function.
 
     Args:
-        experiment: What to run.
+        experiment: The trial's experiment.
         plan: The trial.
         resources: What the trial was given; torch and BLAS are pinned to its CPUs.
-        checkpoint: Folder of a checkpoint of this very trial to resume from.
-        echo: Also pass the trial's output on to this process's own.
+        checkpoint: Folder of a checkpoint of this trial to resume from.
         storage: The trial's place for state that outlives this process; see `Trial`.
+        echo: Whether the trial's output also goes to this process's own.
     """
-    scratch = Path(tempfile.mkdtemp(prefix=f"modicum-{plan.id}-"))
     log = _Log(echo)
-    try:
-        with _pinned(experiment, resources), seeded(plan.seed, uses_torch=experiment.uses_torch):
-            trial = Trial(
-                id=plan.id,
-                seed=plan.seed,
-                scratch=scratch,
-                resources=resources,
-                checkpoint=checkpoint,
-                records_done=0 if checkpoint is None else records_before(checkpoint),
-                storage=storage,
-                log=log.logger,
-            )
-            yield from _messages(experiment, plan, trial, log)
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
-
-
-def _messages(
-    experiment: Experiment[Any], plan: TrialPlan, trial: Trial, log: _Log
-) -> Iterator[RecordMessage | EndMessage]:
-    started = time.perf_counter()
-    index = trial.records_done
-    previous = -math.inf
-    try:
-        with log.capture():
-            config = experiment.Config.model_validate(plan.config)
-            _check_data(experiment.data_digests(config), plan.digests)
-            records = iter(experiment.run(config, trial))
-        while True:
+    with (
+        _scratch_folder(plan.id) as scratch,
+        _pinned_threads(experiment, resources),
+        seeded(plan.seed, uses_torch=experiment.uses_torch),
+    ):
+        done = 0 if checkpoint is None else records_before(checkpoint)
+        trial = Trial(plan.id, plan.seed, scratch, resources, checkpoint, done, storage, log.logger)
+        started = time.perf_counter()
+        spent = -math.inf
+        try:
             with log.capture():
-                record = next(records, None)
-                if record is None:
-                    break
-                budget, metrics = _checked(experiment, record, previous)
-            previous = budget
-            if record.checkpoint is not None:
-                note = {"trial": plan.id, "records": index + 1}
-                (record.checkpoint / CHECKPOINT_NOTE).write_text(json.dumps(note))
-            seconds = time.perf_counter() - started
-            yield RecordMessage(index, budget, metrics, seconds, log.take(), record.checkpoint)
-            index += 1
-        if index == 0:
-            raise RuntimeError(f"experiment {experiment.name!r} yielded no record")
-    except Exception as error:
-        trace = traceback.format_exc()
-        summary = f"{type(error).__name__}: {error}".splitlines()[0]
-        yield EndMessage("failed", summary, trace, time.perf_counter() - started, log.take())
-    else:
-        yield EndMessage("finished", "", "", time.perf_counter() - started, log.take())
+                _require_planned_data(experiment.data_digests(plan.config), plan.digests)
+                records = iter(experiment.run(plan.config, trial))
+            for index in itertools.count(done):
+                with log.capture():
+                    record = next(records, None)
+                    if record is None:
+                        break
+                    spent, metrics = _checked(experiment, record, spent)
+                if record.checkpoint is not None:
+                    write_note(record.checkpoint, plan.id, index + 1)
+                seconds = time.perf_counter() - started
+                yield RecordMessage(index, spent, metrics, seconds, log.take(), record.checkpoint)
+            if index == 0:
+                raise RuntimeError(f"experiment {experiment.name!r} yielded no record")
+        except Exception as error:
+            summary = f"{type(error).__name__}: {error}".splitlines()[0]
+            yield EndMessage("failed", log.take(), summary, traceback.format_exc())
+        else:
+            yield EndMessage("finished", log.take())
 
 
-def _check_data(here: Mapping[str, str], planned: Mapping[str, str]) -> None:
-    """A trial on other data than its identity says would be a silent mix."""
+def _require_planned_data(here: Mapping[str, str], planned: Mapping[str, str]) -> None:
+    """Refuse data other than those in the trial's identity: results would mix silently."""
     changed = sorted(role for role in {*here, *planned} if here.get(role) != planned.get(role))
     if changed:
         raise RuntimeError(
@@ -193,7 +174,17 @@ def _checked(
 
 
 @contextlib.contextmanager
-def _pinned(experiment: Experiment[Any], resources: Resources) -> Iterator[None]:
+def _scratch_folder(trial_id: str) -> Iterator[Path]:
+    """An empty folder, removed at the end as far as that is possible."""
+    folder = Path(tempfile.mkdtemp(prefix=f"modicum-{trial_id}-"))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _pinned_threads(experiment: Experiment[Any], resources: Resources) -> Iterator[None]:
     """Hold BLAS, OpenMP and torch to the trial's CPUs (at least one thread)."""
     from threadpoolctl import threadpool_limits
 
@@ -213,9 +204,9 @@ def _pinned(experiment: Experiment[Any], resources: Resources) -> Iterator[None]
 
 
 def pin_environment(cpus: float = 1.0) -> None:
-    """Set the thread variables that libraries read when they load, where they are unset.
+    """Set the environment variables from which libraries read their number of threads.
 
-    Ray does the same for its workers from the CPUs of their actor.
+    Variables that are set stay as they are. Ray sets its workers' from the CPUs of the actor.
     """
     threads = str(max(1, math.floor(cpus)))
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):

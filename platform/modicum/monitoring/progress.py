@@ -11,17 +11,17 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
-from modicum.execution.recorder import Recorder
+from modicum.execution.recorder import Listener, Recorder
 from modicum.experiment.setting_filters import varying
 from modicum.results.formatting import show, show_duration, show_number
-from modicum.run_folder.trial_record import TrialState
+from modicum.run_folder.trial_record import TrialRecord
 
 # Shortest time between two lines, without a terminal.
 _LINE_SECONDS = 15.0
 _DONE = {"finished", "failed", "stopped"}
 
 
-class Progress:
+class Progress(Listener):
     """Shows the progress of a study: a live line on a terminal, else a line now and then.
 
     Args:
@@ -52,7 +52,7 @@ class Progress:
     def __enter__(self) -> Self:
         self._started = self._printed = time.monotonic()
         if not self._quiet:
-            self._recorder.on_change = self._changed
+            self._recorder.listeners.append(self)
             if self._console.is_terminal:
                 self._live = Live(
                     get_renderable=lambda: Text(self.line()),
@@ -71,11 +71,23 @@ class Progress:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._recorder.on_change = lambda: None
         if self._live is not None:
             self._live.stop()
         if not self._quiet:
+            self._recorder.listeners.remove(self)
             self._console.print(self.line(), soft_wrap=True, highlight=False)
+
+    def started(self, trial: TrialRecord) -> None:
+        """Print a line, if it is time for one."""
+        self._changed()
+
+    def recorded(self, trial: TrialRecord) -> None:
+        """Print a line, if it is time for one."""
+        self._changed()
+
+    def ended(self, trial: TrialRecord) -> None:
+        """Print a line, if it is time for one."""
+        self._changed()
 
     def _changed(self) -> None:
         if self._live is None and time.monotonic() - self._printed > _LINE_SECONDS:
@@ -86,7 +98,7 @@ class Progress:
         """Time of the remaining trials at the pace so far; None before the first trial ends."""
         states = list(self._recorder.trials.values())
         done = [state for state in states if state.status in _DONE]
-        fresh = len(done) - sum(state.reused for state in done)
+        fresh = len(done) - len(self._recorder.reused)
         if not fresh:
             return None
         elapsed = time.monotonic() - self._started
@@ -102,7 +114,7 @@ class Progress:
         done = [state for state in states if state.status in _DONE]
         total = self.total()
         parts = [f"{len(done)}/{total} trials done"]
-        reused = sum(state.reused for state in done)
+        reused = len(self._recorder.reused)
         if reused:
             parts[0] += f" ({reused} earlier)"
         for status in ("running", "failed", "stopped"):
@@ -119,7 +131,7 @@ class Progress:
             parts.append(best)
         return ", ".join(parts)
 
-    def _best(self, states: list[TrialState]) -> str | None:
+    def _best(self, states: list[TrialRecord]) -> str | None:
         if self._metric is None or self._goal is None:
             return None
         values = [
@@ -132,6 +144,6 @@ class Progress:
             return None
         pick = max if self._goal == "max" else min
         value, state = pick(values, key=lambda pair: pair[0])
-        varied = varying(state.plan.columns for state in states)
-        settings = ", ".join(show(state.plan.columns.get(name)) for name in varied)
+        varied = varying(state.columns for state in states)
+        settings = ", ".join(show(state.columns.get(name)) for name in varied)
         return f"best {self._metric} {show_number(value)} ({settings})"

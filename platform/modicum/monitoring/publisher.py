@@ -22,7 +22,7 @@ from modicum.execution.recorder import Recorder
 from modicum.monitoring.progress import Progress
 from modicum.oracles.ledger.locations import ledgers_folder
 from modicum.oracles.ledger.report import spending
-from modicum.run_folder.driver_status import STATUS, State, Status
+from modicum.run_folder.driver_status import STATUS, DriverState, DriverStatus
 from modicum.run_folder.stop_requests import ControlFolder, StopRequests
 from modicum.storage import StorageFolder
 
@@ -84,7 +84,7 @@ class StatusPublisher:
     ) -> None:
         self._ends.set()
         self._thread.join()
-        state: State = "ended" if error is None else "interrupted"
+        state: DriverState = "ended" if error is None else "interrupted"
         self._publish("stopped" if self._requests.study else state)
 
     def _work(self) -> None:
@@ -100,15 +100,15 @@ class StatusPublisher:
             if self._cluster is not None:
                 self._cluster.exchange(status, self._requests)
 
-    def _publish(self, state: State) -> Status:
+    def _publish(self, state: DriverState) -> DriverStatus:
         status = self._status(state)
         with contextlib.suppress(OSError):
             self._folder.write_json(status.model_dump(mode="json"), STATUS)
         return status
 
-    def _status(self, state: State) -> Status:
+    def _status(self, state: DriverState) -> DriverStatus:
         left = self._progress.seconds_left()
-        return Status(
+        return DriverStatus(
             state=state,
             host=socket.gethostname(),
             pid=os.getpid(),

@@ -12,13 +12,12 @@ from pydantic import ValidationError
 from modicum.errors import InputError
 from modicum.monitoring.trial_list import list_trials
 from modicum.planning.spec import ReportSpec
-from modicum.planning.trial_plan import TrialPlan
 from modicum.report.document import report_document
 from modicum.results.layout import report_layout
 from modicum.results.store import gather, read_plan
-from modicum.run_folder.driver_status import Status, read_status
+from modicum.run_folder.driver_status import DriverStatus, read_status
 from modicum.run_folder.stop_requests import TRIAL_PATTERN, StopRequest, submit
-from modicum.run_folder.trial_record import TrialState, load_trial
+from modicum.run_folder.trial_record import TrialRecord, load_trial
 from modicum.storage import StorageFolder
 from modicum.tracking.tensorboard import LOGS
 from modicum.yaml_io import parse_yaml
@@ -50,13 +49,13 @@ class RunReader:
         self.reads = 0
         self._plan: Any = None
         self._plan_stamp: tuple[Any, ...] | None = None
-        self._states: dict[str, TrialState] = {}
+        self._states: dict[str, TrialRecord] = {}
         self._stamps: dict[str, tuple[Any, ...]] = {}
         # Errors of trials that could not be read, by trial.
         self._broken: dict[str, str] = {}
         # Trials in the folder, those of other studies included.
         self._present: set[str] = set()
-        self._status: Status | None = None
+        self._status: DriverStatus | None = None
         self._metric: str | None = None
         self.refresh()
 
@@ -87,8 +86,7 @@ class RunReader:
         except (InputError, FileNotFoundError) as error:
             self._broken[trial_id] = str(error)
             return False
-        state.plan = self._states[trial_id].plan
-        self._states[trial_id] = state
+        self._states[trial_id] = state.with_plan(self._states[trial_id])
         self._stamps[trial_id] = stamp
         self._broken.pop(trial_id, None)
         self.reads += 1
@@ -100,9 +98,9 @@ class RunReader:
         if stamp == self._plan_stamp and self._plan is not None:
             return False
         self._plan = read_plan(self.folder)
-        plans = [TrialPlan.from_json(entry) for entry in self._plan["trials"]]
+        planned = [TrialRecord.model_validate(entry) for entry in self._plan["trials"]]
         known = self._states
-        self._states = {plan.id: known.get(plan.id, TrialState(plan)) for plan in plans}
+        self._states = {trial.id: known.get(trial.id, trial) for trial in planned}
         # A trial that leaves the plan is read afresh when it comes back.
         self._stamps = {name: s for name, s in self._stamps.items() if name in self._states}
         self._broken = {name: s for name, s in self._broken.items() if name in self._states}

@@ -19,7 +19,7 @@ from pydantic import ValidationError
 
 from modicum.monitoring.run_reader import RunReader
 from modicum.ray_support.private_api import available_resources
-from modicum.run_folder.driver_status import Node, Status
+from modicum.run_folder.driver_status import DriverStatus, Node
 from modicum.run_folder.stop_requests import StopRequest, StopRequests
 from modicum.storage import StorageFolder
 
@@ -115,11 +115,11 @@ class ClusterPublisher:
         except Exception:
             return []
 
-    def exchange(self, status: Status, requests: StopRequests) -> None:
+    def exchange(self, status: DriverStatus, requests: StopRequests) -> None:
         """Publish the study's state, and its report while a dashboard looks; take requests.
 
         Args:
-            status: Status of the driver.
+            status: DriverStatus of the driver.
             requests: Collection that the dashboards' requests are added to.
         """
         if self._actor is None:

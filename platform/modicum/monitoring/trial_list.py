@@ -8,14 +8,14 @@ from typing import Any
 
 from modicum.experiment.setting_filters import varying
 from modicum.results.formatting import show
-from modicum.run_folder.trial_record import TrialState
+from modicum.run_folder.trial_record import TrialRecord
 
 _ORDER = {"running": 0, "failed": 1, "stopped": 2, "finished": 3, "pending": 4}
 _CURVE_POINTS = 40
 
 
 def list_trials(
-    states: Sequence[TrialState], metric: str | None, query: str, limit: int
+    states: Sequence[TrialRecord], metric: str | None, query: str, limit: int
 ) -> dict[str, Any]:
     """List trials: running ones first, then failed ones, then the others by their end.
 
@@ -31,7 +31,7 @@ def list_trials(
     words = query.lower().split()
     found = [state for state in states if _matches(state, words)]
     found.sort(key=lambda s: (_ORDER.get(s.status, 9), -(s.ended or s.started or 0.0)))
-    varied = varying(state.plan.columns for state in states)
+    varied = varying(state.columns for state in states)
     return {
         "found": len(found),
         "settings": varied,
@@ -39,20 +39,20 @@ def list_trials(
     }
 
 
-def _matches(state: TrialState, words: Iterable[str]) -> bool:
-    columns = state.plan.columns.items()
-    text = " ".join([state.plan.id, state.status, *(f"{n}={show(v)}" for n, v in columns)]).lower()
+def _matches(state: TrialRecord, words: Iterable[str]) -> bool:
+    columns = state.columns.items()
+    text = " ".join([state.id, state.status, *(f"{n}={show(v)}" for n, v in columns)]).lower()
     return all(word in text for word in words)
 
 
-def _row(state: TrialState, varied: Iterable[str], metric: str | None) -> dict[str, Any]:
+def _row(state: TrialRecord, varied: Iterable[str], metric: str | None) -> dict[str, Any]:
     value = state.value(metric) if metric else None
     last = state.rows[-1] if state.rows else {}
     return {
-        "id": state.plan.id,
+        "id": state.id,
         "status": state.status,
-        "settings": [show(state.plan.columns.get(name)) for name in varied],
-        "seed": state.plan.seed,
+        "settings": [show(state.columns.get(name)) for name in varied],
+        "seed": state.seed,
         "budget": last.get("budget"),
         "value": value if isinstance(value, int | float) else None,
         "curve": _curve(state, metric),
@@ -63,7 +63,7 @@ def _row(state: TrialState, varied: Iterable[str], metric: str | None) -> dict[s
     }
 
 
-def _curve(state: TrialState, metric: str | None) -> list[tuple[float, float]]:
+def _curve(state: TrialRecord, metric: str | None) -> list[tuple[float, float]]:
     """Thinned points of the metric against the budget; empty for fewer than two points."""
     points = [
         (row["budget"], row[metric])

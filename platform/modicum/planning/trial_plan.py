@@ -1,4 +1,4 @@
-"""What makes a trial the same trial."""
+"""Trials to run, and the identity of a trial."""
 
 from __future__ import annotations
 
@@ -14,42 +14,47 @@ from modicum.experiment.experiment import Experiment
 
 @dataclass(frozen=True)
 class TrialPlan:
-    """One trial to run: everything that a worker needs besides the experiment's code.
+    """A trial to run: everything that a worker needs besides the experiment's code.
 
     Attributes:
-        id: Hash of the identity; names the trial's folder.
+        id: Hash of the trial's identity; names the trial's folder.
         experiment: Name of the experiment.
         version: Version of the experiment.
-        config: The whole resolved configuration, nested.
-        columns: The configuration as results show it: flat, inactive settings left out.
+        config: Validated settings.
+        columns: Settings as results show them: flat, inactive ones left out.
         seed: Seed of the trial.
-        digests: Digests of the data it reads, by role.
+        digests: Digests of the data that the trial reads, by role.
     """
 
     id: str
     experiment: str
     version: str
-    config: Mapping[str, Any]
+    config: Config
     columns: Mapping[str, Any]
     seed: int
     digests: Mapping[str, str]
 
     def as_json(self) -> dict[str, Any]:
-        """Plain data, for `trials/<id>/trial.json`."""
+        """Plain data, for files and for the way to another process."""
         return {
             "id": self.id,
             "experiment": self.experiment,
             "version": self.version,
-            "config": dict(self.config),
+            "config": self.config.model_dump(mode="json"),
             "columns": dict(self.columns),
             "seed": self.seed,
             "digests": dict(self.digests),
         }
 
     @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> TrialPlan:
-        """The inverse of `as_json`; other keys are ignored."""
-        return cls(**{name: data[name] for name in cls.__dataclass_fields__})
+    def from_json(cls, data: Mapping[str, Any], experiment: Experiment[Any]) -> TrialPlan:
+        """The inverse of `as_json`; other keys are ignored.
+
+        Raises:
+            ValidationError: The settings are not those of the experiment.
+        """
+        fields = {name: data[name] for name in cls.__dataclass_fields__}
+        return cls(**{**fields, "config": experiment.Config.model_validate(data["config"])})
 
 
 def column_value(value: Any) -> Any:
@@ -66,8 +71,7 @@ def plan_trial(
     declared with `identity=False`, the seed, and the data's digests. So paths, resources and
     logging do not matter, nor does a setting that has no effect.
     """
-    full = config.model_dump(mode="json")
-    flat = flatten(full)
+    flat = flatten(config.model_dump(mode="json"))
     settings = settings_of(type(config))
     active = {
         name: value
@@ -89,7 +93,7 @@ def plan_trial(
         id=digest[:12],
         experiment=experiment.name,
         version=experiment.version,
-        config=full,
+        config=config,
         columns={name: column_value(value) for name, value in active.items()},
         seed=seed,
         digests=dict(digests),

@@ -8,6 +8,7 @@ from typing import Any
 from modicum.errors import InputError
 from modicum.experiment.setting_filters import agrees
 from modicum.results.store import load_records
+from modicum.run_folder.trial_record import load_trial
 
 
 def find_checkpoint(location: str, file: str, field: str, needed: str, **settings: Any) -> Path:
@@ -36,8 +37,8 @@ def find_checkpoint(location: str, file: str, field: str, needed: str, **setting
     records = load_records(folder)
     for trial in records.trials:
         if trial.status == "finished" and agrees(trial.columns, settings):
-            saved = records.folder.read_json("trials", trial.id, "trial.json")
-            where: str | None = saved["best_checkpoint"] or saved["checkpoint"]
+            saved = load_trial(records.folder, trial.id, with_log=False)
+            where = saved.best_checkpoint or saved.checkpoint
             if where is not None and (folder / where / file).is_file():
                 return folder / where
     raise InputError(f"{field}: {location!r} has no {needed}")

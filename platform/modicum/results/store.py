@@ -14,9 +14,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from modicum.errors import InputError, reason_of
-from modicum.planning.trial_plan import TrialPlan
 from modicum.results.records import StudyRecords, TrialInfo
-from modicum.run_folder.trial_record import TrialState, load_trial
+from modicum.run_folder.trial_record import TrialRecord, is_recorded, load_trial
 from modicum.storage import StorageFolder
 from modicum.yaml_io import parse_yaml
 
@@ -57,20 +56,18 @@ def collect(folder: StorageFolder) -> StudyRecords:
     """
     plan = read_plan(folder)
     present = set(folder.folders("trials"))
-    states = []
+    trials = []
     for entry in plan["trials"]:
-        trial = TrialPlan.from_json(entry)
-        state = TrialState(trial)
-        if trial.id in present and folder.exists("trials", trial.id, "trial.json"):
-            state = load_trial(folder, trial.id, with_log=False)
-            state.plan = trial
-        states.append(state)
-    return gather(folder, states, plan["experiment"], present)
+        trial = TrialRecord.model_validate(entry)
+        if trial.id in present and is_recorded(folder, trial.id):
+            trial = load_trial(folder, trial.id, with_log=False).with_plan(trial)
+        trials.append(trial)
+    return gather(folder, trials, plan["experiment"], present)
 
 
 def gather(
     folder: StorageFolder,
-    states: Sequence[TrialState],
+    trials: Sequence[TrialRecord],
     experiment: Mapping[str, Any],
     present: set[str],
 ) -> StudyRecords:
@@ -78,16 +75,16 @@ def gather(
 
     Args:
         folder: The run folder.
-        states: Trials of the study.
+        trials: Trials of the study.
         experiment: Description of the experiment, from `plan.json`.
         present: Identities of all trials in the folder, those of other studies included.
     """
     return StudyRecords(
         folder=folder,
-        frame=_frame(states),
-        trials=[_info(state) for state in states],
+        frame=_frame(trials),
+        trials=[_info(trial) for trial in trials],
         experiment=experiment,
-        other_trials=len(present - {state.plan.id for state in states}),
+        other_trials=len(present - {trial.id for trial in trials}),
         spec=_study_file(folder),
     )
 
@@ -155,34 +152,31 @@ def _study_file(folder: StorageFolder) -> Mapping[str, Any]:
     return spec
 
 
-def _info(state: TrialState) -> TrialInfo:
-    seconds = None
-    if state.started is not None and state.ended is not None:
-        seconds = state.ended - state.started
+def _info(trial: TrialRecord) -> TrialInfo:
     return TrialInfo(
-        id=state.plan.id,
-        columns=state.plan.columns,
-        seed=state.plan.seed,
-        status=state.status,
-        commit=state.commit,
-        error=state.error,
-        seconds=seconds,
-        stopped_by=state.stopped_by,
+        id=trial.id,
+        columns=trial.columns,
+        seed=trial.seed,
+        status=trial.status,
+        commit=trial.commit,
+        error=trial.error,
+        seconds=trial.seconds,
+        stopped_by=trial.stopped_by,
     )
 
 
-def _frame(states: Sequence[TrialState]) -> pd.DataFrame:
+def _frame(trials: Sequence[TrialRecord]) -> pd.DataFrame:
     rows = [
         {
-            "trial_id": state.plan.id,
-            **{f"config/{name}": value for name, value in state.plan.columns.items()},
-            "seed": state.plan.seed,
-            "status": state.status,
+            "trial_id": trial.id,
+            **{f"config/{name}": value for name, value in trial.columns.items()},
+            "seed": trial.seed,
+            "status": trial.status,
             "record": index,
             **row,
         }
-        for state in states
-        for index, row in enumerate(state.rows)
+        for trial in trials
+        for index, row in enumerate(trial.rows)
     ]
     frame = pd.DataFrame(rows)
     settings = [name for name in frame.columns if name.startswith("config/")]

@@ -10,7 +10,7 @@ from modicum.storage import StorageFolder
 
 STATUS = "status.json"
 
-State = Literal["running", "ended", "stopped", "interrupted"]
+DriverState = Literal["running", "ended", "stopped", "interrupted"]
 
 
 class _Stated(BaseModel):
@@ -32,7 +32,7 @@ class Node(_Stated):
     resources: dict[str, tuple[float, float]]
 
 
-class Status(_Stated):
+class DriverStatus(_Stated):
     """How a study stands, as its driver sees it.
 
     Attributes:
@@ -52,7 +52,7 @@ class Status(_Stated):
         notes: What was wrong with requests that were dropped.
     """
 
-    state: State
+    state: DriverState
     host: str
     pid: int
     started: float
@@ -68,9 +68,9 @@ class Status(_Stated):
     notes: list[str]
 
 
-def read_status(folder: StorageFolder) -> Status | None:
+def read_status(folder: StorageFolder) -> DriverStatus | None:
     """What the driver last said of itself; None where there is nothing that can be read."""
     try:
-        return Status.model_validate_json(folder.read_bytes(STATUS))
+        return DriverStatus.model_validate_json(folder.read_bytes(STATUS))
     except (OSError, ValidationError):
         return None

@@ -12,12 +12,10 @@ from datetime import UTC, datetime
 from functools import cache
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from modicum.run_folder.resource_usage import ResourceUsage
 from modicum.storage import StorageFolder
-
-if TYPE_CHECKING:
-    from modicum.run_folder.resource_usage import Usage
 
 # In a package that was copied out of its repository to travel: the commit.
 PACKED_COMMIT = "modicum_commit.txt"
@@ -108,7 +106,7 @@ def write(folder: StorageFolder, command: str | None) -> None:
     folder.write_json(current, "provenance.json")
 
 
-def write_usage(folder: StorageFolder, usage: Usage) -> None:
+def write_usage(folder: StorageFolder, usage: ResourceUsage) -> None:
     """Add to `provenance.json` what the run in hand has cost so far.
 
     `seconds` is wall-clock time; `peak_memory_gib` the most memory that this process and its

@@ -11,7 +11,7 @@ import psutil
 _INTERVAL = 1.0  # seconds between two looks
 
 
-class Usage:
+class ResourceUsage:
     """Counts time from when it is made, and memory while its context is open.
 
     Memory is that of this process and all its descendants.
@@ -27,7 +27,7 @@ class Usage:
         self._closed = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="modicum-usage", daemon=True)
 
-    def __enter__(self) -> Usage:
+    def __enter__(self) -> ResourceUsage:
         self._thread.start()
         return self
 

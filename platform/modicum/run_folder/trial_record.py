@@ -1,103 +1,138 @@
-"""What a run folder holds of a trial: its state, its records, its log."""
+"""A trial in the run folder: `trials/<id>/` with `trial.json`, `records.jsonl` and `log.txt`."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Literal
 
-from modicum.errors import InputError, reason_of
-from modicum.experiment.config import settings_of
-from modicum.experiment.experiment import Experiment
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from modicum.errors import InputError, from_validation, reason_of
 from modicum.planning.trial_plan import TrialPlan
 from modicum.storage import StorageFolder
 
-# Beside what the experiment saved: whose checkpoint it is, and how many records it follows.
-CHECKPOINT_NOTE = "modicum_checkpoint.json"
+TRIALS = "trials"
+_FILE, _RECORDS, _LOG = "trial.json", "records.jsonl", "log.txt"
 
-
-Status = Literal["pending", "running", "finished", "failed", "stopped"]
-
-
+TrialStatus = Literal["pending", "running", "finished", "failed", "stopped"]
 StoppedBy = Literal["scheduler", "request"]
 
-
-# Larger whole numbers fit into no table.
+# A table holds no larger whole number.
 _LARGEST = 2**63 - 1
 
 
-@dataclass
-class TrialState:
-    """What is known of one trial.
+_PLANNED = ("id", "experiment", "version", "config", "columns", "seed", "digests")
+
+
+class TrialRecord(BaseModel):
+    """The contents of `trial.json`, with the trial's records and log from the files beside it.
 
     Attributes:
-        plan: The trial.
-        status: `stopped` means ended early: not finished, in no cell.
-        stopped_by: Who stopped it: the study's `scheduler`, or somebody's `request`.
-        attempt: Counts starts, from 0.
-        rows: Its records: `budget`, `seconds` and the metrics.
-        checkpoint: Where the last checkpoint lies, relative to the run folder.
-        best_checkpoint: Where the best one lies, by the experiment's selection metric.
-        best_score: Its score; larger is better.
+        id: Hash of the trial's identity.
+        experiment: Name of the experiment.
+        version: Version of the experiment.
+        config: Settings, nested.
+        columns: Settings as results show them: flat, inactive ones left out.
+        seed: Seed of the trial.
+        digests: Digests of the data that the trial reads, by role.
+        status: `stopped` means ended early: not finished, in no cell of a table.
+        attempt: Number of the trial's last start, from 0; -1 before the first one.
+        commit: Version of the code that ran the trial.
+        host: Machine that ran it.
+        started: Time of the last start, in seconds since 1970.
+        ended: Time of the end.
+        error: One line about the failure.
+        stopped_by: The study's `scheduler`, or somebody's `request`.
+        checkpoint: Path of the last checkpoint in the run folder.
+        best_checkpoint: Path of the best checkpoint by the experiment's selection metric.
+        best_score: Score of the best checkpoint; larger is better.
+        rows: The trial's records: `budget`, `seconds` and the metrics.
+        log: What the trial wrote.
     """
 
-    plan: TrialPlan
-    status: Status = "pending"
+    # A newer program may write more.
+    model_config = ConfigDict(extra="ignore")
+
+    id: str
+    experiment: str
+    version: str
+    config: dict[str, Any]
+    columns: dict[str, Any]
+    seed: int
+    digests: dict[str, str]
+    status: TrialStatus = "pending"
     attempt: int = -1
-    rows: list[dict[str, Any]] = field(default_factory=list)
-    checkpoint: str | None = None
-    best_checkpoint: str | None = None
-    best_score: float | None = None
     commit: str | None = None
     host: str | None = None
     started: float | None = None
     ended: float | None = None
     error: str | None = None
     stopped_by: StoppedBy | None = None
-    log: str = ""
-    flushed: float = 0.0
-    reused: bool = False
+    checkpoint: str | None = None
+    best_checkpoint: str | None = None
+    best_score: int | float | None = None
+    rows: list[dict[str, Any]] = Field(default_factory=list, exclude=True)
+    log: str = Field(default="", exclude=True)
+
+    @classmethod
+    def pending(cls, plan: TrialPlan) -> TrialRecord:
+        """A trial that has not started."""
+        return cls.model_validate(plan.as_json())
+
+    def with_plan(self, planned: TrialRecord) -> TrialRecord:
+        """The trial with the planned settings, which may differ from its own in paths and names."""
+        return self.model_copy(update={name: getattr(planned, name) for name in _PLANNED})
+
+    @property
+    def seconds(self) -> float | None:
+        """Wall-clock time from the last start to the end; None while the trial runs."""
+        if self.started is None or self.ended is None:
+            return None
+        return self.ended - self.started
 
     def value(self, metric: str) -> Any:
         """The metric's value in the last record that has it, or None."""
         return next((row[metric] for row in reversed(self.rows) if metric in row), None)
 
 
-def load_trial(folder: StorageFolder, trial_id: str, *, with_log: bool = True) -> TrialState:
-    """A trial's state from a run folder; its log may be long and is not always wanted.
+def is_recorded(folder: StorageFolder, trial_id: str) -> bool:
+    """Whether the run folder has a `trial.json` of the trial."""
+    return folder.exists(TRIALS, trial_id, _FILE)
+
+
+def load_trial(folder: StorageFolder, trial_id: str, *, with_log: bool = True) -> TrialRecord:
+    """Read a trial from the run folder; False for `with_log` leaves out the log.
 
     Raises:
-        InputError: The trial's files are not what this program wrote.
+        InputError: The trial's files are damaged.
     """
     try:
-        return _loaded(folder, trial_id, with_log)
+        record = TrialRecord.model_validate(folder.read_json(TRIALS, trial_id, _FILE))
+        lines = folder.read_text(TRIALS, trial_id, _RECORDS).splitlines()
+        record.rows = [_row(line) for line in lines]
+    except ValidationError as error:
+        reason = str(from_validation(error, TrialRecord))
     except (ValueError, KeyError, TypeError, RecursionError) as error:
-        place = folder.display("trials", trial_id)
-        raise InputError(f"{place}: broken records or state ({reason_of(error)})") from error
+        reason = reason_of(error)
+    else:
+        has_log = with_log and folder.exists(TRIALS, trial_id, _LOG)
+        record.log = folder.read_text(TRIALS, trial_id, _LOG) if has_log else ""
+        return record
+    place = folder.display(TRIALS, trial_id)
+    raise InputError(f"{place}: broken records or state ({reason})")
 
 
-def _loaded(folder: StorageFolder, trial_id: str, with_log: bool) -> TrialState:
-    data = folder.read_json("trials", trial_id, "trial.json")
-    lines = folder.read_text("trials", trial_id, "records.jsonl").splitlines()
-    has_log = with_log and folder.exists("trials", trial_id, "log.txt")
-    return TrialState(
-        plan=TrialPlan.from_json(data),
-        status=data["status"],
-        attempt=data["attempt"],
-        rows=[_row(line) for line in lines],
-        checkpoint=data["checkpoint"],
-        best_checkpoint=data["best_checkpoint"],
-        best_score=data["best_score"],
-        commit=data["commit"],
-        host=data["host"],
-        started=data["started"],
-        ended=data["ended"],
-        error=data["error"],
-        stopped_by=data.get("stopped_by"),
-        log=folder.read_text("trials", trial_id, "log.txt") if has_log else "",
-    )
+def write_trial(folder: StorageFolder, record: TrialRecord) -> None:
+    """Write a trial's files: records before status, so that a finished trial has all of them.
+
+    Raises:
+        StorageError: The run folder cannot be written.
+    """
+    lines = "".join(json.dumps(row) + "\n" for row in record.rows)
+    folder.write_text(lines, TRIALS, record.id, _RECORDS)
+    if record.log:
+        folder.write_text(record.log, TRIALS, record.id, _LOG)
+    folder.write_json(record.model_dump(), TRIALS, record.id, _FILE)
 
 
 def _row(line: str) -> dict[str, Any]:
@@ -110,28 +145,3 @@ def _row(line: str) -> dict[str, Any]:
         if isinstance(value, int) and abs(value) > _LARGEST:
             raise TypeError(f"{name!r} is too large")
     return row
-
-
-def describe_experiment(experiment: Experiment[Any]) -> Mapping[str, Any]:
-    """What results need to know of an experiment without importing it."""
-    return {
-        "name": experiment.name,
-        "version": experiment.version,
-        "budget_unit": experiment.budget_unit,
-        "budget_settings": [n for n, s in settings_of(experiment.Config).items() if s.sets_budget],
-        "metrics": {
-            name: {
-                "description": metric.description,
-                "goal": metric.goal,
-                "unit": metric.unit,
-                "timing": metric.timing,
-                "evaluation_cost": metric.evaluation_cost,
-            }
-            for name, metric in experiment.metrics.items()
-        },
-    }
-
-
-def records_before(checkpoint: Path) -> int:
-    """How many records a checkpoint follows."""
-    return int(json.loads((checkpoint / CHECKPOINT_NOTE).read_text())["records"])

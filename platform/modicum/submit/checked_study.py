@@ -59,7 +59,7 @@ def check_study(
     study = Study.from_yaml(config, overrides=overrides, seeds=seeds)
     files = [_relative(config, folder, "CONFIG")]
     if study.spec.report.reference is not None:
-        table = config.parent / study.spec.report.reference
+        table = Path(study.spec.report.reference)
         files.append(_relative(table, folder, "report.reference"))
     notes = []
     for name, path in _named_paths(study, folder):

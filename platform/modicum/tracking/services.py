@@ -12,7 +12,7 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import ray
 from ray.air.constants import TRAINING_ITERATION
@@ -24,11 +24,9 @@ from modicum.experiment.metric import Value
 from modicum.library_logging import quiet_loggers
 from modicum.planning.spec import MlflowSpec, WandbSpec
 from modicum.ray_support.private_api import wandb_callback
+from modicum.run_folder.trial_record import TrialRecord
 from modicum.storage import StorageFolder
-from modicum.tracking import Tracker, metrics_of, settings_of_trial
-
-if TYPE_CHECKING:
-    from modicum.run_folder.trial_record import TrialState
+from modicum.tracking.tracker import Tracker, metrics_of, settings_of_trial
 
 
 @dataclass(eq=False)
@@ -70,33 +68,33 @@ class Service:
         self._running: dict[str, _Logged] = {}
         self._failed = False
 
-    def start(self, state: TrialState) -> None:
+    def start(self, trial: TrialRecord) -> None:
         """Begin a run of the service's own for a trial; an earlier one ends as failed."""
-        self._abandon(state.plan.id)
+        self._abandon(trial.id)
         logged = _Logged(
-            trial_id=f"{self._prefix}-{state.plan.id}",
-            name=state.plan.id,
-            config=settings_of_trial(state),
+            trial_id=f"{self._prefix}-{trial.id}",
+            name=trial.id,
+            config=settings_of_trial(trial),
             experiment_dir_name=self._study,
             local_path=self._place,
         )
-        self._running[state.plan.id] = logged
+        self._running[trial.id] = logged
         self._attempt(self._callback.log_trial_start, logged)
 
-    def log(self, state: TrialState, index: int, step: int) -> None:
+    def log(self, trial: TrialRecord, index: int, step: int) -> None:
         """Log a record; the callbacks call its step `training_iteration`."""
-        result = {**metrics_of(state.rows[index]), TRAINING_ITERATION: step}
-        self._attempt(self._callback.log_trial_result, step, self._running[state.plan.id], result)
+        result = {**metrics_of(trial.rows[index]), TRAINING_ITERATION: step}
+        self._attempt(self._callback.log_trial_result, step, self._running[trial.id], result)
 
-    def flush(self, state: TrialState) -> None:
+    def flush(self, trial: TrialRecord) -> None:
         """Nothing: records are sent as they come."""
 
-    def end(self, state: TrialState) -> None:
+    def end(self, trial: TrialRecord) -> None:
         """Complete a trial's run."""
-        logged = self._running.pop(state.plan.id)
-        self._attempt(self._callback.log_trial_end, logged, state.status == "failed")
+        logged = self._running.pop(trial.id)
+        self._attempt(self._callback.log_trial_end, logged, trial.status == "failed")
 
-    def reuse(self, state: TrialState) -> None:
+    def reuse(self, trial: TrialRecord) -> None:
         """Nothing: the run that computed the trial has logged it."""
 
     def close(self) -> None:

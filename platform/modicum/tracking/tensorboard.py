@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import io
 import time
-from typing import TYPE_CHECKING
 
 from tensorboard.compat.proto.event_pb2 import Event
 from tensorboard.compat.proto.summary_pb2 import Summary
@@ -20,11 +19,9 @@ from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData, Sessi
 from tensorboard.plugins.hparams.summary_v2 import hparams_pb
 from tensorboard.summary.writer.record_writer import RecordWriter
 
+from modicum.run_folder.trial_record import TrialRecord
 from modicum.storage import StorageFolder
-from modicum.tracking import metrics_of, settings_of_trial, step_of
-
-if TYPE_CHECKING:
-    from modicum.run_folder.trial_record import TrialState
+from modicum.tracking.tracker import metrics_of, settings_of_trial, step_of
 
 LOGS = "tensorboard"
 
@@ -45,78 +42,78 @@ class TensorBoard:
         self._pending: dict[str, bytes] = {}
         self._files: dict[str, str] = {}
 
-    def start(self, state: TrialState) -> None:
+    def start(self, trial: TrialRecord) -> None:
         """Begin a trial's log; an earlier one of the same trial is void."""
-        trial_id = state.plan.id
+        trial_id = trial.id
         if trial_id in self._present:
             self._folder.remove_folder(LOGS, trial_id)
             self._present.remove(trial_id)
-        self._files[trial_id] = f"events.out.tfevents.{int(time.time()):010d}.{state.attempt:04d}"
-        self._pending[trial_id] = _head(state)
+        self._files[trial_id] = f"events.out.tfevents.{int(time.time()):010d}.{trial.attempt:04d}"
+        self._pending[trial_id] = _head(trial)
 
-    def log(self, state: TrialState, index: int, step: int) -> None:
+    def log(self, trial: TrialRecord, index: int, step: int) -> None:
         """Keep a record until the next `flush`."""
-        self._pending[state.plan.id] += _scalars(state, index, step)
+        self._pending[trial.id] += _scalars(trial, index, step)
 
-    def flush(self, state: TrialState) -> None:
+    def flush(self, trial: TrialRecord) -> None:
         """Append what has come since the last time, where that can be done."""
-        if self._folder.local is not None and self._pending.get(state.plan.id):
-            self._write(state)
+        if self._folder.local is not None and self._pending.get(trial.id):
+            self._write(trial)
 
-    def end(self, state: TrialState) -> None:
+    def end(self, trial: TrialRecord) -> None:
         """Complete a trial's log."""
-        self._pending[state.plan.id] += _tail(state)
-        self._write(state)
-        del self._files[state.plan.id], self._pending[state.plan.id]
+        self._pending[trial.id] += _tail(trial)
+        self._write(trial)
+        del self._files[trial.id], self._pending[trial.id]
 
-    def reuse(self, state: TrialState) -> None:
+    def reuse(self, trial: TrialRecord) -> None:
         """Make a log for a trial that ran without one."""
-        if state.plan.id in self._present:
+        if trial.id in self._present:
             return
-        self.start(state)
-        for index in range(len(state.rows)):
-            self.log(state, index, step_of(state.rows, index))
-        self.end(state)
+        self.start(trial)
+        for index in range(len(trial.rows)):
+            self.log(trial, index, step_of(trial.rows, index))
+        self.end(trial)
 
     def close(self) -> None:
         """Nothing: no file stays open."""
 
-    def _write(self, state: TrialState) -> None:
-        trial_id = state.plan.id
+    def _write(self, trial: TrialRecord) -> None:
+        trial_id = trial.id
         write = self._folder.append_bytes if self._folder.local else self._folder.write_bytes
         write(self._pending[trial_id], LOGS, trial_id, self._files[trial_id])
         self._present.add(trial_id)
         self._pending[trial_id] = b""
 
 
-def _head(state: TrialState) -> bytes:
-    started = state.started or 0.0
+def _head(trial: TrialRecord) -> bytes:
+    started = trial.started or 0.0
     settings = {
         name: value if isinstance(value, bool | int | float) else str(value)
-        for name, value in settings_of_trial(state).items()
+        for name, value in settings_of_trial(trial).items()
     }
-    start = hparams_pb(settings, trial_id=state.plan.id, start_time_secs=started)
+    start = hparams_pb(settings, trial_id=trial.id, start_time_secs=started)
     return _encoded(
         Event(wall_time=started, file_version="brain.Event:2"),
         Event(wall_time=started, summary=start),
     )
 
 
-def _scalars(state: TrialState, index: int, step: int) -> bytes:
-    row = state.rows[index]
+def _scalars(trial: TrialRecord, index: int, step: int) -> bytes:
+    row = trial.rows[index]
     values = [
         Summary.Value(tag=name, simple_value=value) for name, value in metrics_of(row).items()
     ]
-    wall_time = (state.started or 0.0) + row["seconds"]
+    wall_time = (trial.started or 0.0) + row["seconds"]
     return _encoded(Event(wall_time=wall_time, step=step, summary=Summary(value=values)))
 
 
-def _tail(state: TrialState) -> bytes:
-    ended = state.ended or 0.0
+def _tail(trial: TrialRecord) -> bytes:
+    ended = trial.ended or 0.0
     status = {
         "finished": Status.STATUS_SUCCESS,
         "failed": Status.STATUS_FAILURE,
-    }.get(state.status, Status.STATUS_UNKNOWN)
+    }.get(trial.status, Status.STATUS_UNKNOWN)
     data = HParamsPluginData(session_end_info=SessionEndInfo(status=status, end_time_secs=ended))
     value = Summary.Value(
         tag=metadata.SESSION_END_INFO_TAG,

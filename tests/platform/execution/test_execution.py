@@ -6,7 +6,7 @@ import torch
 
 import modicum as md
 from modicum.execution.messages import EndMessage
-from modicum.execution.run_trial import execute
+from modicum.execution.run_trial import run_trial
 from modicum.planning.trial_plan import plan_trial
 from toys import Descent, DescentConfig
 
@@ -15,7 +15,7 @@ def run(experiment=None, seed=0, checkpoint=None, **settings):
     experiment = experiment or Descent()
     config = experiment.Config(**settings)
     plan = plan_trial(experiment, config, seed, {})
-    return list(execute(experiment, plan, md.Resources(), checkpoint))
+    return list(run_trial(experiment, plan, md.Resources(), checkpoint=checkpoint))
 
 
 def test_records_then_an_end():
@@ -100,7 +100,7 @@ def test_torch_is_pinned_to_the_trials_cpus():
     before = torch.get_num_threads()
     plan = plan_trial(Threads(), DescentConfig(), 0, {})
     three = md.Resources(md.Bundle(cpus=3))
-    assert next(iter(execute(Threads(), plan, three))).budget == 3
+    assert next(iter(run_trial(Threads(), plan, three))).budget == 3
     assert run(Threads())[0].budget == 1
     assert torch.get_num_threads() == before
 
@@ -109,12 +109,12 @@ def test_a_resumed_trial_yields_the_rest_of_the_same_records(tmp_path):
     whole = run(steps=4, checkpoints=True)
     experiment, config = Descent(), DescentConfig(steps=4, checkpoints=True)
     plan = plan_trial(experiment, config, 0, {})
-    for message in execute(experiment, plan, md.Resources()):
+    for message in run_trial(experiment, plan, md.Resources()):
         if message.index == 1:
             kept = tmp_path / "kept"
             message.checkpoint.rename(kept)
             break
-    rest = list(execute(experiment, plan, md.Resources(), kept))
+    rest = list(run_trial(experiment, plan, md.Resources(), checkpoint=kept))
     assert [r.index for r in rest[:-1]] == [2, 3]
     assert [r.metrics["test/loss"] for r in rest[:-1]] == [
         r.metrics["test/loss"] for r in whole[2:4]
@@ -128,7 +128,7 @@ def test_other_data_than_planned_fail_the_trial():
             return {"dataset": "now"}
 
     plan = plan_trial(Moved(), DescentConfig(), 0, {"dataset": "then"})
-    (end,) = execute(Moved(), plan, md.Resources())
+    (end,) = run_trial(Moved(), plan, md.Resources())
     assert end.status == "failed"
     assert "planned with: dataset differ" in end.error
 

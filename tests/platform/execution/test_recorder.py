@@ -18,7 +18,7 @@ def recorder(tmp_path, **options):
     return made
 
 
-END = EndMessage("finished", "", "", 1.0, "bye\n")
+END = EndMessage("finished", log="bye\n")
 
 
 def test_a_finished_trial_is_taken_over_and_not_run_again(tmp_path):

@@ -140,7 +140,7 @@ def test_trials_that_come_back_into_the_plan_are_as_they_were(run):
     reader.refresh()
     assert reader.view()["counts"] == {}
     plans = [
-        TrialPlan.from_json(json.loads((run / "trials" / name / "trial.json").read_text()))
+        TrialPlan.from_json(StorageFolder(run).read_json("trials", name, "trial.json"), Descent())
         for name in sorted(path.name for path in (run / "trials").iterdir())
     ]
     recorder.add(plans)

@@ -46,12 +46,12 @@ def test_inactive_settings_are_left_out_of_the_columns():
     plan = plan_trial(Descent(), DescentConfig(method="fast"), 0, {})
     assert "noise" not in plan.columns
     assert plan.columns["rate"] == 0.5
-    assert plan.config["noise"] == 0.0
+    assert plan.config.noise == 0.0
 
 
 def test_a_plan_survives_json():
     plan = plan_trial(Descent(), DescentConfig(), 3, {"data": "x"})
-    assert TrialPlan.from_json({**plan.as_json(), "status": "finished"}) == plan
+    assert TrialPlan.from_json({**plan.as_json(), "status": "finished"}, Descent()) == plan
 
 
 class Playing(md.Experiment):

@@ -35,7 +35,7 @@ def run_of(place, values, *, settings=None, experiment=Descent, failed=(), prove
         recorder.start(plan.id)
         recorder.record(plan.id, RecordMessage(0, 10.0, {"test/loss": loss}, 0.1, ""))
         status = "failed" if (plan.columns["rate"], plan.seed) in failed else "finished"
-        recorder.end(plan.id, EndMessage(status, "boom" if status == "failed" else "", "", 0.1, ""))
+        recorder.end(plan.id, EndMessage(status, error="boom" if status == "failed" else ""))
     Results.consolidate(folder)
     return str(place)
 

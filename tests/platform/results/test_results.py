@@ -54,7 +54,7 @@ def results_of(tmp_path, values=VALUES, report=None, failed=()):
                 ),
             )
         status = "failed" if (*key, plan.seed) in failed else "finished"
-        recorder.end(plan.id, EndMessage(status, "boom" if failed else "", "trace", 0.1, ""))
+        recorder.end(plan.id, EndMessage(status, error="boom" if failed else "", traceback="trace"))
     return Results.consolidate(folder)
 
 

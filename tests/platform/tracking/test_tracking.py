@@ -17,17 +17,18 @@ from modicum.execution.messages import EndMessage, RecordMessage
 from modicum.execution.recorder import Recorder
 from modicum.planning.trial_plan import plan_trial
 from modicum.storage import StorageFolder
-from modicum.tracking import Tracking, step_of
+from modicum.tracking.listener import Tracking
 from modicum.tracking.tensorboard import TensorBoard
+from modicum.tracking.tracker import step_of
 from toys import Descent, DescentConfig
 
-END = EndMessage("finished", "", "", 1.0, "")
+END = EndMessage("finished")
 PLAN = plan_trial(Descent(), DescentConfig(rate=0.25), 3, {})
 
 
 def recorder(place):
     folder = StorageFolder(place)
-    made = Recorder(folder, Descent(), tracking=Tracking([TensorBoard(folder)]))
+    made = Recorder(folder, Descent(), listeners=[Tracking([TensorBoard(folder)])])
     made.add([PLAN])
     return made
 

@@ -1,4 +1,4 @@
-"""Whether the nodes of a cluster see a run folder, asked before anything is lost to it."""
+"""A check, before trials start, that every node of the cluster can write the run folder."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from modicum.errors import InputError
 from modicum.storage import StorageFolder
 
 
-def require_seen_by_all(folder: StorageFolder) -> None:
-    """Refuse a folder of this machine's that some node with CPUs cannot write.
+def require_shared_folder(folder: StorageFolder) -> None:
+    """Refuse a folder on this machine's filesystem that some node with CPUs cannot write.
 
-    Checkpoints are written by the node that made them. Must be called inside
-    `modicum.ray_support.connection.connected`; a folder on an object store is taken to be seen.
+    Each node writes the checkpoints of its trials. Must be called inside
+    `modicum.ray_support.connection.connected`. A folder on an object store passes unchecked.
 
     Args:
-        folder: Where checkpoints are to go.
+        folder: The run folder, for checkpoints.
 
     Raises:
-        InputError: Some node does not see it; names the nodes.
+        InputError: Some nodes cannot write the folder; names the nodes.
     """
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from ray.tune import Stopper
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
+from modicum.execution.tune.trainable import trial_id
 from modicum.ray_support.private_api import stop_tune_trial
 from modicum.run_folder.stop_requests import StopRequests
 
@@ -39,23 +39,17 @@ class StoppingScheduler(TrialScheduler):
     Args:
         inner: The study's own scheduler; None for one that starts trials in their order.
         requests: What has been asked to stop.
-        trial_id: The study's name for a trial of Tune's.
     """
 
-    def __init__(
-        self,
-        inner: TrialScheduler | None,
-        requests: StopRequests,
-        trial_id: Callable[[TuneTrial], str],
-    ) -> None:
+    def __init__(self, inner: TrialScheduler | None, requests: StopRequests) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self._inner: Any = inner or FIFOScheduler()  # type: ignore[no-untyped-call]
-        self._requests, self._trial_id = requests, trial_id
+        self._requests = requests
 
     def choose_trial_to_run(self, tune_controller: Any) -> TuneTrial | None:
         """Stop what is to stop, then let the inner scheduler choose."""
         for trial in list(tune_controller.get_live_trials()):
-            if self._requests.stops(self._trial_id(trial)):
+            if self._requests.stops(trial_id(trial)):
                 stop_tune_trial(tune_controller, trial)
         chosen: TuneTrial | None = self._inner.choose_trial_to_run(tune_controller)
         return chosen

@@ -1,15 +1,11 @@
-"""A `ray.tune` searcher over configurations, each run with every seed of the study.
-
-Ray's `Repeater` averages over repeats too, but forgets its groups when restored and knows
-nothing of trials that are finished already.
-"""
+"""Searchers that hand a study's trials to Tune: one by one from a list, or a searcher's choices."""
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -18,9 +14,11 @@ from ray.tune.search import Searcher
 
 from modicum.errors import InputError
 from modicum.execution.recorder import Recorder
+from modicum.execution.tune.trainable import tune_config
 from modicum.experiment.config import flatten, unflatten
+from modicum.experiment.experiment import Experiment
+from modicum.planning.search import SearchPlan
 from modicum.planning.trial_plan import TrialPlan
-from modicum.storage import StorageFolder
 
 STATE = "search"
 
@@ -35,15 +33,17 @@ class ListedTrials(Searcher):
         plans: The trials, in the order in which they shall start.
     """
 
-    def __init__(self, plans: Sequence[TrialPlan]) -> None:
-        # Nothing is optimised, but Tune wants to know what.
+    def __init__(self, experiment: Experiment[Any], plans: Sequence[TrialPlan]) -> None:
+        # Nothing is optimised, but Tune asks for an objective.
         super().__init__(metric="budget", mode="max")
+        self._experiment = experiment
         self._plans = iter(plans)
+        self.remaining = len(plans)
 
     def suggest(self, trial_id: str) -> Any:
         """The next trial for Tune."""
         plan = next(self._plans, None)
-        return Searcher.FINISHED if plan is None else {"plan": plan.as_json()}
+        return Searcher.FINISHED if plan is None else tune_config(self._experiment, plan)
 
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
@@ -59,66 +59,48 @@ class ListedTrials(Searcher):
 
 
 class SeededSearch(Searcher):
-    """Asks a searcher for configurations and tells it the mean objective over seeds.
+    """Asks a searcher for settings and tells it the objective's mean over all seeds of the study.
 
-    The searcher's state and every suggestion are kept in the run folder, so that running
-    again goes on where the search was: suggestions whose trials are unfinished are issued
-    again, then new ones follow.
+    The searcher's state and every suggestion are kept in the run folder, so that running again
+    continues the search: unfinished trials of earlier suggestions are issued again, then new
+    suggestions follow. Ray's `Repeater` averages over repeats, too, but forgets its groups when it
+    is restored and knows nothing of finished trials.
 
     Args:
-        inner: Any `ray.tune` searcher.
-        domains: Flat names to domains, what the searcher may choose.
-        plan: Makes the trials (one per seed) of a choice.
-        recorder: Knows what is finished, and the objective's values.
-        metric: The objective.
-        goal: `max` or `min`.
-        samples: Suggestions in all, earlier runs included.
-        seeds: Number of seeds.
-        examples: Trials of one arbitrary choice, to work out what fits.
-        signature: What the search is; in a folder that holds another one it starts afresh.
+        recorder: Knows which trials are finished, and the objective's values.
+        plan: The search.
+
+    Attributes:
+        remaining: Number of trials to issue.
     """
 
-    def __init__(
-        self,
-        inner: Searcher,
-        domains: Mapping[str, Any],
-        plan: Callable[[Mapping[str, Any]], Sequence[TrialPlan]],
-        recorder: Recorder,
-        metric: str,
-        goal: str,
-        samples: int,
-        seeds: int,
-        examples: Sequence[TrialPlan],
-        signature: str,
-    ) -> None:
+    def __init__(self, recorder: Recorder, plan: SearchPlan) -> None:
+        metric, goal = plan.spec.metric, plan.goal
         super().__init__(metric=metric, mode=goal)
-        self.inner = inner
-        self.examples = examples
-        self._plan = plan
-        self._recorder = recorder
-        self._folder: StorageFolder = recorder.folder
-        self._samples = samples
-        self._place = (STATE, hashlib.sha256(signature.encode()).hexdigest()[:12])
+        self._recorder, self._plan = recorder, plan
+        self._folder = recorder.folder
+        self._place = (STATE, hashlib.sha256(plan.signature.encode()).hexdigest()[:12])
         self._suggestions: list[dict[str, Any]] = []
         self._queue: list[TrialPlan] = []
-        inner.set_search_properties(metric, goal, unflatten(dict(domains)))
+        self._inner = plan.searcher
+        self._inner.set_search_properties(metric, goal, unflatten(dict(plan.domains)))
         self._restore()
-        fresh = max(0, samples - len(self._suggestions))
-        self.remaining = fresh * seeds + len(self._queue)
+        fresh = max(0, plan.spec.samples - len(self._suggestions))
+        self.remaining = fresh * plan.seeds + len(self._queue)
 
     def suggest(self, trial_id: str) -> Any:
         """The next trial for Tune; None to wait, `FINISHED` when all have been issued."""
         while not self._queue:
-            if len(self._suggestions) >= self._samples:
+            if len(self._suggestions) >= self._plan.spec.samples:
                 return Searcher.FINISHED
             index = len(self._suggestions)
-            choice: Any = self.inner.suggest(_inner_id(index))
+            choice: Any = self._inner.suggest(_inner_id(index))
             if choice is None or choice == Searcher.FINISHED:
                 return choice
             self._suggestions.append({"choice": flatten(choice), "told": False})
             self._enqueue(index)
             self._save()
-        return {"plan": self._queue.pop(0).as_json()}
+        return tune_config(self._recorder.experiment, self._queue.pop(0))
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         """Nothing: the searcher learns of whole suggestions only."""
@@ -143,7 +125,7 @@ class SeededSearch(Searcher):
     def _enqueue(self, index: int) -> None:
         """Queue the seeds of a suggestion that are not finished in the run folder."""
         try:
-            plans = self._plan(self._suggestions[index]["choice"])
+            plans = self._plan.trials_of(self._suggestions[index]["choice"])
         except InputError:
             # A combination that cannot work, or is excluded: as good as a failed one.
             plans = []
@@ -163,9 +145,9 @@ class SeededSearch(Searcher):
         finished = bool(states) and all(s.status == "finished" for s in states)
         if finished and None not in values:
             result = {self.metric: fmean(values), "training_iteration": 1}
-            self.inner.on_trial_complete(_inner_id(index), result)
+            self._inner.on_trial_complete(_inner_id(index), result)
         else:
-            self.inner.on_trial_complete(_inner_id(index), error=True)
+            self._inner.on_trial_complete(_inner_id(index), error=True)
         suggestion["told"] = True
         self._save()
 
@@ -174,7 +156,7 @@ class SeededSearch(Searcher):
             file = Path(aside) / "searcher"
             # Searchers without a state of their own do not implement saving.
             with contextlib.suppress(NotImplementedError):
-                self.inner.save(str(file))
+                self._inner.save(str(file))
             if file.exists():
                 self._folder.write_bytes(file.read_bytes(), *self._place, "searcher")
         self._folder.write_json(self._suggestions, *self._place, "suggestions.json")
@@ -187,7 +169,7 @@ class SeededSearch(Searcher):
             with tempfile.TemporaryDirectory() as aside:
                 file = Path(aside) / "searcher"
                 file.write_bytes(self._folder.read_bytes(*self._place, "searcher"))
-                self.inner.restore(str(file))
+                self._inner.restore(str(file))
         for index in range(len(self._suggestions)):
             self._enqueue(index)
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from modicum.errors import InputError, reason_of
 from modicum.planning.spec import StudySpec
 from modicum.storage import StorageFolder
-from modicum.tracking import Tracker, Tracking
+from modicum.tracking.listener import Tracking
+from modicum.tracking.tracker import Tracker
 
 
 def make_tracking(spec: StudySpec, folder: StorageFolder, *, tensorboard: bool) -> Tracking:

@@ -1,0 +1,125 @@
+"""Tune's callback that hands reports to the recorder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ray import tune
+
+from modicum.execution.messages import RecordMessage
+from modicum.execution.recorder import Recorder
+from modicum.execution.tune.searchers import SeededSearch
+from modicum.execution.tune.trainable import HOST, MESSAGE, trial_id
+from modicum.planning.trial_plan import TrialPlan
+from modicum.run_folder.stop_requests import StopRequests
+
+if TYPE_CHECKING:
+    from ray.tune.experiment import Trial as TuneTrial
+
+
+class Collector(tune.Callback):
+    """Hands Tune's reports to the recorder.
+
+    Tune starts a trial again whose process died, but gives up a trial that was about to get the
+    process of another trial and found it dead with its node. Such trials are kept for another
+    round.
+
+    Args:
+        recorder: Takes the messages.
+        search: The study's search, to be told of ended trials; None without one.
+        requests: Trials to stop.
+    """
+
+    def __init__(
+        self, recorder: Recorder, search: SeededSearch | None, requests: StopRequests
+    ) -> None:
+        self._recorder, self._search, self._requests = recorder, search, requests
+        self._skipped: dict[str, tuple[str, str]] = {}
+        self._started: set[str] = set()
+        self._ended: set[str] = set()
+
+    def on_trial_start(
+        self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: Any
+    ) -> None:
+        """Note the start."""
+        self._started.add(trial_id(trial))
+        self._recorder.start(trial_id(trial))
+
+    def on_trial_result(
+        self,
+        iteration: int,
+        trials: list[TuneTrial],
+        trial: TuneTrial,
+        result: dict[str, Any],
+        **info: Any,
+    ) -> None:
+        """Hand on the message."""
+        name, message = trial_id(trial), result[MESSAGE]
+        if isinstance(message, RecordMessage):
+            self._recorder.record(name, message, result[HOST])
+        else:
+            self._ended.add(name)
+            self._recorder.end(name, message)
+
+    def on_checkpoint(
+        self,
+        iteration: int,
+        trials: list[TuneTrial],
+        trial: TuneTrial,
+        checkpoint: Any,
+        **info: Any,
+    ) -> None:
+        """Note where Tune has put the checkpoint."""
+        where = "/".join(checkpoint.path.rstrip("/").split("/")[-3:])
+        self._recorder.saved_checkpoint(trial_id(trial), where)
+
+    def on_trial_complete(
+        self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: Any
+    ) -> None:
+        """Note a stop: a trial that ran to its end has said so in its last message."""
+        name = trial_id(trial)
+        on_request = self._requests.stops(name)
+        # Trials that had not started when the whole study was stopped stay pending.
+        meant = name in self._started or (on_request and not self._requests.study)
+        if meant and name not in self._ended:
+            self._recorder.stop(name, by="request" if on_request else "scheduler")
+        self._settle()
+
+    def on_trial_error(
+        self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: Any
+    ) -> None:
+        """Note that the trial's process has died too often, or before the trial started."""
+        name = trial_id(trial)
+        if name in self._started and self._requests.stops(name):
+            # The request killed the process, which had died too often already.
+            self._recorder.stop(name, by="request")
+            self._settle()
+            return
+        trace = ""
+        if trial.error_file and Path(trial.error_file).exists():
+            trace = Path(trial.error_file).read_text()
+        lines = [line for line in trace.splitlines() if line.strip()]
+        summary = lines[-1].strip() if lines else "the trial's process died"
+        if name not in self._started:
+            self._skipped[name] = summary, trace
+            return
+        self._recorder.lose(name, summary, trace)
+        self._settle()
+
+    def take_skipped(self) -> list[TrialPlan]:
+        """The trials that were given up before they had started; they are forgotten here."""
+        plans = [self._recorder.plans[name] for name in self._skipped]
+        self._skipped = {}
+        return plans
+
+    def give_up(self) -> None:
+        """Record as failed the trials that were given up in the last round."""
+        for name, (summary, trace) in self._skipped.items():
+            self._recorder.lose(name, summary, trace)
+        self._settle()
+
+    def _settle(self) -> None:
+        """Tune tells its searcher before its callbacks, when the recorder knows nothing yet."""
+        if self._search is not None:
+            self._search.settle()

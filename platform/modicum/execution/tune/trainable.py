@@ -1,0 +1,95 @@
+"""The function that Tune's actors run: a trial, whose messages become Tune's reports."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ray import tune
+from ray.tune import PlacementGroupFactory
+from ray.tune.result import DONE
+
+from modicum.execution.messages import EndMessage
+from modicum.execution.recorder import Recorder
+from modicum.execution.run_trial import run_trial
+from modicum.experiment.experiment import Experiment
+from modicum.experiment.resources import Resources
+from modicum.planning.trial_plan import TrialPlan
+
+if TYPE_CHECKING:
+    from ray.tune.experiment import Trial as TuneTrial
+
+# Keys of a report.
+MESSAGE, HOST, SCORE = "modicum", "host", "modicum_score"
+
+
+def tune_config(experiment: Experiment[Any], plan: TrialPlan) -> dict[str, Any]:
+    """A trial in the form in which Tune takes it to an actor."""
+    return {"plan": plan.as_json(), "resources": experiment.resources(plan.config)}
+
+
+def trial_id(trial: TuneTrial) -> str:
+    """The id of the study's trial that Tune runs."""
+    return str(trial.config["plan"]["id"])
+
+
+def make_trainable(recorder: Recorder) -> Callable[[dict[str, Any]], None]:
+    """The function for Tune's actors, with the resources of each trial.
+
+    Args:
+        recorder: Knows the experiment, the run folder and the checkpoints to resume from. The
+            function is pickled, so it takes along what it needs of the recorder.
+    """
+    experiment = recorder.experiment
+    resume = {
+        name: trial.checkpoint
+        for name, trial in recorder.trials.items()
+        if trial.checkpoint is not None and trial.status == "pending"
+    }
+    location, filesystem = recorder.folder.root, recorder.folder.filesystem
+    storage = recorder.storage("{}")
+
+    def modicum_trial(config: dict[str, Any]) -> None:
+        plan = TrialPlan.from_json(config["plan"], experiment)
+        checkpoint = tune.get_checkpoint()
+        if checkpoint is None and plan.id in resume:
+            checkpoint = tune.Checkpoint(f"{location}/{resume[plan.id]}", filesystem)
+        with contextlib.ExitStack() as stack:
+            folder: Path | None = None
+            if checkpoint is not None:
+                folder = Path(stack.enter_context(checkpoint.as_directory()))
+            metrics: dict[str, Any] = {}
+            for message in run_trial(
+                experiment,
+                plan,
+                config["resources"],
+                checkpoint=folder,
+                storage=storage.format(plan.id),
+                echo=True,
+            ):
+                report: dict[str, Any] = {MESSAGE: message, HOST: socket.gethostname()}
+                saved = None
+                if isinstance(message, EndMessage):
+                    # Unless a report says so, Tune takes a trial for ended only when it asks for
+                    # more: it would start one again whose process dies in between.
+                    report[DONE] = True
+                else:
+                    metrics = {**message.metrics, "budget": message.budget}
+                    score = experiment.selection_score(message.metrics)
+                    metrics |= {} if score is None else {SCORE: score}
+                    if message.checkpoint is not None:
+                        saved = tune.Checkpoint.from_directory(str(message.checkpoint))
+                # Schedulers and searchers look for their metric in every report.
+                tune.report({**metrics, **report}, checkpoint=saved)
+
+    resourced: Callable[[dict[str, Any]], None] = tune.with_resources(modicum_trial, _placement)
+    return resourced
+
+
+def _placement(config: dict[str, Any]) -> PlacementGroupFactory:
+    # Tune also asks without a trial.
+    needs: Resources = config.get("resources", Resources())
+    return PlacementGroupFactory([b.as_ray() for b in (needs.trial, *needs.actors)])

@@ -1,0 +1,184 @@
+"""Searchers and schedulers of `ray.tune` for a study, from its file or given as objects."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from modicum.errors import InputError, unknown_name
+from modicum.planning.spec import SchedulerSpec, SearchSpec
+from modicum.planning.trial_plan import TrialPlan
+from modicum.ray_support.private_api import scheduler_objective
+
+if TYPE_CHECKING:
+    from ray.tune.schedulers import TrialScheduler
+    from ray.tune.search import Searcher
+
+# Schedulers that change a running trial's settings: its identity would no longer hold.
+_CHANGING = {"pbt", "pbt_replay", "pb2", "resource_changing"}
+_ALIASES = {"asha": "async_hyperband"}
+# Searchers that only draw, which a study does without one.
+_DRAWING = {"random", "variant_generator"}
+
+
+@dataclass(frozen=True)
+class SearchPlan:
+    """A search: the settings that a searcher chooses, and the trials of a choice.
+
+    Attributes:
+        spec: The search as the study has it.
+        searcher: A fresh `ray.tune` searcher.
+        goal: Whether the objective is to be large or small: `max` or `min`.
+        domains: The settings to choose, by flat dotted names.
+        trials_of: Makes the trials (one for each seed) of a choice; raises `InputError` for a
+            choice that cannot work or that the study excludes.
+        seeds: Number of seeds.
+        examples: Trials of one arbitrary choice, to count how many trials fit.
+        signature: The search in words; a run folder with another signature has another search.
+    """
+
+    spec: SearchSpec
+    searcher: Searcher
+    goal: str
+    domains: Mapping[str, Any]
+    trials_of: Callable[[Mapping[str, Any]], Sequence[TrialPlan]]
+    seeds: int
+    examples: Sequence[TrialPlan]
+    signature: str
+
+
+def describe_searcher(
+    search: Searcher | SearchSpec | Mapping[str, Any] | None, samples: int | None
+) -> tuple[Searcher | None, SearchSpec | Mapping[str, Any] | None]:
+    """A searcher object and its specification; a specification alone passes through.
+
+    Raises:
+        InputError: The object has no metric or mode, or `samples` is missing or superfluous.
+    """
+    if search is None or isinstance(search, SearchSpec | Mapping | str | list):
+        if samples is not None:
+            raise InputError("samples: goes with a searcher given as an object")
+        return None, search
+    if samples is None:
+        raise InputError("samples: say how many suggestions the searcher is to make")
+    if not search.metric or not search.mode:
+        raise InputError("search: give the searcher its metric and mode")
+    return search, {
+        "name": type(search).__name__,
+        "metric": search.metric,
+        "goal": search.mode,
+        "samples": samples,
+    }
+
+
+def describe_scheduler(
+    scheduler: TrialScheduler | SchedulerSpec | Mapping[str, Any] | None,
+) -> tuple[TrialScheduler | None, SchedulerSpec | Mapping[str, Any] | None]:
+    """A scheduler object and its specification; a specification alone passes through.
+
+    Raises:
+        InputError: The object has no metric.
+    """
+    if scheduler is None or isinstance(scheduler, SchedulerSpec | Mapping | str | list):
+        return None, scheduler
+    metric, mode = scheduler_objective(scheduler)
+    if not metric:
+        raise InputError("scheduler: give the scheduler its metric and mode")
+    return scheduler, {"name": type(scheduler).__name__, "metric": metric, "goal": mode}
+
+
+def make_searcher(spec: SearchSpec, goal: str, seed: int) -> Searcher:
+    """The searcher that a study names.
+
+    Args:
+        spec: The search.
+        goal: `max` or `min`.
+        seed: The searcher's seed, unless its options have one.
+
+    Raises:
+        InputError: There is no such searcher, it is not installed, or it refuses its options.
+    """
+    from ray.tune.search import SEARCH_ALG_IMPORT
+
+    known = set(SEARCH_ALG_IMPORT) - _DRAWING
+    if spec.name not in known:
+        raise InputError(f"search.name: {unknown_name('searcher', spec.name, known)}")
+    importer: Any = SEARCH_ALG_IMPORT[spec.name]
+    factory = importer()
+    logging.getLogger("optuna").setLevel(logging.WARNING)
+    options = dict(spec.options)
+    if "seed" in inspect.signature(factory).parameters:
+        options.setdefault("seed", seed)
+    try:
+        searcher: Searcher = _construct(factory, options, "search.options", spec.metric, goal)
+    except (ImportError, AssertionError) as error:
+        raise InputError(f"search.name: {spec.name!r} is not installed ({error})") from error
+    return searcher
+
+
+def make_scheduler(spec: SchedulerSpec, goal: str) -> TrialScheduler:
+    """The scheduler that a study names.
+
+    Args:
+        spec: The scheduler's specification.
+        goal: `max` or `min`.
+
+    Raises:
+        InputError: There is no such scheduler, it changes settings of running trials, or it
+            refuses its options.
+    """
+    from ray.tune.schedulers import SCHEDULER_IMPORT
+
+    name = _ALIASES.get(spec.name, spec.name)
+    if name in _CHANGING or name not in SCHEDULER_IMPORT:
+        raise InputError(
+            f"scheduler.name: {unknown_name('scheduler', spec.name, _allowed_schedulers())}"
+        )
+    factory: Any = SCHEDULER_IMPORT[name]
+    options = dict(spec.options)
+    if "stop_last_trials" in inspect.signature(factory).parameters:
+        # A trial that got as far as max_t was not stopped early: let it finish.
+        options.setdefault("stop_last_trials", False)
+    scheduler: TrialScheduler = _construct(factory, options, "scheduler.options", spec.metric, goal)
+    return scheduler
+
+
+def require_constant_settings(scheduler: TrialScheduler) -> None:
+    """Refuse a scheduler object that changes the settings of running trials.
+
+    Raises:
+        InputError: It does.
+    """
+    from ray.tune import schedulers
+
+    changing = (schedulers.PopulationBasedTraining, schedulers.ResourceChangingScheduler)
+    if isinstance(scheduler, changing):
+        raise InputError(
+            "scheduler: it changes the settings of running trials, which then have no "
+            f"identity (allowed: {', '.join(sorted(_allowed_schedulers()))})"
+        )
+
+
+def _allowed_schedulers() -> set[str]:
+    from ray.tune.schedulers import SCHEDULER_IMPORT
+
+    return set(SCHEDULER_IMPORT) - _CHANGING | set(_ALIASES)
+
+
+def _construct(factory: Any, options: Mapping[str, Any], field: str, metric: str, mode: str) -> Any:
+    """Call a Ray class with options that it knows (Ray's own factories drop unknown ones)."""
+    allowed = [
+        name
+        for name, parameter in inspect.signature(factory).parameters.items()
+        if parameter.kind is not inspect.Parameter.VAR_KEYWORD and name not in {"metric", "mode"}
+    ]
+    for name in options:
+        if name not in allowed:
+            raise InputError(f"{field}: {unknown_name('option', name, allowed)}")
+    try:
+        return factory(metric=metric, mode=mode, **options)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{field}: {factory.__name__} refuses {dict(options)}: {error}") from error

@@ -1,0 +1,212 @@
+"""A study's configurations and trials."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from pydantic import ValidationError
+
+from modicum.errors import InputError, from_validation
+from modicum.experiment.config import Config, flatten, settings_of, unflatten
+from modicum.experiment.experiment import Experiment
+from modicum.experiment.setting_filters import find_baseline, find_cell
+from modicum.planning.checks import goal_of
+from modicum.planning.search import (
+    SearchPlan,
+    make_scheduler,
+    make_searcher,
+    require_constant_settings,
+)
+from modicum.planning.space import combinations, describe_space, domains_of, expand, is_domain
+from modicum.planning.spec import SearchSpec, StudySpec
+from modicum.planning.trial_plan import TrialPlan, plan_trial
+
+if TYPE_CHECKING:
+    from ray.tune.schedulers import TrialScheduler
+    from ray.tune.search import Searcher
+
+_MOST_TRIALS = 1_000_000
+
+
+@dataclass(frozen=True)
+class StudyPlan:
+    """Expands a study, whose fields have been checked, to configurations and trials.
+
+    Attributes:
+        experiment: The study's experiment.
+        spec: The study's fields.
+        spaces: The study's parsed spaces.
+        searcher: A searcher given as an object.
+        scheduler: A scheduler given as an object.
+        reference_cells: Settings of each cell of the study's reference table.
+    """
+
+    experiment: Experiment[Any]
+    spec: StudySpec
+    spaces: Sequence[Mapping[str, Any]]
+    searcher: Searcher | None
+    scheduler: TrialScheduler | None
+    reference_cells: Sequence[Mapping[str, Any]]
+
+    @cached_property
+    def configurations(self) -> list[Config]:
+        """Every configuration, checked as far as possible without its data.
+
+        For a searcher this is one example of a choice.
+
+        Raises:
+            InputError: A setting has an impossible value, or nothing is left to run.
+        """
+        spec = self.spec
+        draws = 1 if spec.search is not None else spec.draws
+        count = sum(combinations(space, draws) for space in self.spaces) * len(spec.seed_list)
+        if count > _MOST_TRIALS:
+            raise InputError(
+                f"space: with its draws and seeds a study may have {_MOST_TRIALS:,} trials at "
+                f"most, got {count:.3g}"
+            )
+        found = [
+            self._config(settings)
+            for space in self.spaces
+            for settings in expand(space, draws, spec.seed)
+            if spec.search is not None or not self._excluded(settings)
+        ]
+        if not found:
+            raise InputError("exclude: nothing is left to run")
+        return found
+
+    @cached_property
+    def trials(self) -> list[TrialPlan]:
+        """Every trial, checked against its data; for a searcher those of one example.
+
+        Raises:
+            InputError: A configuration or its data is impossible, or the report's reference or
+                baseline does not fit the trials.
+        """
+        planned = [plan for config in self.configurations for plan in self._trials_of(config)]
+        columns = [plan.columns for plan in planned]
+        if self.spec.search is None:
+            self._warn_ignored(columns)
+        # What a report refuses would otherwise fail only after the work.
+        cells = _distinct(columns)
+        for where in self.reference_cells:
+            find_cell(cells, where)
+        report = self.spec.report
+        if report.baseline is not None and self.spec.search is None:
+            names = report.rows or list(report.baseline)
+            rows = _distinct([{name: entry.get(name) for name in names} for entry in cells])
+            find_baseline(rows, report.baseline)
+        return list({plan.id: plan for plan in planned}.values())
+
+    @property
+    def size(self) -> int:
+        """Number of trials, as far as it is known without data."""
+        if self.spec.search is not None:
+            return self.spec.search.samples * len(self.spec.seed_list)
+        return len(self.configurations) * len(self.spec.seed_list)
+
+    def make_scheduler(self) -> TrialScheduler | None:
+        """The scheduler; None where the study has none.
+
+        Raises:
+            InputError: The scheduler cannot be made, or changes the settings of running trials.
+        """
+        spec = self.spec.scheduler
+        if self.scheduler is not None:
+            require_constant_settings(self.scheduler)
+        if spec is None or self.scheduler is not None:
+            return self.scheduler
+        goal = goal_of(self.experiment, spec.metric, spec.goal, "scheduler.metric")
+        return make_scheduler(spec, goal)
+
+    def make_searcher(self) -> Searcher | None:
+        """The searcher; None where the study has none.
+
+        Raises:
+            InputError: The searcher cannot be made.
+        """
+        spec = self.spec.search
+        if spec is None or self.searcher is not None:
+            return self.searcher
+        return make_searcher(spec, self._goal_of(spec), self.spec.seed)
+
+    def make_search(self) -> SearchPlan | None:
+        """The search; None where the study has none.
+
+        Raises:
+            InputError: The searcher or the example of its choice is impossible.
+        """
+        spec, searcher = self.spec.search, self.make_searcher()
+        if spec is None or searcher is None:
+            return None
+        space, seeds = self.spaces[0], self.spec.seed_list
+        signature = {
+            "experiment": [self.experiment.name, self.experiment.version],
+            "space": describe_space(space),
+            "search": spec.model_dump(mode="json", exclude={"samples", "max_concurrent"}),
+            "seeds": seeds,
+            "digests": [dict(plan.digests) for plan in self.trials],
+        }
+        return SearchPlan(
+            spec=spec,
+            searcher=searcher,
+            goal=self._goal_of(spec),
+            domains=domains_of(space),
+            trials_of=self._trials_of_choice,
+            seeds=len(seeds),
+            examples=self.trials,
+            signature=json.dumps(signature, sort_keys=True, default=repr),
+        )
+
+    def _goal_of(self, search: SearchSpec) -> str:
+        return goal_of(self.experiment, search.metric, search.goal, "search.metric")
+
+    def _trials_of_choice(self, choice: Mapping[str, Any]) -> list[TrialPlan]:
+        fixed = {name: value for name, value in self.spaces[0].items() if not is_domain(value)}
+        settings = unflatten({**fixed, **choice})
+        if self._excluded(settings):
+            raise InputError("exclude: the choice is left out")
+        return self._trials_of(self._config(settings))
+
+    def _config(self, settings: Mapping[str, Any]) -> Config:
+        model = self.experiment.Config
+        try:
+            return model.model_validate(settings)
+        except ValidationError as error:
+            raise from_validation(error, model, "space", settings) from None
+
+    def _trials_of(self, config: Config) -> list[TrialPlan]:
+        """A configuration with every seed, checked against its data."""
+        self.experiment.check(config)
+        digests = self.experiment.data_digests(config)
+        return [plan_trial(self.experiment, config, s, digests) for s in self.spec.seed_list]
+
+    def _excluded(self, settings: Mapping[str, Any]) -> bool:
+        known = settings_of(self.experiment.Config)
+        flat = {name: info.default for name, info in known.items()} | flatten(settings)
+        return any(
+            all(
+                flat.get(name) in value if isinstance(value, list) else flat.get(name) == value
+                for name, value in entry.items()
+            )
+            for entry in self.spec.exclude
+        )
+
+    def _warn_ignored(self, columns: Sequence[Mapping[str, Any]]) -> None:
+        used = {name for entry in columns for name in entry}
+        for space in self.spaces:
+            for name in space:
+                if name not in used:
+                    warnings.warn(
+                        f"the setting {name!r} is ignored: no configuration of the study uses it",
+                        stacklevel=5,
+                    )
+
+
+def _distinct(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    return list({repr(row): row for row in rows}.values())

@@ -1,0 +1,74 @@
+"""From a recorder to the trackers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Self
+
+from modicum.execution.recorder import Listener
+from modicum.run_folder.trial_record import TrialRecord
+from modicum.tracking.tracker import Tracker, step_of
+
+
+class Tracking(Listener):
+    """Hands a recorder's trials to trackers.
+
+    A record is handed on once its step is known (see `step_of`), so the first record of a trial
+    waits for the second one or the end. Where a trial starts again, or reports a record anew
+    that it had reported before its process died, all of its records are handed on afresh.
+
+    Args:
+        trackers: Where to log.
+    """
+
+    def __init__(self, trackers: Sequence[Tracker] = ()) -> None:
+        self._trackers = trackers
+        self._logged: dict[str, int] = {}
+
+    def reused(self, trial: TrialRecord) -> None:
+        """Hand on a trial that ended in an earlier run."""
+        for tracker in self._trackers:
+            tracker.reuse(trial)
+
+    def started(self, trial: TrialRecord) -> None:
+        """Begin the trial's log, unless it has one of this run."""
+        if trial.id not in self._logged:
+            self._begin(trial)
+
+    def recorded(self, trial: TrialRecord) -> None:
+        """Hand on the trial's new record, or all of them where it has replaced others."""
+        if len(trial.rows) <= self._logged.get(trial.id, 0):
+            self._begin(trial)
+        if len(trial.rows) > 1:
+            self._catch_up(trial)
+
+    def saving(self, trial: TrialRecord) -> None:
+        """Let the trackers write, too."""
+        for tracker in self._trackers:
+            tracker.flush(trial)
+
+    def ended(self, trial: TrialRecord) -> None:
+        """Hand on what is left, and complete the trial's log."""
+        self._catch_up(trial)
+        for tracker in self._trackers:
+            tracker.end(trial)
+        del self._logged[trial.id]
+
+    def _begin(self, trial: TrialRecord) -> None:
+        self._logged[trial.id] = 0
+        for tracker in self._trackers:
+            tracker.start(trial)
+
+    def _catch_up(self, trial: TrialRecord) -> None:
+        self.started(trial)
+        for index in range(self._logged[trial.id], len(trial.rows)):
+            for tracker in self._trackers:
+                tracker.log(trial, index, step_of(trial.rows, index))
+        self._logged[trial.id] = len(trial.rows)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        for tracker in self._trackers:
+            tracker.close()
