@@ -36,6 +36,11 @@ def results(tmp_path_factory):
     return study.run(tmp_path_factory.mktemp("toy") / "run", runner="local", quiet=True)
 
 
+@pytest.fixture(scope="module")
+def document(results):
+    return document_of(results)
+
+
 def document_of(results):
     """The report's document of a study."""
     return report_document(report_layout(results.records))
@@ -83,14 +88,13 @@ def test_less_is_better_turns_the_wins_around():
     assert [(row[0], w.best) for row, w in wins.items()] == [("a", 0), ("b", 0), ("c", 1)]
 
 
-def test_the_document_counts_wins_over_all_groups(results):
+def test_the_document_counts_wins_over_all_groups(document):
     """Fast halves what slow hardly changes: it leads in both columns of both groups."""
-    wins = document_of(results)["wins"]
-    assert wins["rows"] == [
+    assert document["wins"]["rows"] == [
         {"key": ["fast"], "counts": [4, 0, 4, 4]},
         {"key": ["slow"], "counts": [0, 4, 4, 4]},
     ]
-    assert "best or second" in render_report(document_of(results))
+    assert "best or second" in render_report(document)
 
 
 def test_one_group_has_no_count_of_wins(tmp_path):
@@ -107,8 +111,8 @@ def rows_below(markdown, heading, table=0):
     return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
 
 
-def test_markdown_has_exactly_the_numbers_of_the_tables(results):
-    markdown = render_markdown(document_of(results))
+def test_markdown_has_exactly_the_numbers_of_the_tables(results, document):
+    markdown = render_markdown(document)
     for steps in (2, 4):
         table = results.table("method", "rate", "test/loss", {"steps": steps})
         printed = rows_below(markdown, f"## steps = {steps}")
@@ -120,8 +124,7 @@ def test_markdown_has_exactly_the_numbers_of_the_tables(results):
                 assert text == f"{mark}{s.mean:.4f} ± {s.sd:.4f} ({s.n}){mark}"
 
 
-def test_markdown_has_every_part_of_the_document(results):
-    document = document_of(results)
+def test_markdown_has_every_part_of_the_document(document):
     markdown = render_markdown(document)
     assert markdown.startswith("# toy\n\nDownhill.\n")
     compared = rows_below(markdown, "## Against method = slow")

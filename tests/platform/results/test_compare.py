@@ -135,6 +135,11 @@ def test_three_runs_as_markdown_through_a_uri(tmp_path, monkeypatch, capsys):
     assert "Results: 3 minus 1, test/loss" in capsys.readouterr().out
 
 
+@pytest.fixture(scope="module")
+def one(tmp_path_factory):
+    return run_of(tmp_path_factory.mktemp("one") / "1", {0.1: {0: 1.0}})
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -144,8 +149,7 @@ def test_three_runs_as_markdown_through_a_uri(tmp_path, monkeypatch, capsys):
         (["{one}", "{one}", "--markdown", "page.txt"], "ends in .md"),
     ],
 )
-def test_mistakes_are_one_sentence(tmp_path, monkeypatch, capsys, arguments, words):
-    one = run_of(tmp_path / "1", {0.1: {0: 1.0}})
+def test_mistakes_are_one_sentence(one, monkeypatch, capsys, arguments, words):
     monkeypatch.setattr("sys.argv", ["modicum", "compare", *(a.format(one=one) for a in arguments)])
     with pytest.raises(SystemExit) as left:
         cli.main()

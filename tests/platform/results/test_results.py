@@ -58,8 +58,14 @@ def results_of(tmp_path, values=VALUES, report=None, failed=()):
     return Results.consolidate(folder)
 
 
-def test_table_means_sds_and_marks(tmp_path):
-    table = results_of(tmp_path).table("method", "rate", "test/loss")
+@pytest.fixture(scope="module")
+def results(tmp_path_factory):
+    """Results of `VALUES`, for tests that change nothing."""
+    return results_of(tmp_path_factory.mktemp("results"))
+
+
+def test_table_means_sds_and_marks(results):
+    table = results.table("method", "rate", "test/loss")
     assert table.rows == [("fast",), ("slow",)]
     assert table.columns == [(0.1,), (0.2,)]
     cell = table.cells[("fast",), (0.1,)]
@@ -69,8 +75,8 @@ def test_table_means_sds_and_marks(tmp_path):
     assert ranks == {("fast", 0.1): 1, ("slow", 0.1): 2, ("fast", 0.2): 2, ("slow", 0.2): 1}
 
 
-def test_table_as_text_markdown_and_latex(tmp_path):
-    table = results_of(tmp_path).table("method", "rate", "test/loss")
+def test_table_as_text_markdown_and_latex(results):
+    table = results.table("method", "rate", "test/loss")
     assert "2.0000 ± 1.0000 (3) *" in table.to_text()
     assert table.to_markdown().splitlines()[2] == (
         "| fast | **2.0000 ± 1.0000 (3)** | *4.0000 ± 0.0000 (3)* |"
@@ -80,16 +86,14 @@ def test_table_as_text_markdown_and_latex(tmp_path):
     assert latex.count(r"\\") == 3
 
 
-def test_cells_never_mix_settings_that_are_not_named(tmp_path):
-    results = results_of(tmp_path)
+def test_cells_never_mix_settings_that_are_not_named(results):
     with pytest.raises(md.InputError, match="rate"):
         results.table("method", metric="test/loss")
     pooled = results.table("method", metric="test/loss", where={"rate": 0.2})
     assert pooled.cells[("fast",), ()].summary.mean == 4.0
 
 
-def test_unknown_names_fail_at_once(tmp_path):
-    results = results_of(tmp_path)
+def test_unknown_names_fail_at_once(results):
     with pytest.raises(md.InputError, match="did you mean 'test/loss'"):
         results.table("method", "rate", "test/lost")
     with pytest.raises(md.InputError, match="setting 'methd'"):
@@ -116,9 +120,9 @@ def test_a_setting_that_follows_from_the_rows_needs_no_table_of_its_own(tmp_path
     assert mixed.run(tmp_path / "mixed", runner="local", quiet=True).layout[1] == ["rate"]
 
 
-def test_compare_pairs_seeds(tmp_path):
+def test_compare_pairs_seeds(results):
     """At 0.1 every difference is −1; at 0.2 they are 3, 3, 0 with mean 2."""
-    at_01, at_02 = results_of(tmp_path).compare({"method": "fast"}, {"method": "slow"}, "test/loss")
+    at_01, at_02 = results.compare({"method": "fast"}, {"method": "slow"}, "test/loss")
     assert (at_01.where, at_01.difference.mean, at_01.difference.n) == ({"rate": 0.1}, -1.0, 3)
     assert at_02.difference.mean == 2.0
     assert at_02.difference.low < 0 < at_02.difference.high
@@ -130,15 +134,13 @@ def test_compare_uses_only_shared_seeds(tmp_path):
     assert (at_02.difference.n, at_02.difference.mean) == (2, 1.5)
 
 
-def test_budget_to_target_within_trials(tmp_path):
+def test_budget_to_target_within_trials(results):
     """Fast at 0.1: losses 2, 3, 4 at budget 10 and 1, 2, 3 at 20; 2 is reached at 10, 20, never."""
-    results = results_of(tmp_path)
     needed = results.budget_to_target("test/loss", 2.0, "method", {"rate": 0.1})
     assert str(needed["fast",]) == "20 [10, > 20] (2 of 3 seeds)"
 
 
-def test_curves_refuse_trials_that_would_share_a_budget(tmp_path):
-    results = results_of(tmp_path)
+def test_curves_refuse_trials_that_would_share_a_budget(results):
     points = results.curves("test/loss", "method", {"rate": 0.1})["fast",]
     assert [(p.budget, p.summary.mean) for p in points] == [(10, 3.0), (20, 2.0)]
     with pytest.raises(md.InputError, match="rate"):
@@ -201,14 +203,13 @@ REFERENCE = {
 }
 
 
-def test_verdicts_by_hand(tmp_path):
+def test_verdicts_by_hand(results, tmp_path):
     """Slow at 0.1: ours 3, published 3.1 ± 0.9, interval about 0: matches.
 
     fast at 0.1: ours 2 ± 1 (n = 3), published 0.1 ± 0.1: the interval is about 1.9 ± 2.5, so
     it matches with that spread; with a published sd of 0.1 and our values 2.0, 2.1, 2.2 it does
     not, but both lie below slow: direction only.
     """
-    results = results_of(tmp_path)
     judged = results.verdicts(Reference.model_validate(REFERENCE))
     assert [cell.verdict for cell in judged] == ["matches", "matches", "not comparable", "not run"]
     assert judged[0].direction is None
@@ -294,8 +295,7 @@ def test_report_shows_what_was_found(tmp_path):
     ).replace("http://purl.org", "").replace("http://creativecommons.org", "")
 
 
-def test_the_report_escapes_what_users_write(tmp_path):
-    results = results_of(tmp_path)
+def test_the_report_escapes_what_users_write(results):
     spec = {**results.spec, "description": "<script>alert(1)</script>"}
     records = dataclasses.replace(results.records, spec=spec)
     assert "<script>" not in render_report(report_document(report_layout(records)))
@@ -318,9 +318,8 @@ def test_a_curve_that_starts_without_budget_has_no_axis_below_it():
     assert right > 5000
 
 
-def test_a_metric_against_another_one_of_the_same_records(tmp_path):
+def test_a_metric_against_another_one_of_the_same_records(results):
     """Fast at 0.1 ends at 1, 2 and 3 and is one more a record before: means 3, then 2."""
-    results = results_of(tmp_path)
     found = results.progress("start", "test/loss", "method", {"rate": 0.1})
     assert [(p.budget, p.summary.mean, p.summary.n) for p in found["fast",]] == [
         (0.0, 3.0, 3),
@@ -329,10 +328,8 @@ def test_a_metric_against_another_one_of_the_same_records(tmp_path):
     assert [p.summary.mean for p in found["slow",]] == [4.0, 3.0]
 
 
-def test_pictures_against_a_metric_have_a_line_for_each_row_and_metric(tmp_path):
-    figure = results_of(tmp_path).plot_progress(
-        "start", ["test/loss", "start"], "method", {"rate": 0.1}
-    )
+def test_pictures_against_a_metric_have_a_line_for_each_row_and_metric(results):
+    figure = results.plot_progress("start", ["test/loss", "start"], "method", {"rate": 0.1})
     axes = figure.axes[0]
     assert [text.get_text() for text in axes.get_legend().get_texts()] == [
         "fast, test/loss",
@@ -344,9 +341,9 @@ def test_pictures_against_a_metric_have_a_line_for_each_row_and_metric(tmp_path)
     assert axes.get_xscale() == "linear"
 
 
-def test_progress_does_not_mix_settings(tmp_path):
+def test_progress_does_not_mix_settings(results):
     with pytest.raises(md.InputError, match="rate"):
-        results_of(tmp_path).progress("start", "test/loss", "method")
+        results.progress("start", "test/loss", "method")
 
 
 def test_a_study_refuses_pictures_of_metrics_that_there_are_not():
