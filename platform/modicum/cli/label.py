@@ -11,47 +11,51 @@ import typer
 
 from modicum.oracles.labelling.session import DEFAULT_WORDING
 
+Pairs = Annotated[
+    Path,
+    typer.Argument(
+        help="File of pairs (.jsonl, .json, .csv or .parquet) with the columns prompt, first, "
+        "second and, optionally, seed.",
+        show_default=False,
+    ),
+]
+BothOrders = Annotated[
+    bool, typer.Option("--both-orders", help="Ask once more with A and B exchanged.")
+]
+Repeat = Annotated[
+    int, typer.Option(help="Number of the opinion; another number asks again.", min=0)
+]
+
 
 def label(
-    pairs: Annotated[
-        Path,
-        typer.Argument(
-            help="File of pairs (.jsonl, .json, .csv or .parquet) with the columns prompt, first, "
-            "second and, if you like, seed.",
-            show_default=False,
-        ),
-    ],
+    pairs: Pairs,
     name: Annotated[
-        str | None, typer.Option(help="Who answers; the user's login if left out.")
+        str | None, typer.Option(help="Your name; your login name if left out.")
     ] = None,
     ledger: Annotated[
         Path | None,
-        typer.Option(help="File of the ledger; one of your own if left out."),
+        typer.Option(help="Ledger file; if left out, a file for this name."),
     ] = None,
     question: Annotated[
-        str, typer.Option(help="What is asked about every pair; another question asks anew.")
+        str, typer.Option(help="Question about every pair; each question has its own answers.")
     ] = DEFAULT_WORDING,
-    both_orders: Annotated[
-        bool, typer.Option("--both-orders", help="Ask again with A and B exchanged.")
-    ] = False,
-    repeat: Annotated[
-        int, typer.Option(help="Number of the opinion: asking once more asks anew.", min=0)
-    ] = 0,
+    both_orders: BothOrders = False,
+    repeat: Repeat = 0,
     terminal: Annotated[
-        bool, typer.Option("--terminal", help="In this terminal instead of the browser.")
+        bool, typer.Option("--terminal", help="Ask in this terminal instead of the browser.")
     ] = False,
     port: Annotated[
-        int, typer.Option(help="Port of the page; 0 takes a free one.", min=0, max=65535)
+        int, typer.Option(help="Port of the page; 0 for a free one.", min=0, max=65535)
     ] = 0,
     no_open: Annotated[
-        bool, typer.Option("--no-open", help="Print the page's address without opening it.")
+        bool, typer.Option("--no-open", help="Print the page's address instead of opening it.")
     ] = False,
     out: Annotated[
         Path | None,
         typer.Option("--out", "-o", help="Also write the judgements (.jsonl or .parquet)."),
     ] = None,
 ) -> None:
-    """Judge pairs yourself. Running it again goes on where you stopped."""
+    """Judge pairs yourself. A second run goes on where you stopped."""
     from modicum.oracles.judgements_file import check_output, write_judgements
     from modicum.oracles.labelling.human import Human
     from modicum.oracles.pairs_file import read_pairs

@@ -1,4 +1,4 @@
-"""`modicum oracle ...`: what judging will cost, judging, and what was spent."""
+"""`modicum oracle ...`: estimate the cost of judging, judge, and report spending."""
 
 from __future__ import annotations
 
@@ -7,41 +7,30 @@ from typing import Annotated, Any
 
 import typer
 
-from modicum.cli.label import label
+from modicum.cli.label import BothOrders, Pairs, Repeat, label
 from modicum.errors import InputError
 
 app = typer.Typer(
-    help="Preference judgements: by a model behind an endpoint, or by yourself.",
+    help="Preference judgements, by a model behind an endpoint or by yourself.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
 app.command()(label)
 
-Pairs = Annotated[
-    Path,
-    typer.Argument(
-        help="File of pairs (.jsonl, .json, .csv or .parquet) with the columns prompt, first, "
-        "second and, if you like, seed.",
-        show_default=False,
-    ),
-]
 Model = Annotated[str, typer.Option(help="The endpoint's name for the model.", show_default=False)]
 Template = Annotated[
-    str, typer.Option(help="sentiment, summarisation, or a file of your own (.yaml).")
+    str, typer.Option(help="Wording: sentiment, summarisation, or a file of your own (.yaml).")
 ]
 Settings = Annotated[
     Path | None,
     typer.Option(
         "--endpoint",
-        help="File (YAML) with the endpoint's settings: base_url, limits, prices, budget, ledger, "
-        "...; OpenAI without limits if left out.",
+        help="YAML file with the endpoint's settings: base_url, limits, prices, budget, ledger, "
+        "...; if left out, OpenAI without limits.",
     ),
 ]
-Temperature = Annotated[float, typer.Option(help="Of the model's sampling.", min=0, max=2)]
-MaxTokens = Annotated[int, typer.Option(help="Tokens that an answer may have.", min=1)]
-BothOrders = Annotated[
-    bool, typer.Option("--both-orders", help="Ask again with A and B exchanged.")
-]
+Temperature = Annotated[float, typer.Option(help="Sampling temperature.", min=0, max=2)]
+MaxTokens = Annotated[int, typer.Option(help="Most tokens of an answer.", min=1)]
 
 
 @app.command()
@@ -49,20 +38,20 @@ def judge(
     pairs: Pairs,
     model: Model,
     out: Annotated[
-        Path, typer.Option("--out", "-o", help="Judgements to write (.jsonl or .parquet).")
+        Path, typer.Option("--out", "-o", help="File of judgements to write (.jsonl or .parquet).")
     ],
     template: Template = "summarisation",
     endpoint: Settings = None,
     temperature: Temperature = 0.0,
     max_tokens: MaxTokens = 256,
     both_orders: BothOrders = False,
-    repeat: Annotated[
-        int, typer.Option(help="Number of the opinion: another one asks anew.", min=0)
-    ] = 0,
-    run: Annotated[str | None, typer.Option(help="Name under which spending is added up.")] = None,
-    address: Annotated[str | None, typer.Option(help="A running Ray cluster (host:port).")] = None,
+    repeat: Repeat = 0,
+    run: Annotated[str | None, typer.Option(help="Name of the run that pays.")] = None,
+    address: Annotated[
+        str | None, typer.Option(help="Address of a running Ray cluster (host:port).")
+    ] = None,
 ) -> None:
-    """Judge a file of pairs. Running it again asks only what was not answered."""
+    """Judge a file of pairs. A second run asks only the questions that were not answered."""
     from modicum.oracles.judgements_file import check_output, write_judgements
     from modicum.oracles.pairs_file import read_pairs
     from modicum.oracles.protocol import Failure, Judgement
@@ -95,12 +84,10 @@ def estimate(
     temperature: Temperature = 0.0,
     max_tokens: MaxTokens = 256,
     both_orders: BothOrders = False,
-    repeats: Annotated[int, typer.Option(help="Opinions on each pair.", min=1)] = 1,
-    answer_tokens: Annotated[
-        int, typer.Option(help="Tokens that an answer is taken to have.", min=1)
-    ] = 60,
+    repeats: Annotated[int, typer.Option(help="Number of opinions on each pair.", min=1)] = 1,
+    answer_tokens: Annotated[int, typer.Option(help="Assumed tokens of an answer.", min=1)] = 60,
 ) -> None:
-    """What judging a file of pairs will take, before anything is asked."""
+    """Estimate requests, tokens, cost and time of judging a file of pairs. Nothing is sent."""
     from modicum.oracles.endpoint.cost_estimate import estimate as plan
     from modicum.oracles.pairs_file import read_pairs
 
@@ -123,30 +110,31 @@ def estimate(
 def ledger(
     path: Annotated[
         Path | None,
-        typer.Argument(help="A ledger's file; all in the folder of ledgers if left out."),
+        typer.Argument(help="Ledger file; if left out, all ledgers in the folder of ledgers."),
     ] = None,
     export: Annotated[
-        Path | None, typer.Option(help="Write every request and answer to this .parquet file.")
+        Path | None, typer.Option(help="Write all requests and answers to this .parquet file.")
     ] = None,
     verify: Annotated[
-        bool, typer.Option("--verify", help="Check that nothing in it was damaged or changed.")
+        bool,
+        typer.Option("--verify", help="Check the ledger for damage and changes."),
     ] = False,
 ) -> None:
-    """Spending by run, model and day."""
+    """Show spending by run, model and day."""
     from modicum.oracles.ledger import report as ledger_report
     from modicum.oracles.ledger.locations import ledgers_folder
 
     paths = [path] if path is not None else sorted(ledgers_folder().glob("*.sqlite"))
     if not paths:
-        raise InputError(f"ledger: there is none in {ledgers_folder()}; give a file")
+        raise InputError(f"ledger: no ledgers in {ledgers_folder()}; name a file")
     if export is not None and len(paths) > 1:
-        raise InputError("--export: name one ledger")
+        raise InputError("--export: name a single ledger")
     wrong = 0
     for each in paths:
         _print_spending(each)
         if verify:
             problems = ledger_report.verify(each)
-            print("\n".join(problems) if problems else "verified: nothing is wrong")
+            print("\n".join(problems) if problems else "verified: no errors found")
             wrong += len(problems)
         if export is not None:
             print(f"{ledger_report.export(each, export)} requests: {export}")
@@ -178,7 +166,7 @@ def _print_spending(path: Path) -> None:
             f"{row.dollars:.4f}",
         )
     print(rendered(table), end="")
-    print(f"{asked_again(path)} requests were charged, or may have been, and asked again")
+    print(f"{asked_again(path)} lost requests, which may have been charged, were repeated")
 
 
 def _oracle(

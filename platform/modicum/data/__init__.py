@@ -1,4 +1,4 @@
-"""Finding, reading and caching data; images; text features; one function over many rows."""
+"""Data: finding, reading and caching it, features of texts, and parallel maps over rows."""
 
 from modicum.data.cache import cached_arrays, cached_folder
 from modicum.data.digest import digest_arrays, digest_files, digest_folder

@@ -1,4 +1,4 @@
-"""What is computed once per machine and shared by every process on it."""
+"""A cache on disk, shared by all processes of a machine."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from modicum.data.location import cache_folder
 def cached_arrays(
     key: str, compute: Callable[[], Mapping[str, np.ndarray]]
 ) -> dict[str, np.ndarray]:
-    """Named arrays from the cache, computed and stored there if they are missing.
+    """Read named arrays from the cache, or compute and store them if they are missing.
 
-    They come back memory-mapped and read-only, so processes on one machine share a single
-    copy in memory. Processes that ask for the same key at once wait for one of them.
+    The arrays are memory-mapped and read-only, so the processes of a machine share one copy in
+    memory. If several processes ask for the same key, one computes and the others wait.
 
     Args:
-        key: Digest of everything that the arrays depend on.
-        compute: Makes the arrays.
+        key: Digest of everything on which the arrays depend.
+        compute: Function that computes the arrays.
     """
     folder = cached_folder(key, "names.json", lambda aside: _store(aside, compute()))
     names = json.loads((folder / "names.json").read_text())
@@ -32,21 +32,21 @@ def cached_arrays(
 
 
 def cached_folder(key: str, member: str, write: Callable[[Path], None]) -> Path:
-    """A folder of the cache, written if it is missing.
+    """Find a folder in the cache, or write it if it is missing.
 
-    Processes that ask for the same key at once wait for one of them.
+    If several processes ask for the same key, one writes and the others wait.
 
     Args:
-        key: Digest of everything that its files depend on.
-        member: A file that the folder has once it is written.
-        write: Writes the files into the folder that it is given, which does not exist yet.
+        key: Digest of everything on which the folder's files depend.
+        member: Name of a file that every complete folder has.
+        write: Function that creates the folder it is given, with its files.
     """
     folder = cache_folder() / key
     if not (folder / member).exists():
         folder.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(f"{folder}.lock"):
             if not (folder / member).exists():
-                # Beside the final place, and renamed: a killed process leaves no half a cache.
+                # An atomic write: a killed process leaves no incomplete folder.
                 aside = folder.with_name(f"{folder.name}.{os.getpid()}.tmp")
                 shutil.rmtree(aside, ignore_errors=True)
                 write(aside)

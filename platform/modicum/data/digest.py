@@ -1,4 +1,4 @@
-"""Digests of data, so that changed data is never mistaken for the same."""
+"""Digests of data, by which a change of the data is noticed."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ _LENGTH = 16
 
 
 def digest_files(paths: Iterable[Path]) -> str:
-    """Digest of the contents and names of files, whatever folder they lie in.
+    """Digest of the names and contents of files; their folders do not matter.
 
-    A file is read once per process as long as its size and time stay the same.
+    A process reads a file again only if the file's size or modification time has changed.
 
     Args:
         paths: The files.
@@ -29,7 +29,7 @@ def digest_files(paths: Iterable[Path]) -> str:
 
 
 def digest_folder(folder: Path) -> str:
-    """Digest of every file under a folder, their relative paths included.
+    """Digest of the relative paths and contents of all files under a folder.
 
     Args:
         folder: The folder.
@@ -49,10 +49,10 @@ def _digest_file(path: Path, size: int, time: int) -> bytes:
 
 
 def digest_arrays(arrays: Mapping[str, np.ndarray]) -> str:
-    """Digest of named arrays: names, types, shapes and contents.
+    """Digest of the names, types, shapes and contents of arrays.
 
     Args:
-        arrays: By name.
+        arrays: Arrays by name.
     """
     total = hashlib.sha256()
     for name in sorted(arrays):

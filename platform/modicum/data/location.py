@@ -1,4 +1,4 @@
-"""Where data and caches lie."""
+"""Locations of data and caches."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ CACHE_VARIABLE = "MODICUM_CACHE"
 
 
 def data_folder() -> Path | None:
-    """The folder that `MODICUM_DATA` names; None if it is unset.
+    """The folder that `MODICUM_DATA` names; None if the variable is unset.
 
     Raises:
-        InputError: It names something that is not a folder.
+        InputError: The variable names no folder.
     """
     named = os.environ.get(DATA_VARIABLE)
     if not named:
@@ -27,13 +27,13 @@ def data_folder() -> Path | None:
 
 
 def find_data(name: str, under: str = "", field: str = "dataset", *, file: bool = False) -> Path:
-    """A data set's folder or file: a path as given, or a name under `MODICUM_DATA`.
+    """Find the folder or file of a data set, by its path or by a name under `MODICUM_DATA`.
 
     Args:
         name: `./folder`, an absolute path, or a name.
-        under: Subfolder of `MODICUM_DATA` in which names are looked up.
+        under: Subfolder of `MODICUM_DATA` that holds the named data sets.
         field: Setting to name in an error.
-        file: Look for a file and not a folder.
+        file: Look for a file instead of a folder.
 
     Raises:
         InputError: There is no such folder or file.
@@ -47,8 +47,8 @@ def find_data(name: str, under: str = "", field: str = "dataset", *, file: bool 
     root = data_folder()
     if root is None:
         raise InputError(
-            f"{field}: {name!r} is looked for under {DATA_VARIABLE}, which is unset; "
-            "set it, or give a path that starts with '/' or './'"
+            f"{field}: {name!r} is a name under {DATA_VARIABLE}, which is unset; "
+            "set the variable, or give a path that starts with '/' or './'"
         )
     place = root / under / name
     if not exists(place):
@@ -60,6 +60,6 @@ def find_data(name: str, under: str = "", field: str = "dataset", *, file: bool 
 
 
 def cache_folder() -> Path:
-    """Where computed features are kept: `MODICUM_CACHE`, or `~/.cache/modicum`."""
+    """The cache's folder: `MODICUM_CACHE`, or `~/.cache/modicum`."""
     named = os.environ.get(CACHE_VARIABLE)
     return Path(named).expanduser().absolute() if named else Path.home() / ".cache" / "modicum"

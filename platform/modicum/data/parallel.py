@@ -1,4 +1,4 @@
-"""One function over many rows, in this process or through Ray Data."""
+"""Applying a function to many rows, in this process or through Ray Data."""
 
 from __future__ import annotations
 
@@ -9,31 +9,32 @@ from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from modicum.errors import InputError
+from modicum.ray_support.connection import connected
 
 Result = TypeVar("Result")
 
 _LARGEST_CHUNK = 1000
-_CHUNKS_PER_WORKER = 4  # slow rows come together now and then; small chunks even that out
+_CHUNKS_PER_WORKER = 4  # Small chunks balance the load where slow rows stand together.
 
 
 def map_chunks(
     function: Callable[[int, list[Any]], Result], rows: Sequence[Any], workers: int = 0
 ) -> list[Result]:
-    """Apply a function to consecutive chunks of rows; the results keep the rows' order.
+    """Apply a function to consecutive chunks of rows, and return the results in order.
 
-    The rows travel pickled and not as columns of a table, so a worker sees the very same
-    values as this process would: no missing keys filled in, no whole number made a float.
+    Rows are sent pickled, not as columns of a table, so a worker gets the same values as this
+    process would: no missing keys are filled in, and no integer becomes a float.
 
     Args:
-        function: Takes the number of a chunk's first row and the chunk. With workers, it and
-            what it returns must be picklable by cloudpickle (closures are).
-        rows: Any picklable values.
-        workers: Ray tasks at a time; 0 calls the function once, on all rows, in this process.
-            Uses the Ray cluster that the program is connected to, else a private one for the
-            length of the call.
+        function: Function of the number of a chunk's first row and of the chunk. With workers,
+            cloudpickle must be able to pickle the function (closures are fine) and its results.
+        rows: Picklable values.
+        workers: Number of concurrent Ray tasks; 0 calls the function once, on all rows, in this
+            process. The tasks run on the Ray cluster to which the program is connected, else on a
+            private one for the length of the call.
 
     Returns:
-        What the function returned for each chunk, by the number of the first row.
+        The function's result for each chunk, in the order of the chunks.
 
     Raises:
         InputError: `workers` is negative.
@@ -56,8 +57,6 @@ def _through_ray(
 ) -> list[dict[str, Any]]:
     import ray.data
 
-    from modicum.ray_support.connection import connected
-
     def apply(batch: Any) -> Any:
         pairs = zip(batch["start"], batch["rows"], strict=True)
         results = [_dump(function(int(start), pickle.loads(rows))) for start, rows in pairs]
@@ -73,7 +72,7 @@ def _through_ray(
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Ray Data without progress bars and without a log of its start and end."""
+    """Silence Ray Data's progress bars, and its log of start and end, in the block."""
     import ray.data
 
     context = ray.data.DataContext.get_current().copy()

@@ -1,4 +1,4 @@
-"""Texts as vectors: TF-IDF with truncated SVD, or a Hugging Face encoder."""
+"""Features of texts: TF-IDF with truncated SVD, or the states of a Hugging Face encoder."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ _SVD_SEED = 0
 def tfidf_features(
     fit: Sequence[str], *others: Sequence[str], dimensions: int = 128
 ) -> list[np.ndarray]:
-    """TF-IDF of words and word pairs, reduced by truncated SVD; needs no download.
+    """TF-IDF features of words and word pairs, reduced by truncated SVD, without a download.
 
-    The vocabulary and the projection are fitted on the first texts only.
+    The vocabulary and the projection are fitted on the first group of texts only.
 
     Args:
-        fit: Texts to fit on (those of the training split).
-        *others: Further texts to transform.
-        dimensions: Size of the vectors, less if the vocabulary is smaller.
+        fit: Texts on which to fit, those of the training split.
+        *others: Further groups of texts to transform.
+        dimensions: Dimensions of the features, fewer if the vocabulary is smaller.
 
     Returns:
-        For each group of texts an array (number of texts, dimensions), float32, rows of
-        length one (zero for a text without known words).
+        For each group of texts an array (number of texts, dimensions), float32. Rows have length
+        one; a text without known words has a row of zeros.
 
     Raises:
-        InputError: The texts to fit on hold no words.
+        InputError: The texts on which to fit hold too few words.
     """
     from sklearn.decomposition import TruncatedSVD
     from sklearn.feature_extraction.text import TfidfVectorizer
@@ -55,7 +55,7 @@ def tfidf_features(
 
 
 def encoder_digest(encoder: str) -> str:
-    """What identifies an encoder: its name on the hub, or its files if it is a folder."""
+    """Identity of an encoder: its name on the hub, or a digest of its files for a folder."""
     folder = Path(encoder).expanduser()
     return f"folder:{digest_folder(folder)}" if folder.is_dir() else f"hub:{encoder}"
 
@@ -65,14 +65,14 @@ def encode_texts(
 ) -> np.ndarray:
     """Mean-pooled last hidden states of a Hugging Face encoder.
 
-    Mean over the tokens that are not padding: the poolers of common checkpoints are freshly
-    initialised. Texts are batched by length, so padding costs little.
+    The mean is taken over all tokens but padding; the pooling layers of common checkpoints are
+    untrained. Texts are batched by length, so padding costs little.
 
     Args:
         texts: The texts.
-        encoder: A name on the hub, or a folder that `save_pretrained` wrote.
-        max_tokens: Longer texts are cut.
-        device: Torch device; a GPU if there is one.
+        encoder: Name on the hub, or a folder that `save_pretrained` wrote.
+        max_tokens: Length to which longer texts are truncated.
+        device: Torch device; None for a GPU if there is one.
 
     Returns:
         Array (number of texts, hidden size), float32.

@@ -1,4 +1,4 @@
-"""Models of the transformers library: loaded, complete, and with an identity."""
+"""Loading models of the transformers library, with checks for completeness and an identity."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from modicum.errors import InputError
 from modicum.library_logging import quiet_transformers
 
 _GGUF = ".gguf"
-_NO_LIMIT = 10**9  # tokenizers that know no limit have a number above this
+_NO_LIMIT = 10**9  # Tokenizers without a limit have a number above this.
 
 
 @dataclass(frozen=True)
@@ -21,12 +21,12 @@ class LoadedModel:
     """A model with its tokenizer.
 
     Attributes:
-        model: In evaluation mode, on the device.
-        tokenizer: Of the same checkpoint.
+        model: The model in evaluation mode, on the device.
+        tokenizer: The checkpoint's tokenizer.
         device: Torch device.
-        context: Tokens at most; None if there is no limit.
-        identity: Changes with the weights: digest of a folder's files or of a GGUF file, or name
-            and commit; and the weights' type.
+        context: Most tokens of a text; None if there is no limit.
+        identity: Digest of a folder's files or of a GGUF file, or name and commit on the hub; and
+            the data type of the weights. Other weights have another identity.
     """
 
     model: Any
@@ -38,12 +38,12 @@ class LoadedModel:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """Where a checkpoint lies.
+    """Location of a checkpoint.
 
     Attributes:
         name: Name on the hub, or absolute path of a folder.
         revision: Branch, tag or commit on the hub.
-        gguf_file: The file there that is meant, instead of transformers' own.
+        gguf_file: GGUF file to use instead of the files of transformers.
     """
 
     name: str
@@ -52,21 +52,21 @@ class Checkpoint:
 
     @property
     def folder(self) -> Path | None:
-        """The folder; None on the hub."""
+        """The folder; None for a checkpoint on the hub."""
         return Path(self.name) if Path(self.name).is_absolute() else None
 
 
 def find_model(
     name: str, *, revision: str | None = None, gguf_file: str | None = None, field: str = "model"
 ) -> Checkpoint:
-    """What a name means: the folder or GGUF file of that path, else a name on the hub.
+    """Find a checkpoint: a folder or GGUF file of that path, else a name on the hub.
 
-    A folder with one GGUF file and no `config.json` means this file.
+    A folder with one GGUF file and no `config.json` stands for this file.
 
     Args:
-        name: Path or name.
+        name: Path, or name on the hub.
         revision: Branch, tag or commit on the hub.
-        gguf_file: GGUF file to take from the folder or the hub.
+        gguf_file: GGUF file in the folder or on the hub.
         field: Setting to name in an error.
 
     Raises:
@@ -107,20 +107,20 @@ def load_pretrained(
 ) -> LoadedModel:
     """Load a checkpoint.
 
-    Where DeepSpeed shards the weights as they are loaded, they stay where it puts them.
+    Weights that DeepSpeed shards while they are loaded stay where DeepSpeed puts them.
 
     Args:
         kind: Class of transformers, such as `AutoModelForCausalLM`.
         name: Name on the hub, a folder that `save_pretrained` wrote, or a GGUF file.
         revision: Branch, tag or commit on the hub.
-        gguf_file: GGUF file to take from the folder or the hub.
-        device: Torch device; a GPU if there is one.
-        dtype: Of the weights; `auto` is the checkpoint's own, and float32 for GGUF.
+        gguf_file: GGUF file in the folder or on the hub.
+        device: Torch device; None for a GPU if there is one.
+        dtype: Data type of the weights; `auto` for the checkpoint's own, which is float32 for GGUF.
         field: Setting to name in an error.
 
     Raises:
         InputError: transformers is not installed, the checkpoint cannot be loaded, or it lacks
-            weights that `kind` needs, such as a head, which would be drawn at random.
+            weights that `kind` needs, such as a head, which would be initialised at random.
     """
     try:
         import torch
@@ -132,7 +132,7 @@ def load_pretrained(
         ) from error
     _require_dtype(dtype, torch)
     found = find_model(name, revision=revision, gguf_file=gguf_file, field=field)
-    # A download takes long enough to be watched.
+    # Downloads keep their progress bars, because they take long.
     with _loading(name, field), quiet_transformers() if found.folder else nullcontext():
         if found.gguf_file is not None:
             file = _gguf_path(found)
@@ -164,7 +164,7 @@ def load_pretrained(
 
 @contextmanager
 def _loading(name: str, field: str) -> Iterator[None]:
-    """Name the model in what transformers raises where it finds no model."""
+    """Turn an error of transformers in the block into an `InputError` that names the model."""
     from safetensors import SafetensorError
 
     try:
@@ -177,7 +177,7 @@ def _loading(name: str, field: str) -> Iterator[None]:
 
 
 def _gguf_path(found: Checkpoint) -> Path:
-    """The GGUF file, fetched from the hub if it lies there."""
+    """The GGUF file, downloaded if it is on the hub."""
     from transformers.utils.hub import cached_file
 
     assert found.gguf_file is not None
@@ -187,10 +187,10 @@ def _gguf_path(found: Checkpoint) -> Path:
 
 
 def _unpacked_gguf(kind: str, file: Path) -> Path:
-    """A folder with the weights as fp32, made once on each machine.
+    """A folder with the weights in float32, created once on each machine.
 
-    Weights that are loaded from GGUF itself cannot be sharded while they are loaded, and unpacking
-    takes many times as long as reading.
+    Weights from a GGUF file cannot be sharded while they are loaded, and unpacking them takes many
+    times as long as reading them.
     """
     from modicum.data.cache import cached_folder
 
@@ -224,12 +224,12 @@ def _require_dtype(dtype: str, torch: Any) -> None:
 
 
 def _context(model: Any, tokenizer: Any) -> int | None:
-    """Tokens that the model takes at most, by its tokenizer, settings and positions."""
+    """Most tokens of a text, by the tokenizer, the configuration and the position embeddings."""
     limits = [tokenizer.model_max_length, getattr(model.config, "max_position_embeddings", None)]
     for name, module in model.named_modules():
         padding = getattr(module, "padding_idx", None)
         if name.endswith("position_embeddings") and padding is not None:
-            # RoBERTa and its kin count positions from the padding's number onwards.
+            # RoBERTa and similar models number positions from the padding token's number.
             limits.append(module.num_embeddings - padding - 1)
     return min((n for n in limits if n is not None and 0 < n < _NO_LIMIT), default=None)
 

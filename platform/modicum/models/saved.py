@@ -9,10 +9,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from safetensors import SafetensorError
+
 from modicum.errors import InputError
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+
+# Errors from damaged files, and from building a model of a wrong description or wrong weights.
+_LOADING_ERRORS = (
+    *(OSError, SafetensorError, ValueError, KeyError),
+    *(TypeError, AttributeError, RuntimeError),
+)
 
 
 @dataclass(frozen=True)
@@ -20,7 +29,7 @@ class SavedModel:
     """The contents of a model's folder.
 
     Attributes:
-        description: What the model is built from, plain data.
+        description: The model's configuration, as plain data.
         weights: Tensors by name, for each part of the model.
     """
 
@@ -38,8 +47,8 @@ def save_model(
     """Write `<name>.json`, and a file `<part>.safetensors` for each part of the weights.
 
     Args:
-        folder: Made where it does not exist.
-        description: What JSON can hold; scalars of NumPy count as Python's.
+        folder: The model's folder, created if it does not exist.
+        description: The model's configuration, as data for JSON. NumPy scalars become Python's.
         weights: Tensors by name, for each part of the model.
         name: Stem of the JSON file.
     """
@@ -53,7 +62,7 @@ def save_model(
 
 
 def load_model(folder: str | Path, *, name: str = "model") -> SavedModel:
-    """Read what `save_model` wrote.
+    """Read the folder that `save_model` wrote.
 
     Args:
         folder: The model's folder.
@@ -61,42 +70,39 @@ def load_model(folder: str | Path, *, name: str = "model") -> SavedModel:
 
     Raises:
         OSError: A file is missing or cannot be read.
-        ValueError: A file is damaged.
+        ValueError: The JSON file is damaged.
+        SafetensorError: A file of weights is damaged.
     """
-    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     folder = Path(folder)
     description = json.loads((folder / f"{name}.json").read_text())
-    try:
-        weights = {file.stem: load_file(file) for file in sorted(folder.glob("*.safetensors"))}
-    except SafetensorError as error:
-        raise ValueError(f"{folder}: {error}") from error
+    weights = {file.stem: load_file(file) for file in sorted(folder.glob("*.safetensors"))}
     return SavedModel(description, weights)
 
 
 @contextmanager
 def loading_model(folder: str | Path, kind: str, field: str) -> Iterator[None]:
-    """Turn whatever is wrong with a model's folder into one sentence for its user.
+    """Turn an error in the block, which loads a model from a folder, into an `InputError`.
 
     Args:
-        folder: The folder that is read in the block.
-        kind: What the folder should hold, such as `VAE`.
+        folder: The model's folder.
+        kind: Kind of the model, such as `VAE`.
         field: Setting or option to name in the error.
 
     Raises:
-        InputError: Reading the folder, or building the model from it, failed.
+        InputError: The folder could not be read, or no model could be built from it.
     """
     try:
         yield
     except InputError:
         raise
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:
+    except _LOADING_ERRORS as error:
         raise InputError(f"{field}: {str(folder)!r} holds no saved {kind}") from error
 
 
 def _plain(value: Any) -> Any:
-    """A NumPy scalar as Python's own."""
+    """Convert a NumPy scalar to the Python scalar."""
     import numpy as np
 
     if isinstance(value, np.generic):

@@ -1,4 +1,4 @@
-"""Preference judgements: rate-limited actors in front of an endpoint, and local oracles.
+"""Oracles that judge preferences: language models behind endpoints, local models, and humans.
 
 Heavy parts are imported when first used.
 """
@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from modicum.oracles.endpoint.templates import Template
     from modicum.oracles.labelling.human import Human
     from modicum.oracles.local.classifier import ClassifierOracle
-    from modicum.oracles.local.fluency import HuggingFaceFluency, NGramFluency
+    from modicum.oracles.local.hugging_face_fluency import HuggingFaceFluency
+    from modicum.oracles.local.ngram_fluency import NGramFluency
     from modicum.oracles.local.noisy import NoisyOracle
     from modicum.oracles.local.sentiment import SentimentOracle
     from modicum.oracles.local.vader import VaderOracle
@@ -59,9 +60,9 @@ __getattr__ = lazy_exports(
         "EndpointOracle": "endpoint.oracle",
         "Estimate": "endpoint.cost_estimate",
         "Human": "labelling.human",
-        "HuggingFaceFluency": "local.fluency",
+        "HuggingFaceFluency": "local.hugging_face_fluency",
         "Limits": "endpoint.settings",
-        "NGramFluency": "local.fluency",
+        "NGramFluency": "local.ngram_fluency",
         "NoisyOracle": "local.noisy",
         "Price": "endpoint.budget",
         "SentimentOracle": "local.sentiment",

@@ -1,4 +1,4 @@
-"""Judgements as a file: one row a pair, `.jsonl` or `.parquet`."""
+"""Files of judgements, `.jsonl` or `.parquet`, with one row for each pair."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ OUTPUT_SUFFIXES = (".jsonl", ".parquet")
 
 
 def check_output(path: Path, field: str = "--out") -> None:
-    """Refuse a file that could not be written at the end.
+    """Check before judging that a file of judgements can be written.
 
     Raises:
-        InputError: Its ending is none of `OUTPUT_SUFFIXES`, or there is no such folder.
+        InputError: The ending is none of `OUTPUT_SUFFIXES`, or the folder does not exist.
     """
     if path.suffix not in OUTPUT_SUFFIXES:
         raise InputError(
@@ -35,9 +35,9 @@ def write_judgements(
     judgements: Sequence[Judgement | Failure],
     field: str = "--out",
 ) -> int:
-    """Write the judgements with their pairs; pairs without a judgement are left out.
+    """Write judgements with their pairs; pairs without a judgement are left out.
 
-    Columns are the fields of `Pair` and of `Judgement`. The file is complete or is not there.
+    The columns are the fields of `Pair` and of `Judgement`. The write is atomic.
 
     Returns:
         The number of rows.
@@ -64,7 +64,7 @@ def _write_parquet(file: IO[bytes], rows: list[dict[str, object]]) -> None:
     import pyarrow as pa
     import pyarrow.parquet
 
-    # Spelled out, so that a column without a value in any row keeps its type.
+    # An explicit schema: a column without any value keeps its type.
     texts = ("prompt", "first", "second", "winner", "rationale", "oracle", "version", "order_shown")
     schema = pa.schema(
         [

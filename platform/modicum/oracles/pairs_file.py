@@ -1,11 +1,11 @@
 """Files of pairs: `.jsonl`, `.json` (a list of objects), `.csv` or `.parquet`.
 
-| column | holds |
+| column | content |
 |---|---|
-| `prompt` | what was completed; may be empty |
+| `prompt` | the prompt; may be empty |
 | `first`, `second` | the two completions |
-| `preferred` | the winner, `first` or `second`, where it is known |
-| `seed` | optional whole number that decides the order shown; empty derives it from the texts |
+| `preferred` | the winner if it is known, `first` or `second` |
+| `seed` | optional integer, seed of the order shown; if empty, the texts determine the order |
 
 Other columns are ignored.
 """
@@ -27,7 +27,7 @@ _WHOLE = re.compile(r"[+-]?\d{1,20}")
 _TEXTS = ("prompt", "first", "second")
 _COLUMNS = (*_TEXTS, "seed", "preferred")
 
-# Where a row stands in its file, for messages, and its values by column.
+# Location of a row in its file, for messages, and the row's values by column.
 _Row = tuple[str, Mapping[str, Any]]
 
 
@@ -35,9 +35,9 @@ def read_pairs(path: Path) -> list[Pair]:
     """Read and check a file of pairs.
 
     Raises:
-        InputError: There is no such file, it cannot be read, holds no pairs, lacks a column, or
-            a value is no text or no seed; the message names the file, the row (from 1; the line
-            of a `.jsonl` file) and the column.
+        InputError: The file does not exist, cannot be read, holds no pairs or lacks a column, or
+            a value has a wrong type. The message names the file, the row (from 1; the line of a
+            `.jsonl` file) and the column.
     """
     return [_pair(row, where) for where, row in _rows(path)]
 
@@ -46,7 +46,7 @@ def read_judged_pairs(path: Path) -> tuple[list[Pair], list[Winner]]:
     """Read and check a file of pairs whose winners are known.
 
     Raises:
-        InputError: As `read_pairs`, or a winner is missing or is none.
+        InputError: The file is not accepted by `read_pairs`, or a winner is missing or unknown.
     """
     rows = _rows(path)
     return (
@@ -56,7 +56,7 @@ def read_judged_pairs(path: Path) -> tuple[list[Pair], list[Winner]]:
 
 
 def _rows(path: Path) -> list[_Row]:
-    """Every row with where it stands, for messages."""
+    """All rows with their locations."""
     if path.suffix not in PAIR_SUFFIXES:
         raise InputError(f"pairs: expected a file {' or '.join(PAIR_SUFFIXES)}, got {str(path)!r}")
     if not path.is_file():
@@ -96,8 +96,8 @@ def _text(row: Mapping[str, Any], column: str, where: str) -> str:
         value.encode("utf-8")
     except UnicodeEncodeError as error:
         raise InputError(
-            f"pairs: {where}: {column} holds half a character ({value[error.start]!r} at "
-            f"{error.start}), which no file can keep"
+            f"pairs: {where}: {column} holds a lone surrogate ({value[error.start]!r} at "
+            f"{error.start}), which is not valid text"
         ) from error
     return value
 
@@ -109,7 +109,7 @@ def _seed(value: Any, where: str) -> int | None:
         value = int(value)
     if not isinstance(value, int) or isinstance(value, bool) or not -(2**63) <= value < 2**63:
         raise InputError(
-            f"pairs: {where}: seed must be a whole number of 64 bits or nothing, got {value!r}"
+            f"pairs: {where}: seed must be an integer of 64 bits or empty, got {value!r}"
         )
     return value
 
@@ -146,7 +146,7 @@ def _csv(path: Path) -> Iterator[_Row]:
         names = next(reader, [])
         twice = next((name for name in names if names.count(name) > 1), None)
         if twice is not None:
-            raise ValueError(f"the column {twice!r} stands twice")
+            raise ValueError(f"the column {twice!r} occurs twice")
         for number, values in enumerate((row for row in reader if row), 1):
             if len(values) != len(names):
                 raise ValueError(
@@ -158,7 +158,7 @@ def _csv(path: Path) -> Iterator[_Row]:
 def _parquet(path: Path) -> Iterator[_Row]:
     import pyarrow.parquet
 
-    # Not read_table, which would take a folder's name for a column.
+    # `read_table` would take names of folders for columns.
     file = pyarrow.parquet.ParquetFile(path)
     wanted = [name for name in file.schema_arrow.names if name in _COLUMNS]
     for number, row in enumerate(file.read(columns=wanted).to_pylist(), 1):

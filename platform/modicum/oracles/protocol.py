@@ -1,8 +1,8 @@
-"""What an oracle is asked and what it answers.
+"""Pairs, judgements, and the protocol of oracles.
 
-An oracle compares two completions of one prompt. It is shown them as A and B, in an order that
-the pair's own seed decides, and answers with a letter. From letter to winner there is one way,
-`winner_of`, so that an order is undone exactly once.
+An oracle compares two completions of one prompt. The completions are shown as A and B, in an order
+that the pair's seed draws, and the oracle answers with a letter. Only `winner_of` turns letters
+into winners, so the order is undone exactly once.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ class Pair:
     """Two completions of one prompt.
 
     Attributes:
-        prompt: What was completed; may be empty.
-        first: One completion.
-        second: The other.
-        seed: Decides the order in which an oracle is shown them. None derives it from the three
-            texts, so that a pair has the same order wherever it stands.
+        prompt: The prompt; may be empty.
+        first: The first completion.
+        second: The second completion.
+        seed: Seed of the order in which the completions are shown. With None the three texts
+            determine the order, so a pair has the same order wherever it occurs.
     """
 
     prompt: str
@@ -38,7 +38,7 @@ class Pair:
 
     @property
     def order(self) -> Order:
-        """The order that the pair's seed draws: each of the two with probability 1/2."""
+        """The order that the pair's seed draws, each with probability 1/2."""
         texts = (self.prompt, self.first, self.second) if self.seed is None else (str(self.seed),)
         return "swapped" if random.Random(digest(*texts)).getrandbits(1) else "given"
 
@@ -48,17 +48,19 @@ class Judgement:
     """An oracle's answer about one pair.
 
     Attributes:
-        winner: The completion that it prefers, with the order shown already undone.
-        rationale: Its reason; None if it gives none.
-        oracle: The oracle's name, such as a model's.
-        version: What else its answers depend on: a template's digest, a classifier's, weights.
-        order_shown: Whether it saw the pair's completions as given or swapped.
-        prompt_tokens: Tokens that it read, over all requests for this judgement.
-        completion_tokens: Tokens that it wrote.
-        cost: Dollars. Zero where the answer was in the ledger.
-        latency: Seconds from sending the request to the answer; zero where it was in the ledger.
+        winner: The preferred completion; the order shown is undone.
+        rationale: The oracle's reason, or None.
+        oracle: Name of the oracle, such as a model's name.
+        version: Version of the oracle: everything else on which its answers depend, such as the
+            digest of a template or of weights.
+        order_shown: Order in which the completions were shown, `given` or `swapped`.
+        prompt_tokens: Tokens read, over all requests for this judgement.
+        completion_tokens: Tokens written, over all requests for this judgement.
+        cost: Cost in dollars; zero if the answer was in the ledger.
+        latency: Seconds from sending the request to the answer; zero if the answer was in the
+            ledger.
         cached: Whether the answer was in the ledger.
-        consistent: Whether the other order has the same winner; None where it was not asked.
+        consistent: Whether the other order has the same winner; None if only one order was asked.
     """
 
     winner: Winner
@@ -76,19 +78,19 @@ class Judgement:
 
 @dataclass(frozen=True, kw_only=True)
 class Failure:
-    """There is no judgement of one pair, and none was made up.
+    """The absence of a judgement of one pair; no judgement is ever invented.
 
     Training drops such pairs and counts them; evaluation reports them.
 
     Attributes:
-        reason: `unreadable`: asked twice, no verdict in either answer, or nothing to score;
-            `tie`: both completions scored the same; `too_long`: longer than the model's context;
-            `rejected`: the endpoint refused this request; `unavailable`: no answer within the
-            attempts allowed; `budget`: there was not enough left.
+        reason: Reason of the failure. `unreadable`: neither of two answers holds a verdict, or
+            there is nothing to score; `tie`: both completions have the same score; `too_long`:
+            longer than the model's context; `rejected`: refused by the endpoint; `unavailable`:
+            no answer within the allowed attempts; `budget`: too little is left of a budget.
         message: One sentence for the user.
-        oracle: The oracle's name.
-        version: As in `Judgement`.
-        cost: Dollars spent on it all the same.
+        oracle: Name of the oracle.
+        version: Version of the oracle; see `Judgement`.
+        cost: Dollars spent all the same.
     """
 
     reason: Reason
@@ -100,51 +102,51 @@ class Failure:
 
 @runtime_checkable
 class Oracle(Protocol):
-    """Anything that judges pairs: a model behind an endpoint, a classifier, a human.
+    """A judge of pairs: a model behind an endpoint, a classifier, a human.
 
     Attributes:
-        name: Shown in results; with `version`, the oracle's identity.
-        version: Changes whenever the same question might be answered otherwise.
+        name: Name that is shown in results; with `version`, the oracle's identity.
+        version: Version that changes whenever the answer to a question might change.
     """
 
     @property
     def name(self) -> str:
-        """Shown in results."""
+        """Name that is shown in results."""
         ...
 
     @property
     def version(self) -> str:
-        """What else the answers depend on."""
+        """Everything else on which the answers depend."""
         ...
 
     def judge(self, pairs: Sequence[Pair], *, repeat: int = 0) -> list[Judgement | Failure]:
-        """One answer for each pair, in the pairs' order.
+        """Judge pairs; the answers are in the order of the pairs.
 
         Args:
-            pairs: What to judge.
-            repeat: Asking on purpose for another opinion: answers are kept apart by this number,
-                and the same number returns the same answer.
+            pairs: Pairs to judge.
+            repeat: Number of the opinion. Another number asks for another opinion; the same
+                number returns the same answers.
         """
         ...
 
 
 def show(pair: Pair, order: Order) -> tuple[str, str]:
-    """The completions to be shown as A and B."""
+    """The completions as A and B, in an order."""
     return (pair.second, pair.first) if order == "swapped" else (pair.first, pair.second)
 
 
 def winner_of(verdict: Letter, order: Order) -> Winner:
-    """The completion that a letter stands for, given the order in which they were shown."""
+    """The completion that was shown under a letter, in an order."""
     return "first" if (verdict == "A") == (order == "given") else "second"
 
 
 def other(order: Order) -> Order:
-    """The order that was not drawn."""
+    """The opposite order."""
     return "given" if order == "swapped" else "swapped"
 
 
 def digest(*texts: str) -> str:
-    """64 hexadecimal digits of a sequence of texts; ("ab", "c") and ("a", "bc") differ."""
+    """Digest of a sequence of texts, 64 hexadecimal digits; ("ab", "c") and ("a", "bc") differ."""
     sha = hashlib.sha256()
     for text in texts:
         encoded = text.encode("utf-8", "surrogatepass")

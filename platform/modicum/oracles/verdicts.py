@@ -1,4 +1,4 @@
-"""Reading a verdict out of an answer. What cannot be read is not a verdict."""
+"""Reading the verdict in a model's answer; an answer that is not clear holds no verdict."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from modicum.oracles.protocol import Letter
 _VERDICT = re.compile(r"^\W*preferred\b\W*?:(?P<value>.*)$", re.IGNORECASE)
 _REASON = re.compile(r"^\W*comparison\b\W*?:(?:\*\*|__)?(?P<text>.*)", re.IGNORECASE | re.DOTALL)
 _LETTER = re.compile(
-    # Possessive: time would be quadratic in a run of spaces or quotes otherwise.
+    # Possessive quantifiers avoid a time quadratic in the length of a run of spaces or quotes.
     r"[\s\"'“”‘’*_`(\[<]*+(?:(?:review|summary|completion|option|response|answer)\s+)?"
     r"[\s\"'“”‘’*_`(\[<]*+(?P<letter>[AB])[\s\"'“”‘’*_`)\]>.]*+",
     re.IGNORECASE,
@@ -21,18 +21,19 @@ _FENCE = re.compile(r"^\s*```\w*\n(.*?)\n?```\s*$", re.DOTALL)
 
 @dataclass(frozen=True)
 class Verdict:
-    """A letter as shown, and the reason given for it."""
+    """A letter, as the completions were shown, and the reason for it."""
 
     letter: Letter
     rationale: str | None
 
 
 def read_verdict(answer: str) -> Verdict | None:
-    """The verdict of an answer, or None where there is not exactly one.
+    """The verdict in an answer; None unless there is exactly one.
 
-    Read are JSON objects with `preferred` (and `comparison`), lines `Preferred: A`, and an answer
-    whose last line is a letter alone, each with quotes or markup around it. Lines that disagree,
-    both letters, other words beside the letter and empty answers are no verdict.
+    An answer may be a JSON object with `preferred` (and `comparison`), may hold lines
+    `Preferred: A`, or may end with a line that is a letter alone. Quotes or markup may surround the
+    letter. Lines that disagree, both letters, other words beside the letter and empty answers are
+    no verdict.
     """
     structured = _as_object(answer)
     if structured is not None:
@@ -55,7 +56,7 @@ def read_verdict(answer: str) -> Verdict | None:
 
 
 def _as_object(answer: str) -> dict[str, object] | None:
-    """A JSON object; empty where one is begun and cannot be read; None for other texts."""
+    """The answer as a JSON object: empty if it begins one that cannot be read; else None."""
     fenced = _FENCE.match(answer)
     text = (fenced[1] if fenced else answer).strip()
     if not text.startswith("{"):
@@ -69,7 +70,7 @@ def _as_object(answer: str) -> dict[str, object] | None:
 
 def _without_repetition(pairs: list[tuple[str, object]]) -> dict[str, object]:
     if len(dict(pairs)) < len(pairs):
-        raise ValueError("a key stands twice")
+        raise ValueError("a key occurs twice")
     return dict(pairs)
 
 

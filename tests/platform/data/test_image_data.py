@@ -557,7 +557,7 @@ def test_broken_mnist(tmp_path):
     (folder / "t10k-labels-idx1-ubyte").write_bytes(
         (folder / "t10k-images-idx3-ubyte").read_bytes()
     )
-    with pytest.raises(md.InputError, match="one label an image"):
+    with pytest.raises(md.InputError, match="one label for each image"):
         md.data.read_mnist(folder)
     (folder / "train-images-idx3-ubyte").write_bytes(idx_bytes(np.arange(5)))
     with pytest.raises(md.InputError, match="train has no images"):

@@ -89,7 +89,7 @@ def test_from_the_estimate_to_the_ledger(workplace, endpoint):
         workplace, "oracle", "ledger", "ledger.sqlite", "--verify", "--export", "requests.parquet"
     )
     assert "pilot" in shown
-    assert "verified: nothing is wrong" in shown
+    assert "verified: no errors found" in shown
     [spent] = ledger_report.spending(workplace / "ledger.sqlite")
     assert (spent.run, spent.judgements, spent.calls) == ("pilot", 12, 12)
     assert 0 < spent.dollars <= bound + 0.01
@@ -127,7 +127,7 @@ def test_a_changed_ledger_is_found_out(workplace, tmp_path):
             ("estimate", "pairs.jsonl", "--model", "m", "--endpoint", "x.yaml"),
             "no file at 'x.yaml'",
         ),
-        (("ledger",), "there is none in"),
+        (("ledger",), "no ledgers in"),
         (("ledger", "pairs.jsonl"), "ledger: pairs.jsonl"),
     ],
 )

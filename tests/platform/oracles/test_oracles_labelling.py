@@ -119,11 +119,11 @@ def test_a_byte_order_mark_is_no_part_of_a_column_name(tmp_path):
         (
             "p.json",
             '[{"prompt": "", "first": "\\ud83d", "second": ""}]',
-            ["row 1", "first", "half"],
+            ["row 1", "first", "surrogate"],
         ),
         ("p.csv", "prompt,first\np,a\n", ["row 1", "second is missing"]),
         ("p.csv", "prompt,first,second\np,a,b\np,a\n", ["row 2 has 2 values"]),
-        ("p.csv", "prompt,first,first,second\n", ["'first' stands twice"]),
+        ("p.csv", "prompt,first,first,second\n", ["'first' occurs twice"]),
         ("p.csv", "prompt,first,second,seed\np,a,b,one\n", ["row 1", "seed", "'one'"]),
         ("p.csv", f"prompt,first,second,seed\np,a,b,{2**63}\n", ["row 1", "seed", "64 bits"]),
         ("p.csv", 'prompt,first,second\np,"a', ["not readable csv"]),

@@ -13,7 +13,7 @@ import pytest
 
 import modicum as md
 from modicum.oracles import Failure, Judgement, NGramFluency, NoisyOracle, Oracle, Pair
-from modicum.oracles.local.scoring import Score, Unscored, judge_by_score
+from modicum.oracles.local.scoring import NoScore, Score, judge_by_score
 
 GOOD = ["a good film", "good fun, a fine film", "fine and good", "what a fine cast"]
 BAD = ["a bad film", "bad, dull and long", "dull and bad", "what a dull cast"]
@@ -76,7 +76,7 @@ class TestJudgingByScore:
     def test_a_text_without_a_score_fails_its_pairs_alone(self):
         def scorer(texts):
             return [
-                Unscored("too_long", "it is long") if len(text) > 3 else Score(float(len(text)))
+                NoScore("too_long", "it is long") if len(text) > 3 else Score(float(len(text)))
                 for _, text in texts
             ]
 
@@ -153,7 +153,7 @@ class TestNGramFluency:
             if logs:
                 assert mean == pytest.approx(np.mean(logs))
             else:
-                assert mean == Unscored("unreadable", "it holds no words")
+                assert mean == NoScore("unreadable", "it holds no words")
 
     def test_a_text_has_the_same_fluency_in_any_company(self):
         fluency = NGramFluency.fit(GOOD + BAD, min_count=1)
@@ -276,7 +276,7 @@ class TestSentiment:
         train().save(folder)
         words = json.loads((folder / "words.json").read_text())
         (folder / "words.json").write_text(json.dumps(words[::-1]))
-        with pytest.raises(md.InputError, match="were changed"):
+        with pytest.raises(md.InputError, match="were changed after"):
             md.oracles.SentimentOracle.load(folder)
         described = json.loads((folder / "oracle.json").read_text())
         (folder / "oracle.json").write_text(json.dumps({**described, "format": 2}))
@@ -285,7 +285,7 @@ class TestSentiment:
         (folder / "classifier.safetensors").write_bytes(b"broken")
         (folder / "oracle.json").write_text(json.dumps(described))
         for broken in (folder, tmp_path / "none"):
-            with pytest.raises(md.InputError, match="holds no sentiment oracle"):
+            with pytest.raises(md.InputError, match="holds no saved sentiment oracle"):
                 md.oracles.SentimentOracle.load(broken)
 
     @pytest.mark.parametrize(
@@ -679,7 +679,7 @@ class TestHuggingFaceFluency:
         for text, mean in zip(TEXTS, fluency.mean_log_probabilities(TEXTS), strict=True):
             ids = ([2] if special else []) + [WORDS.index(word) for word in text.split()]
             if len(ids) == 1:
-                assert mean == Unscored("unreadable", "it has no token that could be predicted")
+                assert mean == NoScore("unreadable", "it has no token that could be predicted")
                 continue
             with torch.no_grad():
                 logs = model(torch.tensor([ids])).logits[0].double().log_softmax(-1)
@@ -690,7 +690,7 @@ class TestHuggingFaceFluency:
         fluency = md.oracles.HuggingFaceFluency(language_model(tmp_path))
         fits, long, empty = fluency.mean_log_probabilities(["a " * 12, "a " * 13, ""])
         assert isinstance(fits, float)
-        assert long == Unscored("too_long", "it has 13 tokens, the model's context 12")
+        assert long == NoScore("too_long", "it has 13 tokens, the model's context 12")
         assert empty.reason == "unreadable"
 
     def test_in_a_saved_oracle_it_is_kept_by_name(self, tmp_path):

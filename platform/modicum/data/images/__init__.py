@@ -1,4 +1,4 @@
-"""Images: reading them a few at a time, and data sets for training and test."""
+"""Images: sources that are read in batches, and data sets with a training and a test split."""
 
 from modicum.data.images.cifar import read_cifar10_binary
 from modicum.data.images.idx import read_idx, read_mnist

@@ -34,8 +34,8 @@ def read_cifar10_binary(folder: Path) -> ImageSplits:
     """Read a folder of CIFAR-10's binary version, or of a part of it.
 
     Raises:
-        InputError: A file is missing, is not a whole number of records, or has a label that
-            is not 0 to 9.
+        InputError: A file is missing, does not hold a whole number of records, or has a label
+            outside 0 to 9.
     """
     *train_files, test_file = cifar10_binary_files(folder)
     train = np.concatenate([_read_records(path) for path in train_files])
@@ -46,7 +46,7 @@ def read_cifar10_binary(folder: Path) -> ImageSplits:
 
 
 def _read_records(path: Path) -> np.ndarray:
-    """Records of one file, uint8 (N, 3073)."""
+    """Read the records of a file, uint8 (N, 3073)."""
     length = path.stat().st_size
     if length == 0 or length % _RECORD:
         raise InputError(

@@ -1,7 +1,7 @@
-"""Encoded images: what a PNG file holds by its header, and decoding through Pillow.
+"""Encoded images: the shape of a PNG file from its header, and decoding with Pillow.
 
-Only what decodes without loss to 8 bits a channel, grey or RGB, is accepted: Pillow would read
-16 bits of RGB as 8 without a word, and the rest of its modes mean something else than pixels.
+Only images that decode without loss to 8 bits per channel, grey or RGB, are accepted: Pillow
+silently reduces 16 bits of RGB to 8, and its other modes are not plain pixels.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ from modicum.data.images.streams import read_exactly, readable
 from modicum.errors import InputError, reason_of
 
 PNG_START = b"\x89PNG\r\n\x1a\n"
-_GREY, _RGB = 0, 2  # colour types of PNG
+_GREY, _RGB = 0, 2  # Colour types of PNG.
 _REFUSED = {3: "a palette", 4: "an alpha channel", 6: "an alpha channel"}
-_CHANNELS = {"1": 1, "L": 1, "RGB": 3}  # by Pillow's mode
+_CHANNELS = {"1": 1, "L": 1, "RGB": 3}  # By Pillow's mode.
 _ALLOWED = "allowed: grey or RGB, at most 8 bits a channel, without transparency"
 
 
 def require_pillow(where: str) -> None:
-    """Check that Pillow is there.
+    """Check that Pillow is installed.
 
     Raises:
-        InputError: It is not installed.
+        InputError: Pillow is not installed.
     """
     try:
         import PIL.Image  # noqa: F401
@@ -35,11 +35,11 @@ def require_pillow(where: str) -> None:
 
 
 def png_shape(file: IO[bytes], where: str) -> tuple[int, int, int]:
-    """The (C, H, W) of a PNG file, from its chunks' heads alone; no pixel is decoded.
+    """The (C, H, W) of a PNG file, from the heads of its chunks; no pixel is decoded.
 
     Raises:
-        InputError: It is not PNG, it is truncated, or it has a palette, transparency, more
-            than 8 bits a channel, or several pictures.
+        InputError: The file is not PNG, is truncated, or has a palette, transparency, more than
+            8 bits per channel, or several pictures.
     """
     if read_exactly(file, len(PNG_START), where) != PNG_START:
         raise InputError(f"{where} is not a PNG file")
@@ -55,7 +55,7 @@ def png_shape(file: IO[bytes], where: str) -> tuple[int, int, int]:
         raise InputError(f"{where} has {bits} bits a channel; {_ALLOWED}")
     remaining = 3
     while True:
-        # A byte is read and not skipped: skipping past the end goes unnoticed.
+        # The last byte is read, not skipped: skipping past the end would go unnoticed.
         with readable(where):
             file.seek(remaining + 3, io.SEEK_CUR)
         read_exactly(file, 1, where)
@@ -80,15 +80,15 @@ def decode_image(data: bytes, where: str, formats: tuple[str, ...] = ("PNG",)) -
     Args:
         data: Content of a file.
         where: Setting and file, for the message.
-        formats: Names of the formats, as Pillow has them.
+        formats: Pillow's names of the formats that are allowed.
 
     Returns:
-        uint8 (C, H, W). Pixels of 1, 2 or 4 bits are spread over 0 to 255, so black and white
-        are 0 and 255.
+        The image, uint8 (C, H, W). Pixels of 1, 2 or 4 bits are scaled to 0 to 255, so black and
+        white are 0 and 255.
 
     Raises:
-        InputError: It is none of the formats, it is broken, or it has a palette,
-            transparency or more than 8 bits a channel.
+        InputError: The image has another format, is broken, or has a palette, transparency or
+            more than 8 bits per channel.
     """
     import PIL.Image
 
@@ -96,7 +96,7 @@ def decode_image(data: bytes, where: str, formats: tuple[str, ...] = ("PNG",)) -
         png_shape(io.BytesIO(data), where)
     try:
         with PIL.Image.open(io.BytesIO(data), formats=formats) as image:
-            image.verify()  # checksums, which decoding does not look at; closes the image
+            image.verify()  # Compares checksums, which decoding ignores; closes the image.
         with PIL.Image.open(io.BytesIO(data), formats=formats) as image:
             image.load()
             mode = image.mode

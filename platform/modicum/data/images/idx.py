@@ -1,7 +1,7 @@
-"""The idx files of MNIST (LeCun et al. 1998) and sets in its format, packed by gzip or not.
+"""idx files of MNIST (LeCun et al. 1998) and data sets in its format, with or without gzip.
 
-Big-endian: 0, 0, the type of values (8 is unsigned bytes), the number of dimensions, then each
-dimension in four bytes, then the values.
+An idx file holds, big-endian: 0, 0, the type of the values (8 for unsigned bytes), the number of
+dimensions, each dimension in four bytes, and the values.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from modicum.data.images.streams import read_exactly, readable, require_end
 from modicum.errors import InputError
 
 GZIP_START = b"\x1f\x8b"
-IDX_START = b"\0\0\x08"  # of a file of unsigned bytes, whatever its dimensions
+IDX_START = b"\0\0\x08"  # Of a file of unsigned bytes with any dimensions.
 _STEMS = ("train-images-idx3", "t10k-images-idx3", "train-labels-idx1", "t10k-labels-idx1")
 
 
 @contextmanager
 def _opened(path: Path, skip: int = 0) -> Iterator[IO[bytes]]:
-    """The file's own content, from its byte `skip` on."""
+    """The uncompressed content, from byte `skip` on."""
     with path.open("rb") as plain:
         packed = plain.read(len(GZIP_START)) == GZIP_START
         plain.seek(0)
@@ -67,8 +67,8 @@ def open_idx(path: Path, field: str) -> ImageSource:
     """The images of an idx file.
 
     Raises:
-        InputError: It is not an idx file of images, has none, or (if it is not packed) has
-            another length than its header says.
+        InputError: The file is not an idx file of images, has no images, or (without gzip) has
+            another length than its header announces.
     """
     where = f"{field}: {path}"
     shape = _header(path, where)
@@ -84,10 +84,10 @@ def open_idx(path: Path, field: str) -> ImageSource:
 
 
 def read_idx(path: Path, field: str = "dataset") -> np.ndarray:
-    """An idx file: uint8 (N, 1, H, W) of images, or int64 (N,) of labels.
+    """Read an idx file: images as uint8 (N, 1, H, W), or labels as int64 (N,).
 
     Raises:
-        InputError: It is not an idx file of either, or it is broken.
+        InputError: The file is not an idx file of images or labels, or is broken.
     """
     where = f"{field}: {path}"
     shape = _header(path, where)
@@ -100,10 +100,10 @@ def read_idx(path: Path, field: str = "dataset") -> np.ndarray:
 
 
 def mnist_files(folder: Path) -> list[Path]:
-    """MNIST's four files: images for training and test, then labels likewise.
+    """The four files of MNIST: images for training and test, then labels for training and test.
 
     Raises:
-        InputError: One is missing.
+        InputError: A file is missing.
     """
     return [_mnist_file(folder, stem) for stem in _STEMS]
 
@@ -117,7 +117,7 @@ def _mnist_file(folder: Path, stem: str) -> Path:
 
 
 def read_mnist(folder: Path) -> ImageSplits:
-    """Read MNIST, or another set in its four files, packed by gzip or not.
+    """Read MNIST, or another data set in the same four files, with or without gzip.
 
     Raises:
         InputError: A file is missing or broken, or images and labels do not fit together.

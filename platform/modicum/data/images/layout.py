@@ -1,4 +1,4 @@
-"""How arrays hold images.
+"""Layouts of images in arrays.
 
 Shapes: N images, C channels, H height, W width.
 """
@@ -16,13 +16,13 @@ def image_shape(shape: tuple[int, ...], dtype: np.dtype, where: str) -> tuple[in
     """The (C, H, W) of the images in an array.
 
     Args:
-        shape: (N, H, W) for grey images, else channels last or first: (N, H, W, C) or
-            (N, C, H, W), where C is 1 or 3.
-        dtype: uint8 or bool.
+        shape: Shape of the array: (N, H, W) for grey images, else channels last or first,
+            (N, H, W, C) or (N, C, H, W), with C of 1 or 3.
+        dtype: Type of the array: uint8 or bool.
         where: Setting and file, for the message.
 
     Raises:
-        InputError: It is another type or shape, it can be read both ways, or it is empty.
+        InputError: The type or shape is another one, the shape is ambiguous, or the array is empty.
     """
     if dtype not in (np.dtype(np.uint8), np.dtype(np.bool_)):
         raise InputError(f"{where} has values of type {dtype}; allowed: uint8 or bool")
@@ -45,7 +45,7 @@ def image_shape(shape: tuple[int, ...], dtype: np.dtype, where: str) -> tuple[in
 
 
 def channels_first(array: np.ndarray) -> np.ndarray:
-    """A view of an array that `image_shape` accepts as uint8 (N, C, H, W); bool becomes 0 and 1."""
+    """View an array that `image_shape` accepts as uint8 (N, C, H, W); bool becomes 0 and 1."""
     if array.ndim == 3:
         array = array[:, None]
     elif _last(array.shape):

@@ -22,10 +22,10 @@ from modicum.data.images.streams import readable
 from modicum.errors import InputError, reason_of
 
 NPY_START = b"\x93NUMPY"
-NPZ_STARTS = (b"PK\x03\x04", b"PK\x05\x06")  # the second is an empty one
+NPZ_STARTS = (b"PK\x03\x04", b"PK\x05\x06")  # The second is that of an empty archive.
 NUMPY_SUFFIXES = (".npz", ".npy")
 _SPLITS = ("train", "test")
-# What NumPy raises for a file that is not an array, or whose header is no Python literal.
+# Errors of NumPy for a file that is no array, or whose header is no Python literal.
 _BROKEN_ARRAY = (ValueError, TypeError, tokenize.TokenError)
 _IMAGES = "images"
 _LABELS = "labels"
@@ -38,7 +38,7 @@ class _Header(NamedTuple):
 
 
 def _read_header(file: IO[bytes], where: str) -> _Header:
-    """The header of an array; the file then stands at its first value."""
+    """Read the header of an array; the file is then at the first value."""
     readers = {
         (1, 0): np.lib.format.read_array_header_1_0,
         (2, 0): np.lib.format.read_array_header_2_0,
@@ -67,13 +67,13 @@ def open_npy(path: Path, field: str) -> ImageSource:
     """The images of a `.npy` file.
 
     Raises:
-        InputError: It holds something else than images, or is truncated.
+        InputError: The file does not hold images, or is truncated.
     """
     where = f"{field}: {path}"
     with readable(where), path.open("rb") as file:
         header = _read_header(file, where)
     shape = image_shape(header.shape, header.dtype, where)
-    _mapped(path, where)  # tells a truncated file
+    _mapped(path, where)  # Finds a truncated file.
     return ImageSource(shape, header.shape[0], None, partial(_mapped_batches, path, where))
 
 
@@ -84,12 +84,12 @@ def _mapped_batches(path: Path, where: str, size: int) -> Iterator[np.ndarray]:
 
 
 def open_npz(path: Path, field: str) -> ImageSource:
-    """The images of a `.npz` file: its array `images`, or its only one.
+    """The images of a `.npz` file: its array `images`, or its only array.
 
-    They are read in pieces, packed (`np.savez_compressed`) or not.
+    The images are read in pieces, whether the file is compressed (`np.savez_compressed`) or not.
 
     Raises:
-        InputError: It is not clear which array is meant, or it holds something else than
+        InputError: The file has several arrays and none is `images`, or the array does not hold
             images.
     """
     where = f"{field}: {path}"
@@ -100,7 +100,7 @@ def open_npz(path: Path, field: str) -> ImageSource:
     shape = image_shape(header.shape, header.dtype, where)
     if header.fortran:
         raise InputError(
-            f"{where} is in Fortran's order, in which images cannot be read one by one; "
+            f"{where} is in Fortran's order, in which images cannot be read in batches; "
             "save np.ascontiguousarray of it"
         )
     open_pixels = partial(_member_values, path, name, where)
@@ -139,10 +139,10 @@ def _member_values(path: Path, name: str, where: str) -> Iterator[IO[bytes]]:
 
 
 def numpy_split_files(folder: Path) -> list[Path]:
-    """A folder's `train` and `test`, each `.npz` or `.npy`.
+    """The files `train` and `test` of a folder, each `.npz` or `.npy`.
 
     Raises:
-        InputError: One is missing, or stands in two files.
+        InputError: A split has no file, or two files.
     """
     return [_split_file(folder, split) for split in _SPLITS]
 
@@ -160,11 +160,11 @@ def _split_file(folder: Path, split: str) -> Path:
 def read_numpy_splits(folder: Path) -> ImageSplits:
     """Read a folder with `train` and `test`, each `.npz` or `.npy`.
 
-    A `.npz` file holds `images` and, if there are any, `labels`. A `.npy` file holds images
-    and comes back memory-mapped and read-only.
+    A `.npz` file holds `images` and, optionally, `labels`. A `.npy` file holds images, which are
+    memory-mapped and read-only.
 
     Raises:
-        InputError: A file is missing or broken, or holds something else.
+        InputError: A file is missing or broken, or does not hold images.
     """
     train, test = numpy_split_files(folder)
     return checked_splits(
@@ -179,7 +179,7 @@ def read_numpy_splits(folder: Path) -> ImageSplits:
 def _read_images(path: Path) -> np.ndarray:
     if path.suffix == ".npz":
         return collect(open_npz(path, "dataset"), f"dataset: {path}")
-    open_npy(path, "dataset")  # checks it
+    open_npy(path, "dataset")  # Checks the file.
     return channels_first(_mapped(path, f"dataset: {path}"))
 
 
@@ -196,6 +196,6 @@ def _read_labels(path: Path) -> np.ndarray | None:
     if labels.dtype.kind not in "iu" or labels.ndim != 1:
         raise InputError(
             f"{where} has values of type {labels.dtype} and the shape {labels.shape}; "
-            "whole numbers, one an image, are needed"
+            "integers, one for each image, are needed"
         )
     return labels.astype(np.int64)

@@ -1,4 +1,4 @@
-"""Opening images, whatever they are kept in."""
+"""Opening images in any supported format."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from modicum.errors import InputError
 
 
 def open_images(path: str | Path, field: str = "images") -> ImageSource:
-    """Images to be read a few at a time; what a file is shows from its content, not its name.
+    """Open images that are read in batches. The format is recognised by content, not by name.
 
     Args:
-        path: A folder of PNG files (not searched deeper); a `.npy` file; a `.npz` file with one
-            array or one named `images`; or an idx file (MNIST's format), packed by gzip or not.
+        path: A folder of PNG files (without its subfolders); a `.npy` file; a `.npz` file with one
+            array or an array `images`; or an idx file (MNIST's format), with or without gzip.
             Arrays are uint8 or bool (which becomes 0 and 1), of shape (N, H, W), (N, H, W, C) or
-            (N, C, H, W) with 1 or 3 channels. PNG files are grey or RGB of at most 8 bits;
-            fewer are spread over 0 to 255, so black and white are 0 and 255.
+            (N, C, H, W) with 1 or 3 channels. PNG files are grey or RGB with at most 8 bits per
+            channel; fewer bits are scaled to 0 to 255, so black and white are 0 and 255.
         field: Setting to name in an error.
 
     Raises:
-        InputError: It does not exist, is none of these, holds no image, or breaks a rule of
-            its format. What only shows when pixels are decoded is raised by `batches`.
+        InputError: The path does not exist, has another format, holds no image, or breaks a rule
+            of its format. Errors that only decoding can find are raised by `batches`.
     """
     place = Path(path).expanduser().absolute()
     where = f"{field}: {place}"

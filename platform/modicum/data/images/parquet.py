@@ -1,4 +1,4 @@
-"""Image sets of Hugging Face in parquet files: encoded images and labels.
+"""Data sets of Hugging Face in parquet files, with encoded images and labels.
 
 Shapes: N images, C channels, H height, W width.
 """
@@ -19,14 +19,14 @@ TEST_PATTERN = "test*.parquet"
 _IMAGE_COLUMNS = ("img", "image")
 _LABEL_COLUMN = "label"
 _FORMATS = ("PNG", "JPEG")
-_ROWS = 1000  # decoded at a time
+_ROWS = 1000  # Number of rows to decode at once.
 
 
 def parquet_split_files(folder: Path) -> tuple[list[Path], list[Path]]:
-    """The files for training and those for test, each by name.
+    """The files for training and the files for test, each in the order of their names.
 
     Raises:
-        InputError: There are none for one of them.
+        InputError: A split has no files.
     """
     found = []
     for pattern in (TRAIN_PATTERN, TEST_PATTERN):
@@ -40,12 +40,12 @@ def parquet_split_files(folder: Path) -> tuple[list[Path], list[Path]]:
 def read_image_parquet(folder: Path) -> ImageSplits:
     """Read a folder of `train*.parquet` and `test*.parquet`.
 
-    A column `img` or `image` holds structs of `bytes` (a PNG or JPEG file) and `path`, which
-    is not looked at; a column `label`, if there is one, whole numbers.
+    A column `img` or `image` holds structs of `bytes` (a PNG or JPEG file) and `path`, which is
+    ignored. An optional column `label` holds integers.
 
     Raises:
-        InputError: Pillow is missing, a file is missing or broken, a column is missing or
-            holds something else, or the images differ in size or channels.
+        InputError: Pillow is missing, a file is missing or broken, a column is missing or has
+            another type, or the images differ in size or channels.
     """
     require_pillow(f"dataset: {folder}: decoding images")
     train_files, test_files = parquet_split_files(folder)
@@ -107,7 +107,7 @@ def _read_file(path: Path) -> tuple[np.ndarray, np.ndarray | None]:
 
 
 def _columns(schema: Any, where: str) -> tuple[str, bool]:
-    """The column of images, and whether there is one of labels."""
+    """The name of the image column, and whether there are labels."""
     import pyarrow as pa
 
     found = [name for name in _IMAGE_COLUMNS if name in schema.names]

@@ -22,12 +22,12 @@ _SUFFIX = ".png"
 def open_png_folder(folder: Path, field: str) -> ImageSource:
     """The images of a folder's PNG files, in the order of their names.
 
-    Folders in it and hidden files are passed over. Every file's chunks are looked at now,
-    pixels are decoded when they are read.
+    Subfolders and hidden files are ignored. The chunks of every file are checked now; pixels are
+    decoded when they are read.
 
     Raises:
-        InputError: Pillow is missing; the folder holds no PNG file or something else; or a
-            file is truncated, is not 8-bit grey or RGB, or has another size than the first.
+        InputError: Pillow is missing; the folder holds no PNG file, or other files; or a file is
+            truncated, is not 8-bit grey or RGB, or has another size than the first.
     """
     require_pillow(f"{field}: a folder of PNG files")
     with readable(f"{field}: {folder}"):

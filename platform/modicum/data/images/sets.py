@@ -1,4 +1,4 @@
-"""Folders of images for training and test, in the formats that the field uses."""
+"""Folders of images for training and test, in the usual formats of the field."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from modicum.data.images import cifar, idx, numpy_files, parquet
 from modicum.data.images.splits import ImageSplits
 from modicum.errors import InputError
 
-_LAYOUT = 1  # of the cached arrays: more when their names or meaning change
+_LAYOUT = 1  # Version of the cached arrays; increase it when their names or meaning change.
 
 
 @dataclass(frozen=True)
@@ -22,10 +22,10 @@ class _Format:
     """A format of folders.
 
     Attributes:
-        name: For messages.
-        patterns: Of files that show the format.
-        files: All its files in a folder.
-        read: Reads a folder.
+        name: Name for messages.
+        patterns: File patterns by which the format is recognised.
+        files: Function that lists the files of the format in a folder.
+        read: Function that reads a folder.
     """
 
     name: str
@@ -77,26 +77,26 @@ def _recognised(folder: Path) -> _Format:
 
 
 def image_set_files(folder: Path) -> list[Path]:
-    """The files that a folder's images and labels are read from.
+    """The files of a folder's images and labels.
 
     Raises:
-        InputError: There is no known format, or several, or a file is missing.
+        InputError: The folder has no known format, or several, or a file is missing.
     """
     return _recognised(folder).files(folder)
 
 
 def read_image_set(folder: Path) -> ImageSplits:
-    """Images for training and test from a folder, whatever its format.
+    """Read images for training and test from a folder in any of the known formats.
 
-    Decoded once per machine: the arrays are memory-mapped and read-only, from the cache or,
-    for `.npy`, from the files themselves.
+    The images are decoded once per machine. The arrays are memory-mapped and read-only, from the
+    cache or, for `.npy`, from the files themselves.
 
     Args:
-        folder: With files of one format: `read_mnist`, `read_cifar10_binary`,
-            `read_image_parquet` and `read_numpy_splits` say which.
+        folder: Folder with the files of one format; see `read_mnist`, `read_cifar10_binary`,
+            `read_image_parquet` and `read_numpy_splits`.
 
     Raises:
-        InputError: There is no known format, or several, or the reader complains.
+        InputError: The folder has no known format, or several, or cannot be read.
     """
     format_ = _recognised(folder)
     files = format_.files(folder)

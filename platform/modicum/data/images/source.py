@@ -1,4 +1,4 @@
-"""Images that are read a few at a time, so that files may be larger than memory.
+"""Images that are read in batches, so files may be larger than memory.
 
 Shapes: N images, C channels, H height, W width.
 """
@@ -17,7 +17,7 @@ from modicum.data.images.layout import channels_first
 from modicum.data.images.streams import read_exactly, readable, require_end
 from modicum.errors import InputError
 
-_PIECE = 2**24  # bytes read at a time when all images are wanted
+_PIECE = 2**24  # Bytes to read at once when all images are wanted.
 
 
 @dataclass(frozen=True)
@@ -26,9 +26,10 @@ class ImageSource:
 
     Attributes:
         shape: (C, H, W) of each image.
-        count: How many there are, at least 1.
-        names: Their names, if they have any: what stands before `.png`.
-        read: Yields consecutive uint8 (N, C, H, W), all but the last of the size it is given.
+        count: Number of images, at least 1.
+        names: Names of the images (file names without `.png`), or None.
+        read: Function that yields consecutive batches, uint8 (N, C, H, W), of a given size; the
+            last batch may be smaller.
     """
 
     shape: tuple[int, int, int]
@@ -40,13 +41,13 @@ class ImageSource:
         """Yield the images in order, from the first; the last batch may be smaller.
 
         Args:
-            size: Images in a batch.
+            size: Number of images in a batch.
 
         Returns:
-            uint8 (N, C, H, W) each, contiguous and the caller's own.
+            Batches, uint8 (N, C, H, W), contiguous and owned by the caller.
 
         Raises:
-            InputError: `size` is not positive or, while reading, a file turns out to be broken.
+            InputError: `size` is not positive or, during reading, a file is found to be broken.
         """
         if size < 1:
             raise InputError(f"size: a batch must hold 1 image or more, got {size}")
@@ -54,21 +55,21 @@ class ImageSource:
 
 
 def collect(source: ImageSource, where: str) -> np.ndarray:
-    """All images of a source in memory, uint8 (N, C, H, W).
+    """Read all images of a source, uint8 (N, C, H, W).
 
     Args:
-        source: Where they come from.
+        source: Source of the images.
         where: Setting and file, for the message.
 
     Raises:
-        InputError: A file is broken, or memory does not hold them.
+        InputError: A file is broken, or the images do not fit in memory.
     """
     try:
         images_NCHW = np.empty((source.count, *source.shape), np.uint8)
     except (MemoryError, ValueError) as error:
         raise InputError(
             f"{where} announces {source.count} images of the shape {source.shape}, "
-            "more than memory holds"
+            "more than fit in memory"
         ) from error
     start = 0
     for batch_NCHW in source.batches(max(1, _PIECE // math.prod(source.shape))):
@@ -83,16 +84,16 @@ def stream_images(
     where: str,
     size: int,
 ) -> Iterator[np.ndarray]:
-    """Yield batches from a file that holds nothing but pixels from where it is opened.
+    """Yield batches from a file of plain pixels.
 
     Args:
-        open_pixels: Opens the file at its first pixel.
-        array_shape: That the pixels have, in a layout that `image_shape` accepts.
+        open_pixels: Function that opens the file at its first pixel.
+        array_shape: Shape of the pixels, in a layout that `image_shape` accepts.
         where: Setting and file, for the message.
-        size: Images in a batch.
+        size: Number of images in a batch.
 
     Raises:
-        InputError: The file is broken, or not as long as its shape.
+        InputError: The file is broken, or its length does not match its shape.
     """
     with ExitStack() as stack:
         with readable(where):

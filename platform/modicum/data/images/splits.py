@@ -1,4 +1,4 @@
-"""Images for training and test.
+"""Data sets of images with a training and a test split.
 
 Shapes: N images, C channels, H height, W width.
 """
@@ -14,13 +14,13 @@ from modicum.errors import InputError
 
 @dataclass(frozen=True)
 class ImageSplits:
-    """A data set.
+    """A data set of images.
 
     Attributes:
-        train_NCHW: uint8.
-        test_NCHW: uint8, of the same (C, H, W).
-        train_labels_N: int64, if there are any.
-        test_labels_N: int64, if there are any.
+        train_NCHW: Images for training, uint8.
+        test_NCHW: Images for test, uint8, of the same (C, H, W).
+        train_labels_N: Labels for training, int64, or None.
+        test_labels_N: Labels for test, int64, or None.
     """
 
     train_NCHW: np.ndarray
@@ -36,11 +36,11 @@ def checked_splits(
     test_labels_N: np.ndarray | None,
     where: str,
 ) -> ImageSplits:
-    """A data set whose parts fit together.
+    """Create a data set whose parts fit together.
 
     Raises:
-        InputError: A split is empty, the splits' images differ in shape, or labels do not
-            stand for images one by one.
+        InputError: A split is empty, the splits' images differ in shape, or a split has not
+            exactly one label for each image.
     """
     for split, images, labels in (
         ("train", train_NCHW, train_labels_N),
@@ -51,7 +51,7 @@ def checked_splits(
         if labels is not None and labels.shape != (len(images),):
             raise InputError(
                 f"dataset: {where}: {split} has {len(images)} images, "
-                f"its labels have the shape {labels.shape}; one label an image is needed"
+                f"its labels have the shape {labels.shape}; one label for each image is needed"
             )
     if train_NCHW.shape[1:] != test_NCHW.shape[1:]:
         raise InputError(

@@ -1,4 +1,4 @@
-"""Reading files piece by piece, with every way in which they can be broken told as one."""
+"""Reading files in pieces; every error of a broken file becomes an `InputError`."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from typing import IO
 
 from modicum.errors import InputError, reason_of
 
-# What gzip, zipfile and the file system raise; zipfile's RuntimeError is an encrypted member,
-# its UnicodeDecodeError a broken name.
+# Errors of gzip, zipfile and the file system. zipfile raises RuntimeError for an encrypted member
+# and UnicodeDecodeError for a broken name.
 _BROKEN = (
     OSError,
     EOFError,
@@ -23,12 +23,12 @@ _BROKEN = (
     zipfile.BadZipFile,
 )
 
-_PIECE = 2**20  # bytes
+_PIECE = 2**20  # Bytes.
 
 
 @contextmanager
 def readable(where: str) -> Iterator[None]:
-    """Turn what reading a file can raise into an `InputError`.
+    """Turn errors of reading a file in the block into an `InputError`.
 
     Args:
         where: Setting and file, for the message.
@@ -40,14 +40,14 @@ def readable(where: str) -> Iterator[None]:
 
 
 def read_exactly(file: IO[bytes], length: int, where: str) -> bytearray:
-    """So many bytes.
+    """Read a number of bytes.
 
     Raises:
-        InputError: The file ends before, or is broken.
+        InputError: The file ends too early, or is broken.
     """
     data = bytearray()
     while len(data) < length:
-        # A broken header may announce more than memory holds.
+        # A broken header may announce more data than fits in memory.
         with readable(where):
             piece = file.read(min(length - len(data), _PIECE))
         if not piece:
@@ -59,10 +59,10 @@ def read_exactly(file: IO[bytes], length: int, where: str) -> bytearray:
 
 
 def require_end(file: IO[bytes], where: str) -> None:
-    """Check that nothing follows; this also has gzip and zip compare their checksums.
+    """Check that the file ends here; reading the end makes gzip and zip compare their checksums.
 
     Raises:
-        InputError: Something follows, or the data is broken.
+        InputError: More data follows, or the data is broken.
     """
     with readable(where):
         more = file.read(1)

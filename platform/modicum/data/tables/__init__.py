@@ -1,1 +1,1 @@
-"""Readers of labeled rows with weak votes."""
+"""Readers of labelled rows with votes of labeling functions."""

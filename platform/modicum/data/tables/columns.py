@@ -1,16 +1,16 @@
-"""Rows with votes as columns: the conventions that table files and Hugging Face sets share.
+"""Conventions for the columns of rows with votes, for table files and Hugging Face data sets.
 
-| column | holds |
+| column | content |
 |---|---|
-| `label` | the true class: a name, or a number from 0; empty or -1 is unknown (in train only) |
-| `text` | a text |
-| `feature_<name>` | one number each, instead of or beside `text` |
-| `feature` or `features` | the same as one list of numbers a row |
-| `vote_<name>` | one labeling function each: a class's name or number; empty or -1 abstains |
-| `weak_labels` | the same as one list of votes a row |
+| `label` | true class: a name, or a number from 0; empty or -1 for unknown, in train only |
+| `text` | text |
+| `feature_<name>` | number, one column for each feature, instead of or beside `text` |
+| `feature` or `features` | all features as a list of numbers |
+| `vote_<name>` | vote of one labeling function: name or number of a class; empty or -1 abstains |
+| `weak_labels` | all votes as a list |
 
-Other columns are ignored. Class names are numbered in their alphabetical order over all splits;
-numbers must leave no gap. Tables come as pyarrow's, which every format can be read into.
+Other columns are ignored. Class names are numbered in alphabetical order over all splits; class
+numbers must leave no gap. Every format is first read into a pyarrow table.
 
 Shapes: N rows, D features, K labeling functions, C classes.
 """
@@ -42,7 +42,7 @@ _SHOWN = 12
 
 @dataclass(frozen=True)
 class _Values:
-    """A column as its distinct values and, for each row, the number of its value."""
+    """A column as its distinct values, and the number of each row's value."""
 
     distinct: list[Any]
     codes_N: np.ndarray
@@ -53,7 +53,7 @@ class _Values:
 
 @dataclass(frozen=True)
 class _Place:
-    """Where a value stands, for messages."""
+    """Location of a value, for messages."""
 
     where: str
     split: str
@@ -64,7 +64,7 @@ class _Place:
 
 
 def split_name(name: str) -> str | None:
-    """`train`, `valid` or `test` for what a split may be called (`validation` too), else None."""
+    """Canonical name of a split (`valid` for `validation`); None for other names."""
     return _SPLIT_NAMES.get(name)
 
 
@@ -74,15 +74,14 @@ def read_columns(
     """Read and check tables that follow the conventions of this module.
 
     Args:
-        tables: One for each split; missing ones are an error.
-        where: The file, folder or name, for messages.
-        classes: Names of the classes in their order, if the source says so; numbers in the
-            columns then stand for them.
+        tables: Tables by split.
+        where: File, folder or name, for messages.
+        classes: Names of the classes in the order of their numbers, if the source gives them.
 
     Raises:
-        InputError: A split, a column or a label is missing, a split is empty, a vote or label
-            is no class, lists are ragged, features are not finite numbers, or there are fewer
-            than two classes; the message names split, column and row.
+        InputError: A split, a column or a label is missing, a split is empty, a vote or label is
+            no class, lists have different lengths, features are not finite numbers, or there are
+            fewer than two classes. The message names split, column and row.
     """
     missing = [split for split in SPLITS if split not in tables]
     if missing:
@@ -114,7 +113,7 @@ def read_columns(
 
 
 def _check_names(place: _Place, names: Sequence[str]) -> None:
-    """Refuse tables whose columns are missing, double or say one thing twice."""
+    """Check that no column is missing, occurs twice, or repeats the content of another."""
     twice = sorted({name for name in names if list(names).count(name) > 1})
     if twice:
         raise place.mistake("column names", f"must be different; {twice[0]!r} stands twice")
@@ -154,7 +153,7 @@ def _values(place: _Place, name: str, column: pa.ChunkedArray) -> _Values:
     distinct = encoded.chunk(0).dictionary.to_pylist() if encoded.num_chunks else []
     codes = [chunk.indices.fill_null(len(distinct)).to_numpy() for chunk in encoded.chunks]
     codes_N = np.concatenate(codes) if codes else np.zeros(0)
-    # Some formats keep a missing value as a null, others as a value of its own.
+    # A missing value is a null in some formats, and a distinct value in others.
     return _Values([*distinct, None], codes_N.astype(np.int64))
 
 
@@ -163,14 +162,14 @@ def _is_missing(value: Any) -> bool:
 
 
 def _text(value: Any) -> str | None:
-    """A class's name, if the value can be one."""
+    """The value as the name of a class; None if it cannot be one."""
     if isinstance(value, str):
         return value.strip()
     return str(value) if isinstance(value, bool) else None
 
 
 def _number(value: Any) -> float | None:
-    """The number that a value is or spells (`1.0` where a tool wrote numbers with gaps)."""
+    """The value as a number; a text may spell it (`1.0`, as tools write columns with gaps)."""
     if isinstance(value, bool):
         return None
     if isinstance(value, int | float):
@@ -180,7 +179,7 @@ def _number(value: Any) -> float | None:
 
 
 def _classes(labels: Mapping[str, _Values], places: Mapping[str, _Place]) -> tuple[str, ...]:
-    """The classes that the labels of all splits name, or count."""
+    """Names of the classes, from the labels of all splits."""
     found: list[tuple[str | None, float | None]] = []
     for split, values in labels.items():
         for index in np.unique(values.codes_N):
@@ -209,9 +208,9 @@ def _classes(labels: Mapping[str, _Values], places: Mapping[str, _Place]) -> tup
 def _numbers(
     place: _Place, column: str, values: _Values, classes: Sequence[str], width: int = 1
 ) -> np.ndarray:
-    """Class numbers of a column of names or numbers; -1 where the value is missing.
+    """Class numbers of a column of names or numbers; -1 for missing values.
 
-    With lists of `width` votes a row, the values are theirs, one after the other.
+    A column of lists comes flattened, with `width` values to a row.
     """
     named = {name: number for number, name in enumerate(classes)}
     numbers = np.full(len(values.distinct), ABSTAIN, dtype=np.int64)
@@ -290,7 +289,7 @@ def _check_same(
 
 
 def _flat(place: _Place, name: str, column: pa.ChunkedArray) -> tuple[pa.ChunkedArray, int]:
-    """The items of a list column one after the other, and how many each row has."""
+    """A list column flattened, and the length of its lists."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
@@ -314,7 +313,7 @@ def _is_fixed(kind: pa.DataType) -> bool:
 
 
 def _floats(place: _Place, name: str, column: pa.ChunkedArray, width: int = 1) -> np.ndarray:
-    """float32 numbers of a column; texts that spell numbers are taken, as CSV files have them."""
+    """A column as float32; texts that spell numbers, as in CSV files, are accepted."""
     import pyarrow as pa
 
     try:

@@ -1,8 +1,8 @@
-"""Table files: `.csv`, `.parquet` or `.jsonl`, one with a column `split`, or one a split.
+"""Table files (`.csv`, `.parquet` or `.jsonl`): one file for each split, or one for all.
 
-A folder holds `train`, `valid` (or `validation`) and `test` with one of the endings; a single
-file says in its column `split` which rows are which. The other columns are those of
-`modicum.data.tables.columns`.
+A folder holds the files `train`, `valid` (or `validation`) and `test`, each with one of the
+endings. A single file names each row's split in its column `split`. The other columns follow the
+conventions of `modicum.data.tables.columns`.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ _STEMS = ("train", "valid", "validation", "test")
 
 
 def table_files(path: Path) -> list[Path]:
-    """The table files of a folder, one for each split, or the one file itself.
+    """The table files of a folder, one for each split; for a file, the file itself.
 
-    Empty if a folder has none.
+    The list is empty if the folder has no table files.
 
     Raises:
-        InputError: A split stands in two files.
+        InputError: A split has two files.
     """
     if path.is_file():
         return [path]
@@ -42,7 +42,7 @@ def table_files(path: Path) -> list[Path]:
 
 
 def read_table(path: Path) -> WeakRows:
-    """Read and check a table file, or a folder of one file a split.
+    """Read and check a table file, or a folder with a file for each split.
 
     Raises:
         InputError: A file cannot be read, or breaks a convention of `modicum.data.tables.columns`.
@@ -54,10 +54,10 @@ def read_table(path: Path) -> WeakRows:
 
 
 def split_table(table: pa.Table, where: str) -> dict[str, pa.Table]:
-    """Tables of the splits that a column `split` names.
+    """Divide a table by its column `split`.
 
     Raises:
-        InputError: There is no such column, or it names another split.
+        InputError: The column is missing, or names an unknown split.
     """
     import pyarrow as pa
 
@@ -96,14 +96,14 @@ def _load(path: Path) -> pa.Table:
 
 
 def _load_csv(path: Path) -> pa.Table:
-    """Every column as texts: what looks like a number or like nothing may be a class's name."""
+    """Read every column as text: a number or an empty value may be the name of a class."""
     import pyarrow as pa
     import pyarrow.csv as csv
 
     if path.stat().st_size == 0:
         raise ValueError("the file is empty")
     parse = csv.ParseOptions(newlines_in_values=True)
-    # One block: a text with line breaks must not straddle two.
+    # A single block, because a text with line breaks must not be divided between two.
     size = min(path.stat().st_size + 1, 2**31 - 1)
     read = csv.ReadOptions(use_threads=False, block_size=size)
     with csv.open_csv(path, read_options=read, parse_options=parse) as reader:
@@ -132,7 +132,7 @@ def _load_jsonl(path: Path) -> pa.Table:
 
 
 def _array(values: list[Any]) -> pa.Array:
-    """A column; where texts and numbers mix (names, and -1 to abstain), all become texts."""
+    """A column. A mix of texts and numbers (names, and -1 to abstain) becomes texts."""
     import pyarrow as pa
 
     try:

@@ -1,8 +1,9 @@
-"""Data sets of Hugging Face `datasets`: a folder that `save_to_disk` wrote, or one on the hub.
+"""Data sets of Hugging Face `datasets`, on the hub or in a folder that `save_to_disk` wrote.
 
-`/folder`, `./folder` and `~/folder` are local; anything else is `NAME[:CONFIGURATION][@REVISION]`
-on the hub. The splits are train, validation (or valid) and test; others are ignored. The columns
-are those of `modicum.data.tables.columns`; a `ClassLabel` gives the classes' names and order.
+`/folder`, `./folder` and `~/folder` are local; any other name is `NAME[:CONFIGURATION][@REVISION]`
+on the hub. The splits are train, validation (or valid) and test; other splits are ignored. The
+columns follow the conventions of `modicum.data.tables.columns`; a `ClassLabel` gives the names and
+the order of the classes.
 """
 
 from __future__ import annotations
@@ -20,10 +21,10 @@ from modicum.errors import InputError, reason_of
 
 
 def huggingface_folder(name: str, field: str = "dataset") -> Path | None:
-    """The folder that a name means, or None if it is one on the hub.
+    """The folder of a data set; None for a data set on the hub.
 
     Args:
-        name: A folder, or a name on the hub.
+        name: Folder, or name on the hub.
         field: Setting to name in an error.
 
     Raises:
@@ -44,12 +45,12 @@ def huggingface_folder(name: str, field: str = "dataset") -> Path | None:
 
 
 def huggingface_digest(name: str, field: str = "dataset") -> str:
-    """What identifies a data set: its files if it is a folder, else its name on the hub.
+    """Identity of a data set: a digest of its files for a folder, else its name on the hub.
 
-    Without a revision in the name, a change on the hub goes unnoticed.
+    A change on the hub goes unnoticed unless the name holds a revision.
 
     Args:
-        name: A folder, or a name on the hub.
+        name: Folder, or name on the hub.
         field: Setting to name in an error.
 
     Raises:
@@ -67,15 +68,15 @@ def hub_arguments(name: str) -> dict[str, str | None]:
 
 
 def load_huggingface(name: str, *, field: str, extra: str) -> Any:
-    """A `Dataset` or a `DatasetDict`, as it is.
+    """Load a `Dataset` or a `DatasetDict`.
 
     Args:
-        name: A folder, or a name on the hub.
-        field: The setting that names it, for messages.
-        extra: The extra of this package that brings `datasets`.
+        name: Folder, or name on the hub.
+        field: Setting to name in an error.
+        extra: Extra of this package that installs `datasets`.
 
     Raises:
-        InputError: `datasets` is not installed, or the set cannot be loaded.
+        InputError: `datasets` is not installed, or the data set cannot be loaded.
     """
     try:
         import datasets
@@ -88,7 +89,7 @@ def load_huggingface(name: str, *, field: str, extra: str) -> Any:
         if folder is not None:
             return datasets.load_from_disk(folder)
         return datasets.load_dataset(**hub_arguments(name))
-    except Exception as error:  # its errors have no common class
+    except Exception as error:  # The errors have no common class.
         raise InputError(f"{field}: hf:{name} cannot be loaded ({reason_of(error)})") from error
 
 
@@ -96,7 +97,7 @@ def read_huggingface(name: str) -> WeakRows:
     """Read and check a data set.
 
     Raises:
-        InputError: `datasets` is not installed, the set cannot be loaded, or it breaks a
+        InputError: `datasets` is not installed, the data set cannot be loaded, or it breaks a
             convention of `modicum.data.tables.columns`.
     """
     loaded = load_huggingface(name, field="dataset", extra="weak")
@@ -128,7 +129,7 @@ def _table(dataset: Any) -> Any:
 
 
 def _classes(features: Mapping[str, Any], where: str) -> tuple[str, ...] | None:
-    """Names of the classes if `label` is a ClassLabel; votes must number them likewise."""
+    """Names of the classes if `label` is a ClassLabel; a ClassLabel of votes must be the same."""
     names = getattr(features.get("label"), "names", None)
     for column, feature in features.items():
         if column == "weak_labels" or column.startswith(VOTE_PREFIX):

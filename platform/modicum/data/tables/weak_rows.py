@@ -1,4 +1,4 @@
-"""Rows with votes of labeling functions, as every reader returns them.
+"""Rows with votes of labeling functions, the result of every reader.
 
 Shapes: N rows, D features, K labeling functions, C classes.
 """
@@ -22,10 +22,10 @@ class WeakSplit:
     """One split.
 
     Attributes:
-        labels_N: True classes, int64; -1 where there is none.
-        votes_NK: Votes of the labeling functions, int64; -1 is an abstain.
-        texts: The texts, or None if the rows carry none.
-        features_ND: Given features, float32, or None if the rows carry none.
+        labels_N: True classes, int64; -1 for unknown.
+        votes_NK: Votes of the labeling functions, int64; -1 for an abstention.
+        texts: Texts, or None if the rows have none.
+        features_ND: Features, float32, or None if the rows have none.
     """
 
     labels_N: np.ndarray
@@ -36,13 +36,13 @@ class WeakSplit:
 
 @dataclass(frozen=True)
 class WeakRows:
-    """A data set as it was read, before any features are computed.
+    """A data set as it was read, before features are computed.
 
     Attributes:
         classes: Names of the C classes.
-        labeling_functions: Names of the K labeling functions; "0", "1", ... where the format
-            has none.
-        splits: `train`, `valid` and `test`.
+        labeling_functions: Names of the K labeling functions; "0", "1", ... if the format has
+            no names.
+        splits: The splits `train`, `valid` and `test`.
     """
 
     classes: tuple[str, ...]
@@ -51,18 +51,18 @@ class WeakRows:
 
 
 def check_weak_rows(rows: WeakRows, where: str) -> WeakRows:
-    """What holds for every format.
+    """Check the rules that hold for every format.
 
     Args:
-        rows: What was read; votes and labels lie inside the classes.
-        where: The file or folder, for the message.
+        rows: Rows whose votes and labels are known classes.
+        where: File or folder, for the message.
 
     Returns:
-        The same.
+        The rows.
 
     Raises:
-        InputError: Fewer than two classes, an empty split, a label missing outside the
-            training split, splits that differ in their width, or features that are not finite.
+        InputError: There are fewer than two classes, a split is empty, a label is missing outside
+            the training split, splits have different widths, or features are not finite.
     """
     if len(rows.classes) < 2:
         raise InputError(f"dataset: {where} names {len(rows.classes)} class; two are needed")

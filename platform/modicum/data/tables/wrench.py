@@ -1,8 +1,8 @@
 """The folder format of the WRENCH benchmark (Zhang et al. 2021).
 
 `label.json` names the classes; `train.json`, `valid.json` and `test.json` (plain or `.xz`) map
-an id to `{"label": 2, "weak_labels": [-1, 2, ...], "data": {"text": ...} or {"feature": [...]}}`,
-where -1 is an abstain.
+an id to `{"label": 2, "weak_labels": [-1, 2, ...], "data": {"text": ...} or {"feature": [...]}}`.
+A vote of -1 is an abstention.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def wrench_files(folder: Path) -> list[Path]:
     """The files of a WRENCH folder.
 
     Raises:
-        InputError: One is missing.
+        InputError: A file is missing.
     """
     return [_file(folder, "label"), *(_file(folder, split) for split in SPLITS)]
 
@@ -37,7 +37,7 @@ def _file(folder: Path, stem: str) -> Path:
 
 
 def is_wrench_folder(folder: Path) -> bool:
-    """Whether a folder has any file of this format."""
+    """True if a folder has any file of this format."""
     stems = ("label", *SPLITS)
     return any((folder / f"{stem}.json{packed}").is_file() for stem in stems for packed in _PACKED)
 
@@ -46,9 +46,9 @@ def read_wrench(folder: Path) -> WeakRows:
     """Read and check a WRENCH folder.
 
     Raises:
-        InputError: A file is missing or broken, a split is empty, votes are ragged or outside
-            the classes, a label is missing outside the training split, rows carry neither text
-            nor features, or features are not finite.
+        InputError: A file is missing or broken, a split is empty, rows differ in their number of
+            votes, a vote is no class, a label is missing outside the training split, rows have
+            neither text nor features, or features are not finite.
     """
     names = _load(_file(folder, "label"))
     if not isinstance(names, dict) or sorted(names) != sorted(str(i) for i in range(len(names))):
@@ -121,7 +121,7 @@ def _votes(path: Path, keys: list[str], votes: list[Any], classes: int) -> np.nd
 
 def _features(path: Path, rows: list[Any]) -> np.ndarray:
     try:
-        with np.errstate(over="ignore"):  # too large for float32: infinite, so refused below
+        with np.errstate(over="ignore"):  # Too large for float32: infinite, and refused below.
             array = np.array(rows, dtype=np.float32)
     except (TypeError, ValueError) as error:
         raise InputError(f"dataset: {path}: features must be lists of equal length") from error

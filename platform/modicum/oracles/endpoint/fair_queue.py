@@ -101,7 +101,7 @@ class FairQueue:
         """Put a ticket into its client's queue.
 
         Args:
-            ticket: Its client must have a queue.
+            ticket: A ticket whose client has a queue.
             in_front: Put it before the client's other tickets.
         """
         queue = self._queues[ticket.client]

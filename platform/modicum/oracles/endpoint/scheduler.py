@@ -12,7 +12,6 @@ import random
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from modicum.errors import InputError
 from modicum.oracles.endpoint.budget import Accounts, Budget, most_prompt_tokens
 from modicum.oracles.endpoint.fair_queue import Ticket
 from modicum.oracles.endpoint.health import EndpointHealth
@@ -300,7 +299,7 @@ class Scheduler:
         elif settled.state == "unreadable":
             questions.unreadable(ticket)
         elif self._health.is_hopeless(reply):
-            questions.fail(ticket, InputError(reply.message))
+            questions.ask_again(ticket)  # Fails, unless a client has asked anew meanwhile.
         elif reply.outcome == "too_long":
             questions.give_up(ticket, "too_long", reply.message)
         elif reply.outcome == "unstructured" and ticket.structured:

@@ -1,1 +1,1 @@
-"""Oracles that need no endpoint: they score each completion by itself, or add noise to another."""
+"""Oracles without an endpoint: they score completions, or add noise to another oracle."""

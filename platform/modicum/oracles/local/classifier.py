@@ -1,4 +1,4 @@
-"""Reward models and classifiers of the transformers library as oracles."""
+"""An oracle that asks a reward model or a classifier of the transformers library."""
 
 from __future__ import annotations
 
@@ -7,41 +7,41 @@ from typing import Any, Literal
 
 from modicum.errors import InputError, require_choice, unknown_name
 from modicum.models.hugging_face import load_pretrained
-from modicum.oracles.local.scoring import Score, Text, Unscored, judge_by_score
+from modicum.oracles.local.scoring import NoScore, Score, Text, judge_by_score
 from modicum.oracles.protocol import Failure, Judgement, Pair, digest
 
 Form = Literal["joined", "pair", "chat"]
 
 
 class ClassifierOracle:
-    """Prefers the completion that a sequence classification model scores higher.
+    """Oracle that prefers the completion which a sequence classification model scores higher.
 
-    The score is the logit of a model that has one, such as a reward model, else the log-odds of a
-    named class, which order texts as its probability does but do not round to 1. Scores of the same
-    text in batches of different company may differ in the last digits.
+    The score is the logit of a model with one logit, such as a reward model; else the log-odds of a
+    named class, which order texts as the class's probability does but do not round to 1. The scores
+    of a text in two different batches may differ in the last digits.
 
     Args:
         model: Name on the hub, or a folder that `save_pretrained` wrote.
         label: The class whose probability counts; None for a model with one logit.
-        form: How the model reads prompt and completion: `joined`, as one text; `pair`, as the
-            tokenizer's pair of texts; `chat`, as a user's and an assistant's turn in the
+        form: Form of the model's input: `joined`, prompt and completion as one text; `pair`, as
+            the tokenizer's pair of texts; `chat`, as a user's and an assistant's turn in the
             tokenizer's chat template.
-        max_tokens: Texts longer than this, or than the model's context, are failures: nothing is
-            ever cut.
+        max_tokens: Most tokens of a text. Texts that are longer, or longer than the model's
+            context, are failures: no text is ever truncated.
         revision: Branch, tag or commit on the hub.
-        batch_size: Texts at a time; a model without a token for padding takes them one by one.
-        device: Torch device; a GPU if there is one.
-        dtype: Of the weights, such as `float32`; `auto` is the checkpoint's own. In bfloat16 ties
-            are common.
+        batch_size: Number of texts in a batch; without a padding token the batch size is one.
+        device: Torch device; None for a GPU if there is one.
+        dtype: Data type of the weights, such as `float32`; `auto` for the checkpoint's own. Ties
+            are common in bfloat16.
 
     Attributes:
-        name: The model's.
-        version: Digest of the model's identity (its files' digest, or its name and commit on the
-            hub), label and form.
+        name: Name of the model.
+        version: Digest of the model's identity (digest of a folder's files, or name and commit on
+            the hub), the label, the form and `max_tokens`.
 
     Raises:
         InputError: transformers is not installed, there is no such model, or a setting does not
-            fit it.
+            fit the model.
     """
 
     def __init__(
@@ -81,20 +81,20 @@ class ClassifierOracle:
         self.version = digest(self._loaded.identity, str(label), form, str(max_tokens))[:16]
 
     def judge(self, pairs: Sequence[Pair], *, repeat: int = 0) -> list[Judgement | Failure]:
-        """One answer for each pair; every repeat has the same. See `Oracle`."""
+        """Judge pairs, in order; all repeats have the same answers. See `Oracle`."""
         return judge_by_score(pairs, self._scores, name=self.name, version=self.version)
 
-    def _scores(self, texts: Sequence[Text]) -> list[Score | Unscored]:
+    def _scores(self, texts: Sequence[Text]) -> list[Score | NoScore]:
         encoded = [self._encode(*text) for text in texts]
         lengths = [len(tokens["input_ids"]) for tokens in encoded]
-        scores: list[Score | Unscored] = [
-            Unscored("unreadable", "it has no tokens")
+        scores: list[Score | NoScore] = [
+            NoScore("unreadable", "it has no tokens")
             if length == 0
-            else Unscored("too_long", f"it has {length} tokens, {self._limit} are allowed")
+            else NoScore("too_long", f"it has {length} tokens, {self._limit} are allowed")
             for length in lengths
         ]
         usable = [n for n, length in enumerate(lengths) if 0 < length <= (self._limit or length)]
-        usable.sort(key=lambda n: lengths[n])  # so that little is padded
+        usable.sort(key=lambda n: lengths[n])  # Texts of one length need little padding.
         for start in range(0, len(usable), self._batch_size):
             rows = usable[start : start + self._batch_size]
             values = self._values([encoded[row] for row in rows])
@@ -137,7 +137,7 @@ class ClassifierOracle:
 
 
 def _label_number(config: Any, label: str | None) -> int | None:
-    """The logit of a class, None for the only one there is."""
+    """The number of a class's logit; None for a model with one logit."""
     if config.num_labels == 1:
         if label is not None:
             raise InputError(f"label: must be None for a model with one logit, got {label!r}")
@@ -149,7 +149,7 @@ def _label_number(config: Any, label: str | None) -> int | None:
 
 
 def _let_pad(model: Any, tokenizer: Any) -> bool:
-    """Whether texts can be padded to one length: model and tokenizer need a token for it."""
+    """Give model and tokenizer the padding token that one of them has; False if none has one."""
     if tokenizer.pad_token_id is None and model.config.pad_token_id is not None:
         tokenizer.pad_token = tokenizer.convert_ids_to_tokens(model.config.pad_token_id)
     if model.config.pad_token_id is None:

@@ -1,4 +1,4 @@
-"""An oracle made worse on purpose, for simulations."""
+"""An oracle with artificial errors, for simulations."""
 
 from __future__ import annotations
 
@@ -12,20 +12,19 @@ from modicum.oracles.protocol import Failure, Judgement, Oracle, Pair, Winner, d
 
 @dataclass(frozen=True)
 class NoisyOracle:
-    """Flips another oracle's judgements with given probabilities.
+    """Oracle that flips another oracle's judgements with given probabilities.
 
-    Whether a judgement is flipped depends on the seed, the pair's texts and the repeat alone: the
-    same question has the same noise whatever is asked beside it, another repeat has new noise.
-    Failures pass as they are.
+    The noise depends on the seed, the pair's texts and the repeat alone: a question has the same
+    noise whatever is asked beside it, and another repeat has new noise. Failures are not changed.
 
     Attributes:
-        oracle: Whose judgements are taken for the truth.
-        error_first: Probability of a flip where the truth is that the first completion wins.
-        error_second: The same where the second one wins.
-        seed: Of the noise.
+        oracle: Oracle whose judgements count as the truth.
+        error_first: Probability of a flip if the first completion wins.
+        error_second: Probability of a flip if the second completion wins.
+        seed: Seed of the noise.
 
     Raises:
-        InputError: An error is not within [0, 1].
+        InputError: A probability is not within [0, 1].
     """
 
     oracle: Oracle
@@ -46,12 +45,12 @@ class NoisyOracle:
 
     @property
     def version(self) -> str:
-        """Depends on the other oracle's version, the errors and the seed."""
+        """Digest of the other oracle's identity, the errors and the seed."""
         errors = (float(self.error_first).hex(), float(self.error_second).hex())
         return digest(self.oracle.name, self.oracle.version, *errors, str(self.seed))[:16]
 
     def judge(self, pairs: Sequence[Pair], *, repeat: int = 0) -> list[Judgement | Failure]:
-        """One answer for each pair. See `Oracle`."""
+        """Judge pairs, in order; see `Oracle`."""
         answers = self.oracle.judge(pairs, repeat=repeat)
         return [
             answer if isinstance(answer, Failure) else self._with_noise(pair, answer, repeat)
@@ -64,6 +63,6 @@ class NoisyOracle:
         judgement = replace(truth, oracle=self.name, version=self.version)
         if random.Random(digest(*question)).random() >= error:
             return judgement
-        # The reason spoke for the other completion.
+        # The rationale supports the other completion.
         flipped: Winner = "second" if truth.winner == "first" else "first"
         return replace(judgement, winner=flipped, rationale=None)

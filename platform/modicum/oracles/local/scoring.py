@@ -1,4 +1,4 @@
-"""Judging by scores: each completion is scored by itself, and the higher one wins."""
+"""Judging by scores: each completion is scored alone, and the higher score wins."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from modicum.oracles.protocol import Failure, Judgement, Letter, Pair, Reason, s
 
 @dataclass(frozen=True)
 class Score:
-    """How good a completion is.
+    """Score of a completion.
 
     Attributes:
-        value: Higher is better.
-        tokens: Tokens that were read for it; zero where nothing counts tokens.
+        value: The score; higher is better.
+        tokens: Tokens that were read to score it; zero for oracles without tokens.
     """
 
     value: float
@@ -24,12 +24,12 @@ class Score:
 
 
 @dataclass(frozen=True)
-class Unscored:
-    """Why a completion has no score.
+class NoScore:
+    """Lack of a score.
 
     Attributes:
-        reason: As in `Failure`.
-        message: What is wrong with it, to stand after "completion A: ".
+        reason: Reason of the `Failure` that follows.
+        message: Description of the problem, to follow "completion A: ".
     """
 
     reason: Reason
@@ -39,31 +39,31 @@ class Unscored:
 Text = tuple[str, str]
 """A prompt and a completion of it."""
 
-Scorer = Callable[[Sequence[Text]], Sequence[Score | Unscored]]
-"""Scores of texts, in their order."""
+Scorer = Callable[[Sequence[Text]], Sequence[Score | NoScore]]
+"""Scores of texts, in order."""
 
 
 def joined(texts: Sequence[Text]) -> list[str]:
-    """Prompt and completion as one text; nothing stands between them."""
+    """Prompts and completions concatenated."""
     return [prompt + completion for prompt, completion in texts]
 
 
 def judge_by_score(
     pairs: Sequence[Pair], scorer: Scorer, *, name: str, version: str
 ) -> list[Judgement | Failure]:
-    """Judge pairs by scores of their two completions.
+    """Judge pairs by the scores of their completions.
 
-    Every distinct text is scored once, all in one call, so that equal completions have equal
-    scores. A pair whose completions score the same, or of which one has no score, is a failure.
+    Every distinct text is scored once, all in one call, so equal completions have equal scores. A
+    pair fails if its scores are equal, or if a completion has no score.
 
     Args:
-        pairs: What to judge.
-        scorer: Scores texts.
-        name: The oracle's.
-        version: The oracle's.
+        pairs: Pairs to judge.
+        scorer: Function that scores texts.
+        name: Name of the oracle.
+        version: Version of the oracle.
 
     Returns:
-        One answer for each pair. A judgement's latency is its share of the time taken.
+        One answer for each pair. A judgement's latency is an equal share of the time taken.
     """
     if not pairs:
         return []
@@ -98,10 +98,10 @@ def judge_by_score(
     return [answer(pair) for pair in pairs]
 
 
-def _failed(letter: Letter, score: Score | Unscored) -> Unscored | None:
-    """Why a completion cannot be compared; None if it can."""
-    if isinstance(score, Unscored):
-        return Unscored(score.reason, f"completion {letter}: {score.message}")
+def _failed(letter: Letter, score: Score | NoScore) -> NoScore | None:
+    """The reason why a completion cannot be compared; None if it can."""
+    if isinstance(score, NoScore):
+        return NoScore(score.reason, f"completion {letter}: {score.message}")
     if not math.isfinite(score.value):
-        return Unscored("unreadable", f"completion {letter}: its score is {score.value}")
+        return NoScore("unreadable", f"completion {letter}: its score is {score.value}")
     return None

@@ -1,8 +1,8 @@
 """A sentiment classifier trained on the data at hand, with a term for fluency.
 
-It stands in for a large model that is asked which completion is more positive and, beside that,
-grammatical and consistent (thesis, figure 6.1): a stand-in, to be named as such wherever its
-judgements are used.
+The oracle stands in for a large model that is asked which completion is more positive and also
+grammatical and consistent (thesis, figure 6.1). Name it as a stand-in wherever you use its
+judgements.
 """
 
 from __future__ import annotations
@@ -18,9 +18,13 @@ from typing import Any, Literal, Self
 
 import numpy as np
 
+from modicum.data.digest import digest_arrays
 from modicum.errors import InputError
-from modicum.oracles.local.fluency import Fluency, HuggingFaceFluency, NGramFluency
-from modicum.oracles.local.scoring import Score, Text, Unscored, joined, judge_by_score
+from modicum.models.saved import loading_model
+from modicum.oracles.local.fluency import Fluency
+from modicum.oracles.local.hugging_face_fluency import HuggingFaceFluency
+from modicum.oracles.local.ngram_fluency import NGramFluency
+from modicum.oracles.local.scoring import NoScore, Score, Text, joined, judge_by_score
 from modicum.oracles.protocol import Failure, Judgement, Pair, digest
 
 _FORMAT = 1
@@ -34,21 +38,21 @@ _KINDS: Mapping[str, type[NGramFluency] | type[HuggingFaceFluency]] = MappingPro
 
 @dataclass(frozen=True, eq=False)
 class SentimentOracle:
-    """Prefers the text (prompt and completion) that is more positive and more fluent.
+    """Oracle that prefers the text (prompt and completion) which is more positive and more fluent.
 
     score(text) = log-odds of positive + weight × mean log-probability per token
 
-    The first term is logistic regression on TF-IDF of words and word pairs, the second a language
-    model's. Made by `fit` or `load`.
+    The first term is logistic regression on TF-IDF features of words and word pairs; the second
+    comes from a language model. Create an oracle by `fit` or `load`.
 
     Attributes:
         words: Words and word pairs, in the order of the two arrays.
-        inverse_frequencies: IDF of each.
-        coefficients: The regression's.
-        intercept: The regression's.
+        inverse_frequencies: Inverse document frequency of each word.
+        coefficients: Regression coefficient of each word.
+        intercept: Intercept of the regression.
         fluency: The language model; None for sentiment alone.
-        fluency_weight: Its weight.
-        name: Shown in results.
+        fluency_weight: Weight of the language model's term.
+        name: Name that is shown in results.
     """
 
     words: Sequence[str]
@@ -71,19 +75,19 @@ class SentimentOracle:
         inverse_regularisation: float = 10.0,
         name: str = "sentiment",
     ) -> Self:
-        """Train on labelled texts; no download, seconds for tens of thousands of reviews.
+        """Train on labelled texts, without a download; tens of thousands of reviews take seconds.
 
         Args:
             texts: Training texts.
-            labels: 1 for a positive text, 0 for a negative one; both must occur.
-            fluency: A language model, `ngram` to fit one on the same texts, or None.
-            fluency_weight: How many log-odds one nat per token is worth.
-            min_count: Words and pairs in fewer texts are left out.
+            labels: 1 for a positive text, 0 for a negative text; both must occur.
+            fluency: A language model, `ngram` to train one on the same texts, or None.
+            fluency_weight: Log-odds that one nat per token is worth.
+            min_count: Fewest texts in which a word or word pair must occur.
             inverse_regularisation: C of the logistic regression.
-            name: Shown in results.
+            name: Name that is shown in results.
 
         Raises:
-            InputError: An argument does not fit; the message names it.
+            InputError: An argument is not allowed; the message names it.
         """
         from sklearn.feature_extraction.text import TfidfVectorizer
         from sklearn.linear_model import LogisticRegression
@@ -128,24 +132,22 @@ class SentimentOracle:
     @cached_property
     def version(self) -> str:
         """Digest of the classifier, the weight and the language model."""
-        from modicum.data.digest import digest_arrays
-
         fluency = "" if self.fluency is None else self.fluency.version
         numbers = (self.intercept.hex(), self.fluency_weight.hex())
         return digest(digest_arrays(self._arrays()), fluency, *numbers, *self.words)[:16]
 
     def judge(self, pairs: Sequence[Pair], *, repeat: int = 0) -> list[Judgement | Failure]:
-        """One answer for each pair; every repeat has the same. See `Oracle`."""
+        """Judge pairs, in order; all repeats have the same answers. See `Oracle`."""
         return judge_by_score(pairs, self._scores, name=self.name, version=self.version)
 
     def log_odds(self, texts: Sequence[str]) -> np.ndarray:
-        """Log-odds of positive, the sentiment term alone, shape (number of texts,)."""
+        """The sentiment term alone: log-odds of positive, shape (number of texts,)."""
         return np.asarray(self._vectoriser.transform(texts) @ self.coefficients + self.intercept)
 
     def save(self, folder: str | Path) -> None:
         """Write the oracle to a new folder, as JSON and safetensors.
 
-        A language model of the transformers library is kept by name.
+        A language model of the transformers library is saved by its name.
 
         Raises:
             InputError: The folder exists.
@@ -172,16 +174,15 @@ class SentimentOracle:
 
     @classmethod
     def load(cls, folder: str | Path) -> Self:
-        """The oracle that `save` wrote, of the same version.
+        """Load the oracle that `save` wrote, of the same version.
 
         Raises:
             InputError: The folder holds no such oracle, or its files were changed.
         """
-        from safetensors import SafetensorError
         from safetensors.numpy import load_file
 
         folder = Path(folder)
-        try:
+        with loading_model(folder, "sentiment oracle", "folder"):
             described = json.loads((folder / "oracle.json").read_text())
             if described["format"] != _FORMAT:
                 raise InputError(
@@ -196,12 +197,8 @@ class SentimentOracle:
                 fluency_weight=described["fluency_weight"],
                 name=described["name"],
             )
-        except InputError:
-            raise
-        except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
-            raise InputError(f"folder: {folder} holds no sentiment oracle") from error
         if oracle.version != described["version"]:
-            raise InputError(f"folder: the files in {folder} were changed since they were saved")
+            raise InputError(f"folder: the files in {folder} were changed after they were saved")
         return oracle
 
     @cached_property
@@ -213,14 +210,14 @@ class SentimentOracle:
         vectoriser.idf_ = self.inverse_frequencies
         return vectoriser
 
-    def _scores(self, texts: Sequence[Text]) -> list[Score | Unscored]:
+    def _scores(self, texts: Sequence[Text]) -> list[Score | NoScore]:
         whole = joined(texts)
         log_odds_N = self.log_odds(whole)
         if self.fluency is None:
             return [Score(float(value)) for value in log_odds_N]
         fluencies = self.fluency.mean_log_probabilities(whole)
         return [
-            mean if isinstance(mean, Unscored) else Score(float(value + self.fluency_weight * mean))
+            mean if isinstance(mean, NoScore) else Score(float(value + self.fluency_weight * mean))
             for value, mean in zip(log_odds_N, fluencies, strict=True)
         ]
 

@@ -1,4 +1,4 @@
-"""VADER: sentiment by a lexicon and a few rules; it learns nothing and reads English."""
+"""VADER: sentiment of English texts by a lexicon and a few rules, without training."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from modicum.oracles.protocol import Failure, Judgement, Pair
 
 
 class VaderOracle:
-    """Prefers the text (prompt and completion) with the higher compound score.
+    """Oracle that prefers the text (prompt and completion) with the higher compound score.
 
-    Hutto and Gilbert (2014). The score is within [-1, 1] and rounded to four decimals, so ties are
-    common: texts without a word of the lexicon score 0, long one-sided ones nearly 1.
+    Source: Hutto and Gilbert (2014). The score is within [-1, 1] and rounded to four decimals, so
+    ties are common: a text without words of the lexicon scores 0, a long one-sided text nearly 1.
 
     Attributes:
         name: `vader`.
-        version: The package's.
+        version: Version of the package vaderSentiment.
 
     Raises:
         InputError: The package vaderSentiment is not installed.
@@ -36,7 +36,7 @@ class VaderOracle:
             ) from error
 
     def judge(self, pairs: Sequence[Pair], *, repeat: int = 0) -> list[Judgement | Failure]:
-        """One answer for each pair; every repeat has the same. See `Oracle`."""
+        """Judge pairs, in order; all repeats have the same answers. See `Oracle`."""
         return judge_by_score(pairs, self._scores, name=self.name, version=self.version)
 
     @cached_property
