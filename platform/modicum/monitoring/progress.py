@@ -77,27 +77,18 @@ class Progress(Listener):
             self._recorder.listeners.remove(self)
             self._console.print(self.line(), soft_wrap=True, highlight=False)
 
-    def started(self, trial: TrialRecord) -> None:
-        """Print a line, if it is time for one."""
-        self._changed()
-
-    def recorded(self, trial: TrialRecord) -> None:
-        """Print a line, if it is time for one."""
-        self._changed()
-
-    def ended(self, trial: TrialRecord) -> None:
-        """Print a line, if it is time for one."""
-        self._changed()
-
-    def _changed(self) -> None:
+    def _print(self, trial: TrialRecord) -> None:
+        """Print a line, if the last one is long ago and there is no terminal."""
         if self._live is None and time.monotonic() - self._printed > _LINE_SECONDS:
             self._printed = time.monotonic()
             self._console.print(self.line(), soft_wrap=True, highlight=False)
 
+    started = recorded = ended = _print
+
     def seconds_left(self) -> float | None:
         """Time of the remaining trials at the pace so far; None before the first trial ends."""
-        states = list(self._recorder.trials.values())
-        done = [state for state in states if state.status in _DONE]
+        trials = list(self._recorder.trials.values())
+        done = [trial for trial in trials if trial.status in _DONE]
         fresh = len(done) - len(self._recorder.reused)
         if not fresh:
             return None
@@ -110,15 +101,15 @@ class Progress(Listener):
 
     def line(self) -> str:
         """State of the study in one line."""
-        states = list(self._recorder.trials.values())
-        done = [state for state in states if state.status in _DONE]
+        trials = list(self._recorder.trials.values())
+        done = [trial for trial in trials if trial.status in _DONE]
         total = self.total()
         parts = [f"{len(done)}/{total} trials done"]
         reused = len(self._recorder.reused)
         if reused:
             parts[0] += f" ({reused} earlier)"
         for status in ("running", "failed", "stopped"):
-            count = sum(state.status == status for state in states)
+            count = sum(trial.status == status for trial in trials)
             if count:
                 parts.append(f"{count} {status}")
         left = self.seconds_left()
@@ -126,24 +117,24 @@ class Progress(Listener):
             parts.append(f"took {show_duration(time.monotonic() - self._started)}")
         elif left is not None:
             parts.append(f"{show_duration(left)} left")
-        best = self._best(states)
+        best = self._best(trials)
         if best is not None:
             parts.append(best)
         return ", ".join(parts)
 
-    def _best(self, states: list[TrialRecord]) -> str | None:
+    def _best(self, trials: list[TrialRecord]) -> str | None:
         if self._metric is None or self._goal is None:
             return None
         values = [
-            (value, state)
-            for state in states
-            if state.status == "finished"
-            and isinstance(value := state.value(self._metric), int | float)
+            (value, trial)
+            for trial in trials
+            if trial.status == "finished"
+            and isinstance(value := trial.value(self._metric), int | float)
         ]
         if not values:
             return None
         pick = max if self._goal == "max" else min
-        value, state = pick(values, key=lambda pair: pair[0])
-        varied = varying(state.columns for state in states)
-        settings = ", ".join(show(state.columns.get(name)) for name in varied)
+        value, trial = pick(values, key=lambda pair: pair[0])
+        varied = varying(trial.columns for trial in trials)
+        settings = ", ".join(show(trial.columns.get(name)) for name in varied)
         return f"best {self._metric} {show_number(value)} ({settings})"

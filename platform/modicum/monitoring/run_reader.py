@@ -14,8 +14,9 @@ from modicum.monitoring.trial_list import list_trials
 from modicum.planning.spec import ReportSpec
 from modicum.report.document import report_document
 from modicum.results.layout import report_layout
-from modicum.results.store import gather, read_plan
+from modicum.results.store import gather
 from modicum.run_folder.driver_status import DriverStatus, read_status
+from modicum.run_folder.plan_file import read_plan
 from modicum.run_folder.stop_requests import TRIAL_PATTERN, StopRequest, submit
 from modicum.run_folder.trial_record import TrialRecord, load_trial
 from modicum.storage import StorageFolder
@@ -49,7 +50,7 @@ class RunReader:
         self.reads = 0
         self._plan: Any = None
         self._plan_stamp: tuple[Any, ...] | None = None
-        self._states: dict[str, TrialRecord] = {}
+        self._trials: dict[str, TrialRecord] = {}
         self._stamps: dict[str, tuple[Any, ...]] = {}
         # Errors of trials that could not be read, by trial.
         self._broken: dict[str, str] = {}
@@ -74,7 +75,7 @@ class RunReader:
         found = self._found()
         self._present = set(found)
         for trial_id, stamp in found.items():
-            if trial_id in self._states and self._stamps.get(trial_id) != stamp:
+            if trial_id in self._trials and self._stamps.get(trial_id) != stamp:
                 changed |= self._read(trial_id, stamp)
         self.version += changed
         return changed
@@ -82,11 +83,11 @@ class RunReader:
     def _read(self, trial_id: str, stamp: tuple[Any, ...]) -> bool:
         """Read a trial; a trial that cannot be read stays as it was, for the next refresh."""
         try:
-            state = load_trial(self.folder, trial_id, with_log=False)
+            trial = load_trial(self.folder, trial_id, with_log=False)
         except (InputError, FileNotFoundError) as error:
             self._broken[trial_id] = str(error)
             return False
-        self._states[trial_id] = state.with_plan(self._states[trial_id])
+        self._trials[trial_id] = trial.with_plan(self._trials[trial_id])
         self._stamps[trial_id] = stamp
         self._broken.pop(trial_id, None)
         self.reads += 1
@@ -99,11 +100,11 @@ class RunReader:
             return False
         self._plan = read_plan(self.folder)
         planned = [TrialRecord.model_validate(entry) for entry in self._plan["trials"]]
-        known = self._states
-        self._states = {trial.id: known.get(trial.id, trial) for trial in planned}
+        known = self._trials
+        self._trials = {trial.id: known.get(trial.id, trial) for trial in planned}
         # A trial that leaves the plan is read afresh when it comes back.
-        self._stamps = {name: s for name, s in self._stamps.items() if name in self._states}
-        self._broken = {name: s for name, s in self._broken.items() if name in self._states}
+        self._stamps = {name: s for name, s in self._stamps.items() if name in self._trials}
+        self._broken = {name: s for name, s in self._broken.items() if name in self._trials}
         self._plan_stamp = stamp
         self._read_study()
         return True
@@ -137,19 +138,19 @@ class RunReader:
     def view(self) -> dict[str, Any]:
         """State of the study, as plain data: counts, status of the driver, links, budget spent."""
         counts: dict[str, int] = {}
-        for state in self._states.values():
-            counts[state.status] = counts.get(state.status, 0) + 1
+        for trial in self._trials.values():
+            counts[trial.status] = counts.get(trial.status, 0) + 1
         status = self._status
         return {
             "version": self.version,
             "now": time.time(),
-            "total": max(len(self._states), status.total if status else 0),
+            "total": max(len(self._trials), status.total if status else 0),
             "counts": counts,
             "status": status and status.model_dump(mode="json"),
             "links": {**(status.links if status else {}), **self._tensorboard()},
             "metric": self._metric,
             "trouble": next(iter(self._broken.values()), None),
-            "spent": sum(state.rows[-1]["budget"] for state in self._states.values() if state.rows),
+            "spent": sum(trial.rows[-1]["budget"] for trial in self._trials.values() if trial.rows),
             "unit": str(self._plan["experiment"]["budget_unit"]).replace("_", " "),
         }
 
@@ -160,12 +161,12 @@ class RunReader:
 
     def trials(self, query: str = "", limit: int = 100) -> dict[str, Any]:
         """List of trials; see `list_trials`."""
-        return list_trials(list(self._states.values()), self._metric, query, limit)
+        return list_trials(list(self._trials.values()), self._metric, query, limit)
 
     def document(self) -> dict[str, Any]:
         """Make the report as it stands, which takes seconds where there is much to draw."""
-        states = list(self._states.values())
-        records = gather(self.folder, states, self._plan["experiment"], self._present)
+        trials = list(self._trials.values())
+        records = gather(self.folder, trials, self._plan["experiment"], self._present)
         return report_document(report_layout(records), _MOST_FAILURES)
 
     def log(self, trial_id: str) -> str:
@@ -174,7 +175,7 @@ class RunReader:
         Raises:
             InputError: The study has no such trial.
         """
-        if trial_id not in self._states:
+        if trial_id not in self._trials:
             raise InputError(f"trial: must be one of the study's, got {trial_id!r}")
         parts = []
         for name in ("log.txt", "error.txt"):
@@ -189,7 +190,7 @@ class RunReader:
         Raises:
             InputError: The study has no such trial, or the folder cannot be written.
         """
-        if trial_id is not None and trial_id not in self._states:
+        if trial_id is not None and trial_id not in self._trials:
             raise InputError(f"trial: must be one of the study's ({TRIAL_PATTERN})")
         try:
             return submit(self.folder, StopRequest.of(trial_id))

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import io
 import json
-import re
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +13,14 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from modicum.errors import InputError, reason_of
 from modicum.results.records import StudyRecords, TrialInfo
+from modicum.run_folder.plan_file import read_plan
 from modicum.run_folder.trial_record import TrialRecord, is_recorded, load_trial
 from modicum.storage import StorageFolder
 from modicum.yaml_io import parse_yaml
 
 RESULTS = "results.parquet"
 _METADATA = b"modicum"
-_IDENTITY = re.compile(r"[0-9a-f]{12}")
 
 
 def load_records(location: str | Path) -> StudyRecords:
@@ -38,13 +37,22 @@ def load_records(location: str | Path) -> StudyRecords:
 
 
 def consolidate(folder: StorageFolder) -> StudyRecords:
-    """Gather the files of all trials into `results.parquet`.
+    """Gather the files of all trials into `results.parquet`, with the trials in its metadata.
 
     Raises:
         InputError: The folder holds no run.
     """
     records = collect(folder)
-    write_parquet(records)
+    table = pa.Table.from_pandas(records.frame, preserve_index=False)
+    metadata = {
+        "experiment": records.experiment,
+        "others": records.other_trials,
+        "trials": [vars(info) for info in records.trials],
+    }
+    table = table.replace_schema_metadata({_METADATA: json.dumps(metadata).encode()})
+    buffer = io.BytesIO()
+    pq.write_table(table, buffer, compression="zstd")
+    folder.write_bytes(buffer.getvalue(), RESULTS)
     return records
 
 
@@ -79,47 +87,15 @@ def gather(
         experiment: Description of the experiment, from `plan.json`.
         present: Identities of all trials in the folder, those of other studies included.
     """
+    names = [field.name for field in fields(TrialInfo)]
     return StudyRecords(
         folder=folder,
         frame=_frame(trials),
-        trials=[_info(trial) for trial in trials],
+        trials=[TrialInfo(**{n: getattr(trial, n) for n in names}) for trial in trials],
         experiment=experiment,
         other_trials=len(present - {trial.id for trial in trials}),
         spec=_study_file(folder),
     )
-
-
-def read_plan(folder: StorageFolder) -> Any:
-    """Read `plan.json`: the experiment and the trials of the study.
-
-    Raises:
-        InputError: The folder holds no run, or `plan.json` is broken.
-    """
-    if not folder.exists("plan.json"):
-        raise InputError(f"{folder.uri}: no run here (there is no plan.json)")
-    try:
-        plan = folder.read_json("plan.json")
-        named = [entry["id"] for entry in plan["trials"]]
-        # A trial's name becomes part of paths.
-        if not all(_IDENTITY.fullmatch(name) for name in named):
-            raise ValueError("a trial's name has to be 12 hexadecimal digits")
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise InputError(f"{folder.display('plan.json')}: no plan ({reason_of(error)})") from error
-    return plan
-
-
-def write_parquet(records: StudyRecords) -> None:
-    """Write `results.parquet`, with the trials in its metadata."""
-    table = pa.Table.from_pandas(records.frame, preserve_index=False)
-    metadata = {
-        "experiment": records.experiment,
-        "others": records.other_trials,
-        "trials": [vars(info) for info in records.trials],
-    }
-    table = table.replace_schema_metadata({_METADATA: json.dumps(metadata).encode()})
-    buffer = io.BytesIO()
-    pq.write_table(table, buffer, compression="zstd")
-    records.folder.write_bytes(buffer.getvalue(), RESULTS)
 
 
 def read_parquet(folder: StorageFolder) -> StudyRecords | None:
@@ -150,19 +126,6 @@ def _study_file(folder: StorageFolder) -> Mapping[str, Any]:
         return {}
     spec: Mapping[str, Any] = parse_yaml(folder.read_text("study.yaml"), "study.yaml")
     return spec
-
-
-def _info(trial: TrialRecord) -> TrialInfo:
-    return TrialInfo(
-        id=trial.id,
-        columns=trial.columns,
-        seed=trial.seed,
-        status=trial.status,
-        commit=trial.commit,
-        error=trial.error,
-        seconds=trial.seconds,
-        stopped_by=trial.stopped_by,
-    )
 
 
 def _frame(trials: Sequence[TrialRecord]) -> pd.DataFrame:

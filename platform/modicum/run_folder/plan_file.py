@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from typing import Any
 
+from modicum.errors import InputError, reason_of
 from modicum.experiment.config import settings_of
 from modicum.experiment.experiment import Experiment
 from modicum.planning.trial_plan import TrialPlan
+from modicum.run_folder.stop_requests import TRIAL_PATTERN
 from modicum.storage import StorageFolder
 
 PLAN = "plan.json"
@@ -26,8 +29,27 @@ def write_plan(
     folder.write_json({"experiment": describe_experiment(experiment), "trials": trials}, PLAN)
 
 
+def read_plan(folder: StorageFolder) -> Any:
+    """Read `plan.json`: the experiment and the trials of the study.
+
+    Raises:
+        InputError: The folder holds no run, or `plan.json` is broken.
+    """
+    if not folder.exists(PLAN):
+        raise InputError(f"{folder.uri}: no run here (there is no plan.json)")
+    try:
+        plan = folder.read_json(PLAN)
+        named = [entry["id"] for entry in plan["trials"]]
+        # A trial's name becomes part of paths.
+        if not all(re.fullmatch(TRIAL_PATTERN, name) for name in named):
+            raise ValueError("a trial's name has to be 12 hexadecimal digits")
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise InputError(f"{folder.display('plan.json')}: no plan ({reason_of(error)})") from error
+    return plan
+
+
 def describe_experiment(experiment: Experiment[Any]) -> Mapping[str, Any]:
-    """What results need to know of an experiment without importing it, as plain data."""
+    """Describe an experiment as plain data, for results that do not import it."""
     return {
         "name": experiment.name,
         "version": experiment.version,

@@ -3,12 +3,10 @@
 import json
 import os
 import subprocess
-import sys
 import threading
 import time
 import urllib.error
 import urllib.request
-from contextlib import contextmanager
 
 import pytest
 from two_nodes import two_nodes
@@ -18,7 +16,9 @@ from conftest import SUPPORT
 from modicum.run_folder.stop_requests import StopRequest, submit
 from modicum.storage import StorageFolder
 from modicum.web_guard import TOKEN_HEADER
+from programs import python_program
 from toys import Descent
+from waiting import comes_true
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("cluster")]
 
@@ -45,15 +45,6 @@ def status_of(out, trial_id):
         return "pending"
 
 
-def until(condition, seconds):
-    """What a condition gives once it gives something."""
-    end = time.monotonic() + seconds
-    while not (found := condition()):
-        assert time.monotonic() < end
-        time.sleep(0.1)
-    return found
-
-
 def test_trials_of_tune_stop_long_before_their_next_record(tmp_path, ray_cluster):
     out = tmp_path / "run"
     space = [{"method": "slow", "seconds": 120.0}, {"method": "fast", "seconds": 0.5}]
@@ -63,7 +54,7 @@ def test_trials_of_tune_stop_long_before_their_next_record(tmp_path, ray_cluster
     asked = []
 
     def ask():
-        until(lambda: all(status_of(out, name) == "running" for name in slows), 120)
+        assert comes_true(lambda: all(status_of(out, name) == "running" for name in slows), 120)
         asked.append(time.time())
         # One that has not started, too: it must not be waited for.
         for name in (last, *slows):
@@ -79,17 +70,6 @@ def test_trials_of_tune_stop_long_before_their_next_record(tmp_path, ray_cluster
     ended = json.loads((out / "trials" / slow / "trial.json").read_text())["ended"]
     assert ended - asked[0] < 20
     assert len(results.frame) == 4
-
-
-@contextmanager
-def program(*arguments, **options):
-    """A program that is ended with the test."""
-    started = subprocess.Popen([sys.executable, *map(str, arguments)], text=True, **options)
-    try:
-        yield started
-    finally:
-        started.kill()
-        started.wait(30)
 
 
 class Visitor:
@@ -117,9 +97,11 @@ class Visitor:
 
 def test_a_study_is_found_in_its_cluster_watched_and_stopped(tmp_path, monkeypatch):
     out = tmp_path / "far away"
+    # The cluster's workers import the study's experiment.
+    monkeypatch.setenv(
+        "PYTHONPATH", os.pathsep.join([str(SUPPORT), os.environ.get("PYTHONPATH", "")])
+    )
     (tmp_path / "study.yaml").write_text(STUDY)
-    search = [SUPPORT, os.environ.get("PYTHONPATH", "")]
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(map(str, search)))
     first, second, third, last = (
         plan.id for plan in md.Study(Descent, {"steps": 2}, seeds=4).trials
     )
@@ -127,22 +109,22 @@ def test_a_study_is_found_in_its_cluster_watched_and_stopped(tmp_path, monkeypat
     with two_nodes(cpus=1) as cluster:
         pipes["env"] = cluster.environment
         run = ["run", tmp_path / "study.yaml", "--out", out, "--address", cluster.address]
-        with program("-c", COMMAND, *run, "--quiet", **pipes) as driver:
-            until(lambda: status_of(out, second) == "running", 240)
+        with python_program("-c", COMMAND, *run, "--quiet", **pipes) as driver:
+            assert comes_true(lambda: status_of(out, second) == "running", 240)
             show = ["-m", "modicum", "dashboard", "--address", cluster.address]
-            with program(*show, "--study", "none", **pipes) as server:
+            with python_program(*show, "--study", "none", **pipes) as server:
                 said = server.communicate(timeout=120)[1]
                 assert (server.returncode, "far away" in said) == (2, True), said
-            with program(*show, **pipes) as server:
+            with python_program(*show, **pipes) as server:
                 line = server.stdout.readline()
                 visitor = Visitor(line.removeprefix("dashboard: ").strip())
-                until(lambda: visitor.view()["counts"].get("running") == 2, 60)
+                assert comes_true(lambda: visitor.view()["counts"].get("running") == 2, 60)
                 view = visitor.view()
                 assert (view["total"], view["counts"]["pending"]) == (4, 2)
                 assert [node["alive"] for node in view["status"]["nodes"]] == [True, True]
                 used = [node["resources"]["CPU"] for node in view["status"]["nodes"]]
                 assert used == [[1, 1], [1, 1]]
-                until(lambda: visitor.view()["drawn"] >= 0, 60)
+                assert comes_true(lambda: visitor.view()["drawn"] >= 0, 60)
                 assert "descent" in visitor.call("/api/report?version=")[1]
                 listed = json.loads(visitor.call("/api/trials?query=running")[1])["trials"]
                 assert sorted(row["id"] for row in listed) == sorted([first, second])
@@ -151,12 +133,12 @@ def test_a_study_is_found_in_its_cluster_watched_and_stopped(tmp_path, monkeypat
                 assert visitor.call("/api/stop", {"trial": "../" + first})[0] == 409
 
                 assert visitor.call("/api/stop", {"trial": first})[0] == 200
-                until(lambda: status_of(out, first) == "stopped", 30)
-                until(lambda: status_of(out, third) == "running", 60)
+                assert comes_true(lambda: status_of(out, first) == "stopped", 30)
+                assert comes_true(lambda: status_of(out, third) == "running", 60)
                 assert visitor.call("/api/stop", {})[0] == 200
                 said = driver.communicate(timeout=60)[1]
                 assert (driver.returncode, "stopped on request" in said) == (1, True), said
-                until(lambda: "gone" in visitor.view(), 30)
+                assert comes_true(lambda: "gone" in visitor.view(), 30)
                 assert visitor.call("/api/stop", {})[0] == 409
     assert [status_of(out, name) for name in (second, third, last)] == ["stopped"] * 2 + ["pending"]
     assert (out / "report.html").exists()

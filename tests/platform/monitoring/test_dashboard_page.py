@@ -1,17 +1,16 @@
 """The live page in a real browser, while a real study runs."""
 
 import json
-import os
 import signal
 import subprocess
-import sys
 import time
 from contextlib import contextmanager
 
 import pytest
 from playwright.sync_api import expect, sync_playwright
 
-from conftest import SUPPORT
+from programs import python_program
+from waiting import comes_true
 
 pytestmark = pytest.mark.slow
 
@@ -63,30 +62,6 @@ def page(chromium):
         assert errors == []
 
 
-@contextmanager
-def program(*arguments, **options):
-    """A program that is ended with the test."""
-    search = [SUPPORT, os.environ.get("PYTHONPATH", "")]
-    started = subprocess.Popen(
-        [sys.executable, *map(str, arguments)],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(map(str, search))},
-        text=True,
-        **options,
-    )
-    try:
-        yield started
-    finally:
-        started.kill()
-        started.wait(30)
-
-
-def wait_for(path, seconds=60):
-    until = time.monotonic() + seconds
-    while not path.exists():
-        assert time.monotonic() < until, path
-        time.sleep(0.05)
-
-
 def check_harmless(page):
     assert page.evaluate("window.owned") is None
     assert page.locator("img").count() == 0
@@ -102,7 +77,7 @@ def check_fits(page):
 def test_a_study_is_watched_and_stopped(page, tmp_path):
     out = tmp_path / "run"
     with (
-        program("-c", STUDY, out) as study,
+        python_program("-c", STUDY, out) as study,
         program_serving(out) as url,
     ):
         page.goto(url)
@@ -169,9 +144,9 @@ def test_a_study_is_watched_and_stopped(page, tmp_path):
 @contextmanager
 def program_serving(out):
     """The command as a user starts it, and the address that it prints; ended as by Ctrl-C."""
-    wait_for(out / "plan.json")
+    assert comes_true((out / "plan.json").exists)
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    with program("-m", "modicum", "dashboard", out, **pipes) as server:
+    with python_program("-m", "modicum", "dashboard", out, **pipes) as server:
         yield server.stdout.readline().removeprefix("dashboard: ").strip()
         server.send_signal(signal.SIGINT)
         _, said = server.communicate(timeout=30)

@@ -8,7 +8,7 @@ from typing import Any
 from modicum.experiment.config import flatten
 from modicum.results.formatting import show, show_duration
 from modicum.results.records import StudyRecords
-from modicum.results.store import read_plan
+from modicum.run_folder.plan_file import read_plan
 
 # A longer list of values is shortened to their number.
 _MOST_VALUES = 6
