@@ -92,7 +92,7 @@ class Pretraining:
         Args:
             config: Settings of the trial.
             images: Images of the trial.
-            trial: Its seed decides initialisation, order and samples.
+            trial: Trial whose seed decides initialisation, order and samples.
             checkpoint_epochs: Epochs between two checkpoints; None for ten checkpoints.
         """
         return cls(

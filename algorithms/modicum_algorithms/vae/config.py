@@ -42,9 +42,9 @@ class DataConfig(md.Config):
     )
     binarisation: Binarisation = md.setting(
         "sampling",
-        description="How grey images become binary: sampling draws each pixel once from a "
-        "Bernoulli distribution with the grey value as its probability, threshold cuts at 127, "
-        "none keeps the images (colour images, or images that are binary already).",
+        description="Conversion of grey images to binary images: sampling draws each pixel once "
+        "from a Bernoulli distribution with the grey value as its probability, threshold cuts at "
+        "127, none keeps the images (colour images, or images that are binary already).",
     )
     samples: int | None = md.setting(
         None,

@@ -156,7 +156,7 @@ def checkpoint_metrics(
     Args:
         config: Settings of the trial.
         images: Images of the trial.
-        trial: Its seed decides the sampled latents and the optimal encoder.
+        trial: Trial whose seed decides the sampled latents and the optimal encoder.
         stage: The VAE at the checkpoint.
     """
     seed = trial.seed_for("evaluation")
@@ -185,7 +185,7 @@ def encoder_metrics(
     Args:
         config: Settings of the trial.
         images: Images of the trial.
-        trial: Its seed decides the sampled latents and the classifier.
+        trial: Trial whose seed decides the sampled latents and the classifier.
         encoder: The encoder.
         shared: Measurements of the encoder's checkpoint.
     """

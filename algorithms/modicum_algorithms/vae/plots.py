@@ -1,4 +1,4 @@
-"""Pictures of images, by matplotlib without its global state.
+"""Figures of images, in matplotlib without its global state.
 
 Shapes: N images, C channels, H height, W width, L latent dimensions.
 """
@@ -17,7 +17,7 @@ import modicum as md
 from modicum_algorithms.vae.likelihoods import LEVELS, DiscretisedLogistic
 from modicum_algorithms.vae.networks import VAE
 
-_GAP = 0.12  # ink between the images: 0 is paper, 1 is black
+_GAP = 0.12  # Grey between the images: 0 is white, 1 is black.
 _IMAGE_INCHES = 0.62
 _CHARACTER_INCHES = 0.085
 _SMALL = 9  # points
@@ -26,15 +26,15 @@ _SMALL = 9  # points
 def images_figure(rows: Mapping[str, Tensor | np.ndarray], title: str = "") -> Figure:
     """Images side by side, in labelled rows.
 
-    Grey images are drawn as ink on paper: 0 is white. Colours are drawn as they are.
+    Grey images are drawn inverted: 0 is white. Colours are drawn as they are.
 
     Args:
-        rows: (N, C, H, W) images with 1 or 3 channels, from 0 to 1, by the row's label; every row
-            has as many.
-        title: Above all.
+        rows: (N, C, H, W) images with 1 or 3 channels and values 0 to 1, by the label of their row;
+            all rows have the same shape.
+        title: Title of the figure.
 
     Raises:
-        InputError: The images are not of one such shape, or there are none.
+        InputError: The rows differ in shape or have another shape, or there is no image.
     """
     arrays = {label: np.asarray(images, np.float64) for label, images in rows.items()}
     shapes = {array.shape for array in arrays.values()}
@@ -50,14 +50,14 @@ def images_figure(rows: Mapping[str, Tensor | np.ndarray], title: str = "") -> F
 def samples_figure(
     model: VAE, rows: int = 3, columns: int = 12, seed: int = 0, title: str = ""
 ) -> Figure:
-    """What a model makes of latents z ~ N(0, I): expected pixels of p(x|z).
+    """Samples of a model: expected pixels of p(x|z) at latents z ~ N(0, I).
 
     Args:
-        model: Trained.
-        rows: Of images.
-        columns: Of images.
-        seed: Of the latents.
-        title: Above all.
+        model: A trained model.
+        rows: Number of rows of images.
+        columns: Number of images in a row.
+        seed: Seed of the latents.
+        title: Title of the figure.
     """
     with md.seeded(seed), torch.no_grad():
         z_NL = torch.randn(rows * columns, model.spec.latent_size)
@@ -67,12 +67,12 @@ def samples_figure(
 
 
 def reconstructions_figure(models: Mapping[str, VAE], images: Tensor, title: str = "") -> Figure:
-    """Images above what models make of them: expected pixels of p(x|z) at the mean z of q(z|x).
+    """Images above their reconstructions: expected pixels of p(x|z) at the mean z of q(z|x).
 
     Args:
-        models: Trained on images of one kind, by the row's label.
+        models: Models trained on images of one kind, by the label of their row.
         images: (N, C, H, W), in the models' units.
-        title: Above all.
+        title: Title of the figure.
     """
     x_NCHW = images.float()
     highest = next(iter(models.values())).spec.levels - 1
@@ -84,16 +84,16 @@ def reconstructions_figure(models: Mapping[str, VAE], images: Tensor, title: str
 
 
 def expected_pixels(decoded: Distribution) -> Tensor:
-    """The most typical image of p(x|z), from 0 to 1: probabilities of 1, or the logistic's means.
+    """The mean image of p(x|z), from 0 to 1: probabilities of 1, or means of the logistics.
 
     Args:
-        decoded: p(x|z) of this family over (N, C, H, W).
+        decoded: A likelihood p(x|z) of this family over (N, C, H, W).
     """
     if not isinstance(decoded, DiscretisedLogistic):
         return decoded.mean
     x_NCHW = torch.zeros_like(decoded.mean_BCHW)
     for channel in range(x_NCHW.shape[1]):
-        # The channels before are at their own means.
+        # Earlier channels are at their means.
         mean_NHW = decoded.means_given(x_NCHW)[:, channel]
         x_NCHW[:, channel] = ((mean_NHW + 1) * 127.5).clamp(0, LEVELS - 1)
     return x_NCHW / (LEVELS - 1)
@@ -120,7 +120,7 @@ def _drawn(labels: list[str], rows: list[np.ndarray], title: str) -> Figure:
 
 
 def _canvas(rows: list[np.ndarray], gap: int) -> np.ndarray:
-    """All images in one, (H', W') of ink if they are grey, (H', W', 3) if they are coloured."""
+    """All images in one array, (H', W') if they are grey, (H', W', 3) if they are coloured."""
     count, channels, height, width = rows[0].shape
     tall = gap + len(rows) * (height + gap)
     wide = gap + count * (width + gap)

@@ -30,7 +30,7 @@ def run(config: VaeConfig, trial: md.Trial) -> Iterator[md.Record]:
 
     Args:
         config: Settings of the trial.
-        trial: Records that it has done already are skipped.
+        trial: Trial, of which the records done already are skipped.
     """
     images = load_images(config, trial, config.samples)
     training = Pretraining.of(config, images, trial, config.checkpoint_every)

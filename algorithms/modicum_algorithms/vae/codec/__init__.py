@@ -1,1 +1,1 @@
-"""Lossless compression with bits back: coder, container, files."""
+"""Lossless compression with bits back: entropy coder, file format, files of images."""

@@ -1,5 +1,8 @@
 """Bits-back coding of images with a VAE (appendix B.1, algorithms 3 and 4).
 
+Bits back: the encoder decodes latents from bits that earlier images have left on the stack, so that
+the decoder gets these bits back when it encodes the latents again.
+
 Shapes: N images of a chunk, B batch, C channels, H height, W width, L latent dimensions.
 """
 

@@ -67,7 +67,7 @@ class CompressionReport:
 
 
 def default_chunk_images(spec: ModelSpec) -> int:
-    """Images in a chunk, so many that a few chunks fit in memory for images of any size."""
+    """Images in a chunk, few enough that some chunks fit in memory for images of any size."""
     return max(1, min(_CHUNK_IMAGES, _CHUNK_PIXELS // spec.dimensions))
 
 

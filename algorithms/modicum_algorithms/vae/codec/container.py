@@ -1,6 +1,6 @@
-"""The file that holds compressed images: a header, chunks, a table of the chunks and an end record.
+"""The format of compressed files: a header, chunks, a table of the chunks and an end record.
 
-Little endian. Sizes in bytes.
+Numbers are little endian. Sizes are in bytes.
 
 File header
     4   magic, 8F 4D 42 42 ("MBB" after a byte that is not text)
@@ -10,14 +10,14 @@ File header
     32  SHA-256 of the model (`saved_models.model_hash`)
     ..  packed header: `Header` as JSON, as a raw DEFLATE stream with `_DICTIONARY`
 
-Embedded model, if the header says so
+Embedded model, if the header has `embedded`
     4   length of the specification
     8   length of the weights
     4   CRC-32 of both
     ..  specification, JSON
     ..  weights, safetensors
 
-Chunk, one after the other; each can be decoded by itself
+Chunks, each of which can be decoded on its own
     4   number of images
     4   number of words
     4   CRC-32 of the words
@@ -29,15 +29,15 @@ Table of the chunks
 
 End record
     8   number of images
-    1   value of pixels that are one in a model of two levels (1 or 255), else 1
+    1   pixel value that a model of two levels codes as 1 (1 or 255), else 1
     32  SHA-256 of all pixels as they were coded
     8   offset of the table
     4   CRC-32 of the file header, the 16 bytes before an embedded model and before every chunk's
         words, the table, and the end record so far
     4   end magic, 42 42 4D 8F
 
-So every byte is under a checksum before anything is decoded, chunks that change places or come from
-another file break the last one, and the file ends where the end record ends.
+Every byte is checked by a checksum before anything is decoded. Chunks that change places or come
+from another file break the last checksum. The file ends where the end record ends.
 """
 
 from __future__ import annotations
@@ -70,12 +70,12 @@ _END = struct.Struct("<QB32sQ")
 _END_CHECK = struct.Struct("<I4s")
 _END_SIZE = _END.size + _END_CHECK.size
 
-# Largest header after unpacking (names of about a million files) and largest chunk in pixels:
-# what a file can make its reader allocate.
+# Limits of what a file can make its reader allocate: the unpacked header (with the names of about a
+# million files), and a chunk, in pixels.
 _HEADER_LIMIT = 2**26
 CHUNK_PIXELS_LIMIT = 2**30
 
-# Part of the format: a header that says the same needs no bytes for it.
+# Part of the format: text of the header that is also in the dictionary takes hardly any bytes.
 _DICTIONARY = (
     b'"environment":{"torch":"2.13.0","machine":"x86_64","instructions":"AVX512"}'
     b'"names":{"runs":[["",0,5,10000,""]],"sorted":false}"embedded":true'
@@ -88,24 +88,24 @@ _DICTIONARY = (
 
 
 class FileError(md.InputError):
-    """A compressed file that cannot be decoded to what was compressed, and why."""
+    """A compressed file that cannot be decoded to the images that were compressed."""
 
     def __init__(self, path: Path, problem: str) -> None:
         super().__init__(f"{path}: {problem}")
 
 
 class Header(BaseModel):
-    """What the file says of its images.
+    """A file's description of its images.
 
     Attributes:
-        settings: Of the coder.
+        settings: Settings of the coder.
         shape: Channels, height and width of an image.
-        levels: Values that a pixel can have: 2 or 256.
-        chunk_images: Images in a chunk at most.
-        source: Files of a folder, or an array.
-        names: Of the files.
-        embedded: Whether the model is in the file.
-        environment: In pinned mode.
+        levels: Number of values that a pixel can have: 2 or 256.
+        chunk_images: Images in a chunk, at most.
+        source: Source of the images: PNG files of a folder, or an array.
+        names: Names of the PNG files; None for an array.
+        embedded: True if the model is in the file.
+        environment: Environment of the encoder in pinned mode; None in portable mode.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -123,13 +123,13 @@ class Header(BaseModel):
 
     @property
     def dimensions(self) -> int:
-        """Pixels of an image, with its channels."""
+        """Numbers in an image: C × H × W."""
         channels, height, width = self.shape
         return channels * height * width
 
 
 class ContainerWriter:
-    """Writes a file chunk by chunk; holds no more than one."""
+    """Writes a file chunk by chunk, with one chunk in memory."""
 
     def __init__(
         self,
@@ -141,10 +141,10 @@ class ContainerWriter:
         """Write the file header.
 
         Args:
-            file: Open for writing, at its start.
-            header: Says `embedded` if there is such.
-            model_hash: SHA-256.
-            embedded: The model's specification (JSON) and weights (safetensors).
+            file: File open for writing, at its start.
+            header: The header; `embedded` must agree with the argument.
+            model_hash: SHA-256 of the model.
+            embedded: The model's specification (JSON) and weights (safetensors), or None.
         """
         self._file = file
         self._position = self._check = self.images = 0
@@ -165,8 +165,8 @@ class ContainerWriter:
         """Append a chunk.
 
         Args:
-            words: uint32, of the entropy coder.
-            images_NCHW: uint8, what they decode to.
+            words: Words of the entropy coder, uint32.
+            images_NCHW: Pixels to which the words decode, uint8.
         """
         content = np.ascontiguousarray(words, "<u4").data
         pixels = np.ascontiguousarray(images_NCHW, np.uint8).data
@@ -181,7 +181,7 @@ class ContainerWriter:
         """Write the table and the end record.
 
         Args:
-            one: Value of pixels that are one in a model of two levels.
+            one: Pixel value that a model of two levels codes as 1.
 
         Returns:
             Length of the file in bytes.
@@ -203,13 +203,13 @@ class ContainerWriter:
 
 @dataclass(frozen=True)
 class StoredChunk:
-    """A chunk whose words are as they were written.
+    """A chunk whose words have passed their checksum.
 
     Attributes:
-        number: From 0.
-        count: Images.
-        words: uint32.
-        pixels_crc: CRC-32 of what they decode to.
+        number: Number of the chunk, from 0.
+        count: Number of images.
+        words: Words of the entropy coder, uint32.
+        pixels_crc: CRC-32 of the pixels to which the words decode.
     """
 
     number: int
@@ -219,27 +219,27 @@ class StoredChunk:
 
 
 class ContainerReader:
-    """Reads a file chunk by chunk, once everything in it was found to fit together.
+    """Reads a file chunk by chunk, after its structure and checksums have been checked.
 
     Attributes:
-        path: The file.
-        header: Its header.
-        model_hash: SHA-256 of the model that it needs.
-        embedded: Specification (JSON) and weights (safetensors) of the model in it.
-        images: How many it holds.
-        one: Value of pixels that are one in a model of two levels.
+        path: Path of the file.
+        header: The header.
+        model_hash: SHA-256 of the model that decoding needs.
+        embedded: Specification (JSON) and weights (safetensors) of the embedded model, or None.
+        images: Number of images.
+        one: Pixel value that a model of two levels codes as 1.
         pixels_digest: SHA-256 of all pixels.
-        size: Length in bytes.
+        size: Length of the file in bytes.
     """
 
     embedded: tuple[bytes, bytes] | None = None
 
     def __init__(self, path: Path) -> None:
-        """Open and check a file, all but what its words mean.
+        """Open a file and check everything that can be checked without decoding.
 
         Raises:
-            FileError: It is no such file, or a broken one.
-            InputError: It cannot be read.
+            FileError: The file has another format, or is broken.
+            InputError: The file cannot be read.
         """
         self.path = path
         self._check = 0
@@ -249,7 +249,7 @@ class ContainerReader:
         try:
             self._read_start()
             self._read_chunk_heads(*self._read_end())
-            # The end record's checksum has covered the lengths; now the words themselves.
+            # The checksum of the end record has covered the lengths; here follow the words.
             for _ in self.chunks():
                 pass
         except BaseException:
@@ -270,7 +270,7 @@ class ContainerReader:
         """The chunks in order.
 
         Raises:
-            FileError: A chunk's words are not those that were written.
+            FileError: The words of a chunk are not those that were written.
         """
         for number, (offset, head) in enumerate(zip(self._offsets, self._heads, strict=True)):
             count, length, words_crc, pixels_crc = head
@@ -323,7 +323,7 @@ class ContainerReader:
         self._chunks_start = start + spec_length + weights_length
 
     def _read_end(self) -> tuple[int, bytes, bytes]:
-        """Start of the table, the table, and the end record that its checksum covers."""
+        """Offset of the table, the table, and the part of the end record under the checksum."""
         end = self._read(self.size - _END_SIZE, _END_SIZE)
         self._expected_check, magic = _END_CHECK.unpack(end[_END.size :])
         if magic != END_MAGIC:
@@ -356,7 +356,7 @@ class ContainerReader:
             raise self.error("its end record contradicts its chunks")
 
     def _read(self, offset: int, length: int) -> bytes:
-        """Bytes of the file; asks for none that it does not have."""
+        """Bytes of the file, allocated only if the file has them."""
         if offset + length > self.size:
             raise self.error("truncated")
         with self._readable():
@@ -368,7 +368,7 @@ class ContainerReader:
 
     @contextmanager
     def _readable(self) -> Iterator[None]:
-        """A file that cannot be read is not a broken one, nor an output that cannot be written."""
+        """Turn an OSError into an error that names the file."""
         try:
             yield
         except OSError as error:
@@ -380,16 +380,18 @@ def _pack(header: Header) -> bytes:
     text = header.model_dump_json().encode()
     if len(text) > _HEADER_LIMIT:
         raise md.InputError(
-            f"names: those of the images take {len(text)} bytes, more than {_HEADER_LIMIT}"
+            f"names: the header with the names of the images takes {len(text)} bytes, more than "
+            f"{_HEADER_LIMIT}"
         )
     return deflate.compress(text) + deflate.flush()
 
 
 def _unpack(packed: bytes) -> Header:
-    """The header.
+    """A packed header; nothing beyond the limit is allocated.
 
     Raises:
-        ValueError, zlib.error: It is none; nothing beyond the limit is allocated.
+        ValueError: The bytes are no header.
+        zlib.error: The bytes are no DEFLATE stream.
     """
     inflate = zlib.decompressobj(wbits=-15, zdict=_DICTIONARY)
     text = inflate.decompress(packed, _HEADER_LIMIT)

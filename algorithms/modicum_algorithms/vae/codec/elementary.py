@@ -1,8 +1,9 @@
 """exp, ln and softplus from correctly rounded operations alone.
 
-The functions of a C library, NumPy or PyTorch differ in the last bit between machines, and tables
-made with them would too: a file from one machine would not open on another. IEEE 754 fixes every
-bit of +, −, ×, ÷, floor and scaling by a power of two, so these are used here, one at a time.
+The functions of a C library, NumPy or PyTorch differ in the last bit between machines. Tables made
+with them would differ too, and a file from one machine would not decode on another. IEEE 754 fixes
+each bit of +, −, ×, ÷, floor and scaling by a power of two, so only these are used here, one at a
+time.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 
-# ln 2 in two parts; the first has zeros at its end, so that whole multiples of it are exact.
+# ln 2 in two parts; the first ends in zeros, so that integer multiples of it are exact.
 _LN2_HIGH = float.fromhex("0x1.62e42fee00000p-1")
 _LN2_LOW = float.fromhex("0x1.a39ef35793c76p-33")
 _EXPONENTIAL_TERMS = 14
@@ -20,11 +21,11 @@ _ARTANH_TERMS = 18
 
 
 def exponential(x: Floats) -> Floats:
-    """exp(x) within a few units in the last place, for x between -700 and 700."""
+    """exp(x) to a few units in the last place, for x between -700 and 700."""
     halvings = np.floor(x / _LN2_HIGH + 0.5)
     rest = x - halvings * _LN2_HIGH
     rest = rest - halvings * _LN2_LOW
-    # Taylor's series, by Horner's rule; |rest| is at most ln(2)/2.
+    # Taylor series by Horner's rule; |rest| is at most ln(2)/2.
     total = np.ones_like(rest)
     for term in range(_EXPONENTIAL_TERMS, 0, -1):
         total = total * rest
@@ -34,7 +35,7 @@ def exponential(x: Floats) -> Floats:
 
 
 def logarithm(x: Floats) -> Floats:
-    """ln(x) within a few units in the last place, for positive normal x."""
+    """ln(x) to a few units in the last place, for positive normal x."""
     mantissa, exponent = np.frexp(x)
     small = mantissa < 0.75
     mantissa = np.where(small, mantissa * 2, mantissa)

@@ -1,4 +1,4 @@
-"""What floating-point results depend on, beside the settings."""
+"""The environment on which floating-point results depend, beside the settings."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Names of PNG files, stored briefly: 00000, 00001, ..., 09999 are one run of numbers."""
+"""Names of PNG files, run-length encoded: 00000, 00001, ..., 09999 are one run of numbers."""
 
 from __future__ import annotations
 
@@ -7,24 +7,24 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from pydantic import BaseModel, ConfigDict
 
-# A name, or: what stands before the number, the first number, its digits at least, how many
-# names in a row count it up, and what stands after it.
+# A name, or a run of names: text before the number, first number, minimum of digits, length of the
+# run, text after the number.
 Run = str | tuple[str, int, int, int, str]
 
-# The last number in a name; longer ones keep their first digits in what stands before.
+# Digits of the last number in a name; further leading digits belong to the text before it.
 _DIGITS = 18
 _NUMBERED = re.compile(rf"(.*?)([0-9]{{1,{_DIGITS}}})([^0-9]*)", re.DOTALL)
-# Here or on another system these part folders, or end a name.
+# Characters that separate folders, or end a name, on some system.
 _FORBIDDEN = "/\\\0"
 
 
 class PackedNames(BaseModel):
-    """Names as they are stored.
+    """Names as a file stores them.
 
     Attributes:
-        runs: One after the other.
-        sorted: Whether the names stand in the order of the files' names (0, 1, 10, 11, 2), and not
-            in that of the runs (0, 1, 2, 10, 11).
+        runs: Names and runs of names.
+        sorted: True if the names are in the order of file names (0, 1, 10, 11, 2), False if they
+            are in the order of the runs (0, 1, 2, 10, 11).
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -34,15 +34,15 @@ class PackedNames(BaseModel):
 
 
 def can_be_kept(name: str) -> bool:
-    """Whether `unpack_names` accepts a name, and JSON can hold it."""
+    """True if `unpack_names` accepts a name and JSON can hold it."""
     return name.encode(errors="replace").decode() == name and not _leaves_a_folder(name)
 
 
 def pack_names(names: Sequence[str]) -> PackedNames:
-    """What `unpack_names` turns into the same names again.
+    """Pack names for `unpack_names`.
 
     Args:
-        names: Without `.png`; all of them such as `can_be_kept` accepts.
+        names: Names without `.png`, all accepted by `can_be_kept`.
     """
     runs = _runs(names)
     if list(names) == _in_order_of_files(names):
@@ -53,10 +53,14 @@ def pack_names(names: Sequence[str]) -> PackedNames:
 
 
 def unpack_names(packed: PackedNames, count: int) -> Iterator[str]:
-    """The names, one after the other.
+    """Iterate over packed names.
+
+    Args:
+        packed: The packed names.
+        count: Number of names that there must be.
 
     Raises:
-        ValueError: They are not `count` names, or one could lead out of a folder.
+        ValueError: There are not `count` names, or a name could lead out of a folder.
     """
     for run in packed.runs:
         parts = [run] if isinstance(run, str) else [run[0], run[4]]

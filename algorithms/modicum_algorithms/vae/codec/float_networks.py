@@ -1,7 +1,7 @@
-"""Encoders and decoders as PyTorch computes them, with what decides their last bits held fixed.
+"""Encoders and decoders in PyTorch's floating point, with fixed conditions for the last bits.
 
-The same machine and the same version of PyTorch give the same bits for the same shapes, threads
-and settings; another may not, which the decoder then finds out. Shapes: B batch, C channels,
+The same machine and version of PyTorch give the same bits for the same shapes, threads and
+settings. Another may not, which the decoder detects by checksums. Shapes: B batch, C channels,
 H height, W width, L latent dimensions.
 """
 
@@ -20,13 +20,13 @@ from modicum_algorithms.vae.codec.tables import LATTICE_SCALE, Integers, level_b
 from modicum_algorithms.vae.methods.k_step import k_step_posterior
 from modicum_algorithms.vae.networks import VAE
 
-# Larger numbers mean nothing to any table.
+# Beyond the range of all tables.
 _LIMIT = 2.0**30
 
 
 @contextmanager
 def pinned(threads: int) -> Iterator[None]:
-    """So many threads, deterministic algorithms and full precision; afterwards as before."""
+    """A context with a number of threads, deterministic algorithms and full precision."""
     before = torch.get_num_threads()
     deterministic = torch.are_deterministic_algorithms_enabled()
     warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
@@ -46,10 +46,10 @@ class PinnedNetworks:
     """A model's encoder and decoder in floats, optionally with K-step inference.
 
     Args:
-        model: As trained, on the CPU.
+        model: A trained model, on the CPU.
         threads: PyTorch's threads within an operation.
-        inference_steps: K.
-        inference_learning_rate: Adam's.
+        inference_steps: K, steps of inference.
+        inference_learning_rate: Adam's learning rate in these steps.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class PinnedNetworks:
         self._parameter_scale = 2.0 ** parameter_bits(model.spec.likelihood)
 
     def posterior(self, x_BCHW: Pixels) -> LatticePosterior:
-        """q(z|x) of every image; with K steps of inference, of algorithm 4."""
+        """q(z|x) of each image, after K steps of inference (algorithm 4)."""
         images_BCHW = torch.from_numpy(x_BCHW).to(self._dtype)
         with torch.no_grad(), pinned(self._threads):
             q = k_step_posterior(
@@ -77,14 +77,14 @@ class PinnedNetworks:
         return LatticePosterior.within_prior(_whole(q.loc, LATTICE_SCALE), level_BL)
 
     def parameters(self, z_BL: Integers) -> Floats:
-        """p(x|z) of every image, whole numbers."""
+        """Parameters of p(x|z) of each image, as integers."""
         with torch.no_grad(), pinned(self._threads):
             latents_BL = torch.from_numpy(z_BL / LATTICE_SCALE).to(self._dtype)
             return _whole(self._model.decoder.network(latents_BL), self._parameter_scale)
 
 
 def _whole(numbers: torch.Tensor, scale: float) -> Floats:
-    """Rounded to whole multiples of 1/scale; what is not a number becomes 0."""
+    """Numbers rounded to multiples of 1/scale and counted in it; NaN becomes 0."""
     scaled = numbers.double().mul_(scale).add_(0.5).floor_().clamp_(-_LIMIT, _LIMIT)
     whole: Floats = scaled.nan_to_num_(0.0).numpy()
     return whole

@@ -1,4 +1,4 @@
-"""What codecs that know nothing of the images need for them."""
+"""Code lengths of general codecs, for comparison: PNG, WebP, zstd and xz."""
 
 from __future__ import annotations
 
@@ -12,23 +12,24 @@ from PIL import Image
 
 import modicum as md
 
-_VERSION = 1  # part of the cache's key: more when the same images would give other sizes
+_VERSION = 1  # Part of the cache's key: change it when the same images would give other sizes.
 
 
 def general_codecs(images_NCHW: np.ndarray, levels: int) -> dict[str, float]:
-    """Bits per dimension of lossless codecs on images.
+    """Bits per dimension of lossless codecs on images, by the codec's name.
 
-    PNG and WebP once as a file for each image, whose headers weigh much on small images, and once
-    with all images in one tall picture (`_all`; WebP in pieces, for it has at most 16,383 rows);
-    zstd and xz at their highest levels over the pixels of all images. Binary images are stored with
-    one bit a pixel in PNG and in the input of zstd and xz, whichever of bits and bytes is shorter.
+    PNG and WebP code each image as a file (`png`, `webp`), whose headers weigh much on small
+    images, and all images as one tall picture (`png_all`, `webp_all`; WebP in pieces, because its
+    pictures have at most 16,383 rows). `zstd` and `xz` code the pixels of all images at their
+    highest levels. Binary images have one bit per pixel in PNG; for zstd and xz the shorter of one
+    bit and one byte per pixel counts.
 
-    They take minutes where there are many images, so they are kept in the cache: every method of
-    inference is compared on the same images.
+    Many images take minutes, so results are kept in the data cache: methods of inference are
+    compared on the same images.
 
     Args:
-        images_NCHW: uint8.
-        levels: Values that a pixel can have.
+        images_NCHW: Images, uint8.
+        levels: Number of values that a pixel can have.
     """
     versions = f"{PIL.__version__}-{pa.__version__}"
     digest = md.data.digest_arrays({"images": images_NCHW})
@@ -38,7 +39,7 @@ def general_codecs(images_NCHW: np.ndarray, levels: int) -> dict[str, float]:
 
 
 def _sizes(images_NCHW: np.ndarray, levels: int) -> dict[str, np.ndarray]:
-    """Bytes of each codec."""
+    """Bytes that each codec takes, by name."""
     raw = [images_NCHW.tobytes()]
     if levels == 2:
         raw.append(np.packbits(images_NCHW).tobytes())

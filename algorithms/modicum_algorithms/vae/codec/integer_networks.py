@@ -1,9 +1,9 @@
 """Encoders and decoders in exact integers, so that every machine computes the same bits.
 
-Floating-point sums depend on their order, and so on batch size, threads and processor. Here
-weights and activations are whole numbers (fixed point), held in float64, and every sum stays below
-2^53: then no addition rounds, and order does not matter. Shapes: B batch, C channels, H height,
-W width, L latent dimensions, K inputs of one output, P places of a convolution.
+Floating-point sums depend on their order, and thereby on batch size, threads and processor. Here
+weights and activations are fixed-point numbers, held as integers in float64, and all sums stay
+below 2^53, so that no addition rounds and order does not matter. Shapes: B batch, C channels, H
+height, W width, L latent dimensions, K inputs of one output, P places of a convolution.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ from modicum_algorithms.vae.codec.tables import (
 )
 from modicum_algorithms.vae.networks import VAE, ResidualBlock, ScaleImage
 
-# Fraction bits of activations, and of the sums that make them: weights have those between.
+# Fraction bits of activations and of their sums; weights have the difference.
 ACTIVATION_BITS = 12
 SUM_BITS = 30
 # Activations are clamped to ±2048.
 ACTIVATION_LIMIT = 2.0**23
 EXACT_LIMIT = 2.0**53
-# Numbers in an unfolded piece of a batch, small enough for a processor's cache.
+# Numbers in an unfolded piece of a batch, small enough for the processor's cache.
 _UNFOLDED_NUMBERS = 2**19
 
 Operation = Callable[[Tensor], Tensor]
@@ -42,12 +42,12 @@ Operation = Callable[[Tensor], Tensor]
 
 @dataclass(frozen=True)
 class Format:
-    """What whole numbers stand for.
+    """A fixed-point format: an integer n stands for n / (2^bits × divisor).
 
     Attributes:
         bits: Fraction bits.
-        limit: Largest absolute value, as a whole number.
-        divisor: They also count 1/divisor.
+        limit: Largest absolute value of n.
+        divisor: Divisor beside the power of two.
     """
 
     bits: int
@@ -61,7 +61,7 @@ _ACTIVATIONS = Format(ACTIVATION_BITS, ACTIVATION_LIMIT)
 
 
 class IntegerNetwork:
-    """A network of this family, converted.
+    """A network of this family, converted to integers.
 
     Args:
         network: Linear layers, convolutions, ReLUs, residual blocks and rearrangements; the last
@@ -70,7 +70,7 @@ class IntegerNetwork:
         output_bits: Fraction bits of the outputs.
 
     Raises:
-        InputError: The model has a layer with no integer form, or weights that are too large.
+        InputError: A layer has no integer form, or its weights are too large.
     """
 
     def __init__(self, network: nn.Sequential, inputs: Format, output_bits: int) -> None:
@@ -107,7 +107,7 @@ class IntegerNetwork:
 
     @torch.no_grad()
     def __call__(self, inputs: Tensor) -> Tensor:
-        """Whole numbers from whole numbers, both in float64; the inputs stay as they are."""
+        """Evaluate the network on integers in float64; the inputs stay as they are."""
         h = inputs
         for operation in self._operations:
             h = operation(h)
@@ -118,7 +118,7 @@ class PortableNetworks:
     """A model's encoder and decoder in integers.
 
     Raises:
-        InputError: As `IntegerNetwork`.
+        InputError: A layer has no integer form, or its weights are too large.
     """
 
     def __init__(self, model: VAE) -> None:
@@ -131,13 +131,13 @@ class PortableNetworks:
         )
 
     def posterior(self, x_BCHW: Pixels) -> LatticePosterior:
-        """q(z|x) of every image."""
+        """q(z|x) of each image."""
         outputs = self._encoder(torch.from_numpy(x_BCHW).double())
         mean, raw = (half.flatten(1).numpy() for half in outputs.chunk(2, dim=1))
         return LatticePosterior.within_prior(mean, level_of_raw(raw))
 
     def parameters(self, z_BL: Integers) -> Floats:
-        """p(x|z) of every image, whole numbers."""
+        """Parameters of p(x|z) of each image, as integers."""
         outputs: Floats = self._decoder(torch.from_numpy(z_BL).double()).numpy()
         return outputs
 
@@ -151,7 +151,7 @@ def _name(layer: nn.Module) -> str:
 
 
 def _scale_image(x_BCHW: Tensor) -> Tensor:
-    """x/127.5 − 1 = (2x − 255)/255, without the division."""
+    """2x − 255, the numerator of x/127.5 − 1 = (2x − 255)/255."""
     return x_BCHW.mul(2).sub_(255)
 
 
@@ -163,7 +163,7 @@ def _affine(layer: nn.Module, inputs: Format, bits: int, relu: bool) -> Operatio
 
 
 class _Rounding:
-    """From sums with SUM_BITS to activations: to the nearest, clamped, after a ReLU or not."""
+    """Rounding of sums with SUM_BITS to the nearest activation, clamped, with or without a ReLU."""
 
     def __init__(self, bits: int, relu: bool) -> None:
         self.half = 2.0 ** (SUM_BITS - bits - 1)
@@ -171,17 +171,17 @@ class _Rounding:
         self._low = 0.0 if relu else -ACTIVATION_LIMIT
 
     def __call__(self, sums: Tensor) -> Tensor:
-        """In place; `half` has been added already."""
+        """Round in place; `half` has been added already."""
         return sums.mul_(self._factor).floor_().clamp_(self._low, ACTIVATION_LIMIT)
 
 
 def _whole_weights(
     layer: nn.Linear | nn.Conv2d, inputs: Format, rounding: _Rounding
 ) -> tuple[Tensor, Tensor]:
-    """Weights (outputs, K) and biases (outputs,) in whole numbers, half a unit included.
+    """Weights (outputs, K) and biases (outputs,) as integers; biases include half a unit.
 
     Raises:
-        InputError: Their sums could pass 2^53.
+        InputError: Sums could exceed 2^53.
     """
     weight = layer.weight.detach().double().flatten(1) / inputs.divisor
     weight = (weight * 2.0 ** (SUM_BITS - inputs.bits)).round()
@@ -190,7 +190,7 @@ def _whole_weights(
         bias = (layer.bias.detach().double() * 2.0**SUM_BITS).round()
     bias = bias + rounding.half
     largest = weight.abs().sum(1) * inputs.limit + bias.abs()
-    # A comparison that is false for NaN as well.
+    # This comparison is also false for NaN.
     if not bool((largest < EXACT_LIMIT).all()):
         raise md.InputError(
             f"model: the weights of a {_name(layer)} are too large for exact sums, or not finite "
@@ -210,12 +210,12 @@ class _Linear:
 
 
 class _Convolution:
-    """As a product of matrices: library convolutions may use transforms that are not exact."""
+    """A convolution as a product of matrices: library convolutions may use inexact transforms."""
 
     def __init__(self, layer: nn.Conv2d, inputs: Format, bits: int, relu: bool) -> None:
         if layer.groups != 1 or isinstance(layer.padding, str) or layer.padding_mode != "zeros":
             raise md.InputError(
-                "model: the coder's convolutions have one group and zeros as padding, in numbers"
+                "model: the coder takes convolutions with one group and numbers of padding zeros"
             )
         self._rounding = _Rounding(bits, relu)
         self._weight, bias = _whole_weights(layer, inputs, self._rounding)

@@ -1,4 +1,6 @@
-"""Latents on the stack: the prior, and posteriors as a mean on the lattice and a level of σ.
+"""Latents on the stack, under the prior and under posteriors.
+
+A posterior has a mean on the lattice and one of the levels of σ of `tables`.
 
 Shapes: B batch, L latent dimensions.
 """
@@ -25,8 +27,8 @@ class LatticePosterior:
     """q(z|x) on the lattice.
 
     Attributes:
-        mean_BL: μ, counted in steps of the lattice.
-        level_BL: Level of σ.
+        mean_BL: μ, in steps of the lattice.
+        level_BL: Number of the level of σ.
     """
 
     mean_BL: Integers
@@ -34,11 +36,11 @@ class LatticePosterior:
 
     @classmethod
     def within_prior(cls, mean_BL: Floats, level_BL: Integers) -> LatticePosterior:
-        """Every z that it can give is in the prior's table.
+        """A posterior whose mean is clipped, so that the prior's table has each z within reach.
 
         Args:
-            mean_BL: Whole numbers.
-            level_BL: Level of σ.
+            mean_BL: μ, integers in steps of the lattice.
+            level_BL: Number of the level of σ.
         """
         reach_BL = LATENT_LIMIT - posterior_widths().take(level_BL)
         return cls(np.clip(mean_BL.astype(np.int64), -reach_BL, reach_BL), level_BL)
@@ -56,7 +58,7 @@ def pop_prior(stack: Stack, batch_size: int, latent_size: int) -> Integers:
 
 
 def pop_posterior(stack: Stack, posterior: LatticePosterior) -> Integers:
-    """Decode z ~ q(z|x), (B, L): level after level, as all of one level share a table."""
+    """Decode z ~ q(z|x), (B, L), level after level: posteriors of one level share a table."""
     level = posterior.level_BL.ravel()
     models, widths = posterior_models(), posterior_widths()
     groups = [
@@ -69,10 +71,10 @@ def pop_posterior(stack: Stack, posterior: LatticePosterior) -> Integers:
 
 
 def push_posterior(stack: Stack, posterior: LatticePosterior, z_BL: Integers) -> None:
-    """Encode z ~ q(z|x), what `pop_posterior` decodes.
+    """Encode z ~ q(z|x), the inverse of `pop_posterior`.
 
     Raises:
-        CorruptChunk: q(z|x) gives no such z.
+        CorruptChunk: A latent is out of reach of q(z|x).
     """
     level = posterior.level_BL.ravel()
     models, widths = posterior_models(), posterior_widths()

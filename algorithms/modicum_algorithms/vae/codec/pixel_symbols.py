@@ -1,4 +1,4 @@
-"""Pixels on the stack, given a decoder's output in integers.
+"""Pixels on the stack, under distributions with integer parameters.
 
 Shapes: B batch, C channels, H height, W width, M pixels of a piece. A decoder's output has
 `PARAMETERS` numbers for every channel of a pixel, stacked along the channels.
@@ -27,10 +27,10 @@ from modicum_algorithms.vae.likelihoods import LEVELS, PARAMETERS
 
 Pixels = NDArray[np.uint8]
 
-# Pixels taken at once: their arrays of intermediate results fit a processor's cache. The order of
-# symbols on the stack depends on it.
+# Pixels coded at once, so that intermediate results fit the processor's cache. The order of symbols
+# on the stack depends on it.
 PIECE = 2**15
-# Binary decisions that make a pixel value, from the halves of 256 down.
+# Halves of the range of pixel values at each of the binary decisions that make a value.
 _HALVES = tuple(2**place for place in reversed(range(8)))
 
 
@@ -69,16 +69,17 @@ def pop_pixels(stack: Stack, name: LikelihoodName, parameters_BCHW: Floats) -> P
 
 
 def _turns(name: LikelihoodName, channels: int) -> list[slice]:
-    """Channels that are coded together; the autoregressive ones need those before."""
+    """Channels that are coded together; autoregressive channels follow one after the other."""
     if name == "autoregressive_logistic":
         return [slice(channel, channel + 1) for channel in range(channels)]
     return [slice(0, channels)]
 
 
 def _logistic(parts: list[Floats], x_BCHW: Pixels, channels: slice) -> tuple[Floats, Floats]:
-    """μ and 1/s of some channels, flat, as `cumulative` takes them.
+    """μ and 1/s of some channels, flat, as arguments of `cumulative`.
 
-    With x̃ = (2x − 255)/255, the mean of a later channel is whole in units of 2^-LOGISTIC_BITS/255.
+    With x̃ = (2x − 255)/255, the mean of a later channel is an integer in units of
+    2^-LOGISTIC_BITS/255.
     """
     mean_BCHW = parts[0][:, channels] * float(LEVELS - 1)
     if len(parts) == 3 and channels.start > 0:
@@ -91,10 +92,10 @@ def _logistic(parts: list[Floats], x_BCHW: Pixels, channels: slice) -> tuple[Flo
 
 
 class _Descent:
-    """From all 256 values of M pixels to one, halving what is left eight times.
+    """Bisection of the 256 values of M pixels, in eight binary decisions.
 
-    So a pixel costs eight binary symbols and eight values of the distribution function; a table of
-    256 probabilities for every pixel would take longer to make and to code.
+    A pixel takes eight binary symbols and eight values of the distribution function. A table of 256
+    probabilities for each pixel would take longer to make and to code.
     """
 
     def __init__(self, means: Floats, inverse: Floats) -> None:
@@ -105,12 +106,12 @@ class _Descent:
         self._middle = self._below
 
     def probability_of_upper(self, half: int) -> Floats:
-        """P(value ≥ low + half), given that it is in low … low + 2 half − 1."""
+        """P(value ≥ low + half | low ≤ value < low + 2 half)."""
         self._middle = cumulative(self.low + half, self._means, self._inverse)
         return (self._above - self._middle) / (self._above - self._below)
 
     def follow(self, upper: NDArray[np.bool_], half: int) -> None:
-        """Keep the upper or the lower half."""
+        """Continue with the upper or the lower half."""
         self.low += upper * float(half)
         self._below = np.where(upper, self._middle, self._below)
         self._above = np.where(upper, self._above, self._middle)

@@ -1,4 +1,4 @@
-"""Pixels as a model of two levels codes them: 0 and 1, whatever stands for one in the images.
+"""Pixels of binary images, coded as 0 and 1, stored as 0 and 1 or as 0 and 255.
 
 Shapes: N images, C channels, H height, W width.
 """
@@ -13,28 +13,28 @@ _ONES = (1, 255)
 
 
 class BinaryPixels:
-    """Reads images of 0 and 1, or of 0 and 255, piece by piece.
+    """Reads images with pixels 0 and 1, or 0 and 255, piece by piece.
 
     Attributes:
-        one: The value that stands for one, as soon as some pixel has it.
+        one: Pixel value that stands for 1; None until a pixel has it.
     """
 
     def __init__(self, names: tuple[str, ...] | None) -> None:
         """Start before the first image.
 
         Args:
-            names: Of all images, for messages.
+            names: Names of all images for errors; None numbers the images.
         """
         self.one: int | None = None
         self._names = names
         self._seen = 0
 
     def read(self, images_NCHW: np.ndarray) -> np.ndarray:
-        """The next images with pixels 0 and 1.
+        """The next images, with pixels 0 and 1.
 
         Raises:
-            InputError: A pixel has another value than 0 and the one that stands for one; names
-                the first image with one.
+            InputError: A pixel is neither 0 nor the value that stands for 1; the error names the
+                first image with such a pixel.
         """
         set_NCHW = images_NCHW != 0
         if self.one is None and set_NCHW.any():
@@ -58,5 +58,5 @@ class BinaryPixels:
 
 
 def restore(pixels_NCHW: np.ndarray, one: int) -> np.ndarray:
-    """Images from pixels as they were coded: what was one gets the value that stood for it."""
+    """Images from coded pixels, with the value that stood for 1."""
     return pixels_NCHW if one == 1 else pixels_NCHW * np.uint8(one)

@@ -1,4 +1,4 @@
-"""Packages that the codec needs and the rest of the family does not."""
+"""The package that the codec needs beyond those of the rest of the family."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ import modicum as md
 
 
 def require_constriction(user: str) -> None:
-    """Check that the entropy coder is there.
+    """Check that the entropy coder is installed.
 
     Args:
-        user: What needs it, for the message.
+        user: Command or setting that needs the package, for the error.
 
     Raises:
-        InputError: It is not installed.
+        InputError: The package is not installed.
     """
     try:
         importlib.import_module("constriction")

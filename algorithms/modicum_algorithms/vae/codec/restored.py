@@ -1,4 +1,4 @@
-"""Restored images on disk, written a few at a time.
+"""Restored images on disk, written chunk by chunk.
 
 Shapes: N images, C channels, H height, W width.
 """
@@ -13,14 +13,14 @@ import numpy as np
 
 
 class PngFolder:
-    """One PNG file for each image."""
+    """A folder with one PNG file for each image."""
 
     def __init__(self, folder: Path, names: Iterator[str]) -> None:
-        """Write nothing yet.
+        """Prepare to write.
 
         Args:
-            folder: Exists and is empty.
-            names: Of the files, without `.png`.
+            folder: An empty folder.
+            names: Names of the files, without `.png`.
         """
         self._folder = folder
         self._names = names
@@ -37,15 +37,15 @@ class PngFolder:
 
 
 class NpyFile:
-    """One array: (N, H, W) for images of one channel, (N, H, W, C) for more."""
+    """A `.npy` file of one array: (N, H, W) for images of one channel, (N, H, W, C) for more."""
 
     def __init__(self, file: IO[bytes], count: int, shape: tuple[int, int, int]) -> None:
-        """Write the head of the file.
+        """Write the header of the file.
 
         Args:
-            file: Open for writing, at its start.
-            count: N.
-            shape: (C, H, W).
+            file: File open for writing, at its start.
+            count: N, number of images.
+            shape: (C, H, W) of an image.
         """
         channels, height, width = shape
         self._file = file

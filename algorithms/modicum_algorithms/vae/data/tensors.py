@@ -37,7 +37,7 @@ def load_images(config: DataConfig, trial: md.Trial, samples: int | None) -> Ima
 
     Args:
         config: Settings of the trial.
-        trial: Its seed draws binary images and the subset of training images.
+        trial: Trial whose seed draws binary images and the subset of training images.
         samples: Number of training images; None for all.
 
     Raises:

@@ -26,7 +26,7 @@ def run(config: CompressionConfig, trial: md.Trial) -> Iterator[md.Record]:
 
     Args:
         config: Settings of the trial.
-        trial: Its scratch folder holds the files.
+        trial: Trial whose scratch folder holds the files.
 
     Raises:
         RuntimeError: The decoded images differ from the test images.

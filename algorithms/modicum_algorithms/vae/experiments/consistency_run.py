@@ -19,7 +19,7 @@ def run(config: ConsistencyConfig, trial: md.Trial) -> Iterator[md.Record]:
 
     Args:
         config: Settings of the trial.
-        trial: Its seed decides the model, its images, and the encoder's training.
+        trial: Trial whose seed decides the model, the images, and the encoder's training.
     """
     images = load_images(config, trial, samples=None)
     stage = pretrained(Pretraining.of(config, images, trial), config.epochs)
