@@ -265,7 +265,7 @@ def test_no_steps_of_inference_are_the_encoder_and_steps_shorten_the_code():
     spec = small_spec("bernoulli")
     # Nobody trained its encoder.
     model = scattered(spec, 0.5)
-    images = pictures(spec, 200)
+    images = pictures(spec, 100)
 
     def words(**more: float) -> np.ndarray:
         return BitsBackCoder(model, file_settings("pinned", threads=1, **more)).encode(images).words

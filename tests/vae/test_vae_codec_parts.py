@@ -252,11 +252,11 @@ def test_integer_networks_give_the_same_bits_in_any_order(two_threads):
     inputs, hidden, count = 700, 600, 65
     network = nn.Sequential(nn.Linear(inputs, hidden), nn.ReLU(), nn.Linear(hidden, 7))
     z = torch.randint(-5120, 5121, (count, inputs)).double()
-    whole = IntegerNetwork(network, LATENT_FORMAT, 12)(z)
-    one_by_one = torch.cat([IntegerNetwork(network, LATENT_FORMAT, 12)(row) for row in z.split(1)])
-    assert torch.equal(whole, one_by_one)
+    integer = IntegerNetwork(network, LATENT_FORMAT, 12)
+    whole = integer(z)
+    assert torch.equal(whole, torch.cat([integer(row) for row in z.split(1)]))
     torch.set_num_threads(1)
-    assert torch.equal(whole, IntegerNetwork(network, LATENT_FORMAT, 12)(z))
+    assert torch.equal(whole, integer(z))
     order, inner = torch.randperm(inputs), torch.randperm(hidden)
     with torch.no_grad():
         network[0].weight.copy_(network[0].weight[inner][:, order])

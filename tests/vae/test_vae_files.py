@@ -346,7 +346,7 @@ def test_words_that_only_decoding_can_judge(tmp_path, damaged, binary_model):
     images, parts, _ = damaged["portable"]
     assert parts.sealed(parts.chunks) == parts.data
     random = np.random.default_rng(6)
-    for _ in range(200):
+    for _ in range(80):
         chunks = list(parts.chunks)
         number = int(random.integers(len(chunks)))
         chunk = bytearray(chunks[number])
