@@ -7,10 +7,7 @@ import pytest
 import torch
 from torch.distributions import Categorical, MultivariateNormal, kl_divergence
 
-from modicum_algorithms.solipsistic.config import (
-    SolipsisticAlgorithmOptions,
-    SolipsisticOptions,
-)
+from modicum_algorithms.solipsistic.config import SolipsisticOptions
 from modicum_algorithms.solipsistic.methods.solipsistic import losses
 from modicum_algorithms.solipsistic.methods.solipsistic.dynamic_programming import (
     action_values,
@@ -26,6 +23,7 @@ from modicum_algorithms.solipsistic.methods.solipsistic.variational_optimisation
     perturbations,
 )
 from modicum_algorithms.solipsistic.networks.spaces import ActionShape, ObservationShape
+from modicum_algorithms.solipsistic.rllib_settings import SolipsisticAlgorithmOptions
 
 TWO_ACTIONS = ActionShape(2, 2)
 

@@ -16,7 +16,6 @@ from ray.rllib.policy.sample_batch import MultiAgentBatch, SampleBatch
 from ray.rllib.utils.metrics import LEARNER_RESULTS, LEARNER_UPDATE_TIMER
 
 import modicum as md
-from modicum_algorithms.solipsistic.config import SolipsisticAlgorithmOptions
 from modicum_algorithms.solipsistic.episodic.algorithm import EpisodicAlgorithm
 from modicum_algorithms.solipsistic.episodic.config import EpisodicConfig
 from modicum_algorithms.solipsistic.methods.solipsistic.learner import SolipsisticLearner
@@ -29,6 +28,7 @@ from modicum_algorithms.solipsistic.methods.solipsistic.rl_module import (
     REWARDED,
     SolipsisticRLModule,
 )
+from modicum_algorithms.solipsistic.rllib_settings import SolipsisticAlgorithmOptions
 
 POLICY_SEARCH_TIMER = "policy_search"
 

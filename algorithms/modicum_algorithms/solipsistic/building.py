@@ -12,7 +12,7 @@ from ray.rllib.core import DEFAULT_MODULE_ID
 
 import modicum as md
 from modicum_algorithms.solipsistic.algorithm import SolipsisticConfig
-from modicum_algorithms.solipsistic.config import SolipsisticSettings, rllib_settings
+from modicum_algorithms.solipsistic.config import SolipsisticSettings
 from modicum_algorithms.solipsistic.environments.digit_images import found_images
 from modicum_algorithms.solipsistic.environments.making import environment_id, refusing_environment
 from modicum_algorithms.solipsistic.episodic.algorithm import EpisodicAlgorithm
@@ -20,6 +20,7 @@ from modicum_algorithms.solipsistic.episodic.config import EpisodicConfig
 from modicum_algorithms.solipsistic.methods.dqn import EpisodicDQNConfig
 from modicum_algorithms.solipsistic.methods.ppo import EpisodicPPOConfig
 from modicum_algorithms.solipsistic.names import MNIST_GAME, MethodName
+from modicum_algorithms.solipsistic.rllib_settings import training_arguments
 
 _CONFIGS: Mapping[MethodName, type[EpisodicConfig[Any]]] = {
     "solipsistic": SolipsisticConfig,
@@ -41,7 +42,7 @@ def algorithm_config(config: SolipsisticSettings, seed: int) -> EpisodicConfig[A
         seed: Seed of the algorithm.
     """
     found = _CONFIGS[config.method]()
-    found.training(**rllib_settings(config, found.options_class))
+    found.training(**training_arguments(config, found.options_class))
     arguments = config.environment_arguments
     if config.environment == MNIST_GAME:
         # A checkpoint names the images it was trained on, wherever it is loaded.

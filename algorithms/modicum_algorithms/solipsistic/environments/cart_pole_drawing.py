@@ -1,12 +1,12 @@
 """Small grey frames of the cart and the pole, equal to those of gymnasium's renderer and wrappers.
 
-The picture is gymnasium's: the same calls of pygame's `gfxdraw` on a canvas of 400 x 600. What is
-saved is all else: only the rectangle where something moved is cleared, made grey and averaged, the
-rest of a frame is background. pygame itself is never initialised, so no window system and no
-handler of signals comes with it.
+The picture comes from the same calls of pygame's `gfxdraw` as gymnasium's, on a canvas of 400 x
+600. The time is saved elsewhere: only the rectangle where something moved is cleared, turned grey
+and averaged, and the rest of a frame is background. pygame is never initialised, so it starts no
+window system and installs no signal handler.
 
 Shapes: H rows and W columns of a frame (64 both), R rows and C columns of a part of the canvas, N
-pixels. Rows of the canvas count from its foot, those of pictures and frames from the top.
+pixels. Rows of the canvas count from its foot, rows of pictures and frames from the top.
 """
 
 from __future__ import annotations
@@ -27,26 +27,26 @@ PICTURE_ROWS = 400
 PICTURE_COLUMNS = 600
 FRAME_SIZE = 64
 
-_SCALE = PICTURE_COLUMNS / 4.8  # pixels in a metre
+_SCALE = PICTURE_COLUMNS / 4.8  # pixels per metre
 _TRACK_ROW = 100
 _AXLE_HEIGHT = 7.5  # above the track
 _AXLE_RADIUS = 5
 _CART = ((-25.0, -15.0), (-25.0, 15.0), (25.0, 15.0), (25.0, -15.0))
 _POLE = ((-5.0, -5.0), (-5.0, 120.0), (5.0, 120.0), (5.0, -5.0))
-_REACH = 2  # pixels that rounding and smooth edges may add around a shape
+_REACH = 2  # pixels by which rounding and smooth edges may extend a shape
 
 _CART_COLOUR = (0, 0, 0)
 _POLE_COLOUR = (202, 152, 101)
 _AXLE_COLOUR = (129, 132, 203)
 _TRACK_COLOUR = (0, 0, 0)
-_BACKGROUND = np.uint32(0xFFFFFFFF)  # four bytes of a pixel where nothing is drawn
+_BACKGROUND = np.uint32(0xFFFFFFFF)  # four bytes of an empty pixel
 
 # Weights of red, green and blue of gymnasium's GrayscaleObservation.
 _RED, _GREEN, _BLUE = (np.arange(256) * weight for weight in (0.2125, 0.7154, 0.0721))
 
 
 class _Rectangle(NamedTuple):
-    """Pixels `left` to `right` - 1 of the rows `first` to `last` - 1."""
+    """Pixels from `left` to `right` - 1 in the rows from `first` to `last` - 1."""
 
     first: int
     last: int
@@ -63,10 +63,10 @@ class _Rectangle(NamedTuple):
 
 
 class CartPoleDrawing:
-    """Draws states.
+    """Draws pictures and frames of states.
 
     Args:
-        rows: First and last (not included) of the picture's 400 rows that a frame shows.
+        rows: First row and end (exclusive) of the picture's 400 rows that a frame shows.
     """
 
     def __init__(self, rows: tuple[int, int]) -> None:
@@ -77,7 +77,7 @@ class CartPoleDrawing:
         )
         self._drawn = _Rectangle(0, 0, 0, 0)
         self._first, self._last = rows
-        # From the foot of the canvas, as the frame's own rows are then, too.
+        # Counted from the foot of the canvas, and so are the rows of the frame here.
         self._rows_HR = area_weights(self._last - self._first, FRAME_SIZE)
         self._columns_CW = area_weights(PICTURE_COLUMNS, FRAME_SIZE).T.copy()
         self._draw_track()
@@ -85,12 +85,12 @@ class CartPoleDrawing:
         self._empty_HW = self._averaged(whole).astype(np.uint8)
 
     def picture(self, state: np.ndarray) -> np.ndarray:
-        """The picture that gymnasium's CartPole renders, uint8 (400, 600, 3)."""
+        """Picture of a state as gymnasium's CartPole renders it, uint8 (400, 600, 3)."""
         self._draw(state)
         return self._canvas_RC4[::-1, :, :3].copy()
 
     def frame(self, state: np.ndarray) -> np.ndarray:
-        """The picture's rows in grey, averaged over areas to uint8 (64, 64)."""
+        """Frame of a state: rows of the picture in grey, averaged over areas to uint8 (64, 64)."""
         self._draw(state)
         frame_HW = self._empty_HW.copy()
         changed = self._changed()
@@ -99,7 +99,7 @@ class CartPoleDrawing:
         return frame_HW[::-1]
 
     def _draw(self, state: np.ndarray) -> None:
-        """Replace what was drawn last; the steps and numbers are those of CartPole's `render`."""
+        """Replace the drawing, by the steps and numbers of gymnasium's CartPole `render`."""
         self._pixels_RC[self._drawn.slices] = _BACKGROUND
         position, _, angle, _ = state.tolist()
         middle = position * _SCALE + PICTURE_COLUMNS / 2.0
@@ -121,7 +121,7 @@ class CartPoleDrawing:
         gfxdraw.hline(self._surface, 0, PICTURE_COLUMNS, _TRACK_ROW, _TRACK_COLOUR)
 
     def _changed(self) -> _Rectangle:
-        """The part of a frame, its rows from the foot, that is not background."""
+        """Part of a frame that is not background, with rows counted from the foot."""
         height = self._last - self._first
         foot = PICTURE_ROWS - self._last
         first = max(self._drawn.first - foot, 0)
@@ -134,7 +134,7 @@ class CartPoleDrawing:
         )
 
     def _averaged(self, part: _Rectangle) -> np.ndarray:
-        """Grey levels of a part of a frame: whole numbers in float32."""
+        """Grey levels of a part of a frame, whole numbers in float32."""
         height = self._last - self._first
         foot = PICTURE_ROWS - self._last
         rows = slice(part.first * height // FRAME_SIZE, -(-part.last * height // FRAME_SIZE))
@@ -149,14 +149,16 @@ class CartPoleDrawing:
 
 
 def area_weights(pixels: int, averages: int) -> np.ndarray:
-    """Weights of a row's or column's pixels in averages over equal lengths, as OpenCV's INTER_AREA.
+    """Weights of pixels in averages over equal lengths of a row or column.
+
+    The averages equal OpenCV's INTER_AREA.
 
     Args:
-        pixels: At least as many as `averages`.
-        averages: How many there are.
+        pixels: Number of pixels, at least `averages`.
+        averages: Number of averages.
 
     Returns:
-        float32 (averages, pixels); every row sums to 1.
+        Weights, float32 (averages, pixels); every row sums to 1.
     """
     length = pixels / averages
     starts = np.arange(averages)[:, None] * length
@@ -166,7 +168,7 @@ def area_weights(pixels: int, averages: int) -> np.ndarray:
 
 
 def _bounds(corners: list[tuple[float, float]]) -> _Rectangle:
-    """The part of the canvas within which the shapes lie; empty if they lie outside."""
+    """Part of the canvas that contains the corners; empty if they lie outside."""
     columns, rows = zip(*corners, strict=True)
     return _Rectangle(
         max(math.floor(min(rows)) - _REACH, 0),
@@ -177,7 +179,7 @@ def _bounds(corners: list[tuple[float, float]]) -> _Rectangle:
 
 
 def _grey(pixels_RC: np.ndarray) -> np.ndarray:
-    """Grey levels, float32, cut to whole numbers as gymnasium does."""
+    """Grey levels in float32, rounded down to whole numbers like gymnasium's."""
     pixels_RC = np.ascontiguousarray(pixels_RC)
     drawn_N = np.flatnonzero(pixels_RC != _BACKGROUND)
     red_N, green_N, blue_N, _ = pixels_RC.reshape(-1)[drawn_N].view(np.uint8).reshape(-1, 4).T

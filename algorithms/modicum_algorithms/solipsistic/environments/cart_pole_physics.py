@@ -1,7 +1,8 @@
-"""The movement of gymnasium's `CartPole-v1`, to the bit.
+"""The dynamics of gymnasium's `CartPole-v1`, equal to the bit.
 
-A state is float64 (4,): the cart's position in metres and its velocity, the pole's angle in
-radians (0 is upright, positive leans to the right) and its velocity, both per second.
+A state is float64 (4,): the cart's position (metres) and velocity (metres per second), and the
+pole's angle (radians; 0 is upright, positive leans to the right) and angular velocity (radians per
+second).
 """
 
 from __future__ import annotations
@@ -23,10 +24,10 @@ _SECONDS = 0.02
 
 
 def next_state(state: np.ndarray, action: int) -> np.ndarray:
-    """The state after one Euler step of 0.02 seconds.
+    """State after one Euler step of 0.02 seconds.
 
     Args:
-        state: float64 (4,).
+        state: State before the step, float64 (4,).
         action: 1 pushes the cart to the right, 0 to the left.
     """
     position, velocity, angle, angular_velocity = state.tolist()
@@ -51,6 +52,6 @@ def next_state(state: np.ndarray, action: int) -> np.ndarray:
 
 
 def is_down(state: np.ndarray) -> bool:
-    """Whether the pole leans by more than 12 degrees or the cart's middle is off the track."""
+    """True if the pole leans by more than 12 degrees or the cart's middle is off the track."""
     position, _, angle, _ = state.tolist()
     return abs(position) > TRACK_LIMIT or abs(angle) > ANGLE_LIMIT

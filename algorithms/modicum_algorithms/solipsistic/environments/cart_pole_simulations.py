@@ -1,4 +1,4 @@
-"""CartPole seen as frames, computed here or by gymnasium; both give the same.
+"""CartPole seen as frames, computed here or by gymnasium with the same results.
 
 Shapes: H height, W width (64 both), F frames (3, the newest first).
 """
@@ -22,31 +22,31 @@ FRAMES = 3
 
 
 class Simulation(Protocol):
-    """A cart with a pole, and what is seen of it."""
+    """A cart with a pole, and its frames."""
 
     @property
     def state(self) -> np.ndarray:
-        """float64 (4,): position, velocity, angle, angular velocity."""
+        """Position, velocity, angle and angular velocity, float64 (4,)."""
 
     def reset(self, generator: np.random.Generator) -> np.ndarray:
-        """Start anew, from a state that is drawn, and observe: uint8 (H, W, F)."""
+        """Start from a random state; returns the observation, uint8 (H, W, F)."""
 
     def step(self, action: int) -> np.ndarray:
-        """Push the cart once and observe: uint8 (H, W, F)."""
+        """Push the cart once; returns the observation, uint8 (H, W, F)."""
 
     def picture(self) -> np.ndarray:
-        """The state in colours, uint8 (400, 600, 3)."""
+        """Coloured picture of the state, uint8 (400, 600, 3)."""
 
     def close(self) -> None:
-        """Release what is held."""
+        """Release the renderer, if there is one."""
 
 
 class DirectSimulation:
-    """Physics and frames that are computed here.
+    """Physics and frames computed here.
 
     Args:
-        rows: First and last (not included) of the picture's 400 rows that are seen.
-        bound: The four numbers of the first state are drawn from -bound to bound.
+        rows: First row and end (exclusive) of the picture's 400 rows that a frame shows.
+        bound: Bound of the first state, whose four numbers are uniform from -bound to bound.
     """
 
     def __init__(self, rows: tuple[int, int], bound: float) -> None:
@@ -57,44 +57,44 @@ class DirectSimulation:
 
     @property
     def state(self) -> np.ndarray:
-        """float64 (4,)."""
+        """Position, velocity, angle and angular velocity, float64 (4,)."""
         return self._state
 
     def reset(self, generator: np.random.Generator) -> np.ndarray:
-        """The first frame, three times."""
+        """Start from a random state; returns its frame three times, uint8 (H, W, F)."""
         self._state = generator.uniform(-self._bound, self._bound, 4)
         self._frames_HWF = np.stack([self._drawing.frame(self._state)] * FRAMES, axis=-1)
         return self._frames_HWF.copy()
 
     def step(self, action: int) -> np.ndarray:
-        """The newest frame before the two that were newest."""
+        """Push the cart once; returns the new frame before the last two, uint8 (H, W, F)."""
         self._state = next_state(self._state, action)
         older_HWF = self._frames_HWF
         self._frames_HWF = np.empty_like(older_HWF)
-        # All values move on by one, each frame to the place after its own; so copied, in one piece,
-        # they take a tenth of the time.
+        # Shifting all values by one moves each frame to the next place. A copy in one piece takes a
+        # tenth of the time of a copy by frames.
         self._frames_HWF.reshape(-1)[1:] = older_HWF.reshape(-1)[:-1]
         self._frames_HWF[:, :, 0] = self._drawing.frame(self._state)
         return self._frames_HWF.copy()
 
     def picture(self) -> np.ndarray:
-        """The state in colours."""
+        """Coloured picture of the state, uint8 (400, 600, 3)."""
         return self._drawing.picture(self._state)
 
     def close(self) -> None:
-        """Nothing is held."""
+        """Do nothing: there is no renderer."""
 
 
 class RenderedSimulation:
-    """gymnasium's `CartPole-v1`, rendered and taken through gymnasium's own wrappers.
+    """gymnasium's `CartPole-v1`, rendered and passed through gymnasium's wrappers.
 
     Args:
-        rows: First and last (not included) of the picture's 400 rows that are seen.
-        bound: The four numbers of the first state are drawn from -bound to bound.
+        rows: First row and end (exclusive) of the picture's 400 rows that a frame shows.
+        bound: Bound of the first state, whose four numbers are uniform from -bound to bound.
     """
 
     def __init__(self, rows: tuple[int, int], bound: float) -> None:
-        # The renderer starts all of SDL, which complains where there is no sound.
+        # The renderer starts all of SDL, which complains on machines without sound.
         os.environ.setdefault("SDL_AUDIODRIVER", "dummy")
         self._options = {"low": -bound, "high": bound}
         self._cart_pole: Any = gym.make("CartPole-v1", render_mode="rgb_array").unwrapped
@@ -102,24 +102,24 @@ class RenderedSimulation:
 
     @property
     def state(self) -> np.ndarray:
-        """float64 (4,)."""
+        """Position, velocity, angle and angular velocity, float64 (4,)."""
         return cast(np.ndarray, self._cart_pole.state)
 
     def reset(self, generator: np.random.Generator) -> np.ndarray:
-        """The first frame, three times."""
+        """Start from a random state; returns its frame three times, uint8 (H, W, F)."""
         self._cart_pole.np_random = generator
         frames_FHW, _ = self._seen.reset(options=self._options)
         return _newest_first(frames_FHW)
 
     def step(self, action: int) -> np.ndarray:
-        """The newest frame before the two that were newest."""
-        # gymnasium warns of steps after a fall, which here are wanted.
+        """Push the cart once; returns the new frame before the last two, uint8 (H, W, F)."""
+        # gymnasium warns of steps after a fall, which are intended here.
         self._cart_pole.steps_beyond_terminated = None
         frames_FHW, *_ = self._seen.step(action)
         return _newest_first(frames_FHW)
 
     def picture(self) -> np.ndarray:
-        """The state in colours."""
+        """Coloured picture of the state, uint8 (400, 600, 3)."""
         return cast(np.ndarray, self._cart_pole.render())
 
     def close(self) -> None:
@@ -128,7 +128,7 @@ class RenderedSimulation:
 
 
 def _observed(cart_pole: gym.Env[Any, Any], rows: tuple[int, int]) -> gym.Env[np.ndarray, int]:
-    """Rows of the picture, in grey, made small, three in a row."""
+    """Environment of three small grey frames of the picture's rows."""
     first, last = rows
     picture: gym.Env[Any, Any] = gym.wrappers.AddRenderObservation(cart_pole)
     kept: gym.Env[Any, Any] = gym.wrappers.TransformObservation(

@@ -1,4 +1,4 @@
-"""Checks of what an environment is given, and of when it is stepped."""
+"""Checks of an environment's arguments, actions and call order."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ import modicum as md
 
 
 def require_one_of(field: str, value: object, allowed: tuple[object, ...]) -> None:
-    """Refuse what is not among `allowed`.
+    """Refuse a value that is not among `allowed`.
 
     Raises:
-        InputError: It is not.
+        InputError: The value is not allowed.
     """
-    # 4.0 and True equal whole numbers that may be allowed.
+    # The types are compared since 4.0 and True equal whole numbers that may be allowed.
     if not any(type(value) is type(one) and value == one for one in allowed):
         names = ", ".join(map(str, allowed))
         raise md.InputError(f"{field}: {value!r} is unknown (allowed: {names})")
 
 
 def require_whole(field: str, value: object, lowest: int, highest: int | None = None) -> None:
-    """Refuse what is not a whole number from `lowest` to `highest`, None for no upper limit.
+    """Refuse a value that is not a whole number from `lowest` to `highest` (None for no limit).
 
     Raises:
-        InputError: It is not.
+        InputError: The value is not such a number.
     """
     if (
         not isinstance(value, (int, np.integer))
@@ -43,7 +43,7 @@ def require_options(options: Mapping[str, Any] | None, allowed: tuple[str, ...])
     """Refuse options of a reset that would have no effect.
 
     Raises:
-        InputError: There is one that is not among `allowed`.
+        InputError: An option is not among `allowed`.
     """
     for name in options or {}:
         if name not in allowed:
@@ -52,10 +52,10 @@ def require_options(options: Mapping[str, Any] | None, allowed: tuple[str, ...])
 
 
 def checked_action(action: SupportsInt, actions: gym.Space[np.int64]) -> int:
-    """The action, of two, as a plain integer.
+    """The action as a plain integer.
 
     Raises:
-        InputError: It is neither.
+        InputError: The action is neither 0 nor 1.
     """
     if not actions.contains(action):
         raise md.InputError(f"action: {action!r} is unknown (allowed: 0, 1)")
@@ -63,10 +63,10 @@ def checked_action(action: SupportsInt, actions: gym.Space[np.int64]) -> int:
 
 
 def started(steps: int | None) -> int:
-    """The number of steps since a reset.
+    """The number of steps since the last reset.
 
     Raises:
-        ResetNeeded: There is none, as there was no reset.
+        ResetNeeded: There was no reset.
     """
     if steps is None:
         raise gym.error.ResetNeeded("call reset() first")

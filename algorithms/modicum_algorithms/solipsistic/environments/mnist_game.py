@@ -1,4 +1,4 @@
-"""The MNIST game of section 5.2: up and down the digits, seen as images."""
+"""The MNIST game of section 5.2, whose states are digits seen as images."""
 
 from __future__ import annotations
 
@@ -19,32 +19,32 @@ Start = Literal["random"] | int
 
 _PLUS = 1
 _GOAL = DIGITS - 1
-# Of gymnasium's interface.
+# Part of gymnasium's interface.
 _METADATA: dict[str, Any] = {"render_modes": ["rgb_array"], "render_fps": 2}
 
 
 class MnistGame(gym.Env[np.ndarray, np.int64]):
-    """A digit that is shown as an image and moves by one (section 5.2, figure 5.3).
+    """A digit that is shown as an image and changes by one (section 5.2, figure 5.3).
 
-    Action 0 is minus 1 and action 1 plus 1; minus 1 leaves digit 0 where it is, and plus 1 leaves
-    digit 9. The reward is 1 if the digit after the action is 9 and else 0. The observation is an
-    image of the digit, uint8 (28, 28, 1): always the same one of ten, unless there are several
+    Action 0 subtracts 1 and action 1 adds 1; digit 0 stays at minus 1, and digit 9 at plus 1. The
+    reward is 1 if the digit after the action is 9, and 0 otherwise. The observation is an image of
+    the digit, uint8 (28, 28, 1), and is always the same for a digit unless there are several
     images per digit. An episode never terminates and is truncated at the horizon.
 
-    `info` holds the `digit`, and that of a reset also the `reward` of the first state.
+    `info` holds the `digit`; after a reset it also holds the `reward` of the first state.
 
     Args:
-        horizon: Actions in an episode; 14 make the trajectories of 15 observations of section
+        horizon: Actions in an episode; 14 give the trajectories of 15 observations in section
             5.4.1.
-        start: The first digit, or `random`, any digit with the same probability. A reset's
-            `options={"digit": 7}` goes before it.
-        images: `mnist` (under `MODICUM_DATA`), `digits` (scikit-learn's, enlarged), or `auto`: the
-            first if it is there.
-        images_per_digit: If more than 1, each observation is drawn anew from so many images.
+        start: First digit, or `random` for a uniform choice. A reset with
+            `options={"digit": 7}` takes precedence.
+        images: `mnist` (in the folder `MODICUM_DATA`), `digits` (scikit-learn's, enlarged), or
+            `auto`, which takes `mnist` if it is there and `digits` otherwise.
+        images_per_digit: Images of each digit, from which every observation is drawn.
         render_mode: `rgb_array` or None.
 
     Raises:
-        InputError: An argument is none of these, or the images are not there.
+        InputError: An argument is not allowed, or the images are missing.
     """
 
     metadata = _METADATA
@@ -79,14 +79,14 @@ class MnistGame(gym.Env[np.ndarray, np.int64]):
         """Start an episode.
 
         Args:
-            seed: Of the start and of the images, where they are drawn.
-            options: `digit`, 0 to 9, is where this episode starts.
+            seed: Seed of random starts and images.
+            options: `digit`, from 0 to 9, is the first digit of this episode.
 
         Returns:
-            The observation, and `info` with the first state's `reward`.
+            The observation, and `info` with the `reward` of the first state.
 
         Raises:
-            InputError: An option is something else.
+            InputError: An option is not allowed.
         """
         super().reset(seed=seed)
         checks.require_options(options, ("digit",))
@@ -101,7 +101,7 @@ class MnistGame(gym.Env[np.ndarray, np.int64]):
         return self._observation(), {"digit": self._digit, "reward": self._reward()}
 
     def step(self, action: np.int64) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
-        """Move the digit by one.
+        """Change the digit by one.
 
         Raises:
             InputError: The action is neither 0 nor 1.
@@ -115,7 +115,7 @@ class MnistGame(gym.Env[np.ndarray, np.int64]):
         return self._observation(), self._reward(), False, truncated, {"digit": self._digit}
 
     def render(self) -> Any:
-        """The image that is shown, uint8 (28, 28, 3), in grey; None without a render mode."""
+        """The last image in grey, uint8 (28, 28, 3); None without a render mode."""
         checks.started(self._steps)
         if self.render_mode is None:
             return None

@@ -26,44 +26,44 @@ _SIMULATIONS: dict[str, type[DirectSimulation] | type[RenderedSimulation]] = {
     "direct": DirectSimulation,
     "rendered": RenderedSimulation,
 }
-# Of gymnasium's interface.
+# Part of gymnasium's interface.
 _METADATA: dict[str, Any] = {"render_modes": ["rgb_array"], "render_fps": 50}
 
 
 class PixelCartPole(gym.Env[np.ndarray, np.int64]):
-    """gymnasium's CartPole, of which only grey frames are seen (section 5.4.2).
+    """gymnasium's CartPole, seen as grey frames (section 5.4.2).
 
-    The observation is uint8 (64, 64, 3), the frames f(t), f(t-1), f(t-2) on the last axis; an
+    The observation is uint8 (64, 64, 3), with the frames f(t), f(t-1), f(t-2) on the last axis. An
     episode starts with f(1), f(1), f(1) and f(2), f(1), f(1). Action 0 pushes the cart to the left,
-    1 to the right.
+    and action 1 to the right.
 
-    The reward is 1 while the pole is upright (within 12 degrees) and the cart on the track (2.4
-    metres to either side) after the action, and 0 from the fall on, even should the pole swing
-    upright again. gymnasium's own CartPole gives 1 for the action that makes the pole fall, too, so
-    its returns are higher by 1 where the pole falls.
+    The reward is 1 if the pole is upright (within 12 degrees) and the cart on the track (2.4 metres
+    to either side) after the action. It is 0 from the fall on, even if the pole swings upright
+    again. gymnasium's CartPole gives 1 for the action that makes the pole fall, too, so its returns
+    are higher by 1 where the pole falls.
 
-    An episode is truncated after `horizon` actions if the pole has not fallen by then. If it has,
-    it terminates `frames_after_fall` actions later, even beyond the horizon.
+    An episode is truncated after `horizon` actions if the pole has not fallen by then. After a fall
+    the episode terminates `frames_after_fall` actions later, even beyond the horizon.
 
-    `info` holds the `state` (position, velocity, angle, angular velocity; float64) and whether it
-    has `fallen`, and that of a reset also the `reward` of the first state.
+    `info` holds the `state` (position, velocity, angle, angular velocity; float64) and `fallen`,
+    which is true from the fall on. After a reset it also holds the `reward` of the first state.
 
     Args:
-        start: `fixed`, upright in the middle without movement; `random`, gymnasium's: each of the
-            four numbers from -0.05 to 0.05.
+        start: `fixed`, upright in the middle without movement, or `random`, gymnasium's start with
+            each of the four numbers uniform from -0.05 to 0.05.
         horizon: Actions until an episode is truncated.
-        frames_after_fall: Actions after the fall, from whose frames a model of the reward can
-            learn what a fallen pole looks like. With 0 the fall is the end, as in gymnasium.
-        crop: First and last (not included) of the picture's 400 rows that are made small; they
-            must be 64 or more. None keeps all. The default leaves out what is always empty while
-            the pole stands.
-        drawing: `rendered` takes gymnasium's renderer and wrappers; `direct` gives the same frames
-            at a fraction of the time, but for a grey level where an average is half-way between
-            two.
+        frames_after_fall: Actions after the fall, whose frames show a model of the reward what a
+            fallen pole looks like. With 0 the fall ends the episode, as in gymnasium.
+        crop: First row and end (exclusive) of the picture's 400 rows that a frame shows, at least
+            64 apart; None for all rows. The default leaves out rows that are always empty while the
+            pole stands.
+        drawing: `rendered` uses gymnasium's renderer and wrappers. `direct` gives the same frames
+            in a fraction of the time, except that averages half-way between two grey levels may
+            round differently.
         render_mode: `rgb_array` or None.
 
     Raises:
-        InputError: An argument is none of these.
+        InputError: An argument is not allowed.
     """
 
     metadata = _METADATA
@@ -99,14 +99,14 @@ class PixelCartPole(gym.Env[np.ndarray, np.int64]):
         """Start an episode.
 
         Args:
-            seed: Of random starts.
-            options: There are none.
+            seed: Seed of random starts.
+            options: None or empty.
 
         Returns:
-            The observation, and `info` with the first state's `reward`.
+            The observation, and `info` with the `reward` of the first state.
 
         Raises:
-            InputError: There are options.
+            InputError: An option is given.
         """
         super().reset(seed=seed)
         checks.require_options(options, ())
@@ -135,12 +135,12 @@ class PixelCartPole(gym.Env[np.ndarray, np.int64]):
         return observation, self._reward(), terminated, truncated, self._info()
 
     def render(self) -> Any:
-        """The picture of gymnasium's renderer, uint8 (400, 600, 3); None without a render mode."""
+        """Picture as gymnasium renders it, uint8 (400, 600, 3); None without a render mode."""
         checks.started(self._steps)
         return None if self.render_mode is None else self._simulation.picture()
 
     def close(self) -> None:
-        """End the renderer, if there is one."""
+        """Release the renderer, if there is one."""
         self._simulation.close()
 
     def _reward(self) -> float:
@@ -154,10 +154,10 @@ class PixelCartPole(gym.Env[np.ndarray, np.int64]):
 
 
 def _checked_rows(crop: tuple[int, int] | None) -> tuple[int, int]:
-    """First and last row of the picture that are kept; YAML gives lists for pairs.
+    """First row and end of the kept rows as a tuple, since YAML gives lists for pairs.
 
     Raises:
-        InputError: They are not two rows of the picture, 64 or more apart.
+        InputError: These are not two rows of the picture, 64 or more apart.
     """
     if crop is None:
         return 0, PICTURE_ROWS

@@ -11,16 +11,16 @@ from pydantic import ValidationError
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 
 import modicum as md
-from modicum_algorithms.solipsistic.config import (
-    EPISODES_PER_ITERATION,
-    RLLIB_SETTINGS,
-    EpisodicAlgorithmOptions,
-    rllib_name,
-    rllib_settings,
-)
+from modicum_algorithms.solipsistic.config import EPISODES_PER_ITERATION
 from modicum_algorithms.solipsistic.episodic.collection import evaluate_greedily
 from modicum_algorithms.solipsistic.episodic.runner import EpisodeEnvRunner
 from modicum_algorithms.solipsistic.names import MethodName
+from modicum_algorithms.solipsistic.rllib_settings import (
+    RLLIB_SETTINGS,
+    EpisodicAlgorithmOptions,
+    rllib_name,
+    training_arguments,
+)
 
 O = TypeVar("O", bound=EpisodicAlgorithmOptions)  # noqa: E741
 
@@ -34,7 +34,7 @@ class EpisodicConfig(AlgorithmConfig, Generic[O]):
     `evaluation_duration` greedy episodes.
 
     Attributes:
-        method_name: Name of the method in the tables of `config`.
+        method_name: Name of the method, the key of its defaults.
         options_class: Model of the method's own settings.
     """
 
@@ -58,7 +58,7 @@ class EpisodicConfig(AlgorithmConfig, Generic[O]):
         options = self.options_class(
             episodes_per_iteration=EPISODES_PER_ITERATION[self.method_name]
         )
-        for name, value in rllib_settings(options, self.options_class).items():
+        for name, value in training_arguments(options, self.options_class).items():
             setattr(self, name, value)
         for name, value in RLLIB_SETTINGS[self.method_name].items():
             setattr(self, name, copy.deepcopy(value))

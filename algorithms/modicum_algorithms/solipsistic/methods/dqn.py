@@ -23,11 +23,11 @@ from ray.rllib.utils.metrics import REPLAY_BUFFER_RESULTS, TD_ERROR_KEY
 from torch import nn
 
 import modicum as md
-from modicum_algorithms.solipsistic.config import DQNAlgorithmOptions
 from modicum_algorithms.solipsistic.episodic.algorithm import EpisodicAlgorithm
 from modicum_algorithms.solipsistic.episodic.config import EpisodicConfig
 from modicum_algorithms.solipsistic.networks.recognition import Recognition
 from modicum_algorithms.solipsistic.networks.spaces import action_shape, observation_shape
+from modicum_algorithms.solipsistic.rllib_settings import DQNAlgorithmOptions
 
 _REPLAY_BUFFER = "replay_buffer"
 

@@ -19,11 +19,11 @@ from ray.rllib.core.rl_module.torch import TorchRLModule
 from torch import Tensor
 
 import modicum as md
-from modicum_algorithms.solipsistic.config import PPOAlgorithmOptions
 from modicum_algorithms.solipsistic.episodic.algorithm import EpisodicAlgorithm
 from modicum_algorithms.solipsistic.episodic.config import EpisodicConfig
 from modicum_algorithms.solipsistic.networks.recognition import Recognition
 from modicum_algorithms.solipsistic.networks.spaces import action_shape, observation_shape
+from modicum_algorithms.solipsistic.rllib_settings import PPOAlgorithmOptions
 
 # Most observations that go through a network at once, to bound memory.
 _LARGEST_BATCH = 1024

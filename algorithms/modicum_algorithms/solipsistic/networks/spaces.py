@@ -33,7 +33,7 @@ class ObservationShape:
 
     @property
     def is_image(self) -> bool:
-        """Whether the observation is an image."""
+        """True for an image, False for a vector."""
         return self.channels is not None
 
     def prepare(self, observations: Tensor) -> Tensor:

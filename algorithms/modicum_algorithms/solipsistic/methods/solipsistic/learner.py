@@ -14,7 +14,6 @@ from ray.rllib.core.columns import Columns
 from ray.rllib.core.learner.torch.torch_learner import TorchLearner
 from torch import Tensor
 
-from modicum_algorithms.solipsistic.config import SolipsisticAlgorithmOptions
 from modicum_algorithms.solipsistic.methods.solipsistic import losses
 from modicum_algorithms.solipsistic.methods.solipsistic.allocation import keep_freed_memory
 from modicum_algorithms.solipsistic.methods.solipsistic.imagination import imagined_returns
@@ -28,6 +27,7 @@ from modicum_algorithms.solipsistic.methods.solipsistic.rl_module import (
 )
 from modicum_algorithms.solipsistic.methods.solipsistic.variational_optimisation import maximise
 from modicum_algorithms.solipsistic.networks.normalisation import measure_batch_statistics
+from modicum_algorithms.solipsistic.rllib_settings import SolipsisticAlgorithmOptions
 
 
 class SolipsisticLearner(TorchLearner):

@@ -16,7 +16,6 @@ from ray.rllib.core.rl_module.torch import TorchRLModule
 from torch import Tensor
 
 import modicum as md
-from modicum_algorithms.solipsistic.config import SolipsisticAlgorithmOptions
 from modicum_algorithms.solipsistic.methods.solipsistic.dynamic_programming import (
     action_values,
     state_values,
@@ -24,6 +23,7 @@ from modicum_algorithms.solipsistic.methods.solipsistic.dynamic_programming impo
 from modicum_algorithms.solipsistic.methods.solipsistic.models import MarkovModel, MemoryModel
 from modicum_algorithms.solipsistic.methods.solipsistic.policy import PolicyNetwork
 from modicum_algorithms.solipsistic.networks.spaces import action_shape, observation_shape
+from modicum_algorithms.solipsistic.rllib_settings import SolipsisticAlgorithmOptions
 
 # Columns of a training batch beside RLlib's; see `replay.Trajectories`.
 PRESENT = "present"

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Generator, Tensor
 
-from modicum_algorithms.solipsistic.config import SolipsisticAlgorithmOptions
+from modicum_algorithms.solipsistic.rllib_settings import SolipsisticAlgorithmOptions
 
 
 def fitness_shaping(objectives_J: Tensor) -> Tensor:
