@@ -688,15 +688,17 @@ def test_a_restored_algorithm_goes_on_as_if_never_stopped(build, tmp_path, case)
     algorithm.train()
     algorithm.save_to_path(tmp_path)
     restored = Algorithm.from_checkpoint(str(tmp_path))
-    # Others that have been trained as long, or longer.
-    others = [build(config().evaluation(evaluation_duration=1), environment, seed=8) for _ in "ab"]
-    for number, other in enumerate(others):
-        for _ in range(1 + number):
-            other.train()
-    others[0].restore_from_path(str(tmp_path))
-    others[1].set_state(algorithm.get_state())
+    again = [restored]
+    if case == "vectors":  # also two others that have been trained as long, or longer
+        others = [build(config().evaluation(evaluation_duration=1), environment, 8) for _ in "ab"]
+        for number, other in enumerate(others):
+            for _ in range(1 + number):
+                other.train()
+        others[0].restore_from_path(str(tmp_path))
+        others[1].set_state(algorithm.get_state())
+        again += others
     runs = []
-    for each in (algorithm, restored, *others):
+    for each in (algorithm, *again):
         returns = [each.train()["env_runners"]["episode_return_mean"] for _ in range(2)]
         returns += each.evaluate()["env_runners"]["episode_returns"]
         runs.append((returns, weights(each), [e.get_return() for e in each.replay_buffer.episodes]))
@@ -770,33 +772,34 @@ def boxes(*shape):
 @pytest.mark.parametrize(
     ("settings", "spaces", "message"),
     [
-        ({}, {"observation_space": gym.spaces.Dict(a=VECTORS)}, "^observation_space: must be a Bo"),
-        ({}, {"observation_space": gym.spaces.Tuple([VECTORS])}, "^observation_space: must be a "),
-        ({}, {"observation_space": boxes(4, 4, 4, 4)}, "^observation_space: must be a Box"),
-        ({}, {"action_space": gym.spaces.MultiDiscrete([2, 3])}, "^action_space: must be Discrete"),
-        ({}, {"action_space": gym.spaces.Discrete(3, start=1)}, "^action_space: .*counted from 0"),
-        ({}, {"action_space": gym.spaces.Box(-np.inf, 1, (1,))}, "^action_space: .*bounded Box"),
-        ({}, {"observation_space": boxes(16, 16, 1)}, "^recognition: images of 16x16 pixels are"),
-        (
-            {"recognition": "mlp"},
-            {"observation_space": boxes(32, 32, 1)},
-            "^recognition: must be c",
-        ),
-        ({"recognition": "digits"}, {}, "^recognition: must be mlp, or auto, got 'digits'"),
+        ({}, {"observations": gym.spaces.Dict(a=VECTORS)}, "observation_space: must be a Box"),
+        ({}, {"observations": gym.spaces.Tuple([VECTORS])}, "observation_space: must be a Box"),
+        ({}, {"observations": boxes(4, 4, 4, 4)}, "observation_space: must be a Box"),
+        ({}, {"actions": gym.spaces.MultiDiscrete([2, 3])}, "action_space: must be Discrete"),
+        ({}, {"actions": gym.spaces.Discrete(3, start=1)}, "action_space: .*counted from 0"),
+        ({}, {"actions": gym.spaces.Box(-np.inf, 1, (1,))}, "action_space: .*bounded Box"),
+        ({}, {"observations": boxes(16, 16, 1)}, "recognition: images of 16x16 pixels are"),
+        ({"recognition": "mlp"}, {"observations": boxes(32, 32, 1)}, "recognition: must be c"),
+        ({"recognition": "digits"}, {}, "recognition: must be mlp, or auto, got 'digits'"),
         (
             {"dynamics": "markov", "contrast": "any_time"},
-            {"action_space": gym.spaces.Box(-1, 1, (1,))},
-            "^dynamics: must be memory where actions are continuous",
+            {"actions": gym.spaces.Box(-1, 1, (1,))},
+            "dynamics: must be memory where actions are continuous",
         ),
     ],
 )
-def test_spaces_that_do_not_fit_are_refused(build, settings, spaces, message):
-    with pytest.raises(md.InputError, match=message):
-        build(small(**settings), Shaped, **spaces)
+def test_spaces_that_do_not_fit_are_refused(settings, spaces, message):
+    with pytest.raises(md.InputError, match=f"^{message}"):
+        build_learner(**spaces, **settings)
+
+
+def test_an_environment_whose_spaces_do_not_fit_is_refused(build):
+    with pytest.raises(md.InputError, match=r"^observation_space: must be a Box"):
+        build(small(), Shaped, observation_space=gym.spaces.Dict(a=VECTORS))
 
 
 @pytest.mark.parametrize("reward", [1.5, -16.0])
-def test_rewards_that_are_no_probabilities_are_refused(build, reward):
+def test_rewards_that_are_not_probabilities_are_refused(build, reward):
     algorithm = build(small(), Shaped, reward=reward)
     with pytest.raises(md.InputError, match=r"^reward_distribution: bernoulli .*; use gaussian"):
         algorithm.train()
@@ -860,29 +863,18 @@ def test_it_runs_under_tune_and_goes_on_from_its_checkpoint(build, tmp_path):
 
 
 @pytest.mark.slow
-def test_training_is_the_same_with_remote_runners(build):
+def test_training_is_the_same_with_remote_runners_of_which_one_is_killed(build):
+    """The killed runner is replaced, and its episodes are collected again."""
     trained = []
     for runners in (0, 2):
-        config = small(exploration_rates=(0.0, 0.5, 0.0))
-        algorithm = build(config.env_runners(num_env_runners=runners), SideOfLight)
-        for _ in range(2):
-            algorithm.train()
-        trained.append(weights(algorithm))
-        algorithm.stop()
-    assert same(*trained)
-
-
-@pytest.mark.slow
-def test_a_killed_runner_is_replaced_and_its_episodes_collected_again(build):
-    trained = []
-    for kill in (False, True):
-        algorithm = build(small().env_runners(num_env_runners=2))
+        algorithm = build(small().env_runners(num_env_runners=runners), SideOfLight)
         algorithm.train()
-        if kill:
+        if runners:
             kill_a_runner(algorithm)
         algorithm.train()
         algorithm.train()
         trained.append(weights(algorithm))
-        wait_for_runners(algorithm, 2)
+        if runners:
+            wait_for_runners(algorithm, runners)
         algorithm.stop()
     assert same(*trained)

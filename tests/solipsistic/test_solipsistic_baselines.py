@@ -18,7 +18,6 @@ from episodic_algorithms import (
     learner,
     module,
     same,
-    wait_for_runners,
     weights,
 )
 from modicum_algorithms.solipsistic.methods.dqn import EpisodicDQNConfig
@@ -71,20 +70,26 @@ def test_episodes_per_iteration_of_the_thesis():
     assert EpisodicDQNConfig().episodes_per_iteration == 1
 
 
-def test_settings_of_ppo_reach_its_learner(build):
+@pytest.fixture(scope="module")
+def ppo(build):
+    """PPO after an iteration on images."""
     algorithm = build(EpisodicPPOConfig().training(clip_param=0.1), SideOfLight)
-    assert type(optimizer(algorithm)) is torch.optim.Adam
-    assert optimizer(algorithm).param_groups[0]["lr"] == 3e-4
-    config = learner(algorithm).config
+    algorithm.train()
+    return algorithm
+
+
+def test_settings_of_ppo_reach_its_learner(ppo):
+    assert type(optimizer(ppo)) is torch.optim.Adam
+    assert optimizer(ppo).param_groups[0]["lr"] == 3e-4
+    config = learner(ppo).config
     assert (config.gamma, config.lambda_, config.clip_param) == (0.99, 0.95, 0.1)
     assert (config.vf_loss_coeff, config.entropy_coeff, config.use_kl_loss) == (0.5, 0.01, False)
-    algorithm.train()
     # 5 episodes of 20 steps, each with one more for its bootstrap, 10 times over.
-    assert updates(algorithm) == math.ceil(10 * 5 * 21 / 64)
+    assert updates(ppo) == math.ceil(10 * 5 * 21 / 64)
 
 
-def test_ppo_networks_are_separate_recognition_networks(build):
-    networks = module(build(EpisodicPPOConfig(), SideOfLight))
+def test_ppo_networks_are_separate_recognition_networks(ppo):
+    networks = module(ppo)
     convolutions = [
         [layer for layer in network.modules() if isinstance(layer, torch.nn.Conv2d)]
         for network in (networks.policy_network, networks.value_network)
@@ -103,13 +108,12 @@ def train_batch(algorithm, episodes):
     ]
 
 
-def test_advantages_of_a_truncated_episode_bootstrap_from_its_last_observation(build):
-    algorithm = build(EpisodicPPOConfig(), SideOfLight)
-    (episode,) = algorithm.collect([None])
+def test_advantages_of_a_truncated_episode_bootstrap_from_its_last_observation(ppo):
+    (episode,) = ppo.collect([None])
     assert episode.is_truncated
     assert not episode.is_terminated
     rewards = np.asarray(episode.get_rewards())
-    networks = module(algorithm).eval()
+    networks = module(ppo).eval()
     with torch.no_grad():
         values = networks.value_network(torch.from_numpy(episode.get_observations()))[:, 0].numpy()
     errors = rewards + 0.99 * values[1:] - values[:-1]
@@ -117,16 +121,14 @@ def test_advantages_of_a_truncated_episode_bootstrap_from_its_last_observation(b
         sum((0.99 * 0.95) ** k * error for k, error in enumerate(errors[step:]))
         for step in range(len(errors))
     ]
-    targets = train_batch(algorithm, [episode])[Postprocessing.VALUE_TARGETS][:-1]
+    targets = train_batch(ppo, [episode])[Postprocessing.VALUE_TARGETS][:-1]
     np.testing.assert_allclose(targets, advantages + values[:-1], rtol=1e-4, atol=1e-5)
 
 
-def test_ratios_of_probabilities_start_at_one(build):
-    algorithm = build(EpisodicPPOConfig(), SideOfLight)
-    algorithm.train()
-    batch = train_batch(algorithm, algorithm.collect([None] * 2))
-    outputs = module(algorithm).forward_train(batch)[Columns.ACTION_DIST_INPUTS]
-    distribution = module(algorithm).get_train_action_dist_cls().from_logits(outputs)
+def test_ratios_of_probabilities_start_at_one(ppo):
+    batch = train_batch(ppo, ppo.collect([None] * 2))
+    outputs = module(ppo).forward_train(batch)[Columns.ACTION_DIST_INPUTS]
+    distribution = module(ppo).get_train_action_dist_cls().from_logits(outputs)
     ratios = torch.exp(distribution.logp(batch[Columns.ACTIONS]) - batch[Columns.ACTION_LOGP])
     torch.testing.assert_close(ratios, torch.ones_like(ratios))
 
@@ -219,26 +221,30 @@ def test_updates_are_made_per_step_once_there_are_enough(build, per_step):
     assert made == [0, 20 * per_step, 40 * per_step]
 
 
-def test_images_stay_bytes_up_to_the_networks(build):
-    algorithm = build(small_dqn(), SideOfLight)
-    seen = set()
-    for network in (module(algorithm).q_network, module(algorithm).target_network):
-        network.register_forward_pre_hook(lambda _, inputs: seen.add(inputs[0].dtype))
-    algorithm.train()
-    assert seen == {torch.uint8}
-    (episode,) = algorithm.local_replay_buffer.episodes
-    assert episode.get_observations().dtype == np.uint8
+@pytest.fixture(scope="module")
+def dqn(build):
+    """DQN on images, before any update."""
+    return build(small_dqn(), SideOfLight)
 
 
-def test_the_target_network_normalises_by_running_statistics(build):
-    algorithm = build(small_dqn(), SideOfLight)
-    networks = module(algorithm)
+def test_the_target_network_normalises_by_running_statistics(dqn):
+    networks = module(dqn)
     observations = torch.randint(256, (2, 32, 32, 3), dtype=torch.uint8)
     before = networks.target_network(observations).detach()
     networks.train()
     torch.testing.assert_close(networks.target_network(observations), before)
     statistics = networks.target_network.layers[1].running_mean
     assert torch.equal(statistics, torch.zeros_like(statistics))
+
+
+def test_images_stay_bytes_up_to_the_networks(dqn):
+    seen = set()
+    for network in (module(dqn).q_network, module(dqn).target_network):
+        network.register_forward_pre_hook(lambda _, inputs: seen.add(inputs[0].dtype))
+    dqn.train()
+    assert seen == {torch.uint8}
+    (episode,) = dqn.local_replay_buffer.episodes
+    assert episode.get_observations().dtype == np.uint8
 
 
 @pytest.mark.slow
@@ -276,8 +282,9 @@ def test_a_restored_algorithm_goes_on_as_if_never_stopped(build, tmp_path, confi
     restored.stop()
 
 
-@pytest.mark.parametrize("config", [EpisodicPPOConfig, EpisodicDQNConfig])
-@pytest.mark.parametrize("interval", [None, 1])
+@pytest.mark.parametrize(
+    ("config", "interval"), [(EpisodicPPOConfig, None), (EpisodicDQNConfig, 1)]
+)
 def test_evaluation_is_greedy_and_from_the_same_starts(build, config, interval):
     evaluated = config().evaluation(evaluation_interval=interval, evaluation_duration=3)
     algorithm = build(evaluated)
@@ -311,26 +318,12 @@ def test_evaluation_does_not_change_training(build):
     assert same(*trained)
 
 
-@pytest.mark.parametrize("config", [EpisodicPPOConfig, EpisodicDQNConfig])
-def test_an_environment_that_raises_is_named(build, config):
-    algorithm = build(config(), Broken)
-    with pytest.raises(RuntimeError, match="ArithmeticError: the pole has come off"):
-        algorithm.train()
-
-
-def test_an_episode_that_does_not_end_is_refused(build):
-    algorithm = build(EpisodicPPOConfig().training(max_episode_steps=50), Endless)
-    with pytest.raises(md.InputError, match=r"^max_episode_steps: .* within 50 steps"):
-        algorithm.train()
-
-
 @pytest.mark.parametrize(
     ("config", "setting", "message"),
     [
         (EpisodicPPOConfig, {"episodes_per_iteration": 0}, "episodes_per_iteration: .* equal to 1"),
         (EpisodicPPOConfig, {"max_episode_steps": 0}, "max_episode_steps: .* equal to 1"),
         (EpisodicPPOConfig, {"recognition": "cnn"}, "recognition: input should be 'auto'"),
-        (EpisodicPPOConfig, {"recognition": "digits"}, "recognition: must be mlp, or auto"),
         (EpisodicDQNConfig, {"updates_per_step": 0}, r"updates_per_step: .* than 0 \(got 0\)"),
         (EpisodicDQNConfig, {"target_update_episodes": 0}, "target_update_episodes: .* equal to 1"),
         (EpisodicDQNConfig, {"initial_exploration_rate": 2}, "initial_exploration_rate: .* to 1"),
@@ -340,27 +333,29 @@ def test_an_episode_that_does_not_end_is_refused(build):
         (EpisodicDQNConfig, {"clip_param": 0.1}, "unknown setting 'clip_param'"),
     ],
 )
-def test_bad_settings_are_refused(build, config, setting, message):
+def test_bad_settings_are_refused(config, setting, message):
     with pytest.raises(md.InputError, match=f"^{message}"):
-        build(config().training(**setting))
+        config().training(**setting).validate()
 
 
-def test_several_environments_in_a_runner_are_refused(build):
+def test_several_environments_in_a_runner_are_refused():
     with pytest.raises(md.InputError, match=r"^num_envs_per_env_runner: must be 1, got 2"):
-        build(EpisodicPPOConfig().env_runners(num_envs_per_env_runner=2))
+        EpisodicPPOConfig().env_runners(num_envs_per_env_runner=2).validate()
 
 
-def test_dqn_refuses_continuous_actions(build):
+def test_networks_and_actions_that_do_not_fit_are_refused(build):
+    with pytest.raises(md.InputError, match=r"^recognition: must be mlp, or auto"):
+        build(EpisodicPPOConfig().training(recognition="digits"))
     with pytest.raises(md.InputError, match=r"^action_space: must be Discrete for DQN"):
         build(EpisodicDQNConfig(), "Pendulum-v1")
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("config", [small_ppo, small_dqn])
-def test_training_is_the_same_with_remote_runners(build, config):
+def test_training_is_the_same_with_remote_runners(build):
+    """Two runners share three episodes."""
     trained = []
     for runners in (0, 2):
-        configured = config().training(episodes_per_iteration=5)
+        configured = small_dqn().training(episodes_per_iteration=3)
         algorithm = build(configured.env_runners(num_env_runners=runners), SideOfLight)
         for _ in range(2):
             algorithm.train()
@@ -384,28 +379,13 @@ def test_evaluation_by_remote_runners_is_the_same(build):
 
 
 @pytest.mark.slow
-def test_a_killed_runner_is_replaced_and_its_episodes_collected_again(build):
-    trained = []
-    for kill in (False, True):
-        algorithm = build(small_ppo().env_runners(num_env_runners=2))
-        algorithm.train()
-        if kill:
-            kill_a_runner(algorithm)
-        algorithm.train()
-        algorithm.train()
-        trained.append(weights(algorithm))
-        wait_for_runners(algorithm, 2)
-        algorithm.stop()
-    assert same(*trained)
-
-
-@pytest.mark.slow
 def test_the_last_runner_is_waited_for(build):
+    """Killed, and its episodes collected again: they are those of an algorithm without runners."""
     trained = []
-    for kill in (False, True):
-        algorithm = build(small_ppo().env_runners(num_env_runners=1))
+    for runners in (0, 1):
+        algorithm = build(small_ppo().env_runners(num_env_runners=runners))
         algorithm.train()
-        if kill:
+        if runners:
             kill_a_runner(algorithm)
         algorithm.train()
         trained.append(weights(algorithm))
@@ -414,17 +394,16 @@ def test_the_last_runner_is_waited_for(build):
 
 
 @pytest.mark.slow
-def test_a_remote_environment_that_raises_is_named(build):
-    algorithm = build(EpisodicPPOConfig().env_runners(num_env_runners=2), Broken)
-    with pytest.raises(RuntimeError, match="ArithmeticError: the pole has come off"):
-        algorithm.train()
-    algorithm.stop()
-
-
-@pytest.mark.slow
-def test_a_remote_episode_that_does_not_end_is_refused(build):
+@pytest.mark.parametrize(
+    ("environment", "error", "message"),
+    [
+        (Broken, RuntimeError, "ArithmeticError: the pole has come off"),
+        (Endless, md.InputError, r"^max_episode_steps: .* within 50 steps"),
+    ],
+)
+def test_a_fault_in_a_remote_environment_is_named(build, environment, error, message):
     config = EpisodicPPOConfig().training(max_episode_steps=50)
-    algorithm = build(config.env_runners(num_env_runners=2), Endless)
-    with pytest.raises(md.InputError, match=r"^max_episode_steps: .* within 50 steps"):
+    algorithm = build(config.env_runners(num_env_runners=1), environment)
+    with pytest.raises(error, match=message):
         algorithm.train()
     algorithm.stop()
