@@ -387,6 +387,35 @@ def test_a_resumed_trial_goes_on_as_if_it_had_not_stopped(tmp_path, acquisition)
         assert [acquired(record) for record in rest] == [acquired(r) for r in whole[done:]]
 
 
+def test_a_trial_that_starts_again_repeats_no_finished_round(tmp_path, monkeypatch):
+    """Without saved models: it ended after its second record, before the acquisition that follows.
+
+    So of three fits the first is not repeated, and the second is, to acquire with.
+    """
+    fits = []
+    fit = LabelsOnlyClassifier.fit
+    monkeypatch.setattr(
+        LabelsOnlyClassifier, "fit", lambda *a, **k: (fits.append(1), fit(*a, **k))[1]
+    )
+    config = ActiveLearningConfig(
+        method="labels_only", acquisition="entropy", **{**QUICK, **ROUNDS}
+    )
+
+    def start():
+        trial = md.Trial(id="t", seed=0, scratch=tmp_path, storage=str(tmp_path / "storage"))
+        return ActiveWeakLearning().run(config, trial)
+
+    stopped = start()
+    begun = [next(stopped), next(stopped)]
+    stopped.close()
+    assert len(fits) == 2
+    again = list(start())
+    assert len(fits) == 4
+    assert [record.budget for record in again] == [4, 7, 10]
+    assert [record.metrics for record in again[:2]] == [record.metrics for record in begun]
+    assert numbers(again) == numbers(records(tmp_path, "labels_only", "entropy"))
+
+
 def test_a_pool_that_runs_out_ends_the_trial(tmp_path):
     found = records(tmp_path, "iwl", "entropy", initial_labels=300, labels_per_round=30, rounds=9)
     assert [record.budget for record in found] == [300, 330, 341]
