@@ -85,7 +85,7 @@ class TaskConfig(WeakDataConfig):
         identity=False,
     )
     method: Method = md.setting(
-        description="How the end model learns from votes and strong labels."
+        description="Method by which the end model learns from votes and strong labels."
     )
 
 
@@ -139,9 +139,8 @@ class TwoStageConfig(EndModelConfig):
 
     strong_labels: Literal["vote", "replace"] = md.setting(
         "vote",
-        description="How strong labels join the votes: vote adds a labeling function that knows "
-        "them (-V, as in table 3.2); replace puts them in the place of the denoised labels (-S, "
-        "appendix A.1).",
+        description="Use of strong labels: vote adds a labeling function that knows them (-V, as "
+        "in table 3.2); replace puts them in the place of the denoised labels (-S, appendix A.1).",
         used_by=_TWO_STAGE,
     )
     uncovered: Literal["drop", "uniform"] = md.setting(
@@ -363,7 +362,7 @@ class IntegratedConfig(ClassBalanceConfig):
     )
     transition_updates: Literal["gradient", "em"] = md.setting(
         "gradient",
-        description="How the transition matrices learn: by Adam together with the end model, or "
+        description="Training of the transition matrices: by Adam together with the end model, or "
         "by a step of expectation-maximisation before each evaluation on the validation split.",
         used_by=_IWL,
     )

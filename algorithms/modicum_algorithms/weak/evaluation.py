@@ -1,7 +1,7 @@
 """Accuracy and F1.
 
-What the thesis calls F1 is accuracy (micro-F1): its constant rows equal majority-class
-accuracies. Both are reported here.
+The F1 of the thesis is accuracy (micro-F1): its constant rows equal majority-class accuracies. Both
+metrics are reported here.
 """
 
 from __future__ import annotations
@@ -13,7 +13,12 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Scores:
-    """Attributes: accuracy, and F1 (of class 1 if there are two classes, else the macro mean)."""
+    """Scores of predictions.
+
+    Attributes:
+        accuracy: Share of right predictions.
+        f1: F1 of class 1 if there are two classes, else the macro mean.
+    """
 
     accuracy: float
     f1: float

@@ -272,10 +272,10 @@ class JudgesOracle:
     Attributes:
         oracles: The judges, at least one.
         method: Method of `combine_votes`, used if there are no features.
-        symmetric: As in `combine_votes`.
+        symmetric: Argument of `combine_votes`.
         features: Function from pairs to the features of `combine_votes_with_features`, which are
             differences of the first and the second completion; None for no features.
-        learner: As in `combine_votes_with_features`.
+        learner: Argument of `combine_votes_with_features`.
         name: Name shown in results.
 
     Raises:
@@ -326,7 +326,7 @@ class JudgesOracle:
 
         Args:
             pairs: Pairs to judge, at least one.
-            repeat: As in `md.oracles.Oracle`.
+            repeat: Argument of `md.oracles.Oracle.judge`.
         """
         answers = [oracle.judge(pairs, repeat=repeat) for oracle in self.oracles]
         votes_NK = votes_of(answers)

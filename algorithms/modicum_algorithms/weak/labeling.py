@@ -1,4 +1,4 @@
-"""Labeling functions: plain Python functions that vote on rows, and how they behave.
+"""Labeling functions: plain Python functions that vote on rows, and their statistics.
 
 Shapes: N rows, K labeling functions, C classes.
 """
@@ -22,13 +22,13 @@ from modicum_algorithms.weak.data.votes import ABSTAIN, UNKNOWN
 if TYPE_CHECKING:
     import pandas as pd
 
-_NEVER = np.iinfo(np.int64).max  # more than any class number
+_NEVER = np.iinfo(np.int64).max  # above every class number
 
 LabelingFunction = Callable[[Any], int | None]
 
 
 def labeling_function_names(functions: Sequence[LabelingFunction]) -> tuple[str, ...]:
-    """What the functions are called (`__name__`); a name that stands twice is numbered.
+    """Names of the functions (`__name__`); a repeated name gets a number.
 
     Args:
         functions: K functions.
@@ -44,7 +44,7 @@ def labeling_function_names(functions: Sequence[LabelingFunction]) -> tuple[str,
 
 @dataclass(frozen=True)
 class _Failure:
-    """Why a vote is missing: a sentence for the user, and the exception if there was one."""
+    """Reason of a missing vote: a sentence for the user, and the exception if there was one."""
 
     message: str
     cause: Exception | None = None
@@ -63,19 +63,19 @@ def apply_labeling_functions(
     """Votes of labeling functions on rows.
 
     Args:
-        functions: Each takes one row and returns a class number, or -1 or None to abstain.
-            Lambdas and closures are fine.
-        rows: Texts, dicts, or any values that the functions understand; the rows of a pandas
-            DataFrame are given to them as dicts by column name.
+        functions: Functions of one row that return a class number, or -1 or None to abstain;
+            lambdas and closures are allowed.
+        rows: Texts, dicts, or any values that the functions take; rows of a pandas DataFrame
+            are passed as dicts by column name.
         classes: Number of classes or their names, to check the votes against.
-        workers: Ray tasks at a time (through Ray Data); 0 works in this process, which is
-            faster for small input. The votes are the same.
+        workers: Number of parallel Ray tasks (through Ray Data); 0 works in this process, which
+            is faster for small input. The votes are the same.
 
     Returns:
-        votes_NK, int64, -1 is an abstain; rows and columns in the order given.
+        votes_NK, int64, -1 is an abstain; rows and columns have the given order.
 
     Raises:
-        InputError: There is no function, a function failed (chained from its exception), or a
+        InputError: There is no function, a function failed (chained from the exception), or a
             vote is not a class number; the message names the function and the row.
     """
     names = labeling_function_names(functions)
@@ -100,7 +100,7 @@ def apply_labeling_functions(
 def _listed(rows: Iterable[Any] | pd.DataFrame) -> list[Any]:
     import pandas as pd
 
-    # Not as Series: those would turn whole numbers beside fractions into fractions.
+    # A Series would turn whole numbers beside fractions into fractions.
     return rows.to_dict("records") if isinstance(rows, pd.DataFrame) else list(rows)
 
 
@@ -111,7 +111,7 @@ def _votes(
     rows: list[Any],
     classes: int | None,
 ) -> np.ndarray | _Failure:
-    """Votes on one chunk; a failure is returned, as Ray would wrap what is raised."""
+    """Votes on one chunk; failures are returned, because Ray wraps raised exceptions."""
     votes_NK = np.full((len(rows), len(functions)), ABSTAIN, dtype=np.int64)
     for n, row in enumerate(rows):
         for k, function in enumerate(functions):
@@ -133,15 +133,15 @@ def _votes(
 
 
 def _is_vote(vote: Any, classes: int | None) -> bool:
-    """Whole numbers only: a boolean is a condition whose author forgot to say for what."""
+    """Accept whole numbers only; a boolean is most likely a condition without a class."""
     whole = isinstance(vote, numbers.Integral) and not isinstance(vote, bool)
     return whole and bool(ABSTAIN <= vote < (_NEVER if classes is None else classes))
 
 
 def _portable(error: Exception) -> Exception:
-    """The exception as it can travel between processes, with its traceback as a note."""
+    """A copy of the exception that can be pickled, with the traceback as a note."""
     portable: Exception = RuntimeError(f"{type(error).__name__}: {error}")
-    # Exceptions with arguments of their own often fail to unpickle.
+    # Exceptions with further constructor arguments often fail to unpickle.
     with suppress(Exception):
         portable = pickle.loads(pickle.dumps(error))
     portable.add_note("".join(traceback.format_exception(error)))
@@ -149,13 +149,13 @@ def _portable(error: Exception) -> Exception:
 
 
 def conflicts(votes_NK: np.ndarray) -> np.ndarray:
-    """Share of rows on which a labeling function votes and another one votes otherwise, (K,).
+    """Share of rows on which a function votes and another one votes for another class, (K,).
 
     Args:
-        votes_NK: Classes from 0; -1 abstains.
+        votes_NK: Votes, -1 is an abstain.
     """
     voted_NK = votes_NK != ABSTAIN
-    # Where a row's votes are not all alike, each voter has another one against it.
+    # If a row's votes differ, every vote has another one against it.
     lowest_N1 = votes_NK.min(1, keepdims=True, where=voted_NK, initial=_NEVER)
     highest_N1 = votes_NK.max(1, keepdims=True, initial=ABSTAIN)
     return np.asarray((voted_NK & (highest_N1 > lowest_N1)).mean(0))
@@ -167,21 +167,21 @@ def labeling_function_table(
     names: Sequence[str] | None = None,
     classes: int | Sequence[str] | None = None,
 ) -> pd.DataFrame:
-    """How labeling functions behave, as Snorkel's `LFAnalysis` defines it (Ratner et al. 2017).
+    """Statistics of labeling functions as in Snorkel's `LFAnalysis` (Ratner et al. 2017).
 
     Args:
         votes_NK: Class numbers, -1 is an abstain.
-        labels_N: True classes, -1 where unknown; those rows are left out of the accuracy.
-        names: Names of the functions; 0, 1, ... if None.
-        classes: Number of classes or their names, to check against; with names, polarity is
-            given by name.
+        labels_N: True classes, -1 where unknown; unknown rows do not enter the accuracy.
+        names: Names of the functions; None for 0, 1, ...
+        classes: Number of classes or their names, to check against; with names, the polarity
+            consists of names.
 
     Returns:
-        One row per labeling function: `polarity` (the classes it ever votes for), `coverage`
-        (share of rows that it votes on), `overlap` (share of rows that it and another function
-        vote on), `conflict` (share of rows on which another function votes otherwise), and with
-        labels `correct`, `incorrect` (votes) and `empirical_accuracy` (of its votes on labelled
-        rows; NaN if there are none).
+        One row per labeling function: `polarity` (the classes that the function votes for),
+        `coverage` (share of rows with its vote), `overlap` (share of rows with its vote and
+        another one), `conflict` (share of rows with its vote and one for another class), and with
+        labels `correct` and `incorrect` (numbers of votes) and `empirical_accuracy` (accuracy of
+        the votes on labelled rows; NaN without any).
 
     Raises:
         InputError: The arguments do not fit together.

@@ -19,17 +19,17 @@ from modicum_algorithms.weak.data.features import SPLITS, features_digest, load_
 
 HUGGING_FACE = "hf:"
 
-_LAYOUT = 2  # of the cached arrays: more when their names or meaning change
+_LAYOUT = 2  # version of the cached arrays: raised when their names or meaning change
 
 
 @dataclass(frozen=True)
 class Split:
-    """One split.
+    """A split of a data set.
 
     Attributes:
         features_ND: float32.
         votes_NK: int64, -1 is an abstain.
-        labels_N: int64.
+        labels_N: int64, -1 where unknown.
     """
 
     features_ND: np.ndarray
@@ -46,9 +46,9 @@ class WeakData:
 
     Attributes:
         classes: Names of the C classes.
-        train: Its labels are used only where an experiment declares them strong.
-        valid: For early stopping.
-        test: For the reported numbers.
+        train: Training split; methods see only the labels that an experiment declares strong.
+        valid: Validation split, for early stopping.
+        test: Test split, for the reported numbers.
         labeling_functions: Names of the K labeling functions; "0", "1", ... if not given.
     """
 
@@ -66,12 +66,12 @@ class WeakData:
 
 @dataclass(frozen=True)
 class _Source:
-    """Where a data set comes from.
+    """Source of a data set.
 
     Attributes:
-        digest: Digest of its contents.
-        read: Reads and checks it.
-        folder: Where files named beside it lie.
+        digest: Computes a digest of the contents.
+        read: Reads and checks the rows.
+        folder: Folder of files that are named relative to the data set.
     """
 
     digest: Callable[[], str]
@@ -80,10 +80,10 @@ class _Source:
 
 
 def _find(dataset: str) -> _Source:
-    """The source that a name means.
+    """The source of a data set.
 
     Raises:
-        InputError: There is nothing of that name, or nothing that can be read.
+        InputError: There is no data set of that name, or it cannot be read.
     """
     if dataset.startswith(HUGGING_FACE):
         name = dataset.removeprefix(HUGGING_FACE)
@@ -106,8 +106,8 @@ def _find(dataset: str) -> _Source:
     if not files:
         raise md.InputError(
             f"dataset: {place} has neither label.json (WRENCH's format) nor train, valid and test "
-            f"with one of {', '.join(md.data.TABLE_SUFFIXES)}; what save_to_disk wrote is named "
-            f"{HUGGING_FACE}{place}"
+            f"with one of {', '.join(md.data.TABLE_SUFFIXES)}; write {HUGGING_FACE}{place} for a "
+            "folder of save_to_disk"
         )
     return _Source(
         lambda: md.data.digest_files(files), lambda: md.data.read_table(place), files[0].parent
@@ -115,7 +115,7 @@ def _find(dataset: str) -> _Source:
 
 
 def data_digests(dataset: str, features: str) -> dict[str, str]:
-    """Digests of a data set and of its features, for a trial's identity.
+    """Digests of a data set and its features, for a trial's identity.
 
     Raises:
         InputError: The data or the features cannot be found.
@@ -136,32 +136,28 @@ def _embedded_digest() -> str:
 
 
 def load(dataset: str, features: str) -> WeakData:
-    """A data set with its features.
+    """Load a data set with its features.
 
     Args:
-        dataset: `breast_cancer`; a name under `MODICUM_DATA/wrench` or a path to a folder, in
-            WRENCH's format or with a table file for each split; a path to a `.csv`, `.parquet`
-            or `.jsonl` file with a column `split`; or `hf:` and a data set of Hugging Face, by
-            its name on the hub or a folder that `save_to_disk` wrote. The columns of tables
-            are those of `modicum.data.tables.columns`.
-        features: `auto` (given features if the rows carry them, else `tfidf`), `tfidf`, a
-            `.npz` file with arrays `train`, `valid` and `test` (relative to the folder or
-            absolute), or a Hugging Face encoder (name or folder) for mean pooling.
+        dataset: Setting `dataset` of `WeakDataConfig`. The columns of tables are those of
+            `modicum.data.tables.columns`.
+        features: Setting `features` of `TaskConfig`; the path of a `.npz` file is absolute or
+            relative to the data set's folder.
 
     Raises:
-        InputError: Something is missing or does not fit together.
+        InputError: Data or features are missing or do not fit together.
     """
     return _load(tuple(sorted(data_digests(dataset, features).items())), dataset, features)
 
 
 def read_rows(dataset: str) -> md.data.WeakRows:
-    """A data set's votes, labels and texts or given features, without computing any features.
+    """Read votes, labels, and texts or given features; no features are computed.
 
     Args:
-        dataset: As in `load`.
+        dataset: Setting `dataset` of `WeakDataConfig`.
 
     Raises:
-        InputError: It cannot be found or read.
+        InputError: The data set cannot be found or read.
     """
     if dataset != EMBEDDED:
         return _find(dataset).read()
@@ -181,7 +177,7 @@ def _embedded_names() -> tuple[str, ...]:
 
 @lru_cache(maxsize=8)
 def _load(digests: tuple[tuple[str, str], ...], dataset: str, features: str) -> WeakData:
-    """Loaded once per process; computed once per machine."""
+    """Load once per process; features are computed once per machine."""
     if dataset == EMBEDDED:
         return _assemble(breast_cancer.CLASSES, _embedded_names(), breast_cancer.load_arrays())
     key = f"weak-{_LAYOUT}-" + "-".join(f"{name}-{value}" for name, value in digests)

@@ -1,4 +1,4 @@
-"""Which feature vectors a data set is used with: its own, TF-IDF, a file's, or an encoder's.
+"""Feature vectors of a data set: given ones, TF-IDF, those of a file, or an encoder's.
 
 Shapes: N rows, D features.
 """
@@ -17,11 +17,11 @@ SPLITS = ("train", "valid", "test")
 
 
 def features_digest(features: str, folder: Path) -> str:
-    """What identifies the features, beside the data that they are made from.
+    """Digest of the features, for data that have a digest already.
 
     Args:
-        features: As in `load_features`.
-        folder: Where a relative `.npz` file is looked for.
+        features: Setting `features` of `TaskConfig`.
+        folder: Folder that the path of a `.npz` file may be relative to.
 
     Raises:
         InputError: There is no such file.
@@ -37,15 +37,13 @@ def load_features(rows: md.data.WeakRows, features: str, folder: Path) -> dict[s
     """Feature vectors of every split, float32.
 
     Args:
-        rows: The data.
-        features: `auto` (those that the rows carry, else `tfidf`), `tfidf`, a `.npz` file with
-            arrays `train`, `valid` and `test` (relative to the folder or absolute), or a
-            Hugging Face encoder (name or folder) for mean pooling.
-        folder: Where a relative `.npz` file is looked for.
+        rows: Rows of the data set.
+        features: Setting `features` of `TaskConfig`.
+        folder: Folder that the path of a `.npz` file may be relative to.
 
     Raises:
-        InputError: Texts or a file are needed and missing, or vectors do not fit the rows or
-            are not finite.
+        InputError: Texts or a file are missing, or the vectors do not fit the rows or are not
+            finite.
     """
     vectors = _vectors(rows, features, folder)
     arrays = {}
@@ -71,7 +69,7 @@ def _vectors(rows: md.data.WeakRows, features: str, folder: Path) -> Sequence[np
     texts = [split.texts for split in splits if split.texts is not None]
     if len(texts) < len(SPLITS):
         raise md.InputError(
-            f"features: {features!r} needs texts, but the rows carry features; use auto"
+            f"features: {features!r} needs texts, but the rows have features; use auto"
         )
     if features in {"auto", "tfidf"}:
         return md.data.tfidf_features(*texts)

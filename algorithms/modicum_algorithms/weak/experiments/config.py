@@ -51,8 +51,8 @@ class JudgesConfig(md.Config):
     """Settings of the experiment `weak_judges`."""
 
     method: Literal["majority_vote", "label_model", "snorkel", "iwl"] = md.setting(
-        description="How judgements are combined: iwl also learns from features of the pairs; the "
-        "others are the methods of combine_votes."
+        description="Method that combines the judgements: iwl also learns from features of the "
+        "pairs; the others are the methods of combine_votes."
     )
     pairs: int = md.setting(
         1000,

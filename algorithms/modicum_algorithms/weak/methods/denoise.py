@@ -91,7 +91,7 @@ def reliabilities(attention_BK: Tensor, votes_BK: Tensor) -> Tensor:
 
     Args:
         attention_BK: Attention at some rows.
-        votes_BK: Their votes, -1 is an abstain.
+        votes_BK: Votes at the same rows, -1 is an abstain.
 
     Returns:
         Shape (K,), without gradient.

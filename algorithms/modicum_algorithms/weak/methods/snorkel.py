@@ -35,7 +35,7 @@ def snorkel_objective(
         model: End model, from features to logits.
         supervision: Features, votes and strong labels.
         config: Settings of the method.
-        generator: Its seed scales the label model's initial values.
+        generator: Random generator whose seed scales the label model's initial values.
     """
     fitted: list[SnorkelLabelModel] = []
 

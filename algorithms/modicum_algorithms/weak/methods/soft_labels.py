@@ -87,7 +87,7 @@ def two_stage_objective(
         model: End model, from features to logits.
         supervision: Features, votes and strong labels.
         config: Use of strong labels and of uncovered rows, and the learning rate.
-        denoise: As in `soft_labels`.
+        denoise: Label model, from votes to soft labels; see `soft_labels`.
     """
     return soft_label_objective(
         model,

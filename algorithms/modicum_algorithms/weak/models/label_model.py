@@ -105,7 +105,7 @@ def majority_vote_transitions(
     Args:
         votes_NK: Votes, -1 is an abstain.
         classes: Number of classes.
-        abstain: As in `Votes.of`.
+        abstain: Argument of `Votes.of`.
         smoothing: Mean pseudo-count of an outcome.
         towards: Distribution r of the pseudo-counts: `base_rate`, the function's rates of its
             outcomes, or `uniform`, 1/V.
@@ -247,7 +247,8 @@ def _likelihood_and_evidence(
     Args:
         votes: Votes of the rows.
         log_votes: `shared_log_votes` or `pointwise_log_votes`.
-        log_transitions: Its third argument, with classes and states as one dimension L = C·H.
+        log_transitions: Third argument of `log_votes`, with classes and states as one dimension
+            L = C·H.
         log_states_BH: log p(h|x).
     """
 
