@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from modicum.atomic_files import whole_file, whole_folder
-from modicum.cli.picture_command import drawing_command
+from modicum.cli.drawing_command import drawing_command
 from modicum.errors import (
     InputError,
     StorageError,

@@ -5,34 +5,39 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import sys
+from typing import TYPE_CHECKING, Annotated
+
+import typer
 
 from modicum.errors import InputError
-from modicum.monitoring.dashboard.server import StudySource, serve
-from modicum.monitoring.run_reader import RunReader
+
+if TYPE_CHECKING:
+    from modicum.monitoring.dashboard.server import StudySource
 
 
-def show_dashboard(
-    folder: str | None, address: str | None, study: str | None, host: str, port: int
+def dashboard(
+    folder: Annotated[
+        str | None, typer.Argument(help="Run folder or URI.", show_default=False)
+    ] = None,
+    address: Annotated[
+        str | None,
+        typer.Option(help="A Ray cluster (host:port) whose running study is to be shown."),
+    ] = None,
+    study: Annotated[
+        str | None, typer.Option(help="Which one, where several run on the cluster.")
+    ] = None,
+    host: Annotated[str, typer.Option(help="Interface to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port; 0 for one that is free.", min=0)] = 0,
 ) -> None:
-    """Serve the live page of a study until Ctrl-C.
-
-    Args:
-        folder: Path or URI of the run folder.
-        address: Address of a Ray cluster (`host:port`), in place of a folder.
-        study: Name of a study on the cluster; needed if several run there.
-        host: Interface to listen on.
-        port: Port to listen on; 0 for a free one.
-
-    Raises:
-        InputError: There is no such study, or the port cannot be used.
-    """
+    """Watch a study while it runs: its report as it stands, what runs, and what can be stopped."""
     if (folder is None) == (address is None):
         raise InputError("dashboard: give a run folder or --address, one of them")
     if folder is not None:
+        from modicum.monitoring.run_reader import RunReader
+
         reader = RunReader(folder)
         _serve(reader, reader.title, host, port)
         return
-    # The border to Ray, which a run folder does not need.
     from modicum.monitoring.remote_study import find_study
     from modicum.ray_support.connection import connected
 
@@ -42,6 +47,8 @@ def show_dashboard(
 
 
 def _serve(source: StudySource, title: str, host: str, port: int) -> None:
+    from modicum.monitoring.dashboard.server import serve
+
     def say(address: str) -> None:
         print(f"dashboard: {address}", flush=True)
         print("Ctrl-C ends it; the study runs on.", file=sys.stderr)

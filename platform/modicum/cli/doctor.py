@@ -1,4 +1,4 @@
-"""What `modicum doctor` tells of a machine. Keys are named, their values never shown."""
+"""The command `modicum doctor`. Keys are named, their values never shown."""
 
 from __future__ import annotations
 
@@ -8,12 +8,8 @@ import shutil
 from collections.abc import Iterator
 from importlib import metadata
 
-from modicum.data.location import cache_folder, data_folder
 from modicum.errors import InputError
 from modicum.experiment.registry import experiment_names
-from modicum.oracles.ledger.locations import ledgers_folder
-from modicum.ray_support.connection import auth_token
-from modicum.run_folder import provenance
 
 _KEYS = ("OPENAI_API_KEY", "HF_TOKEN", "WANDB_API_KEY")
 _OPTIONAL = {
@@ -27,8 +23,19 @@ _OPTIONAL = {
 }
 
 
+def doctor() -> None:
+    """Say what this machine has: versions, Ray's authentication, accelerators, keys, data."""
+    for name, text in findings():
+        print(f"{name:22} {text}")
+
+
 def findings() -> Iterator[tuple[str, str]]:
-    """Pairs of what was looked at and what was found."""
+    """Yield the name of each examined item with the finding."""
+    from modicum.data.location import cache_folder, data_folder
+    from modicum.oracles.ledger.locations import ledgers_folder
+    from modicum.ray_support.connection import auth_token
+    from modicum.run_folder import provenance
+
     facts = provenance.gather(command="modicum doctor")
     yield "python", facts["python"]
     for name, version in facts["packages"].items():

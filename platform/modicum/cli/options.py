@@ -1,4 +1,4 @@
-"""Options that several commands have, so that each has one name, one form and one text."""
+"""Arguments and options that several commands share, so that each has one name, form and text."""
 
 from __future__ import annotations
 
@@ -6,8 +6,28 @@ from typing import Annotated
 
 import typer
 
+from modicum.errors import InputError
+
+
+def _known_format(tables: str) -> str:
+    if tables not in {"text", "markdown", "latex"}:
+        raise InputError(f"--tables: expected text, markdown or latex, got {tables!r}")
+    return tables
+
+
+def _markdown_file(path: str | None) -> str | None:
+    if path is not None and not path.endswith(".md"):
+        raise InputError(f"--markdown: expected a file that ends in .md, got {path!r}")
+    return path
+
+
 Seeds = Annotated[int | None, typer.Option(help="Number of seeds, instead of the file's.")]
 Overrides = Annotated[
     list[str] | None,
     typer.Option("--set", help="Replace a setting: key=value, value as YAML. Repeatable."),
+]
+TableFormat = Annotated[str, typer.Option(help="text, markdown or latex.", callback=_known_format)]
+MarkdownFile = Annotated[
+    str | None,
+    typer.Option(help="Also write it as Markdown to this file (.md).", callback=_markdown_file),
 ]

@@ -1,4 +1,4 @@
-"""Commands that draw pictures of something: `python -m PACKAGE.pictures WHAT FOLDER`."""
+"""Command lines that draw figures: `python -m PACKAGE.plots WHAT FOLDER`."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ def drawing_command(
     *,
     said: str = "picture",
 ) -> int:
-    """Draw what two arguments name, and print where each file is.
+    """Draw what the first argument names into the folder of the second, and print the files.
 
     Args:
-        usage: The command line, printed where there are not two arguments.
-        draw: Takes what is drawn and the folder to draw into, and returns the files.
-        arguments: Of the command line.
-        said: What stands before each file.
+        usage: Command line to print unless there are two arguments.
+        draw: Function of the first argument and the folder that returns the files it wrote.
+        arguments: Arguments of the command line.
+        said: Word to print before each file.
 
     Returns:
-        The exit code: 2 where the input was wrong.
+        The exit code: 2 if the input was wrong, else 0.
     """
     if len(arguments) != 2:
         print(f"usage: {usage}")
