@@ -43,7 +43,11 @@ app.add_typer(oracle_commands, name="oracle")
 
 
 def _add_commands() -> None:
+    """Register the commands of installed packages, once in a process."""
+    registered = {info.name for info in (*app.registered_commands, *app.registered_groups)}
     for name, point in added_commands().items():
+        if name in registered:
+            continue
         try:
             _add_command(name, point.load())
         except Exception as error:
