@@ -1,4 +1,4 @@
-"""Files and folders that appear under their name only once they are whole."""
+"""Atomic writes of files and folders."""
 
 from __future__ import annotations
 
@@ -14,18 +14,20 @@ from modicum.errors import InputError
 
 @contextmanager
 def whole_file(path: Path, field: str, overwrite: bool) -> Iterator[IO[bytes]]:
-    """A file open for writing, renamed to `path` at the end; removed if anything is raised.
+    """Open a temporary file that is renamed to `path` at the end of the block.
+
+    It is removed if the block raises.
 
     Args:
-        path: Where the file shall be.
+        path: Path of the file.
         field: Setting or option to name in an error.
-        overwrite: Whether a file that is there is replaced.
+        overwrite: Whether to replace an existing file.
 
     Raises:
-        InputError: The file exists and shall not be overwritten, or cannot be written.
+        InputError: The file exists and `overwrite` is False, or it cannot be written.
     """
     if path.is_dir():
-        raise InputError(f"{field}: {str(path)!r} is a folder, a file is to be written")
+        raise InputError(f"{field}: {str(path)!r} is a folder; give the path of a file")
     if path.exists() and not overwrite:
         raise InputError(f"{field}: {str(path)!r} exists; --overwrite replaces it")
     with _written(path, field) as temporary:
@@ -41,23 +43,24 @@ def whole_file(path: Path, field: str, overwrite: bool) -> Iterator[IO[bytes]]:
 
 @contextmanager
 def whole_folder(path: Path, field: str) -> Iterator[Path]:
-    """A folder for writing, renamed to `path` at the end; removed if anything is raised.
+    """Create a temporary folder that is renamed to `path` at the end of the block.
+
+    It is removed if the block raises.
 
     Args:
-        path: Where the folder shall be.
+        path: Path of the folder.
         field: Setting or option to name in an error.
 
     Raises:
-        InputError: There is something under its name, other than an empty folder, or it cannot be
-            written.
+        InputError: The path exists and is not an empty folder, or it cannot be written.
     """
-    # A rename replaces an empty folder, but not a link to one.
+    # A rename replaces an empty folder, but no link to one.
     path = path.resolve()
     if path.exists() and not path.is_dir():
-        raise InputError(f"{field}: {str(path)!r} is a file, a folder is to be written")
+        raise InputError(f"{field}: {str(path)!r} is a file; give the path of a folder")
     with _written(path, field) as temporary:
         if path.is_dir() and any(path.iterdir()):
-            raise InputError(f"{field}: the folder {str(path)!r} is not empty")
+            raise InputError(f"{field}: the folder {str(path)!r} is not empty; give a new one")
         try:
             temporary.mkdir()
             yield temporary
@@ -68,7 +71,7 @@ def whole_folder(path: Path, field: str) -> Iterator[Path]:
 
 @contextmanager
 def _written(path: Path, field: str) -> Iterator[Path]:
-    """A temporary name beside `path`; folders made for it are removed if anything is raised."""
+    """Yield a temporary path beside `path`; remove parent folders created for it on an error."""
     missing = [folder for folder in path.parents if not folder.exists()]
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

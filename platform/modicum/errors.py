@@ -1,4 +1,4 @@
-"""The exceptions that the command line explains in one sentence."""
+"""Exceptions that the command line prints as one sentence, and helpers that raise them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, ValidationError
 
-# What was given is quoted in errors, but not pages of it.
+# Errors quote the user's value, shortened.
 _QUOTED = reprlib.Repr()
 _QUOTED.maxlevel, _QUOTED.maxstring, _QUOTED.maxother = 4, 200, 200
 _QUOTED.maxlist = _QUOTED.maxtuple = _QUOTED.maxdict = 20
@@ -21,21 +21,21 @@ _TYPE_NAME = re.compile(r"int|float|str|bool|(list|dict|tuple)\[.*\]")
 
 
 class InputError(ValueError):
-    """A mistake in what the user gave: one sentence naming the field and what is allowed.
+    """A mistake in the user's input: one sentence that names the field and what is allowed.
 
-    The command line prints it without a traceback and exits with 2. It is raised before
-    anything starts, so nothing is half done and nothing is lost.
+    The command line prints it without a traceback and exits with 2. It is raised before anything
+    starts, so nothing is lost.
     """
 
 
 class StorageError(OSError):
-    """The run folder cannot be written any more: a full disk, or a file system gone read-only.
+    """The run folder can no longer be written: a full disk, or a read-only file system.
 
-    What is in the folder stays; the same run goes on from there once it can be written again.
+    Files in the folder stay. The same run continues once the folder can be written again.
 
     Args:
-        number: The system's number of the error (`errno`), where there is one.
-        sentence: What is said to the user.
+        number: Error number of the system (`errno`), or None.
+        sentence: Message for the user.
     """
 
     def __init__(self, number: int | None, sentence: str) -> None:
@@ -46,7 +46,7 @@ class StorageError(OSError):
 
 
 def unknown_name(kind: str, name: object, allowed: Iterable[str]) -> InputError:
-    """An `InputError` for a name that does not exist, with the nearest one suggested."""
+    """Create an `InputError` for an unknown name that suggests the most similar one."""
     names = sorted(allowed)
     near = difflib.get_close_matches(str(name), names, n=1)
     hint = f"; did you mean {near[0]!r}?" if near else ""
@@ -55,24 +55,20 @@ def unknown_name(kind: str, name: object, allowed: Iterable[str]) -> InputError:
 
 
 def reason_of(error: BaseException) -> str:
-    """The first line of what an exception says; its name where it says nothing.
-
-    Args:
-        error: The exception.
-    """
+    """First line of an exception's message; the name of its class if the message is empty."""
     return str(error).splitlines()[0] if str(error) else type(error).__name__
 
 
 def require_choice(field: str, value: object, choices: Any) -> None:
-    """Refuse a name that is none of a `Literal`'s.
+    """Check that a value is one of the choices of a `Literal`.
 
     Args:
-        field: To name in the error.
-        value: What the user gave.
+        field: Setting to name in the error.
+        value: The user's value.
         choices: The `Literal`.
 
     Raises:
-        InputError: Naming the field and what is allowed.
+        InputError: It is not; names the field and the choices.
     """
     if value not in get_args(choices):
         allowed = ", ".join(map(str, get_args(choices)))
@@ -80,11 +76,11 @@ def require_choice(field: str, value: object, choices: Any) -> None:
 
 
 def validated(model: type[Model], values: Mapping[str, Any]) -> Model:
-    """Settings from values by name, with one sentence about the first mistake among them.
+    """Create settings from the user's values, with errors of one sentence.
 
     Args:
-        model: The settings, such as a `Config`.
-        values: The values that the user gave.
+        model: Class of the settings, such as a `Config`.
+        values: Values by name.
 
     Raises:
         InputError: A name is unknown, or a value is not allowed.
@@ -98,17 +94,17 @@ def validated(model: type[Model], values: Mapping[str, Any]) -> Model:
 def from_validation(
     error: ValidationError, model: type[BaseModel], where: str = "", given: object = None
 ) -> InputError:
-    """Turn pydantic's report into one sentence about its first problem.
+    """Turn a `ValidationError` of pydantic into one sentence about its first problem.
 
     Args:
-        error: What pydantic raised.
-        model: The model that was validated; its field names are the allowed keys.
-        where: What was validated, for example `"study quickstart.yaml"`.
-        given: The raw input; its value is quoted instead of pydantic's converted one.
+        error: The error of pydantic.
+        model: The validated model; its field names are the allowed keys.
+        where: Name of the input, for example `"study quickstart.yaml"`.
+        given: The raw input, quoted in place of pydantic's converted value.
     """
     errors = error.errors(include_url=False)
     first = errors[0]
-    # Branches of a union stand in the path as the names of their types.
+    # pydantic puts the type names of a union's branches into the path.
     path = ".".join(str(p) for p in first["loc"] if not _TYPE_NAME.fullmatch(str(p)))
     prefix = f"{where}: " if where else ""
     if first["type"] == "extra_forbidden":
@@ -119,7 +115,7 @@ def from_validation(
     if first["type"] in {"missing", "value_error"}:
         return InputError(f"{prefix}{path + ': ' if path else ''}{_lower_first(message)}")
     if first["loc"] and _TYPE_NAME.fullmatch(str(first["loc"][-1])):
-        # A number or certain words: say the words, too.
+        # The field takes a number or certain words: name the words, too.
         words = [e for e in errors[1:] if e["type"] == "literal_error"]
         message += "".join(
             f", or: {_lower_first(e['msg'])}" for e in words if e["loc"][:-1] == first["loc"][:-1]

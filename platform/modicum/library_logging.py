@@ -1,4 +1,4 @@
-"""Silencing what other libraries say about themselves."""
+"""Silencing the logs and progress bars of other libraries."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 @contextlib.contextmanager
 def quiet_loggers(*names: str, level: int = logging.ERROR) -> Iterator[None]:
-    """Let loggers say nothing below a level for a block, and what they said before after it."""
+    """Silence loggers below a level for a block."""
 
     def loud_enough(record: logging.LogRecord) -> bool:
         return record.levelno >= level
@@ -17,8 +17,8 @@ def quiet_loggers(*names: str, level: int = logging.ERROR) -> Iterator[None]:
     loggers = [logging.getLogger(name) for name in names]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
-        logger.setLevel(level)  # Goes for the loggers below it, too.
-        logger.addFilter(loud_enough)  # A library that is imported in the block sets its own level.
+        logger.setLevel(level)  # Applies to child loggers, too.
+        logger.addFilter(loud_enough)  # A library imported in the block sets the level again.
     try:
         yield
     finally:
@@ -29,9 +29,9 @@ def quiet_loggers(*names: str, level: int = logging.ERROR) -> Iterator[None]:
 
 @contextlib.contextmanager
 def quiet_transformers() -> Iterator[None]:
-    """Let transformers draw no bars for a block, those of downloads included.
+    """Disable the progress bars of transformers for a block, including those of downloads.
 
-    Nor does DeepSpeed log anything, which saving a model imports wherever it is installed.
+    DeepSpeed is silenced, too: saving a model imports it wherever it is installed.
     """
     from transformers.utils import logging as transformers_logging
 

@@ -1,4 +1,4 @@
-"""Seeds for single purposes, and blocks in which the global random generators are seeded."""
+"""Seeds for single purposes, and seeding of the global random generators."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from contextlib import contextmanager, nullcontext
 
 
 def derive_seed(seed: int, purpose: str) -> int:
-    """A 32-bit seed for one purpose, from a trial's seed.
+    """Derive a 32-bit seed for one purpose from a trial's seed.
 
-    The result depends on nothing but the two arguments, so methods compared under one trial seed
-    share splits and initialisations.
+    The result depends on the two arguments only, so methods compared under one trial seed share
+    splits and initialisations.
 
     Args:
         seed: Seed of the trial.
-        purpose: Any name.
+        purpose: Name of the purpose.
     """
     import numpy as np
 

@@ -16,23 +16,26 @@ if TYPE_CHECKING:
 
 
 class StorageFolder:
-    """Files below one folder, by path relative to it: a run folder, or a journal in one.
+    """Files below one folder, such as a run folder or a journal, by relative path.
 
-    Writes replace a file as a whole: on a local disk through a rename, on object stores by
-    their nature, so a reader or a killed writer never leaves half a file behind.
+    Methods take a file's or folder's relative path in parts. Writes are atomic: by a rename on a
+    local disk, by their nature on object stores.
 
     Attributes:
-        failure: The last write that failed, for those whose own callers hide exceptions.
+        filesystem: The filesystem of pyarrow.
+        root: Path of the folder on that filesystem.
+        uri: Path or URI of the folder, as the user gave it.
+        failure: The last error of a write, for code whose caller hides exceptions.
     """
 
     failure: StorageError | None = None
 
     def __init__(self, location: str | Path) -> None:
-        """Open a folder; nothing is created yet.
+        """Open a folder, without creating it.
 
         Args:
-            location: A path, or a URI of a filesystem that pyarrow knows; its query has options of
-                that filesystem (`s3://bucket/run?region=...`).
+            location: Path, or URI of a filesystem that pyarrow supports; its query holds options
+                of the filesystem (`s3://bucket/run?region=...`).
 
         Raises:
             InputError: The URI names a filesystem that cannot be opened.
@@ -58,26 +61,26 @@ class StorageFolder:
 
     @property
     def local(self) -> Path | None:
-        """The folder's path when it lies on this machine's own filesystem."""
+        """Path of the folder on this machine's filesystem; None if it lies elsewhere."""
         from pyarrow import fs
 
         return Path(self.root) if isinstance(self.filesystem, fs.LocalFileSystem) else None
 
     def path(self, *parts: str) -> str:
-        """The filesystem's own path of a member."""
+        """Path on the filesystem."""
         return "/".join((self.root, *parts))
 
     def display(self, *parts: str) -> str:
-        """What to show the user for a member: a path, or the URI."""
+        """Path or URI to show to the user."""
         return "/".join((self._base, *parts)) + self._query
 
     def member(self, shown: str) -> str | None:
-        """The member that `display` shows so, relative to the root; None for another place."""
+        """Relative path from the result of `display`; None for a path outside of the folder."""
         inside = shown.startswith(f"{self._base}/") and shown.endswith(self._query)
         return shown.removesuffix(self._query)[len(self._base) + 1 :] if inside else None
 
     def check_writable(self) -> None:
-        """Write and remove a probe.
+        """Write and remove a probe file.
 
         Raises:
             InputError: The folder cannot be written.
@@ -91,13 +94,13 @@ class StorageFolder:
             ) from error
 
     def exists(self, *parts: str) -> bool:
-        """Whether a member exists."""
+        """Return True if the file or folder exists."""
         from pyarrow import fs
 
         return bool(self.filesystem.get_file_info(self.path(*parts)).type != fs.FileType.NotFound)
 
     def folders(self, *parts: str) -> list[str]:
-        """Names of the folders directly under a member, sorted; none if it does not exist."""
+        """Sorted names of the folders directly in a folder; none if it does not exist."""
         from pyarrow import fs
 
         selector = fs.FileSelector(self.path(*parts), allow_not_found=True)
@@ -105,21 +108,21 @@ class StorageFolder:
         return sorted(info.base_name for info in found if info.type == fs.FileType.Directory)
 
     def read_bytes(self, *parts: str) -> bytes:
-        """Contents of a member."""
+        """Content of a file."""
         with self.filesystem.open_input_stream(self.path(*parts)) as stream:
             return bytes(stream.read())
 
     def read_text(self, *parts: str) -> str:
-        """Contents of a member, as UTF-8."""
+        """Content of a file, as UTF-8."""
         return self.read_bytes(*parts).decode()
 
     def read_json(self, *parts: str) -> Any:
-        """Contents of a member, as JSON."""
+        """Content of a file, as JSON."""
         return json.loads(self.read_bytes(*parts))
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
-        """Any failure to write as a `StorageError`, which is remembered."""
+        """Raise any `OSError` as a `StorageError`, and remember it."""
         try:
             yield
         except OSError as error:
@@ -141,7 +144,7 @@ class StorageFolder:
                 self.filesystem.delete_file(self.path(*parts))
 
     def remove_folder(self, *parts: str) -> None:
-        """Delete a folder and all that it holds, if it exists.
+        """Delete a folder with its content, if it exists.
 
         Raises:
             StorageError: The folder cannot be written.
@@ -153,7 +156,7 @@ class StorageFolder:
         self._made = {made for made in self._made if not f"{made}/".startswith(f"{target}/")}
 
     def copy_in(self, source: Path, *parts: str) -> None:
-        """Copy a folder of this machine to a member.
+        """Copy a folder of this machine into a folder.
 
         Raises:
             StorageError: The folder cannot be written.
@@ -165,7 +168,7 @@ class StorageFolder:
             fs.copy_files(str(source), self.path(*parts), destination_filesystem=self.filesystem)
 
     def write_bytes(self, content: bytes, *parts: str) -> None:
-        """Replace a member as a whole.
+        """Write or replace a file, atomically.
 
         Raises:
             StorageError: The folder cannot be written.
@@ -179,10 +182,10 @@ class StorageFolder:
                 _replace(target, content)
 
     def append_bytes(self, content: bytes, *parts: str) -> None:
-        """Add to the end of a member, which is made if it does not exist.
+        """Append to a file, which is created if it does not exist.
 
-        On this machine's own filesystem only. Unlike a write it is not whole: a killed writer
-        may leave a part of the content.
+        Only on this machine's filesystem. Appending is not atomic: a killed process may leave a
+        part of the content.
 
         Raises:
             StorageError: The folder cannot be written.
@@ -192,7 +195,7 @@ class StorageFolder:
             file.write(content)
 
     def _with_parent(self, *parts: str) -> str:
-        """A member's path, whose folder is there now."""
+        """Path of a file, after creating its folder."""
         target = self.path(*parts)
         parent = target.rsplit("/", 1)[0]
         if parent not in self._made:
@@ -201,11 +204,11 @@ class StorageFolder:
         return target
 
     def write_text(self, content: str, *parts: str) -> None:
-        """Replace a member as a whole, as UTF-8."""
+        """Write or replace a file, atomically, as UTF-8."""
         self.write_bytes(content.encode(), *parts)
 
     def write_json(self, content: Any, *parts: str) -> None:
-        """Replace a member as a whole, as indented JSON."""
+        """Write or replace a file, atomically, as indented JSON."""
         self.write_text(json.dumps(content, indent=1), *parts)
 
 

@@ -11,7 +11,7 @@ import yaml
 
 from modicum.errors import InputError
 
-# Aliases of aliases make a file of a few lines into gigabytes.
+# Aliases of aliases expand a few lines to gigabytes.
 _MOST_VALUES = 1_000_000
 
 
@@ -35,7 +35,7 @@ def _construct(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
         key = loader.construct_object(key_node, deep=True)
         if isinstance(key, list | dict):
             raise yaml.constructor.ConstructorError(
-                None, None, "a key must be a name, not a list", key_node.start_mark
+                None, None, "a key must be a name, not a list or a mapping", key_node.start_mark
             )
         if key in seen:
             raise yaml.constructor.ConstructorError(
@@ -53,13 +53,13 @@ def parse_yaml(text: str, where: str = "YAML") -> Any:
     """Parse one YAML document.
 
     Raises:
-        InputError: Broken YAML, with the line; or more of it than anybody writes.
+        InputError: The YAML is broken, with the line, or it holds more than a million values.
     """
     try:
         content = yaml.load(text, Loader=_Loader)
         if _values(content, {}) > _MOST_VALUES:
             raise InputError(
-                f"{where}: with its aliases it holds more than {_MOST_VALUES:,} values"
+                f"{where}: at most {_MOST_VALUES:,} values are allowed, repeated aliases included"
             )
         return content
     except RecursionError as error:
@@ -71,15 +71,15 @@ def parse_yaml(text: str, where: str = "YAML") -> Any:
         raise InputError(f"{where}: broken YAML{line}: {problem}") from error
     except InputError:
         raise
-    except ValueError as error:  # Of a number with thousands of digits, or a day that is none.
+    except ValueError as error:  # A number with thousands of digits, or an impossible date.
         raise InputError(f"{where}: broken YAML: {error}") from error
 
 
 def _values(content: Any, known: dict[int, int]) -> int:
-    """How many values a document holds, counting what an alias repeats as often as it does.
+    """Count the values of a document; values that aliases repeat count each time.
 
     Args:
-        content: What was parsed; not recursive.
+        content: Parsed document, not recursive.
         known: Counts of its parts by identity.
     """
     if not isinstance(content, dict | list):
@@ -91,14 +91,14 @@ def _values(content: Any, known: dict[int, int]) -> int:
 
 
 def parse_settings(pairs: Sequence[str], option: str) -> dict[str, Any]:
-    """Settings by name from texts such as `method=iwl`, each value as YAML.
+    """Parse settings such as `method=iwl` into values by name.
 
     Args:
-        pairs: The texts.
-        option: Where they stand, for errors.
+        pairs: Settings, each `NAME=VALUE` with the value in YAML.
+        option: Option to name in an error.
 
     Raises:
-        InputError: A text has no `=`, or its value is broken YAML.
+        InputError: A setting has no `=`, or its value is broken YAML.
     """
     found: dict[str, Any] = {}
     for pair in pairs:
@@ -113,7 +113,7 @@ def read_yaml(path: Path) -> Any:
     """Read a YAML file.
 
     Raises:
-        InputError: No such file, not text, or broken YAML.
+        InputError: The file does not exist, is not text, or is broken YAML.
     """
     try:
         text = path.read_text(encoding="utf-8")
@@ -125,5 +125,5 @@ def read_yaml(path: Path) -> Any:
 
 
 def dump_yaml(content: Any) -> str:
-    """Plain data as YAML, keys in the order given."""
+    """Format plain data as YAML, with keys in the given order."""
     return yaml.safe_dump(content, sort_keys=False, allow_unicode=True)

@@ -44,7 +44,8 @@ app.add_typer(oracle_commands, name="oracle")
 
 def _add_commands() -> None:
     """Register the commands of installed packages, once in a process."""
-    registered = {info.name for info in (*app.registered_commands, *app.registered_groups)}
+    registered = {command.name for command in app.registered_commands}
+    registered |= {group.name for group in app.registered_groups}
     for name, point in added_commands().items():
         if name in registered:
             continue

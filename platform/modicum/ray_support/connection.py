@@ -1,4 +1,4 @@
-"""Connecting to Ray: a private cluster for this run, or one that is already there."""
+"""Connections to Ray: to a private cluster of this run, or to a running one."""
 
 from __future__ import annotations
 
@@ -14,52 +14,53 @@ from typing import Any
 from modicum.errors import InputError
 from modicum.ray_support.private_api import dashboard_address
 
-# Environment of the driver that trials need on whichever node they run. Never a secret:
-# Ray's job API shows a runtime environment to anyone who may ask.
+# Variables of the driver's environment that trials need on any node. Never a secret: Ray's job API
+# shows a runtime environment to everybody who may ask.
 FORWARDED = ("MODICUM_DATA", "MODICUM_CACHE", "MODICUM_LEDGERS")
 
 _PROBE_SECONDS = 10.0
 
 _UNTIL_THE_END = ExitStack()
-# Left to the interpreter's own end, it would close when nothing can be imported any more.
+# At the interpreter's end it would close too late, when nothing can be imported any more.
 atexit.register(_UNTIL_THE_END.close)
 
 _QUIET = {
-    # Tune would write a JSON, a CSV and a TensorBoard log per trial; records have a home.
+    # Tune would log every trial as JSON, CSV and TensorBoard; the run folder has the records.
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
-    # Tune's own snapshots are not used: the run folder knows what is finished.
+    # Snapshots of Tune are not used: the run folder has the state of each trial.
     "TUNE_GLOBAL_CHECKPOINT_S": "3600",
-    # A trial that failed before its first record has no metric for a searcher to look at.
+    # A trial that failed before its first record has no metric for a searcher.
     "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
-    # Tune's own output engine prints a banner even when it is told to be quiet.
+    # Tune's new output engine prints a banner at any verbosity.
     "RAY_AIR_NEW_OUTPUT": "0",
-    # Trials keep the working directory they were started in.
+    # Trials keep the working directory in which they were started.
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
 }
 
 
 @contextmanager
 def connected(address: str | None = None, cpus: int | None = None) -> Iterator[None]:
-    """Be connected to Ray for the length of a run.
+    """Connect to Ray for a block.
 
-    Uses the connection that the program already has; else the cluster at `address` or in
-    `RAY_ADDRESS` (as inside a Ray job); else starts a private cluster on this machine and
-    stops it afterwards. Ray turns token authentication on for clusters that it starts so.
+    Uses an existing connection of the program, else the cluster at `address` or `RAY_ADDRESS` (as
+    in a Ray job). Else it starts a private cluster on this machine, with token authentication, and
+    stops it afterwards.
 
     Args:
         address: `host:port` of a running cluster, or None.
-        cpus: CPUs of a private cluster; all of the machine's if None.
+        cpus: Number of CPUs of a private cluster; None for all of the machine's.
 
     Raises:
-        InputError: No cluster answers at the address.
+        InputError: No cluster answers at the address, or an address is given although the program
+            is connected already.
     """
     for name, value in _QUIET.items():
         os.environ.setdefault(name, value)
-    # Relative paths would mean something else in a worker's working directory.
+    # A worker's working directory is another one, so paths must be absolute.
     for name in FORWARDED:
         if os.environ.get(name):
             os.environ[name] = str(Path(os.environ[name]).expanduser().absolute())
-    # In a Ray job, whose environment may have some of them already, Ray would refuse to start.
+    # Without it, Ray refuses variables that a Ray job's runtime environment has, too.
     os.environ.setdefault("RAY_OVERRIDE_JOB_RUNTIME_ENV", "1")
     import ray
 
@@ -95,7 +96,7 @@ def connected(address: str | None = None, cpus: int | None = None) -> Iterator[N
 
 
 def auth_token() -> str | None:
-    """Where Ray will find the token of a cluster: a variable's name or a file; None if nowhere."""
+    """Variable or file from which Ray will read the cluster's token; None if there is neither."""
     if os.environ.get("RAY_AUTH_TOKEN"):
         return "RAY_AUTH_TOKEN"
     named = os.environ.get("RAY_AUTH_TOKEN_PATH")
@@ -104,7 +105,7 @@ def auth_token() -> str | None:
 
 
 def ensure_connected() -> None:
-    """Be connected to Ray from now on: as `connected`, until the program ends."""
+    """Connect to Ray as `connected` does, until the program ends."""
     import ray
 
     if not ray.is_initialized():
@@ -112,10 +113,10 @@ def ensure_connected() -> None:
 
 
 def check_address(address: str) -> tuple[str, int] | None:
-    """Host and port of a cluster's address; None for `auto`, which Ray finds by itself.
+    """Parse a cluster's address into host and port; None for `auto`, which Ray resolves.
 
     Raises:
-        InputError: It is not `host:port`.
+        InputError: The address is not `host:port`.
     """
     place = address.removeprefix("ray://")
     if place == "auto":
@@ -129,10 +130,10 @@ def check_address(address: str) -> tuple[str, int] | None:
 
 
 def _probe(address: str) -> None:
-    """Find out quickly whether anything listens; Ray itself would try for minutes.
+    """Try to connect; Ray itself would try for minutes.
 
     Raises:
-        ConnectionError: Nothing listens there.
+        ConnectionError: Nothing listens at the address.
     """
     place = check_address(address)
     if place is None:
@@ -149,7 +150,7 @@ def _forwarded() -> dict[str, str]:
 
 
 def node_resources() -> list[Mapping[str, float]]:
-    """Resources of every live node of the connected cluster."""
+    """Total resources of each live node of the connected cluster."""
     import ray
 
     nodes: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
@@ -157,6 +158,6 @@ def node_resources() -> list[Mapping[str, float]]:
 
 
 def dashboard_links() -> dict[str, str]:
-    """Ray's dashboard of the connected cluster by name; empty where it has none."""
+    """Link to Ray's dashboard of the connected cluster, by name; empty if it has none."""
     address = dashboard_address()
     return {"Ray's dashboard": f"http://{address}"} if address else {}

@@ -16,7 +16,7 @@ class Partitions(Protocol):
 
     @property
     def local(self) -> Sequence[Tensor]:
-        """This worker's partitions, on which its optimiser steps."""
+        """Partitions of this worker, on which its optimiser steps."""
         ...
 
     def full(self, p: nn.Parameter, kind: str) -> Tensor:

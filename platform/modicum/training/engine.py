@@ -54,7 +54,7 @@ class Engine(Protocol):
         `loss(module(batch), batch)`. All workers must bring the same number of batches.
 
         Args:
-            batches: This worker's micro-batches.
+            batches: Micro-batches of this worker.
             loss: Function of a module's output and its micro-batch that returns a scalar.
         """
         ...

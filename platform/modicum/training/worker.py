@@ -82,7 +82,7 @@ class Worker:
         return self.collectives.gather(value)
 
     def share(self, items: Sequence[T]) -> Sequence[T]:
-        """This worker's share of some items: every `size`-th."""
+        """Share of this worker in some items: every `size`-th."""
         return items[self.rank :: self.size]
 
     def collect(self, results: Sequence[T]) -> list[T]:

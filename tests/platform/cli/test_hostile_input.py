@@ -27,7 +27,7 @@ ALIASES = "a0: &a0 [x]\n" + "".join(
     [
         ("x: !!python/object/apply:os.mkdir ['ran']", "could not determine a constructor"),
         ("x: !!python/name:os.system", "could not determine a constructor"),
-        (ALIASES, "more than 1,000,000 values"),
+        (ALIASES, "at most 1,000,000 values"),
         ("x: " + "[" * 5000 + "]" * 5000, "nested too deeply"),
         ("x: " + "9" * 5000, "Exceeds the limit"),
         ("x: &x {y: *x}", "recursive"),
