@@ -6,15 +6,19 @@ import asyncio
 import json
 import time
 import traceback
+from dataclasses import asdict
 from email.utils import formatdate
 
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from fake_endpoint import Behaviour, running_endpoint
 from modicum.errors import InputError
+from modicum.oracles.endpoint.budget import Budget
 from modicum.oracles.endpoint.keys import read_key, without_key
-from modicum.oracles.endpoint.messages import Reply, Request
+from modicum.oracles.endpoint.messages import Answer, Reply, Request
+from modicum.oracles.endpoint.oracle import EndpointOracle
 from modicum.oracles.endpoint.request_worker import Worker
 from modicum.oracles.endpoint.responses import (
     NoCompletionError,
@@ -24,6 +28,7 @@ from modicum.oracles.endpoint.responses import (
     wait_until_reset,
 )
 from modicum.oracles.endpoint.settings import OPENAI, Endpoint
+from modicum.oracles.protocol import Pair
 
 KEYS = [
     "sk-proj-Ab3dEf6hIj9kLm2nOp5qRs8tUv1wXy4z",
@@ -218,6 +223,42 @@ def test_limits_of_which_nothing_remains():
     assert wait_until_reset({}) is None
 
 
+def test_budgets_that_cannot_be_kept():
+    for where in ({"budget": {"dollars": 1.0}}, {}):
+        with pytest.raises(InputError, match="prices"):
+            EndpointOracle(
+                "judge",
+                "summarisation",
+                endpoint=Endpoint(**where),
+                run="mine",
+                budget=Budget(dollars=1.0),
+            )
+    with pytest.raises(InputError, match="run: name the run"):
+        EndpointOracle("judge", "summarisation", budget=Budget(calls=1))
+
+
+class Parrot:
+    """Takes the place of the connection to a gate: each question has the same answer."""
+
+    def ask(self, questions, template, max_tokens):
+        return {
+            question.key: Answer(letter="A", dollars=1.0, latency=2.0) for question in questions
+        }
+
+
+def test_a_judge_that_always_says_a():
+    """Of 500 pairs, 250 +- 4 x 11.2 have the first as their winner, and none is consistent."""
+    oracle = EndpointOracle("judge", "summarisation", both_orders=True)
+    oracle._connection = Parrot()
+    given = [Pair(f"post {n}", "fine", "poor") for n in range(500)]
+    answers = oracle.judge([*given, given[0]])
+    assert abs([each.winner for each in answers[:500]].count("first") - 250) <= 45
+    assert {each.consistent for each in answers} == {False}
+    assert {(each.cost, each.latency, each.cached) for each in answers[:500]} == {(2.0, 2.0, False)}
+    # The same pair once more costs nothing.
+    assert (answers[500].cost, answers[500].latency, answers[500].cached) == (0.0, 0.0, True)
+
+
 def completion(content="A", finish="stop", **more) -> dict:
     return {"choices": [{"message": {"content": content}, "finish_reason": finish}], **more}
 
@@ -282,19 +323,78 @@ def test_bodies_at_random_are_read_or_refused(value):
     assert all(isinstance(count, int) and count >= 0 for count in counts.values())
 
 
+def reply(endpoint: Endpoint, *, model: str = "judge", text: str = "quality=1 quality=0") -> Reply:
+    """A worker's reply to one request."""
+
+    async def ask() -> Reply:
+        worker = Worker(endpoint, None)
+        await worker.open()
+        asked = await worker.ask(Request(7, model, "system", text, 0.0, 50, True))
+        await worker._client.close()
+        return asked
+
+    return asyncio.run(ask())
+
+
 @pytest.mark.parametrize("url", ["http://127.0.0.1:9/v1", "http://no-such-host.invalid/v1"])
 def test_what_was_never_sent_is_not_charged(url):
     """Refused connections and unknown hosts, whatever the transport calls them."""
+    got = reply(Endpoint(base_url=url, timeout=20))
+    assert (got.outcome, got.message) == ("unreachable", f"base_url: nothing answers at {url}")
 
-    async def ask() -> Reply:
-        worker = Worker(Endpoint(base_url=url, timeout=20), None)
-        await worker.open()
-        reply = await worker.ask(Request(1, "judge", "system", "user", 0.0, 5, False))
-        await worker._client.close()
-        return reply
 
-    reply = asyncio.run(ask())
-    assert (reply.outcome, reply.message) == ("unreachable", f"base_url: nothing answers at {url}")
+@pytest.fixture(scope="module")
+def server():
+    with running_endpoint() as running:
+        yield running
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "asked", "outcome", "says"),
+    [
+        ({}, {}, "answered", ""),
+        ({"script": ["rate_limited"]}, {}, "throttled", "429"),
+        ({"script": ["server_error"]}, {}, "failed", "500"),
+        ({"script": ["unavailable"]}, {}, "failed", "503"),
+        ({"script": ["dropped"]}, {}, "lost", "the connection broke"),
+        ({"script": ["dropped_midway"]}, {}, "lost", "the connection broke"),
+        ({"script": ["malformed"]}, {}, "lost", "the answer is no chat completion"),
+        ({"script": ["hang"]}, {}, "lost", "no answer within 0.5 s"),
+        ({"script": ["insufficient_quota"]}, {}, "fatal", "the account has no credit left"),
+        ({"api_key": "another"}, {}, "fatal", "does not accept the key (401; key: there is none)"),
+        ({}, {"model": "jugde"}, "fatal", "no such model, or no such address at"),
+        ({"response_format": False}, {}, "unstructured", "response_format"),
+        ({"context_characters": 10}, {}, "too_long", "context"),
+        ({"filtered": "BAD"}, {"text": "BAD quality=1 quality=0"}, "rejected", "filtered"),
+    ],
+)
+def test_what_replies_mean(server, behaviour, asked, outcome, says):
+    server.set(**asdict(Behaviour()) | behaviour)
+    got = reply(Endpoint(base_url=server.base_url, timeout=0.5), **asked)
+    assert (got.number, got.outcome, got.wait) == (7, outcome, None)
+    assert says in got.message
+
+
+def test_waits_that_an_endpoint_asks_for(server):
+    endpoint = Endpoint(base_url=server.base_url)
+    server.set(**asdict(Behaviour()) | {"script": ["rate_limited_retry_after"], "retry_after": 7})
+    got = reply(endpoint)
+    assert (got.outcome, got.wait) == ("throttled", 7)
+    server.set(retry_after=7200)
+    server.reset()  # The script begins again.
+    got = reply(endpoint)
+    assert got.outcome == "fatal"
+    assert "asks to wait 2.0 hours" in got.message
+    reset = {"x-ratelimit-remaining-requests": "0", "x-ratelimit-reset-requests": "1s200ms"}
+    server.set(script=[], headers=reset)
+    got = reply(endpoint)
+    assert (got.outcome, got.wait) == ("answered", pytest.approx(1.2))
+
+
+def test_wrong_addresses(server):
+    got = reply(Endpoint(base_url=f"{server.url}/v2"))
+    assert got.outcome == "fatal"
+    assert "no such address" in got.message
 
 
 def test_keys_are_taken_out_of_texts():
