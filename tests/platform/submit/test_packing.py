@@ -1,4 +1,4 @@
-"""What travels with `modicum submit`, and what never does."""
+"""Files that `modicum submit` sends, and files that it never sends."""
 
 import os
 import subprocess
@@ -52,8 +52,8 @@ def packed_here():
 @pytest.mark.parametrize("config", STUDIES, ids=str)
 def test_every_shipped_study_validates_in_its_packed_place(packed_here, config, monkeypatch):
     monkeypatch.chdir(packed_here.working_dir)
-    study = check_study(config, Path(), check_data=False)
-    assert study.trials == check_study(ROOT / config, ROOT, check_data=False).trials
+    assert config.read_bytes() == (ROOT / config).read_bytes()
+    assert check_study(config, Path(), check_data=False).trials > 0
 
 
 def test_this_repository_travels_without_history_tests_keys_and_twice_the_code(packed_here):

@@ -1,4 +1,4 @@
-"""`modicum submit` on a real cluster of two nodes."""
+"""Plain Ray jobs, drivers that join by address, and `modicum submit`, on a cluster of two nodes."""
 
 import json
 import os
@@ -8,14 +8,17 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pandas as pd
+import psutil
 import pytest
 from two_nodes import two_nodes
 
 from conftest import ROOT
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("cluster")]
+RAY = Path(sys.executable).parent / "ray"
 KEY = "sk-" + "a1B2" * 10
 QUICK = ("tune_configs/quickstart.yaml", "--seeds", "1", "--set", "max_iterations=30")
 # Long enough to be stopped midway.
@@ -26,6 +29,89 @@ LONG = ("--set", "max_iterations=600", "--set", "patience=600")
 def cluster():
     with two_nodes(cpus=1, dashboard=True) as started:
         yield started
+
+
+@pytest.fixture
+def shell(cluster):
+    """Run a command in the repository as a user of the cluster; other variables replace its own."""
+    environment = cluster.environment
+    for name in ("RAY_ADDRESS", "PYTHONPATH"):
+        environment.pop(name, None)
+
+    def run(*command, **variables):
+        return subprocess.run(
+            command,
+            cwd=ROOT,
+            env={**environment, **variables},
+            capture_output=True,
+            text=True,
+            timeout=280,
+        )
+
+    return run
+
+
+def plain_job(cluster, *arguments):
+    """The command of a Ray job that runs the quickstart study."""
+    return [
+        *(str(RAY), "job", "submit", "--address", cluster.job_url, "--working-dir", ".", "--"),
+        *("python", "-m", "modicum", "run", *arguments),
+    ]
+
+
+def test_the_quickstart_as_a_plain_ray_job(cluster, shell, tmp_path):
+    options = ("--seeds", "1", "--set", "max_iterations=60", "--out", str(tmp_path / "run"))
+    done = shell(*plain_job(cluster, QUICK[0], *options))
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "majority_vote" in done.stdout
+    assert f"report: {tmp_path}/run/report.html" in done.stdout
+    frame = pd.read_parquet(tmp_path / "run" / "results.parquet")
+    assert len(frame) == 12
+    # The job joined the cluster that it was submitted to, and so did its trials.
+    assert "12/12 trials done" in done.stdout
+
+
+def test_a_users_mistake_fails_the_job_with_its_sentence(cluster, shell):
+    done = shell(*plain_job(cluster, QUICK[0], "--set", "method=none"))
+    assert done.returncode != 0
+    assert "error: space: method" in done.stdout + done.stderr
+
+
+def test_a_driver_joins_by_address(cluster, shell, tmp_path):
+    done = shell(
+        *(sys.executable, "-m", "modicum", "run", QUICK[0], "--address", cluster.address),
+        *("--seeds", "1", "--set", "max_iterations=60", "--out", str(tmp_path / "run")),
+    )
+    assert done.returncode == 0, done.stderr
+    assert "12/12 trials done" in done.stderr
+
+
+def test_without_the_token_nobody_gets_in(cluster, shell):
+    command = (str(RAY), "job", "list", "--address", cluster.job_url)
+    assert shell(*command, RAY_AUTH_TOKEN="f" * 64).returncode != 0
+
+
+def test_the_job_api_listens_on_the_loopback_interface_alone(cluster):
+    port = int(cluster.job_url.rsplit(":", 1)[1])
+    listening = {
+        connection.laddr.ip
+        for connection in psutil.net_connections("tcp")
+        if connection.status == psutil.CONN_LISTEN and connection.laddr.port == port
+    }
+    assert listening == {"127.0.0.1"}
+
+
+def test_a_driver_without_the_token_is_told_so_and_does_nothing(cluster, shell, tmp_path):
+    done = shell(
+        *(sys.executable, "-m", "modicum", "run", QUICK[0], "--address", cluster.address),
+        *("--out", str(tmp_path / "run")),
+        RAY_AUTH_TOKEN="f" * 64,
+    )
+    assert done.returncode == 2, done.stderr
+    assert "error: address:" in done.stderr
+    assert "token" in done.stderr.lower()
+    assert "Traceback" not in done.stderr
+    assert not list(tmp_path.glob("run/trials/*"))
 
 
 @pytest.fixture(scope="module")
@@ -54,6 +140,8 @@ def command(cluster, project):
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
+            # A suite that runs in the background of a shell ignores SIGINT, and so would its child.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
 
     return start

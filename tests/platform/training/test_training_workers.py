@@ -68,7 +68,7 @@ def of_two(ray_cluster: None, storage: Path, pretrained: Path) -> list[dict[str,
 @pytest.fixture(scope="module")
 def of_one(ray_cluster: None, of_two: object, storage: Path) -> list[dict[str, Any]]:
     """The same of a group of one, which also goes on from what two workers have kept."""
-    return until_fault(storage, 1, {"cases": CASES[:4], "kept": "2/fp32-2"})
+    return until_fault(storage, 1, {"cases": [CASES[0], CASES[3]], "kept": "2/fp32-2"})
 
 
 def until_fault(storage: Path, workers: int, arguments: dict[str, Any]) -> list[dict[str, Any]]:
@@ -128,7 +128,7 @@ def test_one_worker_trains_as_one_process_does(
     of_one: list[dict[str, Any]], tmp_path: Path
 ) -> None:
     _, _, updates = plainly(tmp_path)
-    for seen in of_one[:4]:
+    for seen in of_one[:-1]:
         losses = [update[0] for update in seen["trained"]]
         assert losses == pytest.approx([update[0] for update in updates], abs=TOLERANCES["fp32"])
         assert seen["went_on_elsewhere"] == seen["went_on"]
@@ -140,7 +140,7 @@ def test_what_two_workers_kept_is_gone_on_from_by_one_and_without_deepspeed(
 ) -> None:
     """Kept in ZeRO 2; gone on from in ZeRO 0 by one worker, and in one process."""
     expected = [update[0] for update in of_two[2]["went_on"]]
-    by_one = [update[0] for update in of_one[4]["loaded"]]
+    by_one = [update[0] for update in of_one[-1]["loaded"]]
     plain = sharded_training.go_on(alone(storage), "2/fp32-2", workers=0)
     assert by_one == pytest.approx(expected, abs=TOLERANCES["fp32"])
     assert [update[0] for update in plain] == pytest.approx(expected, abs=TOLERANCES["fp32"])
