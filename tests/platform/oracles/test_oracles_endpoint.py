@@ -29,6 +29,7 @@ from modicum.oracles.endpoint.responses import (
 )
 from modicum.oracles.endpoint.settings import OPENAI, Endpoint
 from modicum.oracles.protocol import Pair
+from modicum.oracles.verdicts import read_verdict
 
 KEYS = [
     "sk-proj-Ab3dEf6hIj9kLm2nOp5qRs8tUv1wXy4z",
@@ -373,6 +374,22 @@ def test_what_replies_mean(server, behaviour, asked, outcome, says):
     got = reply(Endpoint(base_url=server.base_url, timeout=0.5), **asked)
     assert (got.number, got.outcome, got.wait) == (7, outcome, None)
     assert says in got.message
+
+
+@pytest.mark.parametrize("fault", ["empty", "missing_verdict", "ambiguous_verdict", "length"])
+def test_answers_without_a_verdict(server, fault):
+    server.set(**asdict(Behaviour()) | {"script": [fault]})
+    got = reply(Endpoint(base_url=server.base_url))
+    assert got.outcome == "answered"
+    assert read_verdict(got.text) is None or not got.complete
+    assert got.prompt_tokens == 3  # The system message and the two markers.
+
+
+def test_tokens_that_are_not_counted(server):
+    server.set(**asdict(Behaviour()) | {"usage": False})
+    got = reply(Endpoint(base_url=server.base_url))
+    assert (got.outcome, got.prompt_tokens, got.completion_tokens) == ("answered", None, None)
+    assert read_verdict(got.text).letter == "A"
 
 
 def test_waits_that_an_endpoint_asks_for(server):
