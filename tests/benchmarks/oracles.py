@@ -1,17 +1,17 @@
 """The oracles' gate under load, on a two-node Ray cluster on this machine. Three parts.
 
-The server is tests/support/fake_endpoint: its own process, real HTTP on the loopback interface.
-Questions have the length of a forum post of TL;DR with two short summaries.
+The server is tests/support/fake_endpoint: a process of its own with real HTTP on the loopback
+interface. Questions have the length of a forum post of TL;DR with two short summaries.
 
-throughput: requests a second without a limit, beside the bare client of OpenAI on the same server.
-    No question is asked twice; contenders take turns, so that a busy moment meets them all;
-    medians. The rate is what the server saw, processor time that of this process and all its
-    descendants but the server.
-pacing: how near to a limit the gate keeps, over all and in any 10 s.
-faults: 30% faults of all kinds while drivers, a node and the gate are killed; what was lost,
-    flipped, repeated, overspent.
+throughput: requests a second without a limit, compared with OpenAI's client on the same server. No
+    question is asked twice; contenders take turns, so a busy moment affects them all; the figures
+    are medians. The rate comes from the server's log; the processor time is that of this process
+    and all its descendants but the server.
+pacing: distance of the rate from a limit, over the whole load and in any 10 s.
+faults: 30% faults of all kinds while drivers, a node and the gate are killed: requests that are
+    lost, flipped, repeated or overspent.
 
-Ends with 1 where something is wrong (never for being slow), and says what.
+The exit status is 1 for problems (never for slowness), which are printed.
 Run: python tests/benchmarks/oracles.py [--part throughput|pacing|faults] [--pairs 5000]
      [--limit 3000] [--workers 8] [--requests 2000] [--concurrency 32] [--repeats 5] [--delay 0.0]
      [--only NAME]
@@ -70,7 +70,7 @@ You must choose A or B for the preferred answer even if neither summary is very 
 Your response should use the format:
 Comparison: <one-sentence comparison and explanation>
 Preferred: <"A" or "B">"""
-WARM_UP = 200  # Requests of the turn that does not count.
+WARM_UP = 200  # Requests of the first turn, which is not counted.
 
 Judge = Callable[[Sequence[Pair]], None]
 Contender = Callable[[Endpoint, int], AbstractContextManager[Judge]]
@@ -93,12 +93,12 @@ class Turn:
 
 @contextmanager
 def bare_client(endpoint: Endpoint, concurrency: int, *, aiohttp: bool = False) -> Iterator[Judge]:
-    """The official client as its documentation shows it, in one process.
+    """OpenAI's client as its documentation shows it, in one process.
 
     Args:
         endpoint: The server.
         concurrency: Requests in flight at once.
-        aiohttp: With the faster of the client's two ways to speak HTTP.
+        aiohttp: Use the faster of the client's two HTTP libraries.
     """
 
     async def ask(pair: Pair) -> None:
@@ -167,7 +167,7 @@ CONTENDERS: dict[str, Contender] = {
 
 
 def processor_seconds(without: int) -> float:
-    """Processor time of this process and its living descendants but one."""
+    """Processor time of this process and its living descendants, except for one."""
     own = psutil.Process()
     total = 0.0
     for process in (own, *own.children(recursive=True)):
@@ -181,7 +181,7 @@ def processor_seconds(without: int) -> float:
 
 
 def take_turn(judge: Judge, endpoint: Endpoint, given: Sequence[Pair]) -> Turn:
-    """Let a contender judge the pairs, and see that the server was asked each question once."""
+    """Let a contender judge pairs, and check that the server was asked each question once."""
     endpoint.reset()
     client = processor_seconds(without=endpoint.pid)
     server = endpoint.counters()["cpu_seconds"]
@@ -197,13 +197,13 @@ def take_turn(judge: Judge, endpoint: Endpoint, given: Sequence[Pair]) -> Turn:
 def measure(
     contenders: dict[str, Contender], *, requests: int, concurrency: int, repeats: int, delay: float
 ) -> dict[str, list[Turn]]:
-    """Turns of each contender, the first of which, shorter, warms up and is left out.
+    """Turns of each contender, without the first turn, a short warm-up.
 
     Args:
-        contenders: By name.
-        requests: In each turn.
+        contenders: Contenders by name.
+        requests: Requests in each turn.
         concurrency: Requests in flight at once.
-        repeats: Turns that count.
+        repeats: Number of turns.
         delay: Seconds before each answer.
     """
     turns: dict[str, list[Turn]] = {name: [] for name in contenders}
@@ -224,13 +224,13 @@ def measure(
 
 
 def medians(turns: Sequence[Turn]) -> Turn:
-    """Each figure's median."""
+    """The median of each figure."""
     tables = [asdict(turn) for turn in turns]
     return Turn(**{name: statistics.median(t[name] for t in tables) for name in tables[0]})
 
 
 def throughput(arguments: argparse.Namespace) -> list[str]:
-    """Print a table, and all figures as one line of JSON."""
+    """Print a table, and all figures as a line of JSON."""
     contenders = {**CONTENDERS, GATE: partial(gate, workers=arguments.workers)}
     turns = measure(
         {name: contenders[name] for name in arguments.only or contenders},
@@ -258,7 +258,7 @@ def throughput(arguments: argparse.Namespace) -> list[str]:
 
 
 def load(arguments: argparse.Namespace) -> list[str]:
-    """Run a load, print a table and one line of JSON, and return what is wrong."""
+    """Run a load, print a table and a line of JSON, and return the problems."""
     part = {"pacing": pacing, "faults": faults}[arguments.part]
     with TemporaryDirectory() as folder:
         found = part(
@@ -272,7 +272,7 @@ def load(arguments: argparse.Namespace) -> list[str]:
 
 
 def main() -> None:
-    """Run one part, and fail where something is wrong."""
+    """Run one part, and fail if there are problems."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parts = ("throughput", "pacing", "faults")
     parser.add_argument("--part", choices=parts, default="throughput")

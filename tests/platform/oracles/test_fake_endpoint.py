@@ -8,7 +8,6 @@ import json
 import math
 import os
 import random
-import re
 import subprocess
 import sys
 import time
@@ -26,13 +25,11 @@ from conftest import SUPPORT
 from fake_endpoint import (
     Behaviour,
     Endpoint,
-    Limit,
     Log,
     busiest,
     question_digest,
     running_endpoint,
 )
-from fake_endpoint.server import Entry, State, duration
 
 KEY = "sk-test-0123456789abcdef"
 BETTER, WORSE = "clear quality=0.9", "vague quality=0.2"
@@ -167,30 +164,6 @@ def test_one_letter_always(ask, endpoint, always):
     assert letter(ask(user(BETTER, WORSE))) == always
     assert letter(ask(user(WORSE, BETTER))) == always
     assert letter(ask("no markers at all")) == always
-
-
-def test_letters_alternate_over_answers_alone(ask, endpoint):
-    endpoint.set(verdict="alternate", script=["answered", "server_error", "answered", "empty"])
-    assert letter(ask("x")) == "A"
-    ask.fails(openai.InternalServerError, "x")
-    assert letter(ask("x")) == "B"
-    assert ask("x").choices[0].message.content == ""
-    assert letter(ask("x")) == "A"
-
-
-def test_sampled_letters_follow_the_temperature(endpoint):
-    endpoint.set(verdict="sampled")
-    texts = [user("quality=0.7", "quality=0.4", number) for number in range(600)]
-    # At temperature 1: 1 / (1 + exp(-0.3)), and at 1/2 with twice the margin; at 0 the better one.
-    for given, expected in [(None, 0.574443), (0.5, 0.645656), (0, 1.0)]:
-        endpoint.reset()
-        more = {} if given is None else {"temperature": given}
-        letters = ask_many(endpoint, texts, **more).verdict
-        share = letters.count("A") / len(texts)
-        assert abs(share - expected) <= 4 * math.sqrt(expected * (1 - expected) / len(texts))
-    # The same question asked again is drawn again, and a coin without markers.
-    assert set(ask_many(endpoint, [texts[0]] * 40).verdict) == {"A", "B"}
-    assert set(ask_many(endpoint, ["no markers"] * 40, temperature=0).verdict) == {"A", "B"}
 
 
 # How it is said.
@@ -374,19 +347,6 @@ def test_fixed_delay_and_concurrency(endpoint):
     assert endpoint.counters()["in_flight"] == 0
 
 
-def test_exponential_delay_has_its_distribution():
-    state = State(Behaviour(delay=0.05, delay_distribution="exponential"))
-    delays = []
-    for number in range(2000):
-        message = {"role": "user", "content": user(number=number)}
-        body = json.dumps({"model": "judge", "messages": [message]}).encode()
-        delays.append(state.decide(Entry(0.0, 0.0), body, None)[1])
-    # Its standard deviation is its mean; half are below ln 2 times the mean.
-    assert abs(sum(delays) / 2000 - 0.05) < 4 * 0.05 / math.sqrt(2000)
-    below = sum(delay < 0.05 * math.log(2) for delay in delays)
-    assert abs(below - 1000) < 4 * math.sqrt(2000 / 4)
-
-
 def test_clients_that_go_are_charged_all_the_same(ask, endpoint):
     endpoint.set(delay=10)
     ask.fails(openai.APITimeoutError, timeout=0.2)
@@ -397,78 +357,12 @@ def test_clients_that_go_are_charged_all_the_same(ask, endpoint):
     assert log.finished[0] - log.arrived[0] < 5
 
 
-# Limits.
-
-
-def test_limits_of_requests_hold_in_every_window_and_refuse_no_more_than_they_must(endpoint):
-    limits = [Limit(5, 0.2), Limit(12, 0.6)]
-    endpoint.set(limits=limits)
-    draws = random.Random(1)
-    texts = [user(number=number) for number in range(80)]
-    log = ask_many(endpoint, texts, [draws.choice((0, 0, 0.01, 0.04)) for _ in texts])
-    let_in: list[float] = []
-    for arrived, outcome in zip(log.arrived, log.outcome, strict=True):
-        fits = all(
-            sum(arrived - before < limit.seconds for before in let_in) < limit.amount
-            for limit in limits
-        )
-        assert outcome == ("answered" if fits else "limit")
-        if fits:
-            let_in.append(arrived)
-    assert log.outcomes["limit"] > 10
-    assert (busiest(let_in, 0.2), busiest(let_in, 0.6)) == (5, 12)
-
-
-def test_a_limit_says_when_to_come_again(ask, endpoint):
-    endpoint.set(limits=[Limit(1, 600.0)])
-    ask()
-    error = ask.fails(openai.RateLimitError)
-    assert error.code == "rate_limit_exceeded"
-    assert 590 < int(error.response.headers["retry-after"]) <= 600
-    assert 590_000 < int(error.response.headers["retry-after-ms"]) <= 600_000
-
-
-def test_limit_of_tokens(ask, endpoint):
-    endpoint.set(limits=[Limit(60, 10, "tokens")], limits_say_when=False)
-    # 23 each.
-    ask()
-    ask()
-    error = ask.fails(openai.RateLimitError)
-    assert "retry-after" not in error.response.headers
-    assert error.response.headers["x-ratelimit-remaining-tokens"] == str(60 - 46)
-
-
-def test_limit_turns_away_before_fate_is_spent(ask, endpoint):
-    endpoint.set(limits=[Limit(1, 600.0)], script=["empty", "ambiguous_verdict"])
-    ask()
-    ask.fails(openai.RateLimitError)
-    endpoint.set(limits=[])
-    assert "A or B" in ask().choices[0].message.content
-
-
-def test_headers_say_what_is_left(ask, endpoint):
-    endpoint.set(limits=[Limit(100, 360.0)], headers={"x-request-id": "req_1"})
-
-    def headers() -> Any:
-        create = ask.client.chat.completions.with_raw_response.create
-        messages = [{"role": "user", "content": user()}]
-        return ask.run(create(model="judge", messages=messages)).headers
-
-    first = headers()
-    assert first["x-ratelimit-limit-requests"] == "100"
-    assert first["x-ratelimit-remaining-requests"] == "99"
-    assert re.fullmatch(r"6m0s|5m5\d(\.\d+)?s", first["x-ratelimit-reset-requests"])
-    assert first["x-request-id"] == "req_1"
-    endpoint.set(limits=[], headers={"x-ratelimit-remaining-requests": "0"})
-    assert headers()["x-ratelimit-remaining-requests"] == "0"
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [(0, "0ms"), (0.02, "20ms"), (1, "1s"), (1.5, "1.5s"), (360, "6m0s"), (3723.25, "1h2m3.25s")],
-)
-def test_durations_are_written_as_openai_does(seconds, text):
-    assert duration(seconds) == text
+def test_headers_are_added_to_every_answer(ask, endpoint):
+    endpoint.set(headers={"x-ratelimit-remaining-requests": "0"})
+    create = ask.client.chat.completions.with_raw_response.create
+    messages = [{"role": "user", "content": user()}]
+    headers = ask.run(create(model="judge", messages=messages)).headers
+    assert headers["x-ratelimit-remaining-requests"] == "0"
 
 
 # Errors on demand.
@@ -482,8 +376,6 @@ def test_wrong_keys_come_back_in_the_error(ask, endpoint, echo):
     assert (KEY in error.message) == (echo == "all")
     assert KEY[:7] in error.message
     assert KEY[-4:] in error.message
-    with pytest.raises(openai.AuthenticationError):
-        ask.run(anext(aiter(ask.client.models.list())))
     assert letter(ask(key="sk-the-right-one")) == "A"
     log = endpoint.log()
     assert log.outcome == ["invalid_api_key", "answered"]
@@ -492,11 +384,6 @@ def test_wrong_keys_come_back_in_the_error(ask, endpoint, echo):
 
 def test_models(ask, endpoint):
     endpoint.set(models=["small", "large"])
-
-    async def names() -> list[str]:
-        return [model.id async for model in ask.client.models.list()]
-
-    assert ask.run(names()) == ["small", "large"]
     error = ask.fails(openai.NotFoundError, model="medium")
     assert error.code == "model_not_found"
     assert "medium" in error.message

@@ -1,4 +1,4 @@
-"""The oracles' loads at a small size: tests/benchmarks/oracles.py runs them at full size."""
+"""Load tests of the gate at a small size; tests/benchmarks/oracles.py runs them at full size."""
 
 import pytest
 

@@ -13,7 +13,7 @@ from fake_endpoint.server import serve
 
 
 async def run(behaviour: Behaviour, port: int, *, parent: bool) -> None:
-    """Serve for ever, or until the parent, which holds the other end of stdin, is gone."""
+    """Serve until stdin is closed, if a parent process holds its other end, or else for ever."""
     over = asyncio.Event()
     if parent:
         loop = asyncio.get_running_loop()
@@ -31,7 +31,7 @@ def main() -> None:
     parser.add_argument("--with-parent", action="store_true", help="end when stdin ends")
     arguments = parser.parse_args()
     behaviour = Behaviour().changed(json.loads(arguments.behaviour))
-    # A log of many entries would make each full collection slow, and nothing here is cyclic.
+    # A long log would make each full collection slow, and nothing here is cyclic.
     gc.disable()
     asyncio.run(run(behaviour, arguments.port, parent=arguments.with_parent))
 

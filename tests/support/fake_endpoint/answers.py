@@ -1,9 +1,8 @@
-"""From a request to an answer: verdicts, texts, errors in OpenAI's shapes, tokens."""
+"""Answers to requests: verdicts, texts, errors as OpenAI writes them, and tokens."""
 
 from __future__ import annotations
 
 import json
-import math
 import re
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,16 +18,16 @@ REASONS = {
 
 @dataclass(frozen=True)
 class Answer:
-    """What is sent, and what is written in the account.
+    """An answer and its entry in the account.
 
     Attributes:
-        status: HTTP's.
-        body: JSON, or what a fault makes of it.
+        status: HTTP status.
+        body: JSON, or the remains of it after a fault.
         outcome: "answered", a fault, or the name of an error.
-        headers: Beside those that every answer has.
-        prompt_tokens: Charged for reading.
-        completion_tokens: Charged for writing.
-        verdict: The letter that stands in the content, where one stands there.
+        headers: Headers beside those of every answer.
+        prompt_tokens: Tokens charged for reading.
+        completion_tokens: Tokens charged for writing.
+        verdict: The letter in the content, or None.
     """
 
     status: int
@@ -42,7 +41,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class Question:
-    """The parts of a request's body that matter here."""
+    """The relevant parts of a request's body."""
 
     model: str
     system: str
@@ -53,12 +52,12 @@ class Question:
 
     @property
     def tokens(self) -> int:
-        """Words between white space, over both messages."""
+        """Number of words in both messages."""
         return len(self.system.split()) + len(self.user.split())
 
 
 def read_question(body: bytes) -> Question | None:
-    """The question in a request's body; None if it is not one."""
+    """The question in a request's body; None if the body is no question."""
     try:
         given = json.loads(body)
         texts = {"system": "", "user": ""}
@@ -80,18 +79,18 @@ def read_question(body: bytes) -> Question | None:
 def error(
     status: int, outcome: str, message: str, kind: str, code: str | None, param: str | None = None
 ) -> Answer:
-    """An error as OpenAI words it."""
+    """An error in OpenAI's format."""
     said = {"message": message, "type": kind, "param": param, "code": code}
     return Answer(status, json.dumps({"error": said}, indent=4).encode(), outcome)
 
 
 def bad_request(message: str) -> Answer:
-    """400 for a body that is not a question, or one that the endpoint's own rules forbid."""
+    """400, for a body that is no question or that breaks the endpoint's rules."""
     return error(400, "bad_request", message, "invalid_request_error", None)
 
 
 def wrong_key(behaviour: Behaviour, key: str | None) -> Answer | None:
-    """401 unless the key is the one that is let in."""
+    """401, unless the key is accepted."""
     if behaviour.api_key is None or key == behaviour.api_key:
         return None
     if not key:
@@ -104,7 +103,7 @@ def wrong_key(behaviour: Behaviour, key: str | None) -> Answer | None:
 
 
 def refusal(behaviour: Behaviour, question: Question) -> Answer | None:
-    """An error that the question itself brings about, however often it is asked."""
+    """An error that the question itself causes, however often it is asked."""
     kind = "invalid_request_error"
     if question.model not in behaviour.models:
         said = f"The model `{question.model}` does not exist or you do not have access to it."
@@ -128,22 +127,12 @@ def refusal(behaviour: Behaviour, question: Question) -> Answer | None:
     return None
 
 
-def letter(behaviour: Behaviour, question: Question, draw: float, answers_before: int) -> str:
+def letter(behaviour: Behaviour, question: Question) -> str:
     """The verdict on the completions in the order in which they are shown."""
-    if behaviour.verdict in ("A", "B"):
+    if behaviour.verdict != "truth":
         return behaviour.verdict
-    if behaviour.verdict == "alternate":
-        return "AB"[answers_before % 2]
-    marked = [float(value) for value in QUALITY.findall(question.user)]
-    margin = marked[0] - marked[1] if len(marked) == 2 else 0.0
-    temperature = question.temperature
-    if temperature is None:
-        temperature = behaviour.temperature
-    if behaviour.verdict == "truth" or (temperature == 0 and margin != 0):
-        return "A" if margin > 0 else "B"
-    # tanh does not overflow where exp would.
-    share = 0.5 if margin == 0 else (1 + math.tanh(margin / temperature / 2)) / 2
-    return "A" if draw < share else "B"
+    first, second = map(float, QUALITY.findall(question.user))
+    return "A" if first > second else "B"
 
 
 def chosen_fault(behaviour: Behaviour, draw: float) -> str:
@@ -185,7 +174,7 @@ def rate_limited(outcome: str, headers: dict[str, str]) -> Answer:
 
 
 def content(verdict: str, fault: str, response_format: dict[str, Any] | None) -> str:
-    """What the model writes: the thesis's format (figure 6.1), or JSON by the schema."""
+    """The model's text, in the format of the thesis (figure 6.1) or as JSON by the schema."""
     if fault == "empty":
         return ""
     reason = REASONS[verdict]
@@ -211,14 +200,14 @@ def content(verdict: str, fault: str, response_format: dict[str, Any] | None) ->
 def generate(
     behaviour: Behaviour, question: Question, fault: str, verdict: str, number: int, now: int
 ) -> Answer:
-    """A generated answer, with the fault that there may be.
+    """A generated answer, possibly with a fault.
 
     Args:
-        behaviour: What was told.
-        question: What was asked.
-        fault: A charged one, or "answered".
+        behaviour: The endpoint's behaviour.
+        question: The question.
+        fault: A fault that is charged, or "answered".
         verdict: A or B.
-        number: Of the request, for its id.
+        number: Number of the request, for the answer's id.
         now: Seconds since 1970.
     """
     text = content(verdict, fault, question.response_format)

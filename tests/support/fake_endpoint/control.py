@@ -1,4 +1,4 @@
-"""Starting the endpoint, and telling it what to do while it runs."""
+"""Starting the endpoint, and controlling it while it runs."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ class Endpoint:
     """A running endpoint.
 
     Attributes:
-        url: Where it listens, `http://127.0.0.1:PORT`.
-        pid: Its process; 0 if it was started elsewhere.
+        url: Address, `http://127.0.0.1:PORT`.
+        pid: Process of the endpoint; 0 if it was started elsewhere.
     """
 
     def __init__(self, url: str, pid: int = 0):
@@ -30,11 +30,11 @@ class Endpoint:
 
     @property
     def base_url(self) -> str:
-        """What a client of OpenAI's needs."""
+        """Base URL for a client of OpenAI's protocol."""
         return f"{self.url}/v1"
 
     def set(self, **behaviour: Any) -> None:
-        """Change fields of its `Behaviour`; the others stay.
+        """Change fields of the `Behaviour`; the other fields stay.
 
         Raises:
             ValueError: A field is unknown or not allowed.
@@ -42,11 +42,11 @@ class Endpoint:
         self._call("POST", "behaviour", _json(behaviour))
 
     def reset(self) -> None:
-        """Forget everything that was seen; behaviour stays, and a script begins anew."""
+        """Clear the log; the behaviour stays, and a script begins again."""
         self._call("POST", "reset")
 
     def log(self) -> Log:
-        """Every request for a completion since the start or the last reset."""
+        """All requests for completions since the start or the last reset."""
         return Log(**self._call("GET", "log"))
 
     def counters(self) -> dict[str, Any]:
@@ -69,10 +69,10 @@ class Endpoint:
 
 @contextmanager
 def running_endpoint(*, port: int = 0, **behaviour: Any) -> Iterator[Endpoint]:
-    """Start an endpoint as a process of its own, which ends with this one at the latest.
+    """Start an endpoint in a process of its own, which ends with this process at the latest.
 
     Args:
-        port: 0 takes a free one.
+        port: Port; 0 for a free one.
         **behaviour: Fields of `Behaviour`.
     """
     command = [sys.executable, "-m", "fake_endpoint", "--with-parent", "--port", str(port)]

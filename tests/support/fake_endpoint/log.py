@@ -1,4 +1,4 @@
-"""What the endpoint saw, and what follows from it."""
+"""The log of the endpoint's requests, and statistics of it."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from dataclasses import dataclass
 
 
 def question_digest(user: str, model: str, temperature: float | None) -> str:
-    """64 hexadecimal digits of a question: the user's message, the model and the temperature."""
+    """Digest of a question's user message, model and temperature, 64 hexadecimal digits."""
     if temperature is not None:
         temperature = float(temperature)
     return hashlib.sha256(json.dumps([user, model, temperature]).encode()).hexdigest()
 
 
 def busiest(times: Sequence[float], seconds: float) -> int:
-    """Most of the times, which ascend, in any window [t, t + seconds)."""
+    """Most of some ascending times in any window [t, t + seconds)."""
     most = first = 0
     for last, time in enumerate(times):
         while time - times[first] >= seconds:
@@ -28,21 +28,21 @@ def busiest(times: Sequence[float], seconds: float) -> int:
 
 @dataclass(frozen=True)
 class Log:
-    """Requests for completions, in the order of their arrival; a sequence for each column.
+    """Requests for completions in the order of arrival, as columns.
 
     Attributes:
         arrived: time.monotonic() when the request had arrived in full.
         wall: time.time() then.
-        finished: time.monotonic() when the answer was sent or the connection ended; None if that
-            is to come.
-        question: `question_digest`; "" for what could not be read.
+        finished: time.monotonic() when the answer was sent or the connection ended; None for
+            requests under way.
+        question: `question_digest`; "" for bodies that are no question.
         outcome: "answered"; a fault; "limit" for 429 by a limit; "abandoned" where the client went
             before the answer; the name of an error; "pending".
-        status: HTTP's; 0 where none was sent.
-        prompt_tokens: Charged; 0 where no answer was generated.
-        completion_tokens: Charged.
-        verdict: The letter that the answer names, or None.
-        maximum_concurrency: Most requests that had arrived and were not finished.
+        status: HTTP status; 0 if none was sent.
+        prompt_tokens: Tokens charged for reading; 0 if no answer was generated.
+        completion_tokens: Tokens charged for writing.
+        verdict: The letter in the answer, or None.
+        maximum_concurrency: Most requests under way at once.
     """
 
     arrived: list[float]
@@ -61,7 +61,7 @@ class Log:
 
     @property
     def outcomes(self) -> Counter[str]:
-        """How many requests had each outcome."""
+        """Number of requests by outcome."""
         return Counter(self.outcome)
 
     @property
@@ -79,11 +79,11 @@ class Log:
         return busiest(self.arrived, seconds)
 
     def asked(self, *outcomes: str) -> Counter[str]:
-        """How often each question was asked; only requests with these outcomes if any is named."""
+        """Number of requests for each question; only those with the given outcomes, if any."""
         pairs = zip(self.question, self.outcome, strict=True)
         return Counter(asked for asked, outcome in pairs if not outcomes or outcome in outcomes)
 
     def repeats(self, *outcomes: str) -> int:
-        """Requests beyond the first of each question, among those with these outcomes."""
+        """Number of requests beyond the first for each question; see `asked`."""
         asked = self.asked(*outcomes)
         return asked.total() - len(asked)

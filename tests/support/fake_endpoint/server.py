@@ -5,9 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
-import math
 import re
-import struct
 import time
 from collections import Counter, deque
 from collections.abc import Mapping
@@ -15,8 +13,8 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from fake_endpoint import answers
-from fake_endpoint.answers import Answer, Question
-from fake_endpoint.behaviour import Behaviour, Limit
+from fake_endpoint.answers import Answer
+from fake_endpoint.behaviour import Behaviour
 from fake_endpoint.log import Log, question_digest
 
 LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
@@ -50,32 +48,6 @@ class Entry:
     finished: float | None = None
 
 
-class Window:
-    """Amounts that were let in during the last seconds."""
-
-    def __init__(self, limit: Limit):
-        self.limit = limit
-        self.let_in: deque[tuple[float, int]] = deque()
-        self.used = 0
-
-    def wait(self, now: float, amount: int) -> float:
-        """Seconds until the amount fits; 0 if it does, infinite if it never does."""
-        while self.let_in and now - self.let_in[0][0] >= self.limit.seconds:
-            self.used -= self.let_in.popleft()[1]
-        excess = self.used + amount - self.limit.amount
-        if excess <= 0:
-            return 0.0
-        for time_in, amount_in in self.let_in:
-            excess -= amount_in
-            if excess <= 0:
-                return time_in + self.limit.seconds - now
-        return math.inf
-
-    def add(self, now: float, amount: int) -> None:
-        self.let_in.append((now, amount))
-        self.used += amount
-
-
 class State:
     """Behaviour and accounts, shared by all connections."""
 
@@ -87,25 +59,20 @@ class State:
         before: Behaviour | None = getattr(self, "behaviour", None)
         if before is None or before.script != behaviour.script:
             self.script = deque(behaviour.script)
-        if before is None or before.limits != behaviour.limits:
-            self.windows = [Window(limit) for limit in behaviour.limits]
         self.behaviour = behaviour
 
     def reset(self) -> None:
-        """Forget what was seen; requests in flight end in the account that they began in."""
+        """Clear the account; requests under way end in the account in which they began."""
         self.entries: list[Entry] = []
         self.asked: Counter[str] = Counter()
-        self.answers = 0
         self.in_flight = 0
         self.maximum_concurrency = 0
         self.script = deque(self.behaviour.script)
-        self.windows = [Window(limit) for limit in self.behaviour.limits]
 
-    def draws(self, question: str) -> tuple[float, float, float]:
-        """Three uniform numbers in [0, 1) that belong to this asking of the question."""
+    def draw(self, question: str) -> float:
+        """A uniform number in [0, 1) for this asking of the question."""
         text = f"{self.behaviour.seed} {question} {self.asked[question]}"
-        first, second, third = struct.unpack("<3Q8x", hashlib.sha256(text.encode()).digest())
-        return first / 2**64, second / 2**64, third / 2**64
+        return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "little") / 2**64
 
     def decide(self, entry: Entry, body: bytes, key: str | None) -> tuple[Answer, float]:
         """The answer to a request and the seconds before it is sent."""
@@ -120,66 +87,20 @@ class State:
         refused = answers.refusal(behaviour, question)
         if refused is not None:
             return refused, 0.0
-        for_fault, for_delay, for_verdict = self.draws(entry.question)
-        fault = self.script[0] if self.script else answers.chosen_fault(behaviour, for_fault)
+        draw = self.draw(entry.question)
+        fault = self.script[0] if self.script else answers.chosen_fault(behaviour, draw)
         answer = answers.refused_by_fault(behaviour, fault) or answers.generate(
             behaviour,
             question,
             fault,
-            answers.letter(behaviour, question, for_verdict, self.answers),
+            answers.letter(behaviour, question),
             len(self.entries),
             int(entry.wall),
         )
-        limited = self.enforce(entry.arrived, question, answer)
-        if limited is not None:
-            return limited, 0.0
-        # What a limit turned away meets its fate when it comes again.
         self.asked[entry.question] += 1
         if self.script:
             self.script.popleft()
-        if answer.outcome == "answered":
-            self.answers += 1
-        if fault == "hang":
-            return answer, behaviour.hang_seconds
-        delay = behaviour.delay
-        if behaviour.delay_distribution == "exponential":
-            delay *= -math.log1p(-for_delay)
-        return answer, delay
-
-    def enforce(self, now: float, question: Question, answer: Answer) -> Answer | None:
-        """429 if a limit does not let the request in."""
-        if not self.windows:
-            return None
-        tokens = (answer.prompt_tokens or question.tokens) + answer.completion_tokens
-        amounts = [tokens if w.limit.unit == "tokens" else 1 for w in self.windows]
-        waits = [w.wait(now, amount) for w, amount in zip(self.windows, amounts, strict=True)]
-        wait = max(waits)
-        if wait == 0:
-            for window, amount in zip(self.windows, amounts, strict=True):
-                window.add(now, amount)
-            return None
-        headers = {}
-        if self.behaviour.limits_say_when and wait < math.inf:
-            headers["retry-after"] = str(math.ceil(wait))
-            headers["retry-after-ms"] = str(math.ceil(wait * 1000))
-        return answers.rate_limited("limit", headers)
-
-    def limit_headers(self) -> dict[str, str]:
-        """OpenAI's headers for the window with least left, one of requests and one of tokens."""
-        headers = {}
-        now = time.monotonic()
-        for unit in ("requests", "tokens"):
-            windows = [window for window in self.windows if window.limit.unit == unit]
-            for window in windows:
-                window.wait(now, 0)
-            if windows:
-                tightest = min(windows, key=lambda w: w.limit.amount - w.used)
-                limit = tightest.limit
-                reset = tightest.let_in[-1][0] + limit.seconds - now if tightest.let_in else 0.0
-                headers[f"x-ratelimit-limit-{unit}"] = str(limit.amount)
-                headers[f"x-ratelimit-remaining-{unit}"] = str(limit.amount - tightest.used)
-                headers[f"x-ratelimit-reset-{unit}"] = duration(reset)
-        return headers
+        return answer, behaviour.hang_seconds if fault == "hang" else behaviour.delay
 
     def log(self) -> dict[str, Any]:
         """The log, by columns."""
@@ -187,7 +108,7 @@ class State:
         return {**table, "maximum_concurrency": self.maximum_concurrency}
 
     def counters(self) -> dict[str, Any]:
-        """What is cheap to read while a test runs."""
+        """Counters that are cheap to read while a test runs."""
         return {
             "requests": len(self.entries),
             "outcomes": Counter(entry.outcome for entry in self.entries),
@@ -195,18 +116,6 @@ class State:
             "maximum_concurrency": self.maximum_concurrency,
             "cpu_seconds": time.process_time(),
         }
-
-
-def duration(seconds: float) -> str:
-    """Seconds as OpenAI writes them: 6m0s, 1.5s, 20ms."""
-    milliseconds = math.ceil(seconds * 1000)
-    if milliseconds < 1000:
-        return f"{milliseconds}ms"
-    hours, rest = divmod(milliseconds, 3_600_000)
-    minutes, rest = divmod(rest, 60_000)
-    text = f"{hours}h" if hours else ""
-    text += f"{minutes}m" if minutes or hours else ""
-    return text + f"{rest / 1000:g}s"
 
 
 class Connection(asyncio.Protocol):
@@ -257,14 +166,6 @@ class Connection(asyncio.Protocol):
         method, path, _ = head.split(b"\r\n", 1)[0].decode("latin-1").split(" ", 2)
         if path == "/v1/chat/completions" and method == "POST":
             self.complete(head, body)
-        elif path == "/v1/models" and method == "GET":
-            refused = answers.wrong_key(self.state.behaviour, key_of(head))
-            models = [
-                {"id": name, "object": "model", "created": 0, "owned_by": "fake"}
-                for name in self.state.behaviour.models
-            ]
-            listed = json.dumps({"object": "list", "data": models}).encode()
-            self.send(200 if refused is None else 401, refused.body if refused else listed)
         elif path.startswith("/control/"):
             self.control(method, path.removeprefix("/control/"), body)
         else:
@@ -344,8 +245,6 @@ class Connection(asyncio.Protocol):
         lines = f"HTTP/1.1 {status} {REASONS[status]}\r\ncontent-type: application/json\r\n"
         lines += f"content-length: {len(body)}\r\n"
         more = {**self.state.behaviour.headers, **(headers or {})}
-        if self.state.windows:
-            more = {**self.state.limit_headers(), **more}
         for name, value in more.items():
             lines += f"{name}: {value}\r\n"
         if half:

@@ -1,8 +1,8 @@
-"""Loads on the oracles' gate: pairs with a known truth, drivers that get killed, and what to check.
+"""Load tests of the gate: pairs with known winners, drivers that get killed, and checks.
 
-`pacing` and `faults` each run one load on a two-node cluster (cluster/two_nodes.py) against an
-endpoint (tests/support/fake_endpoint), measure, and say what is wrong. The benchmark runs them at
-full size, a test at a small one.
+`pacing` and `faults` each put a load on a two-node cluster (cluster/two_nodes.py) against an
+endpoint (tests/support/fake_endpoint), measure, and report problems. The benchmark runs them at
+full size, a test at a small size.
 """
 
 from oracle_load.questions import better, pairs

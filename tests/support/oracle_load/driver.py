@@ -1,7 +1,7 @@
 """A user's program, to be killed: judges a task's pairs and writes the answers to a file.
 
-Run: python driver.py TASK ANSWERS. Says `ready` when it has joined the cluster of `RAY_ADDRESS`,
-and begins at a line from stdin, so that a kill can be timed by what the endpoint has seen.
+Run: python driver.py TASK ANSWERS. The driver prints `ready` when it has joined the cluster of
+`RAY_ADDRESS`, and begins at a line from stdin, so a kill can be timed by the endpoint's log.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ TEMPLATE = "summarisation"
 
 @dataclass(frozen=True)
 class Task:
-    """What a driver judges.
+    """A driver's task.
 
     Attributes:
-        pairs: How many.
-        seed: Of the pairs.
-        run: Who pays.
+        pairs: Number of pairs.
+        seed: Seed of the pairs.
+        run: The run that pays.
         endpoint: Settings of the `Endpoint`.
         dollars: The run's budget.
     """
@@ -48,7 +48,7 @@ class Task:
     dollars: float | None = None
 
     def oracle(self) -> EndpointOracle:
-        """The oracle that judges them."""
+        """The oracle that judges the pairs."""
         return EndpointOracle(
             MODEL,
             TEMPLATE,
@@ -62,7 +62,7 @@ class Driver:
     """A driver's process.
 
     Attributes:
-        process: It.
+        process: The process.
     """
 
     def __init__(self, task: Task, folder: Path, environment: dict[str, str]) -> None:
@@ -77,7 +77,7 @@ class Driver:
         )
 
     def begin(self) -> None:
-        """Have it judge, once it is ready."""
+        """Let the driver judge, once it is ready."""
         assert self.process.stdin is not None
         assert self.process.stdout is not None
         if self.process.stdout.readline() != "ready\n":
@@ -86,17 +86,17 @@ class Driver:
         self.process.stdin.flush()
 
     def kill(self) -> None:
-        """`kill -9`, which has to meet it at work."""
+        """Kill the driver (`kill -9`), which must be at work."""
         if self.process.poll() is not None:
             raise RuntimeError("a driver ended before it was killed: use more pairs")
         self.process.kill()
         self.process.wait()
 
     def answers(self, patience: float) -> list[Judgement | Failure]:
-        """What it was told, once it has ended.
+        """The driver's answers, once it has ended.
 
         Args:
-            patience: Seconds that it may take.
+            patience: Most seconds to wait.
         """
         if self.process.wait(timeout=patience) != 0:
             raise RuntimeError("a driver failed")
@@ -108,7 +108,7 @@ class Driver:
 
 @contextmanager
 def drivers(tasks: list[Task], folder: Path, environment: dict[str, str]) -> Iterator[list[Driver]]:
-    """Start a driver for each task; what is left of them ends with the block."""
+    """Start a driver for each task; all drivers end with the block."""
     started: list[Driver] = []
     try:
         for number, task in enumerate(tasks):

@@ -1,8 +1,8 @@
-"""What is lost when everything goes wrong at once: faults of the endpoint, and kills.
+"""Losses when everything goes wrong at once: faults of the endpoint, and kills.
 
-Two drivers are killed, a third finishes their work; meanwhile a whole node is killed, and then the
-gate's own process. The endpoint knows each question's truth and what it charged for; the ledger is
-read as any program may read it.
+Two drivers are killed, and a third finishes their work; meanwhile a whole node is killed, and then
+the gate's process. The endpoint knows each question's truth and its own charges; the ledger is read
+as any program may read it.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from oracle_load.questions import better, pairs
 
 PRICE = Price(input=2.5, output=10.0)
 CONCURRENCY = 32
-# All that waiting helps against: no credit is fatal, and has tests of its own.
+# All faults but the lack of credit, which is fatal and tested elsewhere.
 SURVIVABLE = [fault for fault in FAULTS if fault != "insufficient_quota"]
 # A request with one of these outcomes reached the endpoint and got its answer, or would have.
 KILLED = ("answered", "abandoned")
@@ -38,13 +38,13 @@ FIRST_DRIVER, SECOND_DRIVER, NODE, GATE = 0.2, 0.4, 0.55, 0.75
 
 @dataclass(frozen=True)
 class Faults:
-    """What the endpoint, the ledger and the last driver say after the faults and kills.
+    """Accounts of the endpoint, the ledger and the last driver after the faults and kills.
 
     Attributes:
-        pairs: How many were to be judged.
-        judged: How many were.
-        failed: Those that were not, by reason.
-        wrong: Judgements with another winner than the truth, by driver and by ledger.
+        pairs: Number of pairs.
+        judged: Number of judged pairs.
+        failed: Number of failed pairs by reason.
+        wrong: Number of pairs whose winner, by driver or ledger, is not the truth.
         not_once: Judged pairs without exactly one answered row in the ledger, and failed pairs
             whose rows do not bear the failure out.
         requests: Requests that the endpoint saw.
@@ -92,7 +92,7 @@ class Faults:
     seconds: float
 
     def problems(self) -> list[str]:
-        """What is not as it should be; empty where all is."""
+        """Descriptions of all problems."""
         honest = {"unreadable", "unavailable"}
         checks = {
             "pairs are missing": self.judged + sum(self.failed.values()) == self.pairs,
@@ -114,12 +114,12 @@ class Faults:
 
 @dataclass(frozen=True)
 class Capped:
-    """A run with faults and a driver's kill whose budget is too small.
+    """A run with faults, a killed driver, and a budget that is too small.
 
     Attributes:
-        pairs: How many were to be judged.
-        judged: How many were, before the budget was used up.
-        refused: Those for which too little was left.
+        pairs: Number of pairs.
+        judged: Number of pairs judged before the budget was used up.
+        refused: Number of pairs for which too little was left.
         dollars_charged: By the endpoint's own account.
         dollars_spent: By the ledger's.
         dollars_allowed: The budget.
@@ -133,7 +133,7 @@ class Capped:
     dollars_allowed: float
 
     def problems(self) -> list[str]:
-        """As in `Faults`."""
+        """Descriptions of all problems."""
         checks = {
             "the small budget was passed": self.dollars_spent <= self.dollars_allowed + 1e-9,
             "of the small budget, less was spent than charged": self.dollars_charged
@@ -150,11 +150,11 @@ def faults(
     """Judge pairs while everything goes wrong.
 
     Args:
-        folder: Empty; for the ledger and the drivers' files.
-        count: Pairs. Fewer than 200 leave too little time between the kills.
-        limit: Requests a minute.
-        workers: Actors that send.
-        share: Of requests that meet a fault, each kind as often as the others.
+        folder: Empty folder for the ledger and the drivers' files.
+        count: Number of pairs. Fewer than 200 leave too little time between the kills.
+        limit: Rate limit, requests a minute.
+        workers: Number of actors that send requests.
+        share: Share of requests that meet a fault; all kinds are equally frequent.
     """
     ledger = folder / "ledger.sqlite"
     probabilities = {fault: share / len(SURVIVABLE) for fault in SURVIVABLE}
@@ -223,7 +223,7 @@ def faults(
 def _killed(
     task: Task, cluster: TwoNodes, endpoint: Endpoint, folder: Path, patience: float
 ) -> tuple[list[Judgement | Failure], list[int]]:
-    """The last driver's answers, and what was in the ledger when each rerun began."""
+    """The last driver's answers, and the number of answers in the ledger when each rerun began."""
 
     def wait_for(share: float) -> None:
         _wait_for(endpoint, share * task.pairs, patience)
@@ -250,7 +250,7 @@ def _killed(
 
 
 def _wait_for(endpoint: Endpoint, answered: float, patience: float) -> None:
-    """Until the endpoint has answered so many questions without a fault."""
+    """Wait until the endpoint has answered a number of questions without a fault."""
     until = time.monotonic() + patience
     while endpoint.counters()["outcomes"].get("answered", 0) < answered:
         if time.monotonic() > until:
@@ -280,7 +280,7 @@ def _capped(
 
 
 def _charged_again(log: Log) -> Counter[str]:
-    """Requests that were charged for, or going to be, and whose question was asked once more."""
+    """Number of charged requests, by outcome, whose question was asked once more."""
     last = {question: number for number, question in enumerate(log.question)}
     return Counter(
         log.outcome[number]

@@ -1,4 +1,4 @@
-"""How evenly the gate paces: the endpoint's arrivals against the limit that the gate was given."""
+"""Evenness of the gate's pacing: arrivals at the endpoint compared with the gate's rate limit."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ WINDOW = 10.0
 
 @dataclass(frozen=True)
 class Pacing:
-    """What the endpoint saw of a paced load without faults.
+    """The endpoint's log of a paced load without faults.
 
     Attributes:
-        pairs: How many were judged.
+        pairs: Number of pairs.
         limit: Requests a minute.
         workers: Actors that sent them, on each node.
         per_minute: Requests a minute that arrived, from the first to the last.
@@ -46,15 +46,15 @@ class Pacing:
 
     @property
     def busiest_share(self) -> float:
-        """The busiest window as a share of what the limit lets in for so long."""
+        """The busiest window as a share of the limit for its length."""
         return self.busiest / (self.limit * WINDOW / 60)
 
     def problems(self, *, off: float = 0.05, over: float = 0.02) -> list[str]:
-        """What is not as it should be.
+        """Descriptions of all problems.
 
         Args:
-            off: How far the rate may be from the limit, as a share of it.
-            over: How far the busiest window may be over its share of the limit.
+            off: Allowed distance of the rate from the limit, as a share of the limit.
+            over: Allowed excess of the busiest window, as a share of its limit.
         """
         found = []
         if abs(self.share - 1) > off:
@@ -74,10 +74,10 @@ def pacing(folder: Path, *, count: int, limit: float, workers: int = 8) -> Pacin
     """Judge pairs through the gate at a limit.
 
     Args:
-        folder: Empty; for the ledger and the driver's files.
-        count: Pairs.
-        limit: Requests a minute.
-        workers: Actors that send.
+        folder: Empty folder for the ledger and the driver's files.
+        count: Number of pairs.
+        limit: Rate limit, requests a minute.
+        workers: Number of actors that send requests.
     """
     with two_nodes() as cluster, running_endpoint(delay=0.05) as endpoint:
         settings = {

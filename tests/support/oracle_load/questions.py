@@ -1,4 +1,4 @@
-"""Pairs as long as posts and summaries of TL;DR, of which the endpoint knows the truth."""
+"""Pairs of the length of TL;DR's posts and summaries, with winners that the endpoint knows."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import random
 from modicum.oracles.protocol import Pair, Winner
 
 VOCABULARY = "the my we was it told year friend moved job never because money house asked then"
-POST_WORDS, SUMMARY_WORDS = 270, 25  # TL;DR's posts and summaries, about.
+POST_WORDS, SUMMARY_WORDS = 270, 25  # About the lengths in TL;DR.
 
 
 def pairs(count: int, seed: int) -> list[Pair]:
-    """Pairs of which the server knows the better one."""
+    """Pairs with markers of quality, by which the endpoint knows the winners."""
     draws = random.Random(seed)
     vocabulary = VOCABULARY.split()
 
@@ -28,6 +28,6 @@ def pairs(count: int, seed: int) -> list[Pair]:
 
 
 def better(pair: Pair) -> Winner:
-    """The winner by the markers."""
+    """The winner by the markers of quality."""
     first, second = (float(each.rpartition("=")[2]) for each in (pair.first, pair.second))
     return "first" if first > second else "second"

@@ -1,1 +1,1 @@
-"""Oracles behind an OpenAI-compatible endpoint: client, gate, ledger."""
+"""Oracles behind an OpenAI-compatible endpoint: the oracle, its gate, and the gate's workers."""
