@@ -13,7 +13,8 @@ from typing import Any
 from modicum.oracles.endpoint.budget import Budget
 from modicum.oracles.endpoint.fair_queue import Ticket
 from modicum.oracles.endpoint.messages import Answer, Batch, Reply, Request
-from modicum.oracles.endpoint.scheduler import Scheduler, Settled
+from modicum.oracles.endpoint.reply_accounting import Settled
+from modicum.oracles.endpoint.scheduler import Scheduler
 from modicum.oracles.endpoint.settings import Endpoint
 from modicum.oracles.endpoint.templates import Template
 from modicum.oracles.ledger.records import Amount, Remembered, Reservation, Settlement
@@ -131,12 +132,12 @@ class SimulatedGate:
 
     def deliver(self, replies: Iterable[Reply]) -> list[Settled]:
         """Account for replies, settle them in the ledger, and conclude."""
-        settled = self.scheduler.account(replies, self.now)
+        settled = self.scheduler.replies.account(replies, self.now)
         for each in settled:
             reservation, before = self.ledger[each.reply.number]
             assert before is None
             self.ledger[each.reply.number] = (reservation, each.settlement)
-        self.scheduler.conclude(settled, self.now)
+        self.scheduler.replies.conclude(settled, self.now)
         return settled
 
     @property

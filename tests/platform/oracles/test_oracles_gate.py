@@ -29,10 +29,9 @@ import psutil
 import pytest
 
 from conftest import SUPPORT
-from fake_endpoint import Behaviour, Log, running_endpoint
+from fake_endpoint import Behaviour, running_endpoint
 from fake_endpoint import Endpoint as Server
 from modicum.errors import InputError
-from modicum.oracles.endpoint.budget import Budget
 from modicum.oracles.endpoint.oracle import EndpointOracle
 from modicum.oracles.endpoint.settings import Endpoint
 from modicum.oracles.ledger.database import open_to_read
@@ -276,14 +275,9 @@ def test_an_oracle_travels(oracle, server):
 # Faults.
 
 
-CHARGED_IN_FULL = ("dropped", "dropped_midway", "malformed", "hang")
-REFUSED = ("rate_limited", "rate_limited_retry_after", "server_error", "unavailable")
-UNREADABLE = ("empty", "missing_verdict", "ambiguous_verdict", "length")
-
-
-@pytest.mark.parametrize("fault", ["rate_limited", "server_error", "dropped_midway", "empty"])
+@pytest.mark.parametrize("fault", ["rate_limited_retry_after", "dropped_midway", "empty"])
 def test_each_fault_once(shared, server, fault):
-    server.set(script=[fault])
+    server.set(script=[fault], retry_after=0.5)
     before, seen = shared.status()["spent"], len(table(shared))
     (answer,) = shared.judge(pairs(1, prompt=fault))
     assert winners([answer]) == ["first"]
@@ -292,111 +286,18 @@ def test_each_fault_once(shared, server, fault):
     spent = shared.status()["spent"] - before
     charged = failed["prompt_tokens"] + failed["completion_tokens"]
     used = right["prompt_tokens"] + right["completion_tokens"]
-    if fault in REFUSED:
+    if fault == "rate_limited_retry_after":
+        arrived, finished = server.log().arrived, server.log().finished
+        assert 0.45 <= arrived[1] - finished[0] < 4
         assert (failed["state"], charged) == ("refused", 0)
         assert (spent.calls, spent.tokens) == (1, used)
-    elif fault in CHARGED_IN_FULL:
+    elif fault == "dropped_midway":
         assert (failed["state"], charged) == ("lost", 0)
         assert (spent.calls, spent.tokens) == (2, used + failed["reserved_tokens"])
     else:
         assert failed["state"] == "unreadable"
         assert (spent.calls, spent.tokens) == (2, used + charged)
         assert spent.tokens == sum(server.log().tokens)
-
-
-@pytest.mark.slow
-def test_a_third_of_all_requests_fail(oracle, server):
-    """No label flipped, one answer for each pair, accounts as in the ledger and never too low."""
-    kinds = [*REFUSED, *CHARGED_IN_FULL[:-1], *UNREADABLE]
-    server.set(faults={kind: 0.3 / len(kinds) for kind in kinds}, retry_after=0.05, delay=0.01)
-    judge = oracle({"workers": 2, "prices": {"judge": {"input": 1000, "output": 3000}}})
-    given = pairs(300)
-    answers = judge.judge(given)
-    for answer, right in zip(winners(answers), truth(given), strict=True):
-        assert answer in {right, "unreadable"}
-    unreadable = winners(answers).count("unreadable")
-    assert unreadable < 15  # Twice in a row: 300 x 0.11^2 = 3.6 expected.
-    rows = table(judge)
-    by_question = Counter(row["question"] for row in rows if row["state"] == "answered")
-    assert len(by_question) == 300 - unreadable
-    assert set(by_question.values()) == {1}
-    log, spent = server.log(), judge.status()["spent"]
-    assert len(rows) == len(log)
-    assert Counter(row["state"] for row in rows)["refused"] == sum(
-        log.outcomes[kind] for kind in REFUSED
-    )
-    # The ledger's own sum, row by row.
-    lost = [row for row in rows if row["state"] == "lost"]
-    kept = [row for row in rows if row["state"] in {"answered", "unreadable"}]
-    tokens = sum(row["reserved_tokens"] for row in lost)
-    tokens += sum(row["prompt_tokens"] + row["completion_tokens"] for row in kept)
-    dollars = sum(row["reserved_dollars"] for row in lost) + sum(row["dollars"] for row in kept)
-    assert (spent.calls, spent.tokens) == (len(lost) + len(kept), tokens)
-    assert spent.dollars == pytest.approx(dollars)
-    assert sum(answer.cost for answer in answers) == pytest.approx(dollars)
-    assert spent.tokens >= sum(log.tokens)
-    assert spent.dollars >= (log.tokens[0] * 1000 + log.tokens[1] * 3000) / 1e6
-    assert judge.status()["reserved"].calls == 0
-
-
-# Limits.
-
-
-def after_pause(log: Log, outcome: str) -> tuple[float, float]:
-    """When a pause was told, and when the first request came that was sent after it."""
-    told = log.finished[log.outcome.index(outcome)]
-    assert told is not None
-    # What was on its way when the endpoint answered is not held against the gate.
-    return told, min(time for time in log.arrived if time > told + 0.3)
-
-
-@pytest.mark.slow
-def test_retry_after_pauses_everybody(oracle, server):
-    server.set(script=["answered"] * 5 + ["rate_limited_retry_after"], retry_after=1.5, delay=0.02)
-    judges = [oracle({"limits": {"concurrent_requests": 2}}) for _ in range(2)]
-    with ThreadPoolExecutor(2) as pool:
-        parts = [pairs(15, start=15 * n + 15 % 2 * n) for n in range(2)]
-        answers = list(pool.map(lambda j, g: j.judge(g), judges, parts))
-    assert [winners(each) for each in answers] == [truth(each) for each in parts]
-    told, resumed = after_pause(server.log(), "rate_limited_retry_after")
-    assert 1.45 <= resumed - told < 4
-    assert server.log().outcomes["rate_limited_retry_after"] == 1
-
-
-# Budgets.
-
-PRICES = {"judge": {"input": 2000, "output": 6000}}  # Dollars a question, to see them.
-
-
-@pytest.mark.slow
-def test_a_run_never_spends_more(oracle, server):
-    server.set(delay=0.05)
-    budget = {"dollars": 9.0}
-    settings = {"prices": PRICES, "limits": {"concurrent_requests": 100}}
-    judge = oracle(settings, run="mine", budget=Budget(**budget), max_tokens=60)
-    given = pairs(60)
-    answers = judge.judge(given)
-    for answer, right in zip(winners(answers), truth(given), strict=True):
-        assert answer in {right, "budget"}
-    log = server.log()
-    read, written = log.tokens
-    bill = (read * 2000 + written * 6000) / 1e6
-    assert 0 < bill <= 9.0
-    judged = sum(isinstance(answer, Judgement) for answer in answers)
-    assert 0 < judged < 60
-    lacking = next(answer for answer in answers if isinstance(answer, Failure))
-    assert "run's budget of dollars" in lacking.message
-    # What is left is less than one request may cost. Questions are of nearly the same length.
-    assert 9.0 - bill < max(row["reserved_dollars"] for row in table(judge)) * 1.05
-    # The same run goes on where it was; another one has its own.
-    judge.close()
-    again = oracle(settings, run="mine", budget=Budget(**budget), max_tokens=60)
-    answers = again.judge(given)
-    assert sum(isinstance(answer, Judgement) for answer in answers) == judged
-    other = oracle(settings, run="other", budget=Budget(**budget), max_tokens=60)
-    more = other.judge(pairs(60, start=60))
-    assert abs(sum(isinstance(answer, Judgement) for answer in more) - judged) <= 2
-    assert len(server.log()) > len(log)
 
 
 # What is fatal, and what is so for one pair only.

@@ -310,9 +310,9 @@ def test_a_question_that_is_asked_anew_while_a_fatal_reply_is_settled_is_sent_ag
     gate.ask("client", questions(1))
     gate.run(0.5)
     gate.now += 0.5
-    settled = gate.scheduler.account(gate.arrived(), gate.now)
+    settled = gate.scheduler.replies.account(gate.arrived(), gate.now)
     again = gate.ask("client", questions(1))
-    gate.scheduler.conclude(settled, gate.now)
+    gate.scheduler.replies.conclude(settled, gate.now)
     gate.run()
     assert results(again) == ["A"]
 
@@ -391,6 +391,8 @@ def test_no_budget_is_passed_in_whatever_order_replies_come(cap, seed, concurren
         gate.spent().tokens,
     )
     assert accounts.spent.dollars == pytest.approx(gate.spent().dollars)
+    costs = {id(ticket): ticket.answer.result().dollars for ticket in tickets}
+    assert sum(costs.values()) == pytest.approx(gate.spent().dollars)
     # A question fails for lack of budget only where no request would fit.
     if "budget" in results(tickets) and cap["tokens"] is None and cap["dollars"] is None:
         assert gate.spent("one").calls == cap["calls"] or gate.spent().calls == total["calls"]
@@ -542,9 +544,9 @@ def test_settlements_that_cannot_be_written_fail_everybody():
     answers = [ticket.answer for ticket in gate.ask("client", questions(3))]
     gate.run(0.5)
     gate.now += 0.5
-    settled = gate.scheduler.account(gate.arrived(), gate.now)
+    settled = gate.scheduler.replies.account(gate.arrived(), gate.now)
     assert len(settled) == 1
-    gate.scheduler.not_settled(settled, InputError("full"))
+    gate.scheduler.replies.not_settled(settled, InputError("full"))
     assert [type(answer.exception(0)) for answer in answers] == [InputError] * 3
     again = gate.ask("client", questions(2)[1:])
     gate.run()

@@ -168,7 +168,7 @@ class Gate:
     async def settle(self, replies: Sequence[Reply]) -> None:
         """Account for replies, write their settlements, and only then answer. Called by workers."""
         try:
-            settled = self._scheduler.account(replies, _now())
+            settled = self._scheduler.replies.account(replies, _now())
             for each in settled:
                 self._workers.settled(each.reply.number)
             self._wake.set()
@@ -176,10 +176,10 @@ class Gate:
             try:
                 await self._writer.settle(settlements)
             except Exception as error:
-                self._scheduler.not_settled(settled, self._ledger_error("written", error))
+                self._scheduler.replies.not_settled(settled, self._ledger_error("written", error))
                 return
             self._metrics.settled(settlements)
-            self._scheduler.conclude(settled, _now())
+            self._scheduler.replies.conclude(settled, _now())
             self._wake.set()
         except Exception as error:
             self._break_down(error)

@@ -17,11 +17,15 @@ class EndpointHealth:
     Args:
         endpoint: Settings of the waits.
         draws: Source of the waits' jitter.
+
+    Attributes:
+        structured: Whether requests ask for structured output.
     """
 
     def __init__(self, endpoint: Endpoint, draws: random.Random) -> None:
         self._first_wait, self._longest_wait = endpoint.first_wait, endpoint.longest_wait
         self._draws = draws
+        self.structured = endpoint.structured_output
         self._reached = False
         self._unreachable = 0
         self._throttled = 0  # Since the last answer.

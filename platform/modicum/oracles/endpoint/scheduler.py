@@ -9,30 +9,20 @@ time, does the input and output between the steps, and reports the results.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 
 from modicum.oracles.endpoint.budget import Accounts, Budget, most_prompt_tokens
 from modicum.oracles.endpoint.fair_queue import Ticket
 from modicum.oracles.endpoint.health import EndpointHealth
 from modicum.oracles.endpoint.leases import Leases
-from modicum.oracles.endpoint.messages import Batch, GateLeavingError, Reply, Request
+from modicum.oracles.endpoint.messages import Batch, GateLeavingError, Request
 from modicum.oracles.endpoint.open_questions import OpenQuestions
 from modicum.oracles.endpoint.pacing import Throttle
+from modicum.oracles.endpoint.reply_accounting import ReplyAccounting
 from modicum.oracles.endpoint.settings import Endpoint
 from modicum.oracles.endpoint.templates import RESPONSE_FORMAT_BYTES
-from modicum.oracles.ledger.records import Amount, Settlement
+from modicum.oracles.ledger.records import Amount
 from modicum.oracles.protocol import Reason
-from modicum.oracles.verdicts import read_verdict
-
-
-@dataclass(frozen=True)
-class Settled:
-    """A request that came back: its ticket, its settlement for the ledger, and the reply."""
-
-    ticket: Ticket
-    settlement: Settlement
-    reply: Reply
 
 
 class Scheduler:
@@ -47,6 +37,7 @@ class Scheduler:
     Attributes:
         questions: The open questions.
         accounts: Accounts of the endpoint and of all runs.
+        replies: Accounting for the replies to requests.
     """
 
     def __init__(
@@ -65,8 +56,10 @@ class Scheduler:
             endpoint.limits.requests_per_minute, endpoint.limits.tokens_per_minute
         )
         self._health = EndpointHealth(endpoint, draws)
-        self._structured = endpoint.structured_output
         self._in_flight: dict[int, Ticket] = {}
+        self.replies = ReplyAccounting(
+            endpoint, self._in_flight, self.questions, self.accounts, self._throttle, self._health
+        )
         self._reserving = 0
         self._idle_since: float | None = None
 
@@ -176,8 +169,9 @@ class Scheduler:
         If a budget lacks it and no request under way might return something, another run that
         waits for the same question pays; if there is none, the question fails.
         """
+        structured = self._health.structured
         messages = [message for message in (ticket.system, ticket.user) if message]
-        prompt = most_prompt_tokens(*messages) + (RESPONSE_FORMAT_BYTES if self._structured else 0)
+        prompt = most_prompt_tokens(*messages) + (RESPONSE_FORMAT_BYTES if structured else 0)
         dollars = self._endpoint.dollars(ticket.question.model, prompt, ticket.max_tokens)
         most = Amount(1, prompt + ticket.max_tokens, dollars)
         lack = self.accounts.lack(ticket.run, most)
@@ -187,7 +181,7 @@ class Scheduler:
                 self.questions.give_up(ticket, "budget", message)
             return False
         self.accounts.reserve(ticket.run, most)
-        ticket.most, ticket.structured, ticket.sending = most, self._structured, True
+        ticket.most, ticket.structured, ticket.sending = most, structured, True
         return True
 
     def _let_another_pay(self, ticket: Ticket, most: Amount) -> bool:
@@ -210,107 +204,6 @@ class Scheduler:
         """Fail all questions, because reservations could not be written."""
         self._reserving -= len(tickets)
         for ticket in tickets:
-            self._settle_accounts(ticket, Amount())
+            self.accounts.settle(ticket.run, ticket.most, Amount())
             ticket.sending = False
         self.questions.fail_all(error)
-
-    # Replies.
-
-    def account(self, replies: Iterable[Reply], now: float) -> list[Settled]:
-        """Account for replies in rates and budgets.
-
-        Returns:
-            The requests that came back. Their settlements are to be written; then pass them to
-            `conclude` or `not_settled`. Replies to settled requests are left out: they come from
-            workers that were taken for dead.
-        """
-        settled = []
-        for reply in replies:
-            ticket = self._in_flight.pop(reply.number, None)
-            if ticket is not None:
-                settled.append(Settled(ticket, self._settlement(ticket, reply, now), reply))
-        return settled
-
-    def _settlement(self, ticket: Ticket, reply: Reply, now: float) -> Settlement:
-        if reply.wait is not None:
-            self._throttle.pause(reply.wait, now)
-        self._health.observe(reply)
-        if reply.outcome == "answered":
-            return self._settlement_of_answer(ticket, reply)
-        ticket.attempts += reply.outcome != "unstructured"
-        paused = reply.wait is not None or now < self._throttle.paused_until
-        if reply.outcome == "throttled" and not paused:
-            self._throttle.pause(self._health.pause_for_all(), now)
-        if self._health.is_hopeless(reply):  # Nothing more is sent while this is written down.
-            self.questions.stop(ticket.question.model, reply.message)
-        lost = reply.outcome == "lost"
-        self._settle_accounts(ticket, ticket.most if lost else Amount())
-        return Settlement(
-            request=reply.number,
-            state="lost" if lost else "refused",
-            error=reply.message,
-            latency=reply.latency,
-        )
-
-    def _settlement_of_answer(self, ticket: Ticket, reply: Reply) -> Settlement:
-        prompt, completion = reply.prompt_tokens, reply.completion_tokens
-        if prompt is None or completion is None:  # Not counted by the endpoint: all is spent.
-            prompt, completion = ticket.most.tokens - ticket.max_tokens, ticket.max_tokens
-        dollars = self._endpoint.dollars(ticket.question.model, prompt, completion)
-        self._throttle.settle(ticket.likely, prompt + completion)
-        self._settle_accounts(ticket, Amount(1, prompt + completion, dollars))
-        ticket.prompt_tokens += prompt
-        ticket.completion_tokens += completion
-        verdict = read_verdict(reply.text) if reply.complete else None
-        ticket.unreadable += verdict is None
-        return Settlement(
-            request=reply.number,
-            state="unreadable" if verdict is None else "answered",
-            prompt_tokens=prompt,
-            completion_tokens=completion,
-            dollars=dollars,
-            latency=reply.latency,
-            answer=reply.text,
-            verdict=None if verdict is None else verdict.letter,
-            rationale=None if verdict is None else verdict.rationale,
-        )
-
-    def _settle_accounts(self, ticket: Ticket, actual: Amount) -> None:
-        self.accounts.settle(ticket.run, ticket.most, actual)
-        ticket.spent += actual
-
-    def not_settled(self, settled: Iterable[Settled], error: BaseException) -> None:
-        """Fail all questions, because settlements could not be written."""
-        for each in settled:
-            each.ticket.sending = False
-        self.questions.fail_all(error)
-
-    def conclude(self, settled: Iterable[Settled], now: float) -> None:
-        """Answer questions, or have them asked again, now that settlements are durable."""
-        for each in settled:
-            each.ticket.sending = False
-            self._conclude(each.ticket, each.settlement, each.reply, now)
-
-    def _conclude(self, ticket: Ticket, settled: Settlement, reply: Reply, now: float) -> None:
-        questions = self.questions
-        if settled.state == "answered":
-            said = {"letter": settled.verdict, "rationale": settled.rationale}
-            questions.resolve(ticket, ticket.costing(**said, latency=settled.latency))
-        elif settled.state == "unreadable":
-            questions.unreadable(ticket)
-        elif self._health.is_hopeless(reply):
-            questions.ask_again(ticket)  # Fails, unless a client has asked anew meanwhile.
-        elif reply.outcome == "too_long":
-            questions.give_up(ticket, "too_long", reply.message)
-        elif reply.outcome == "unstructured" and ticket.structured:
-            self._structured = False
-            questions.ask_again(ticket)
-        elif reply.outcome in {"rejected", "unstructured"}:
-            questions.give_up(ticket, "rejected", reply.message)
-        elif ticket.attempts >= self._endpoint.attempts:
-            tries = f"{ticket.attempts} requests, the last one: {reply.message}"
-            questions.give_up(ticket, "unavailable", f"no answer after {tries}")
-        elif reply.outcome == "throttled":  # All requests are paused already.
-            questions.ask_again(ticket)
-        else:
-            questions.ask_again(ticket, now + self._health.backoff(ticket.attempts - 1))
