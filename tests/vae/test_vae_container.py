@@ -13,15 +13,14 @@ from hypothesis import strategies as st
 
 import modicum as md
 from modicum.atomic_files import whole_file, whole_folder
-from modicum_algorithms.vae.codec import container
 from modicum_algorithms.vae.codec.container import (
     ContainerReader,
     ContainerWriter,
     FileError,
-    Header,
 )
 from modicum_algorithms.vae.codec.embedded_model import pack_model, unpack_model
 from modicum_algorithms.vae.codec.file_names import PackedNames, pack_names, unpack_names
+from modicum_algorithms.vae.codec.header import _DICTIONARY, Header
 from modicum_algorithms.vae.codec.pixel_values import BinaryPixels, restore
 from modicum_algorithms.vae.model_spec import ModelSpec
 from modicum_algorithms.vae.networks import build_vae
@@ -82,7 +81,7 @@ def test_every_byte_is_where_the_description_says():
     packed = data[46 : 46 + length]
     assert data[14:46] == HASH
     assert crc == zlib.crc32(HASH + packed)
-    inflate = zlib.decompressobj(wbits=-15, zdict=container._DICTIONARY)
+    inflate = zlib.decompressobj(wbits=-15, zdict=_DICTIONARY)
     described = json.loads(inflate.decompress(packed))
     assert described["shape"] == [1, 2, 2]
     assert described["settings"] == {"mode": "portable"}
@@ -199,7 +198,7 @@ def test_chunks_of_another_file_are_refused(read):
 
 
 def test_a_header_that_unpacks_to_gigabytes_is_refused(read):
-    deflate = zlib.compressobj(9, wbits=-15, zdict=container._DICTIONARY)
+    deflate = zlib.compressobj(9, wbits=-15, zdict=_DICTIONARY)
     packed = deflate.compress(b" " * 2**27) + deflate.flush()
     good = written(two_chunks())
     old = struct.unpack_from("<I", good, 6)[0]

@@ -18,11 +18,11 @@ from modicum_algorithms.vae.codec.container import (
     CHUNK_PIXELS_LIMIT,
     ContainerWriter,
     FileError,
-    Header,
 )
 from modicum_algorithms.vae.codec.embedded_model import pack_model
 from modicum_algorithms.vae.codec.environment import Environment
 from modicum_algorithms.vae.codec.file_names import can_be_kept, pack_names
+from modicum_algorithms.vae.codec.header import Header
 from modicum_algorithms.vae.codec.pixel_values import BinaryPixels
 from modicum_algorithms.vae.codec.stack import CorruptChunk
 from modicum_algorithms.vae.config import CoderSettings
@@ -102,19 +102,9 @@ def compress_images(
     spec = model.spec
     chunk_images = chunk_images or default_chunk_images(spec)
     _check(source, spec, chunk_images)
-    pinned = settings.mode == "pinned"
     agreed = FileSettings.here(settings)
     coder = BitsBackCoder(model, agreed)
-    header = Header(
-        settings=dataclasses.asdict(agreed),
-        shape=spec.shape,
-        levels=2 if spec.levels == 2 else 256,
-        chunk_images=chunk_images,
-        source="array" if source.names is None else "png",
-        names=None if source.names is None else pack_names(source.names),
-        embedded=embed_model,
-        environment=Environment.here() if pinned else None,
-    )
+    header = _header(source, spec, agreed, chunk_images, embed_model)
     binary = BinaryPixels(source.names) if spec.levels == 2 else None
     start_bits = 0.0
     with md.whole_file(out, "--out", overwrite) as file:
@@ -123,7 +113,7 @@ def compress_images(
         for number, batch_NCHW in enumerate(source.batches(chunk_images)):
             pixels_NCHW = batch_NCHW if binary is None else binary.read(batch_NCHW)
             chunk = coder.encode(pixels_NCHW)
-            if pinned or verify:
+            if verify or settings.mode == "pinned":
                 _verify(coder, chunk, pixels_NCHW, out, number)
             writer.add(chunk.words, pixels_NCHW)
             start_bits += chunk.start_bits
@@ -135,6 +125,25 @@ def compress_images(
         start_bits=start_bits,
         seconds=time.perf_counter() - started,
         embedded=embed_model,
+    )
+
+
+def _header(
+    source: md.data.ImageSource,
+    spec: ModelSpec,
+    settings: FileSettings,
+    chunk_images: int,
+    embedded: bool,
+) -> Header:
+    return Header(
+        settings=dataclasses.asdict(settings),
+        shape=spec.shape,
+        levels=2 if spec.levels == 2 else 256,
+        chunk_images=chunk_images,
+        source="array" if source.names is None else "png",
+        names=None if source.names is None else pack_names(source.names),
+        embedded=embedded,
+        environment=Environment.here() if settings.mode == "pinned" else None,
     )
 
 

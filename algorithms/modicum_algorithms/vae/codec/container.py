@@ -8,7 +8,7 @@ File header
     4   length of the packed header
     4   CRC-32 of the 32 bytes of the hash and of the packed header
     32  SHA-256 of the model (`saved_models.model_hash`)
-    ..  packed header: `Header` as JSON, as a raw DEFLATE stream with `_DICTIONARY`
+    ..  packed header (`header.pack_header`)
 
 Embedded model, if the header has `embedded`
     4   length of the specification
@@ -50,14 +50,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Annotated, Any, Literal
+from typing import IO
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 import modicum as md
-from modicum_algorithms.vae.codec.environment import Environment
-from modicum_algorithms.vae.codec.file_names import PackedNames
+from modicum_algorithms.vae.codec.header import Header, pack_header, unpack_header
 
 VERSION = 1
 MAGIC, END_MAGIC = b"\x8fMBB", b"BBM\x8f"
@@ -70,21 +68,8 @@ _END = struct.Struct("<QB32sQ")
 _END_CHECK = struct.Struct("<I4s")
 _END_SIZE = _END.size + _END_CHECK.size
 
-# Limits of what a file can make its reader allocate: the unpacked header (with the names of about a
-# million files), and a chunk, in pixels.
-_HEADER_LIMIT = 2**26
+# Largest chunk in pixels, a limit of what a file can make its reader allocate.
 CHUNK_PIXELS_LIMIT = 2**30
-
-# Part of the format: text of the header that is also in the dictionary takes hardly any bytes.
-_DICTIONARY = (
-    b'"environment":{"torch":"2.13.0","machine":"x86_64","instructions":"AVX512"}'
-    b'"names":{"runs":[["",0,5,10000,""]],"sorted":false}"embedded":true'
-    b'"levels":256,[3,32,32]"mode":"pinned"'
-    b'"inference_learning_rate":0.005,"threads":2'
-    b'{"settings":{"mode":"portable","inference_steps":0,"inference_learning_rate":0.005,'
-    b'"batch_size":512,"threads":null,"version":1},"shape":[1,28,28],"levels":2,'
-    b'"chunk_images":16384,"source":"array","names":null,"embedded":false,"environment":null}'
-)
 
 
 class FileError(md.InputError):
@@ -92,40 +77,6 @@ class FileError(md.InputError):
 
     def __init__(self, path: Path, problem: str) -> None:
         super().__init__(f"{path}: {problem}")
-
-
-class Header(BaseModel):
-    """A file's description of its images.
-
-    Attributes:
-        settings: Settings of the coder.
-        shape: Channels, height and width of an image.
-        levels: Number of values that a pixel can have: 2 or 256.
-        chunk_images: Images in a chunk, at most.
-        source: Source of the images: PNG files of a folder, or an array.
-        names: Names of the PNG files; None for an array.
-        embedded: True if the model is in the file.
-        environment: Environment of the encoder in pinned mode; None in portable mode.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    settings: dict[str, Any]
-    shape: tuple[
-        Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]
-    ]
-    levels: Literal[2, 256]
-    chunk_images: int = Field(ge=1)
-    source: Literal["png", "array"]
-    names: PackedNames | None
-    embedded: bool
-    environment: Environment | None
-
-    @property
-    def dimensions(self) -> int:
-        """Numbers in an image: C × H × W."""
-        channels, height, width = self.shape
-        return channels * height * width
 
 
 class ContainerWriter:
@@ -150,7 +101,7 @@ class ContainerWriter:
         self._position = self._check = self.images = 0
         self._offsets: list[int] = []
         self._pixels = hashlib.sha256()
-        packed = _pack(header)
+        packed = pack_header(header)
         crc = zlib.crc32(packed, zlib.crc32(model_hash))
         start = _START.pack(MAGIC, VERSION, len(packed), crc, model_hash)
         self._write_checked(start + packed)
@@ -302,7 +253,7 @@ class ContainerReader:
         self._check = zlib.crc32(head + packed)
         self._chunks_start = _START.size + length
         try:
-            self.header = _unpack(packed)
+            self.header = unpack_header(packed)
         except (zlib.error, ValueError) as error:
             raise self.error("its header cannot be understood") from error
         if self.header.chunk_images * self.header.dimensions > CHUNK_PIXELS_LIMIT:
@@ -373,31 +324,3 @@ class ContainerReader:
             yield
         except OSError as error:
             raise md.InputError(f"{self.path}: cannot be read ({error.strerror})") from error
-
-
-def _pack(header: Header) -> bytes:
-    deflate = zlib.compressobj(9, wbits=-15, zdict=_DICTIONARY)
-    text = header.model_dump_json().encode()
-    if len(text) > _HEADER_LIMIT:
-        raise md.InputError(
-            f"names: the header with the names of the images takes {len(text)} bytes, more than "
-            f"{_HEADER_LIMIT}"
-        )
-    return deflate.compress(text) + deflate.flush()
-
-
-def _unpack(packed: bytes) -> Header:
-    """A packed header; nothing beyond the limit is allocated.
-
-    Raises:
-        ValueError: The bytes are no header.
-        zlib.error: The bytes are no DEFLATE stream.
-    """
-    inflate = zlib.decompressobj(wbits=-15, zdict=_DICTIONARY)
-    text = inflate.decompress(packed, _HEADER_LIMIT)
-    if not inflate.eof or inflate.unused_data:
-        raise ValueError("the header is not one stream")
-    try:
-        return Header.model_validate_json(text)
-    except ValidationError as error:
-        raise ValueError(str(error)) from error
