@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from modicum.data.cache import cached_folder
+from modicum.data.digest import digest_files, digest_folder
 from modicum.errors import InputError
 from modicum.library_logging import quiet_transformers
 
@@ -136,7 +138,8 @@ def load_pretrained(
     with _loading(name, field), quiet_transformers() if found.folder else nullcontext():
         if found.gguf_file is not None:
             file = _gguf_path(found)
-            place, identity = str(_unpacked_gguf(kind, file)), f"gguf:{_digest(file)}:{dtype}"
+            place = str(_unpacked_gguf(kind, file))
+            identity = f"gguf:{digest_files([file])}:{dtype}"
         else:
             place, identity = found.name, None
         tokenizer: Any = transformers.AutoTokenizer.from_pretrained(place, revision=revision)
@@ -192,7 +195,6 @@ def _unpacked_gguf(kind: str, file: Path) -> Path:
     Weights from a GGUF file cannot be sharded while they are loaded, and unpacking them takes many
     times as long as reading them.
     """
-    from modicum.data.cache import cached_folder
 
     def unpack(folder: Path) -> None:
         import torch
@@ -207,13 +209,7 @@ def _unpacked_gguf(kind: str, file: Path) -> Path:
         transformers.AutoTokenizer.from_pretrained(**where).save_pretrained(folder)
         model.save_pretrained(folder)
 
-    return cached_folder(f"gguf-{kind}-{_digest(file)}", "config.json", unpack)
-
-
-def _digest(file: Path) -> str:
-    from modicum.data.digest import digest_files
-
-    return digest_files([file])
+    return cached_folder(f"gguf-{kind}-{digest_files([file])}", "config.json", unpack)
 
 
 def _require_dtype(dtype: str, torch: Any) -> None:
@@ -235,8 +231,6 @@ def _context(model: Any, tokenizer: Any) -> int | None:
 
 
 def _identity(found: Checkpoint, model: Any, dtype: str) -> str:
-    from modicum.data.digest import digest_folder
-
     if found.folder is not None:
         return f"folder:{digest_folder(found.folder)}:{dtype}"
     commit = getattr(model.config, "_commit_hash", None) or found.revision
