@@ -31,7 +31,7 @@ def dashboard(
 ) -> None:
     """Watch a study while it runs: its report as it stands, what runs, and what can be stopped."""
     if (folder is None) == (address is None):
-        raise InputError("dashboard: give a run folder or --address, one of them")
+        raise InputError("dashboard: give either a run folder or --address")
     if folder is not None:
         from modicum.monitoring.run_reader import RunReader
 

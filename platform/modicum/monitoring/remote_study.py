@@ -86,7 +86,7 @@ class RemoteStudy:
             InputError: Always.
         """
         where = self.about["where"]
-        raise InputError(f"trial: its log lies in the run folder, trials/{trial_id} in {where}")
+        raise InputError(f"trial: the log is in the run folder, trials/{trial_id} in {where}")
 
     def stop(self, trial_id: str | None) -> str:
         """Ask the driver to stop a trial, or with None the study.

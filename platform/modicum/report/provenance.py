@@ -67,7 +67,7 @@ def _wall_time(runs: list[Mapping[str, Any]]) -> str:
         return "unknown"
     total = show_duration(sum(spent))
     if len(spent) < len(runs):
-        return f"{total} in {len(spent)} of {len(runs)} runs; the others did not come to an end"
+        return f"{total} in {len(spent)} of {len(runs)} runs; the others did not finish"
     return total if len(runs) == 1 else f"{total} in {len(runs)} runs"
 
 

@@ -138,7 +138,7 @@ def _require_alike(loose: Sequence[str]) -> None:
     """Refuse a curve of trials that differ in settings."""
     if loose:
         raise InputError(
-            f"curve: it would mix different values of {', '.join(loose)}; name it in where"
+            f"curve: the trials have different values of {', '.join(loose)}; name it in where"
         )
 
 

@@ -147,7 +147,7 @@ def study_reference(layout: ReportLayout, path: str | Path | None = None) -> Ref
         return Reference.load(Path(path))
     folder, name = layout.records.folder, layout.spec.reference
     if name is None or not folder.exists(name):
-        raise InputError("reference: the study has none; give one")
+        raise InputError("reference: the study has no table of published numbers; give one")
     return Reference.parse(parse_yaml(folder.read_text(name), name), name)
 
 
