@@ -1,4 +1,4 @@
-"""The live page: what it reads and when, and whom it answers, over real HTTP."""
+"""The live page: reading a run folder, and answering requests over real HTTP."""
 
 import asyncio
 import json
@@ -32,7 +32,7 @@ def study(**space):
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
-    """A run of eight trials, two of which failed."""
+    """A run of eight trials, four of which failed."""
     out = tmp_path_factory.mktemp("run") / "run"
     chosen = study(fail_seed=1, method="fast", rate=md.grid(0.25, 0.5, 0.75, 1.0))
     chosen.run(out, runner="local", quiet=True)
@@ -41,12 +41,12 @@ def finished(tmp_path_factory):
 
 @pytest.fixture
 def run(finished, tmp_path):
-    """A copy of it."""
+    """A copy of the finished run."""
     return shutil.copytree(finished, tmp_path / "run")
 
 
 def change(run, trial_id, **fields):
-    """Write a trial's state as a recorder would, whole and with another size."""
+    """Change fields of `trial.json`, in an atomic write as the recorder's."""
     folder = StorageFolder(run)
     state = folder.read_json("trials", trial_id, "trial.json") | fields
     folder.write_json(state, "trials", trial_id, "trial.json")
@@ -149,7 +149,7 @@ def test_trials_that_come_back_into_the_plan_are_as_they_were(run):
 
 
 def test_what_was_spent_is_the_sum_of_last_budgets(run):
-    """Trials of four records of 10, 20, 30, 40 samples; those that failed recorded none."""
+    """Finished trials have records at 10, 20, 30 and 40 samples; failed trials have none."""
     view = RunReader(str(run)).view()
     assert (view["spent"], view["unit"]) == (4 * 40, "samples")
 
@@ -377,7 +377,7 @@ def test_a_bug_in_drawing_is_told_on_the_page_and_keeps_its_traceback(run, capsy
 
 
 def test_the_application_needs_its_token_even_where_it_listens_everywhere(run):
-    """Other hosts' names are allowed then, as a proxy would have one."""
+    """Other host names are allowed then, such as a proxy's."""
 
     async def scenario():
         from aiohttp.test_utils import TestClient, TestServer

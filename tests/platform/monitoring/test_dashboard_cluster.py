@@ -1,4 +1,4 @@
-"""Stopping on Ray, and the live page of a study whose run folder its reader cannot see."""
+"""Stopping on Ray, and the live page of a study whose run folder cannot be seen."""
 
 import json
 import os

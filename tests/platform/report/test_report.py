@@ -1,4 +1,4 @@
-"""The report as a document, a page and Markdown; what a run says of its time and memory."""
+"""The report as a document, a page and Markdown; time and memory of runs in it."""
 
 import psutil
 import pytest

@@ -1,4 +1,4 @@
-"""The report as a browser shows it."""
+"""The report in a browser."""
 
 import subprocess
 
@@ -49,7 +49,7 @@ def browse(chromium, tmp_path, *arguments):
 
 
 def measure(chromium, tmp_path, page, width):
-    """Widths of the page and of what sticks out of it, from a script in the page itself."""
+    """Widths of the page and its content, from a script in the page."""
     script = (
         "<script>addEventListener('load',()=>{document.body.dataset.sizes="
         "[document.documentElement.scrollWidth,innerWidth,document.querySelectorAll('svg').length,"

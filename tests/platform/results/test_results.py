@@ -222,7 +222,7 @@ def test_verdicts_by_hand(results, tmp_path):
 
 
 def test_a_difference_in_settings_that_the_publication_does_not_name():
-    """Both of our cells are the published one's; only that of a single step is another thing."""
+    """Both cells have the published settings; the one of a single step is not comparable."""
     cells = [{"where": {"method": "slow"}, "mean": 1, "sd": 9, "n": 5}]
     short = [{"where": {"steps": 1}, "reason": "one step"}]
     reference = Reference.parse(
@@ -319,7 +319,7 @@ def test_a_curve_that_starts_without_budget_has_no_axis_below_it():
 
 
 def test_a_metric_against_another_one_of_the_same_records(results):
-    """Fast at 0.1 ends at 1, 2 and 3 and is one more a record before: means 3, then 2."""
+    """Fast at 0.1 ends at 1, 2 and 3, and at one more a record earlier: means 3, then 2."""
     found = results.progress("start", "test/loss", "method", {"rate": 0.1})
     assert [(p.budget, p.summary.mean, p.summary.n) for p in found["fast",]] == [
         (0.0, 3.0, 3),

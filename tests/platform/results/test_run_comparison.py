@@ -1,4 +1,4 @@
-"""Runs beside each other, by hand-made values."""
+"""Comparison of runs whose values are made by hand."""
 
 import math
 
@@ -76,7 +76,7 @@ def test_one_seed_has_a_difference_and_no_interval(tmp_path):
 
 
 def test_a_setting_fixed_in_each_run_is_what_they_are_compared_on(tmp_path):
-    """`steps` differs between the runs and varies in none: cells are told by the rate alone."""
+    """`steps` differs between the runs and varies in none: the rate alone tells cells apart."""
     one = run_of(tmp_path / "1", {0.1: {0: 1.0}, 0.2: {0: 2.0}}, settings={"steps": 4})
     two = run_of(tmp_path / "2", {0.1: {0: 3.0}, 0.3: {0: 4.0}}, settings={"steps": 8})
     found = md.compare_runs(one, two)

@@ -1,4 +1,4 @@
-"""Requests to stop: what counts as one, and what trials and studies do on one."""
+"""Requests to stop: their form, and their effect on trials and studies."""
 
 import json
 import os
@@ -153,7 +153,7 @@ def run(out, **space):
 
 
 def comparable(results):
-    """Everything that two runs of the same trials must have in common."""
+    """Columns that must be equal in two runs of the same trials."""
     drop = ["seconds", "resumed_at", "config/seconds"]
     return results.frame.drop(columns=drop)
 
