@@ -21,15 +21,15 @@ def dashboard(
     ] = None,
     address: Annotated[
         str | None,
-        typer.Option(help="A Ray cluster (host:port) whose running study is to be shown."),
+        typer.Option(help="Ray cluster (host:port) of a running study, in place of a folder."),
     ] = None,
     study: Annotated[
-        str | None, typer.Option(help="Which one, where several run on the cluster.")
+        str | None, typer.Option(help="Name of the study, if several run on the cluster.")
     ] = None,
     host: Annotated[str, typer.Option(help="Interface to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="Port; 0 for one that is free.", min=0)] = 0,
+    port: Annotated[int, typer.Option(help="Port to listen on; 0 for a free one.", min=0)] = 0,
 ) -> None:
-    """Watch a study while it runs: its report as it stands, what runs, and what can be stopped."""
+    """Serve a live page of a study: its report so far, and its trials, which it can stop."""
     if (folder is None) == (address is None):
         raise InputError("dashboard: give either a run folder or --address")
     if folder is not None:

@@ -14,12 +14,12 @@ from modicum.cli.options import MarkdownFile, TableFormat
 def report(
     folder: Annotated[str, typer.Argument(help="Run folder or URI.", show_default=False)],
     out: Annotated[
-        str | None, typer.Option(help="File to write; FOLDER/report.html if left out.")
+        str | None, typer.Option(help="File to write; by default FOLDER/report.html.")
     ] = None,
     markdown: MarkdownFile = None,
     tables: TableFormat = "text",
 ) -> None:
-    """Write the report of a run folder as it stands, and print its tables."""
+    """Write the report of a run folder, and print its tables."""
     from modicum.study_results import load_results
 
     results = load_results(folder)
@@ -36,11 +36,11 @@ def compare(
         list[str], typer.Argument(help="Run folders or URIs, two or more.", show_default=False)
     ],
     metric: Annotated[
-        str | None, typer.Option(help="The metric; those of the first run's report if left out.")
+        str | None, typer.Option(help="Metric; by default all of the first run's report.")
     ] = None,
     markdown: MarkdownFile = None,
 ) -> None:
-    """Show what differs between runs: settings, versions and results."""
+    """Compare runs: settings, versions and results that differ."""
     from modicum.atomic_files import whole_file
     from modicum.study_results import compare_runs
 
