@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from modicum.results.formatting import rendered
     from modicum.study import Study
     from modicum.study_results import Results, compare_runs, load_results
+    from modicum.yaml_io import parse_settings
 
 __all__ = [
     "Bundle",
@@ -62,6 +63,7 @@ __all__ = [
     "load_results",
     "loading_model",
     "oracles",
+    "parse_settings",
     "quiet_loggers",
     "quiet_transformers",
     "reason_of",
@@ -90,6 +92,7 @@ __getattr__ = lazy_exports(
         "load_results": "study_results",
         "loading_model": "models.saved",
         "oracles": "oracles",
+        "parse_settings": "yaml_io",
         "rendered": "results.formatting",
         "save_model": "models.saved",
         "training": "training",

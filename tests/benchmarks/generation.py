@@ -27,7 +27,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from modicum_algorithms.preference.generation import Request, generate
+from modicum_algorithms.preference.sampling.in_process import generate
+from modicum_algorithms.preference.sampling.protocol import Request
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
 from random_language_models import small_gpt2, small_llama

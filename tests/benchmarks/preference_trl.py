@@ -49,10 +49,10 @@ from transformers import AutoModelForCausalLM
 
 import modicum as md
 from modicum_algorithms.preference.config import PreferenceConfig
-from modicum_algorithms.preference.finetuning import JudgedExample, update_on
 from modicum_algorithms.preference.policy import Policy
 from modicum_algorithms.preference.reference import ReferenceCache
 from modicum_algorithms.preference.scoring import CompletionScorer, Example
+from modicum_algorithms.preference.training import TrainingExample, update_on
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
 from random_language_models import small_gpt2, small_llama
@@ -177,7 +177,7 @@ def our_policy(model: Any, precision: str, batch: int) -> Iterator[Policy]:
     with TemporaryDirectory() as name:
         folder = Path(name)
         yield Policy(
-            language=None,  # Texts and sampling alone need it.
+            language=None,  # Only texts and sampling need it.
             engine=md.training.PlainEngine(scorer, settings),
             worker=md.training.Worker(
                 rank=0,
@@ -187,17 +187,17 @@ def our_policy(model: Any, precision: str, batch: int) -> Iterator[Policy]:
                 scratch=folder,
             ),
             reference=ReferenceCache(folder, "benchmark"),
-            batch_size=batch,
+            sampler=None,
             micro_batch_size=batch,
         )
 
 
-def judged(policy: Policy, pairs: Sequence[Example]) -> list[JudgedExample]:
+def judged(policy: Policy, pairs: Sequence[Example]) -> list[TrainingExample]:
     """Pairs with their reference log-probabilities."""
     wanted = [(pair.prompt, each) for pair in pairs for each in (pair.first, pair.second)]
     found = policy.reference_log_probabilities(wanted)
     return [
-        JudgedExample(pair, (first, second))
+        TrainingExample(pair, (first, second))
         for pair, first, second in zip(pairs, found[::2], found[1::2], strict=True)
     ]
 

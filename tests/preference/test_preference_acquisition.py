@@ -4,7 +4,6 @@ Shapes: S candidates, N samples, D dimensions of an embedding.
 """
 
 import itertools
-import json
 from collections import Counter
 
 import numpy as np
@@ -14,11 +13,11 @@ from hypothesis import strategies as st
 from scipy.stats import chisquare
 
 import modicum as md
-from modicum_algorithms.preference.acquisition import (
+from modicum_algorithms.preference.data.prompt_pool import PromptPool
+from modicum_algorithms.preference.methods.acquisition import (
     BUILT_IN,
     Candidates,
     DiverseCertainty,
-    Pool,
     Stages,
     acquisition_names,
     best,
@@ -325,7 +324,7 @@ def installed(tmp_path, monkeypatch):
     """A package with acquisitions, installed as far as Python's metadata is concerned."""
     (tmp_path / "my_acquisitions.py").write_text(
         "import numpy as np\n"
-        "from modicum_algorithms.preference.acquisition import BUILT_IN, Stages\n"
+        "from modicum_algorithms.preference.methods.acquisition import BUILT_IN, Stages\n"
         "class Cheapest:\n"
         "    needs = frozenset({'costs'})\n"
         "    def choose(self, candidates, count, generator):\n"
@@ -367,7 +366,7 @@ def test_a_package_adds_an_acquisition(installed, name):
         ("late", "must choose prompts without costs and rewards"),
         ("missing", "must be importable"),
         ("gone", "must be importable, got: No module named 'no_such_module'"),
-        ("random", "must be one acquisition's, 2 have it"),
+        ("random", "must be the name of one acquisition, 2 have it"),
     ],
 )
 def test_what_is_no_acquisition_is_told_in_one_sentence(installed, name, message):
@@ -390,11 +389,10 @@ def test_a_name_that_is_built_in():
     seed=st.integers(0, 99),
 )
 def test_no_prompt_is_acquired_twice(size, removes, rounds, seed):
-    """A resumed pool draws as the one that went on, and every prompt is somewhere."""
-    pool, generator, acquired, seen = Pool(size, removes), rng(seed), [], set()
+    """Drawing takes nothing out, and every prompt is somewhere."""
+    pool, generator, acquired, seen = PromptPool(size, removes), rng(seed), [], set()
     for draws, takes in rounds:
-        resumed = Pool.resume(json.loads(json.dumps(pool.state())))
-        again = resumed.draw(draws, rng(seed))
+        again = pool.draw(draws, rng(seed))
         np.testing.assert_array_equal(again, pool.draw(draws, rng(seed)))
         drawn = pool.draw(draws, generator).tolist()
         assert len(set(drawn)) == len(drawn) == min(draws, pool.left)
@@ -409,14 +407,14 @@ def test_no_prompt_is_acquired_twice(size, removes, rounds, seed):
 
 
 def test_every_prompt_is_drawn_with_the_same_probability():
-    pool, generator = Pool(5).after([1], [1]), rng(0)
+    pool, generator = PromptPool(5, "acquired").after([1], [1]), rng(0)
     counts = Counter(place for _ in range(1500) for place in pool.draw(2, generator).tolist())
     assert set(counts) == {0, 2, 3, 4}
     assert chisquare(list(counts.values())).pvalue > 1e-3
 
 
 def test_a_pool_refuses_what_it_does_not_hold():
-    pool = Pool(4).after([1, 2], [2])
+    pool = PromptPool(4, "acquired").after([1, 2], [2])
     for drawn in ([2], [4], [-1]):
         with pytest.raises(ValueError, match="in the pool"):
             pool.after(drawn, [])

@@ -11,12 +11,14 @@ import pytest
 import torch
 
 import modicum as md
-from modicum_algorithms.preference import active
+from modicum_algorithms.preference import run as algorithm
+from modicum_algorithms.preference.checkpoints import MODEL
 from modicum_algorithms.preference.config import PreferenceConfig
 from modicum_algorithms.preference.evaluation import Match, win_rate
 from modicum_algorithms.preference.experiment import ActivePreferenceLearning
+from modicum_algorithms.preference.inspection import ACQUIRED, TRAINING
 from modicum_algorithms.preference.judging import Judge, OracleFailedError
-from modicum_algorithms.preference.models import model_location
+from modicum_algorithms.preference.pretraining import model_location
 
 SMALL = {
     "oracle_calls": 24,
@@ -48,10 +50,10 @@ def worker(folder):
 
 
 def run(folder, settings, seed=0):
-    arguments = active.Arguments(settings, model_location("packaged"), seed, "trial")
-    messages = list(active.run_active_learning(worker(folder), arguments))
+    arguments = algorithm.Arguments(settings, model_location("packaged"), seed, "trial")
+    messages = list(algorithm.active_learning(worker(folder), arguments))
     with md.training.Journal(folder / "journal").folder("left", folder) as left:
-        rows = [json.loads(line) for line in (left / active.ACQUIRED).read_text().splitlines()]
+        rows = [json.loads(line) for line in (left / ACQUIRED).read_text().splitlines()]
     return [without_times(message) for message in messages], rows
 
 
@@ -148,7 +150,7 @@ def test_an_oracle_that_gives_up_ends_the_trial_and_is_asked_nothing_twice(tmp_p
     def opened(*_, **__):
         yield oracle
 
-    monkeypatch.setattr(active, "open_oracle", opened)
+    monkeypatch.setattr(algorithm, "open_oracle", opened)
     oracle = always = Counting(limit=10_000)
     expected, _ = run(tmp_path / "whole", config(acquisition="random"))
     oracle = Counting(limit=60)
@@ -167,7 +169,7 @@ def test_rounds_without_a_single_judgement_leave_the_model_as_it_was(tmp_path, m
     def opened(*_, **__):
         yield Tied()
 
-    monkeypatch.setattr(active, "open_oracle", opened)
+    monkeypatch.setattr(algorithm, "open_oracle", opened)
     for fine_tuning in ("refit", "online"):
         messages, rows = run(tmp_path / fine_tuning, config(fine_tuning=fine_tuning))
         assert rows == []
@@ -189,8 +191,8 @@ def test_the_model_that_is_left_behind_loads_and_generates(tmp_path):
 
     run(tmp_path, config())
     with md.training.Journal(tmp_path / "journal").folder("left", tmp_path) as left:
-        model = AutoModelForCausalLM.from_pretrained(left / active.MODEL)
-        tokenizer = AutoTokenizer.from_pretrained(left / active.MODEL)
+        model = AutoModelForCausalLM.from_pretrained(left / MODEL)
+        tokenizer = AutoTokenizer.from_pretrained(left / MODEL)
     ids = tokenizer("The film", return_tensors="pt")
     assert (
         model.generate(**ids, max_new_tokens=4, min_new_tokens=4).shape[1]
@@ -301,7 +303,7 @@ def test_a_trial_whose_evaluation_has_no_answer_finishes_and_says_so(tmp_path, m
     def opened(*_, **__):
         yield Silent()
 
-    monkeypatch.setattr(active, "open_oracle", opened)
+    monkeypatch.setattr(algorithm, "open_oracle", opened)
     # Completions of a cold model are often the same, and need no oracle then.
     settings = {**SMALL, "oracle_calls": 8, "evaluation_temperature": 1.5}
     study = md.Study("preference", settings, seeds=1)
@@ -372,14 +374,14 @@ def test_a_study_in_this_process_leaves_its_model_and_removes_its_journal(tmp_pa
     study = md.Study("preference", {**SMALL, "acquisition": "entropy_certainty"}, seeds=1)
     results = study.run(tmp_path / "run", runner="local")
     assert results.frame["budget"].max() <= 24
-    (checkpoint,) = Path(tmp_path / "run" / "checkpoints").rglob(active.ACQUIRED)
-    assert (checkpoint.parent / active.MODEL / "config.json").is_file()
+    (checkpoint,) = Path(tmp_path / "run" / "checkpoints").rglob(ACQUIRED)
+    assert (checkpoint.parent / MODEL / "config.json").is_file()
     assert not list((tmp_path / "run").glob("storage/*"))
 
 
 def training_losses(folder):
     with md.training.Journal(folder / "journal").folder("left", folder) as left:
-        rows = [json.loads(line) for line in (left / active.TRAINING).read_text().splitlines()]
+        rows = [json.loads(line) for line in (left / TRAINING).read_text().splitlines()]
     return [row["loss"] for row in rows]
 
 
@@ -389,7 +391,7 @@ def never_tied(monkeypatch):
     def opened(*_, **__):
         yield Longer()
 
-    monkeypatch.setattr(active, "open_oracle", opened)
+    monkeypatch.setattr(algorithm, "open_oracle", opened)
 
 
 def test_accumulated_micro_batches_are_one_batch(tmp_path, never_tied):
@@ -431,14 +433,14 @@ def test_each_reference_is_computed_once_over_rounds_and_runs(tmp_path, monkeypa
     location = model_location("packaged")
     monkeypatch.setenv("MODICUM_CACHE", str(tmp_path / "cache"))
     computed = []
-    original = active.Policy.log_probabilities
+    original = algorithm.Policy.log_probabilities
 
     def counting(self, wanted):
         computed.extend(wanted)
         return original(self, wanted)
 
-    monkeypatch.setattr(active.Policy, "log_probabilities", counting)
+    monkeypatch.setattr(algorithm.Policy, "log_probabilities", counting)
     for name in ("one", "two"):
-        arguments = active.Arguments(config(acquisition="certainty"), location, 0, "trial")
-        list(active.run_active_learning(worker(tmp_path / name), arguments))
+        arguments = algorithm.Arguments(config(acquisition="certainty"), location, 0, "trial")
+        list(algorithm.active_learning(worker(tmp_path / name), arguments))
         assert len(computed) == len(set(computed)) > 2 * 24

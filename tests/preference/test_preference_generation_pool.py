@@ -10,21 +10,27 @@ import modicum as md
 from modicum.experiment.fit import require_fit, trials_that_fit
 from modicum.experiment.resources import Resources
 from modicum.planning.trial_plan import plan_trial
-from modicum_algorithms.preference.config import PreferenceConfig
+from modicum_algorithms.preference.config import GenerationSettings, PreferenceConfig
 from modicum_algorithms.preference.experiment import ActivePreferenceLearning
-from modicum_algorithms.preference.generation import Request, generate
-from modicum_algorithms.preference.generation_pool import Pool, Sampler, Sampling, tables_of
-from modicum_algorithms.preference.generation_settings import GenerationSettings
-from modicum_algorithms.preference.generation_vllm import (
+from modicum_algorithms.preference.pretraining import model_location
+from modicum_algorithms.preference.sampling.in_process import generate
+from modicum_algorithms.preference.sampling.pool import (
+    GenerationPool,
+    Published,
+    TransformersActor,
+    tables_of,
+    transformers_stages,
+)
+from modicum_algorithms.preference.sampling.protocol import Request
+from modicum_algorithms.preference.sampling.vllm import (
     completion_of_row,
     processor_options,
     request_of_row,
 )
-from modicum_algorithms.preference.models import model_location
 
 POOL = {"where": "pool", "actors": 2}
 VLLM = {**POOL, "engine": "vllm", "gpus": 4, "cpus": 2}
-SAMPLING = Sampling("journal", "bf16", 0.7, end=2, padding=0, batch_size=64)
+PUBLISHED = Published("journal", "bf16", 0.7, end=2, padding=0, batch_size=64)
 
 
 class TestSettings:
@@ -113,28 +119,37 @@ def requests(language, count=11):
 def in_this_process(model, language, wanted, temperature):
     return generate(
         model, wanted, temperature=temperature, end=language.tokenizer.eos_token_id,
-        padding=language.tokenizer.pad_token_id,
+        padding=language.tokenizer.pad_token_id, batch_size=64,
     )  # fmt: skip
 
 
-def by_a_sampler(pool, language, worker, wanted, temperature, size=4):
-    """What an actor does with each table, without the actor."""
-    settings = GenerationSettings(**POOL)
+def pool_of(language, worker, weights):
+    return GenerationPool(
+        GenerationSettings(**POOL),
+        transformers_stages,
+        "fp32",
+        4,
+        language,
+        lambda: weights,
+        worker,
+    )
+
+
+def by_an_actor(language, worker, wanted, temperature, size=4):
+    """The work of an actor on each table, in this process."""
     tokenizer = language.tokenizer
-    sampler = Sampler(
-        Sampling(
-            worker.journal.files.uri, pool.precision, temperature, tokenizer.eos_token_id,
-            tokenizer.pad_token_id, size,
-        ),
-        settings,
+    published = Published(
+        worker.journal.files.uri, "fp32", temperature, tokenizer.eos_token_id,
+        tokenizer.pad_token_id, size,
     )  # fmt: skip
+    sampler = TransformersActor(published, GenerationSettings(**POOL))
     done = pa.concat_tables([sampler(table) for table in tables_of(wanted, size)])
     rows = sorted(done.to_pylist(), key=lambda row: row["place"])
     assert [row["place"] for row in rows] == list(range(len(wanted)))
     return [tuple(row["completion"]) for row in rows], [row["log_probability"] for row in rows]
 
 
-class TestSampler:
+class TestActor:
     @pytest.mark.parametrize("temperature", [0.0, 0.7])
     def test_it_draws_what_the_workers_draw(self, language, worker, temperature):
         """With trained weights, which differ from those that the model was loaded with."""
@@ -144,13 +159,11 @@ class TestSampler:
         }
         wanted = requests(language)
         untrained = in_this_process(language.model, language, wanted, temperature)
-        pool = Pool(GenerationSettings(**POOL), "fp32", 4)
-        pool.publish(language, weights, 3, worker)
-        assert pool.version == 3
+        pool_of(language, worker, weights).publish(3)
         trained = md.training.load_language_model(model_location("packaged"), device="cpu").model
         trained.load_state_dict(weights, strict=False)
         expected = in_this_process(trained, language, wanted, temperature)
-        ids, logs = by_a_sampler(pool, language, worker, wanted, temperature)
+        ids, logs = by_an_actor(language, worker, wanted, temperature)
         assert ids == [one.ids for one in expected]
         assert ids != [one.ids for one in untrained]
         assert logs == pytest.approx([one.log_probability for one in expected], rel=1e-5)
@@ -166,23 +179,21 @@ class TestSampler:
                     p.normal_(generator=torch.manual_seed(p.numel()), std=0.2)
         weights = {n: p.detach() for n, p in language.model.named_parameters() if p.requires_grad}
         wanted = requests(language)
-        pool = Pool(GenerationSettings(**POOL), "fp32", 4)
-        pool.publish(language, weights, None, worker)
+        pool_of(language, worker, weights).publish(None)
         expected = in_this_process(language.model, language, wanted, 0.7)
-        ids, _ = by_a_sampler(pool, language, worker, wanted, 0.7)
+        ids, _ = by_an_actor(language, worker, wanted, 0.7)
         assert ids == [one.ids for one in expected]
         with language.model.disable_adapter():
             assert ids != [o.ids for o in in_this_process(language.model, language, wanted, 0.7)]
 
     def test_a_machine_that_does_not_see_the_run_folder_says_so(self, language, worker):
-        pool = Pool(GenerationSettings(**POOL), "fp32", 4)  # Nothing was published here.
         with pytest.raises(md.InputError, match=r"^--out: a pool on several machines needs"):
-            by_a_sampler(pool, language, worker, requests(language), 0.7)
+            by_an_actor(language, worker, requests(language), 0.7)  # Nothing was published.
 
     def test_a_later_model_takes_the_place_of_the_one_before(self, language, worker):
-        pool = Pool(GenerationSettings(**POOL), "fp32", 4)
+        pool = pool_of(language, worker, {})
         for version in (1, 2):
-            pool.publish(language, {}, version, worker)
+            pool.publish(version)
         assert len(list(worker.journal.files.local.rglob("*.safetensors"))) == 1
 
 
@@ -237,7 +248,7 @@ class TestVllm:
         """A pool of no more and no fewer actors than asked for, each with its GPUs together."""
         from ray.data.llm import vLLMEngineProcessorConfig
 
-        options = processor_options("/model", SAMPLING, GenerationSettings(**VLLM), 32)
+        options = processor_options("/model", PUBLISHED, GenerationSettings(**VLLM), 32)
         config = vLLMEngineProcessorConfig(**options)
         assert config.get_concurrency() == {"min_size": 2, "max_size": 2}
         assert config.engine_kwargs["tensor_parallel_size"] == 4
@@ -256,7 +267,7 @@ class TestVllm:
         from ray.llm._internal.batch.stages import vLLMEngineStage
 
         options = processor_options(
-            "/model", SAMPLING, GenerationSettings(**{**VLLM, "gpus": gpus}), 32
+            "/model", PUBLISHED, GenerationSettings(**{**VLLM, "gpus": gpus}), 32
         )
         stage = vLLMEngineStage(
             fn_constructor_kwargs={

@@ -8,9 +8,10 @@ import torch
 from scipy.stats import chisquare
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
 
-from modicum_algorithms.preference.dpo import dpo_loss, implicit_rewards, rationale_loss
-from modicum_algorithms.preference.generation import Request, generate
+from modicum_algorithms.preference.methods.dpo import dpo_loss, implicit_rewards, rationale_loss
 from modicum_algorithms.preference.reference import ReferenceCache
+from modicum_algorithms.preference.sampling.in_process import generate
+from modicum_algorithms.preference.sampling.protocol import Request
 from modicum_algorithms.preference.scoring import CompletionScorer, Example
 
 EXAMPLES = [
@@ -53,7 +54,9 @@ def test_the_loss_of_one_pair_by_hand():
     policy = torch.tensor([[-2.0, -3.2]])
     reference = torch.tensor([[-2.4, -3.0]])
     expected = math.log(1 + math.exp(-0.3))
-    assert dpo_loss(policy, reference, beta=0.5).item() == pytest.approx(expected, rel=1e-6)
+    assert dpo_loss(policy, reference, beta=0.5, label_smoothing=0.0).item() == pytest.approx(
+        expected, rel=1e-6
+    )
     smoothed = 0.9 * expected + 0.1 * math.log(1 + math.exp(0.3))
     found = dpo_loss(policy, reference, beta=0.5, label_smoothing=0.1).item()
     assert found == pytest.approx(smoothed, rel=1e-6)
@@ -70,7 +73,8 @@ def test_the_gradient_is_equation_6_10():
     reference = CompletionScorer(gpt2(seed=1))(EXAMPLES)[:, :2].detach()
     scorer = CompletionScorer(model)
     # The third example has no second completion, which leaves y_l without a gradient.
-    dpo_loss(scorer(EXAMPLES)[:, :2], reference, beta=beta).mean().backward()
+    loss_B = dpo_loss(scorer(EXAMPLES)[:, :2], reference, beta=beta, label_smoothing=0.0)
+    loss_B.mean().backward()
     found = {name: p.grad.clone() for name, p in model.named_parameters()}
 
     model.zero_grad()
@@ -174,7 +178,7 @@ def test_a_completion_depends_on_its_seed_alone():
 def test_log_probabilities_of_the_pass_are_the_models_own_at_temperature_1():
     model, asked = gpt2(), requests(12)
     for temperature in (0.3, 1.0):
-        found = generate(model, asked, temperature=temperature, end=0, padding=0)
+        found = generate(model, asked, temperature=temperature, end=0, padding=0, batch_size=64)
         for request, completion in zip(asked, found, strict=True):
             expected = by_hand(model, request.prompt, completion.ids)
             assert completion.log_probability == pytest.approx(expected, abs=2e-3)
@@ -182,12 +186,12 @@ def test_log_probabilities_of_the_pass_are_the_models_own_at_temperature_1():
 
 def test_lengths_end_at_the_limit_or_with_the_token_that_ends_a_text():
     model, asked = gpt2(vocabulary=8), [Request((1, 2), 9, seed) for seed in range(200)]
-    found = generate(model, asked, temperature=1.5, end=0, padding=0)
+    found = generate(model, asked, temperature=1.5, end=0, padding=0, batch_size=64)
     ended = [c.ids for c in found if 0 in c.ids]
     assert 0 < len(ended) < 200
     assert all(ids.index(0) == len(ids) - 1 for ids in ended)
     assert all(len(c.ids) == 9 for c in found if 0 not in c.ids)
-    endless = generate(model, asked, temperature=1.5, end=None, padding=0)
+    endless = generate(model, asked, temperature=1.5, end=None, padding=0, batch_size=64)
     assert {len(c.ids) for c in endless} == {9}
 
 
@@ -205,7 +209,9 @@ def test_samples_follow_the_tempered_distribution(temperature):
 
 def test_temperature_0_takes_the_most_probable_token():
     model = gpt2()
-    (found,) = generate(model, [Request((1, 2), 5, 3)], temperature=0, end=None, padding=0)
+    (found,) = generate(
+        model, [Request((1, 2), 5, 3)], temperature=0, end=None, padding=0, batch_size=1
+    )
     expected = model.generate(
         torch.tensor([[1, 2]]), max_new_tokens=5, do_sample=False, eos_token_id=None
     )

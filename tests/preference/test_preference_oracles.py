@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 
 import modicum as md
-from modicum_algorithms.preference.agreement import OracleAgreement
-from modicum_algorithms.preference.consistency import OracleConsistency, consistency
-from modicum_algorithms.preference.oracle_settings import OracleConfig, check_oracle
-from modicum_algorithms.preference.outcomes import outcome_metrics
-from modicum_algorithms.preference.pair_sources import JudgedPairs, read_judged_pairs
+from modicum_algorithms.preference.config import OracleConfig
+from modicum_algorithms.preference.data.judged_pairs import KnownWinners, read_known_winners
+from modicum_algorithms.preference.experiments.agreement import OracleAgreement
+from modicum_algorithms.preference.experiments.consistency import OracleConsistency, consistency
+from modicum_algorithms.preference.experiments.judged_pairs import answer_metrics
+from modicum_algorithms.preference.oracles import check_oracle
 
 
 def judgement(winner, order="given", **more):
@@ -37,7 +38,7 @@ def test_outcomes_by_hand():
         judgement("first", "swapped"),
         FAILURE,
     ]
-    found = outcome_metrics(answers)
+    found = answer_metrics(answers)
     assert found == {
         "failures": pytest.approx(1 / 5),
         "cost": 0.5,
@@ -45,7 +46,7 @@ def test_outcomes_by_hand():
         "first_shown_wins": 1 / 2,
         "order_consistency": 1 / 2,
     }
-    assert set(outcome_metrics([FAILURE])) == {"failures", "cost"}
+    assert set(answer_metrics([FAILURE])) == {"failures", "cost"}
 
 
 @pytest.fixture
@@ -93,7 +94,7 @@ def test_consistency_of_a_noisy_oracle(pairs_file, tmp_path, rate):
 
 
 def test_pairs_are_drawn_without_replacement():
-    known = JudgedPairs([md.oracles.Pair("", str(n), "") for n in range(9)], ["first"] * 9)
+    known = KnownWinners([md.oracles.Pair("", str(n), "") for n in range(9)], ["first"] * 9)
     drawn = known.draw(5, np.random.default_rng(0))
     assert len({pair.first for pair in drawn.pairs}) == 5
     assert len(known.draw(99, np.random.default_rng(0)).pairs) == 9
@@ -103,7 +104,7 @@ def test_winners_of_a_file_are_checked(pairs_file):
     text = pairs_file.read_text().replace('"preferred": "second"', '"preferred": "B"')
     pairs_file.write_text(text)
     with pytest.raises(md.InputError, match=r"line 1: preferred must be first or second, got 'B'"):
-        read_judged_pairs(str(pairs_file))
+        read_known_winners(str(pairs_file), 32)
 
 
 @pytest.mark.parametrize(
@@ -141,7 +142,7 @@ def test_imdb_extracts_have_their_reviews_winner():
     """A positive and a negative extract each, on either side about equally often."""
     if md.data.data_folder() is None:
         pytest.skip("MODICUM_DATA is unset")
-    known = read_judged_pairs("imdb", extract_words=8)
+    known = read_known_winners("imdb", 8)
     assert all(len(p.first.split()) <= 8 and len(p.second.split()) <= 8 for p in known.pairs)
     share = known.winners.count("first") / len(known.winners)
     assert abs(share - 0.5) < 4 * 0.5 / len(known.winners) ** 0.5

@@ -9,10 +9,11 @@ import pytest
 import torch
 
 import modicum as md
-from modicum_algorithms.preference.generation import Request, generate
-from modicum_algorithms.preference.generation_pool import Pool
-from modicum_algorithms.preference.generation_settings import GenerationSettings
-from modicum_algorithms.preference.models import model_location
+from modicum_algorithms.preference.config import GenerationSettings
+from modicum_algorithms.preference.pretraining import model_location
+from modicum_algorithms.preference.sampling.in_process import generate
+from modicum_algorithms.preference.sampling.pool import GenerationPool, transformers_stages
+from modicum_algorithms.preference.sampling.protocol import Request
 from waiting import cpus_come_back
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600), pytest.mark.usefixtures("ray_cluster")]
@@ -76,15 +77,13 @@ def setting(tmp_path):
     requests = [Request(tuple(prompts[n % 3]), 40, seed=n) for n in range(400)]
     expected = generate(
         language.model, requests, temperature=0.7, end=language.tokenizer.eos_token_id,
-        padding=language.tokenizer.pad_token_id,
+        padding=language.tokenizer.pad_token_id, batch_size=64,
     )  # fmt: skip
 
     def sample(**changed):
-        pool = Pool(
-            GenerationSettings(where="pool", **{"actors": 2, "cpus": 0.5, **changed}), "fp32", 10
-        )
-        pool.publish(language, {}, None, worker)
-        return pool.sample(requests, 0.7, language.tokenizer, worker)
+        settings = GenerationSettings(where="pool", **{"actors": 2, "cpus": 0.5, **changed})
+        pool = GenerationPool(settings, transformers_stages, "fp32", 10, language, dict, worker)
+        return pool.sample(requests, 0.7, None)
 
     return sample, expected
 
@@ -99,7 +98,7 @@ def test_an_actor_that_is_killed_is_replaced_and_nothing_is_lost(setting):
             for process in psutil.Process().children(recursive=True):
                 with suppress(psutil.Error):
                     title = " ".join(process.cmdline())
-                    if title.startswith("ray::MapWorker(MapBatches(Sampler)).submit"):
+                    if title.startswith("ray::MapWorker(MapBatches(TransformersActor)).submit"):
                         process.kill()
                         killed.append(process.pid)
                         return

@@ -10,17 +10,21 @@ import pytest
 from transformers import AutoTokenizer
 
 import modicum as md
-from modicum_algorithms.preference.models import model_location
-from modicum_algorithms.preference.prompt_rows import PromptRows
-from modicum_algorithms.preference.prompts import (
+from modicum_algorithms.preference.config import PreferenceConfig
+from modicum_algorithms.preference.data.prompts import (
     Prompt,
-    PromptLimits,
     check_prompts,
     prompt_digests,
     read_prompts,
 )
+from modicum_algorithms.preference.pretraining import model_location
 
-LIMITS = PromptLimits()
+
+def source(name, split=None, column=None, **limits):
+    """Settings that name a source, and perhaps its split and column."""
+    chosen = {"prompts_split": split, "prompts_column": column, **limits}
+    given = {key: value for key, value in chosen.items() if value is not None}
+    return PreferenceConfig(prompts=str(name), **given)
 
 
 @pytest.fixture(scope="module")
@@ -38,15 +42,16 @@ def real_data():
         pytest.skip("MODICUM_DATA with imdb and tldr is not set")
 
 
-def both(source, tokenizer, limits=LIMITS, seed=0):
-    return [read_prompts(source, split, tokenizer, seed, limits) for split in ("train", "test")]
+def both(name, tokenizer, seed=0, **limits):
+    config = source(name, **limits)
+    return [read_prompts(config, split, tokenizer, seed) for split in ("train", "test")]
 
 
-@pytest.mark.parametrize("source", ["packaged", "tldr"])
-def test_splits_share_no_prompt_and_have_no_doubles(source, tokenizer, request):
-    if source == "tldr":
+@pytest.mark.parametrize("name", ["packaged", "tldr"])
+def test_splits_share_no_prompt_and_have_no_doubles(name, tokenizer, request):
+    if name == "tldr":
         request.getfixturevalue("real_data")
-    train, test = both(source, tokenizer)
+    train, test = both(name, tokenizer)
     texts = [prompt.text for prompt in (*train, *test)]
     assert len(texts) == len(set(texts))
     assert len(train) > len(test) > 0
@@ -68,12 +73,13 @@ def test_reviews_of_imdb_are_long_and_without_markup(tmp_path, tokenizer, monkey
 
 
 def test_reviews_are_cut_to_lengths_drawn_uniformly(tokenizer):
-    train, _ = both("packaged", tokenizer, PromptLimits(tokens_min=3, tokens_max=5))
+    limits = {"prompt_tokens_min": 3, "prompt_tokens_max": 5}
+    train, _ = both("packaged", tokenizer, **limits)
     lengths = [len(tokenizer(prompt.text)["input_ids"]) for prompt in train]
     # A cut may end in white space, which is removed.
     assert {3, 4, 5} <= set(lengths) <= {2, 3, 4, 5}
-    again, _ = both("packaged", tokenizer, PromptLimits(tokens_min=3, tokens_max=5))
-    other, _ = both("packaged", tokenizer, PromptLimits(tokens_min=3, tokens_max=5), seed=1)
+    again, _ = both("packaged", tokenizer, **limits)
+    other, _ = both("packaged", tokenizer, seed=1, **limits)
     assert train == again != other
 
 
@@ -84,8 +90,8 @@ def test_a_cut_within_a_letter_leaves_no_part_of_it(tokenizer, tmp_path, monkeyp
         file.write(row)
     monkeypatch.setenv("MODICUM_DATA", str(tmp_path))
     # A letter of three bytes, each a token of the packaged model's.
-    limits = PromptLimits(tokens_min=4, tokens_max=4)
-    assert read_prompts("imdb", "train", tokenizer, 0, limits) == [Prompt("€")]
+    config = source("imdb", prompt_tokens_min=4, prompt_tokens_max=4)
+    assert read_prompts(config, "train", tokenizer, 0) == [Prompt("€")]
 
 
 def test_posts_keep_to_their_limits(real_data, tokenizer):
@@ -99,9 +105,7 @@ def test_posts_keep_to_their_limits(real_data, tokenizer):
         assert prompt.text.endswith("TL;DR:")
         assert prompt.human.strip()
     whole = [
-        prompt
-        for part in both("tldr", tokenizer, PromptLimits(characters_of="prompt"))
-        for prompt in part
+        prompt for part in both("tldr", tokenizer, counted_characters="prompt") for prompt in part
     ]
     assert 250 < len(whole) <= 381
 
@@ -149,12 +153,10 @@ def two_splits(tmp_path_factory):
 
 @pytest.mark.parametrize(("split", "expected"), [(None, 19), ("gen", 10)])
 def test_a_split_and_a_column_of_a_data_set(two_splits, tokenizer, split, expected):
-    rows = PromptRows(split, "question")
-    check_prompts(two_splits, human=True, rows=rows)
+    config = source(two_splits, split, "question", opponent="human")
+    check_prompts(config)
     found = [
-        prompt
-        for part in ("train", "test")
-        for prompt in read_prompts(two_splits, part, tokenizer, 0, LIMITS, rows)
+        prompt for part in ("train", "test") for prompt in read_prompts(config, part, tokenizer, 0)
     ]
     assert len(found) == expected
     assert Prompt("gen 3", "yes") in found
@@ -162,8 +164,8 @@ def test_a_split_and_a_column_of_a_data_set(two_splits, tokenizer, split, expect
 
 
 def test_other_rows_of_the_same_data_set_are_other_prompts(two_splits):
-    chosen = [PromptRows(), PromptRows("gen"), PromptRows("prefs"), PromptRows(column="question")]
-    digests = [prompt_digests(two_splits, rows) for rows in chosen]
+    chosen = [(), ("gen",), ("prefs",), (None, "question")]
+    digests = [prompt_digests(source(two_splits, *rows)) for rows in chosen]
     assert all(a != b for n, a in enumerate(digests) for b in digests[:n])
 
 
@@ -173,7 +175,7 @@ def test_a_column_of_a_file(tmp_path, tokenizer):
     found = [
         prompt.text
         for part in ("train", "test")
-        for prompt in read_prompts(str(place), part, tokenizer, 0, LIMITS, PromptRows(None, "text"))
+        for prompt in read_prompts(source(place, None, "text"), part, tokenizer, 0)
     ]
     assert sorted(found) == sorted(f"t{n}" for n in range(20))
 
@@ -181,18 +183,19 @@ def test_a_column_of_a_file(tmp_path, tokenizer):
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
-        (PromptRows("train", "question"), r"^prompts_split: .* has splits prefs, gen, got 'train'"),
-        (PromptRows("gen"), r"^prompts: .*, row 1: must have a text as prompt"),
-        (PromptRows("gen", "text"), r"^prompts_column: .* columns question, human, got 'text'"),
-        (PromptRows("gen", "human"), None),
+        (("train", "question"), r"^prompts_split: .* has splits prefs, gen, got 'train'"),
+        (("gen",), r"^prompts: .*, row 1: must have a text as prompt"),
+        (("gen", "text"), r"^prompts_column: .* columns question, human, got 'text'"),
+        (("gen", "human"), None),
     ],
 )
 def test_rows_that_a_data_set_has_not(two_splits, tokenizer, rows, message):
+    config = source(two_splits, *rows)
     if message is None:
-        assert len(read_prompts(two_splits, "train", tokenizer, 0, LIMITS, rows)) <= 1
+        assert len(read_prompts(config, "train", tokenizer, 0)) <= 1
         return
     with pytest.raises(md.InputError, match=message):
-        read_prompts(two_splits, "train", tokenizer, 0, LIMITS, rows)
+        read_prompts(config, "train", tokenizer, 0)
 
 
 def test_a_data_set_without_splits_has_none(tmp_path, tokenizer):
@@ -200,28 +203,28 @@ def test_a_data_set_without_splits_has_none(tmp_path, tokenizer):
 
     datasets.Dataset.from_dict({"prompt": ["a"]}).save_to_disk(tmp_path / "set")
     with pytest.raises(md.InputError, match=r"^prompts_split: .* has no splits, got 'train'"):
-        read_prompts(f"hf:{tmp_path / 'set'}", "train", tokenizer, 0, LIMITS, PromptRows("train"))
+        read_prompts(source(f"hf:{tmp_path / 'set'}", "train"), "train", tokenizer, 0)
 
 
 @pytest.mark.parametrize(
-    ("source", "rows", "message"),
+    ("rows", "message"),
     [
-        ("packaged", PromptRows("train"), r"^prompts_split: 'packaged' has no splits"),
-        ("packaged", PromptRows(None, "text"), r"^prompts_column: 'packaged' has no columns"),
-        ("hf:./nowhere", PromptRows(), r"^prompts: no folder at './nowhere'"),
-        ("hf:", PromptRows(), r"^prompts: hf: needs a name"),
+        (("packaged", "train"), r"^prompts_split: 'packaged' has no splits"),
+        (("packaged", None, "text"), r"^prompts_column: 'packaged' has no columns"),
+        (("hf:./nowhere",), r"^prompts: no folder at './nowhere'"),
+        (("hf:",), r"^prompts: hf: needs a name"),
     ],
 )
-def test_rows_that_a_source_cannot_have(source, rows, message):
+def test_rows_that_a_source_cannot_have(rows, message):
     with pytest.raises(md.InputError, match=message):
-        check_prompts(source, human=False, rows=rows)
+        check_prompts(source(*rows))
 
 
-@pytest.mark.parametrize("source", ["imdb", "tldr"])
-def test_what_is_missing_under_modicum_data_names_the_prompts(tmp_path, monkeypatch, source):
+@pytest.mark.parametrize("name", ["imdb", "tldr"])
+def test_what_is_missing_under_modicum_data_names_the_prompts(tmp_path, monkeypatch, name):
     monkeypatch.setenv("MODICUM_DATA", str(tmp_path))
     with pytest.raises(md.InputError, match=r"^prompts: no '(train|tldr).jsonl.xz' under"):
-        check_prompts(source, human=False)
+        check_prompts(source(name))
 
 
 @pytest.mark.parametrize(
@@ -240,15 +243,15 @@ def test_files_that_hold_no_prompts(tmp_path, tokenizer, name, content, message)
         both(str(tmp_path / name), tokenizer)
 
 
-@pytest.mark.parametrize("source", ["nowhere.txt", "reviews", "prompts.csv"])
-def test_sources_that_there_are_not(source):
+@pytest.mark.parametrize("name", ["nowhere.txt", "reviews", "prompts.csv"])
+def test_sources_that_there_are_not(name):
     with pytest.raises(md.InputError, match=r"^prompts: must be imdb, tldr, packaged, hf:NAME or"):
-        check_prompts(source, human=False)
+        check_prompts(source(name))
 
 
 def test_the_digest_is_of_the_contents(tmp_path):
     for name, text in (("a", "one"), ("b", "one"), ("c", "two")):
         (tmp_path / name).mkdir()
         (tmp_path / name / "p.txt").write_text(text)
-    a, b, c = (prompt_digests(str(tmp_path / name / "p.txt")) for name in ("a", "b", "c"))
+    a, b, c = (prompt_digests(source(tmp_path / name / "p.txt")) for name in ("a", "b", "c"))
     assert a == b != c

@@ -1,28 +1,35 @@
-"""Win-rates on held-out prompts: step 13 of algorithm 2."""
+"""Win-rates on held-out prompts: line 13 of algorithm 2."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
-import modicum as md
-from modicum_algorithms.preference.judging import Answer, Judge
+import numpy as np
 
-# Points of the model's completion for an answer about (the model's, the opponent's).
+import modicum as md
+from modicum_algorithms.preference.checkpoints import Row
+from modicum_algorithms.preference.data.tokenized import Ids, TokenizedPrompt
+from modicum_algorithms.preference.judging import Answer, Judge
+from modicum_algorithms.preference.training import Learner, training_metrics
+
+# Points of the model for an answer about the pair (model's completion, opponent's).
 _POINTS = {"first": 1.0, "second": 0.0}
 _WINNERS: dict[float | None, str] = {1.0: "model", 0.0: "opponent"}
+# The journal's step with θ0's completions of the held-out prompts.
+_START = "start"
 
 
 @dataclass(frozen=True)
 class Match:
-    """The model's completion of a prompt against another one.
+    """The model's completion of a prompt and the opponent's.
 
     Attributes:
-        prompt: Text.
-        completion: The model's.
-        opponent: θ0's or a human's.
+        prompt: Text of the prompt.
+        completion: Text of the model's completion.
+        opponent: Text of θ0's or a human's completion.
     """
 
     prompt: str
@@ -30,26 +37,123 @@ class Match:
     opponent: str
 
 
+@dataclass
+class Evaluator:
+    """Evaluation of the policy against θ0 or humans, judged by the oracle.
+
+    Attributes:
+        learner: The policy.
+        judge: The oracle.
+        prompts: Held-out prompts.
+        rows: A row for each evaluated completion so far, as in `evaluation.jsonl`.
+        judgements: Number of judgements asked for so far.
+    """
+
+    learner: Learner
+    judge: Judge
+    prompts: Sequence[TokenizedPrompt]
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    judgements: int = 0
+
+    def sample_start(self) -> list[Ids]:
+        """θ0's completions of the held-out prompts."""
+        return self._sample(_START, 0)
+
+    def sample_within(self, i: int, epoch: int) -> None:
+        """Sample completions after an epoch of round i, if that epoch is to be evaluated."""
+        if epoch in self.learner.config.epochs_evaluated(i):
+            self._sample(_epoch_step(i, epoch), None)
+
+    def evaluate_within(self, i: int, rows: Sequence[Row]) -> Iterator[dict[str, float]]:
+        """Metrics after each epoch of round i that is to be evaluated (figure D.1).
+
+        Args:
+            i: Round, from 1.
+            rows: Rows of its updates; an epoch that early stopping left out has none.
+        """
+        for epoch in self.learner.config.epochs_evaluated(i):
+            done = [row for row in rows if row["epoch"] <= epoch]
+            if any(row["epoch"] == epoch for row in done):
+                found = self.evaluate(_epoch_step(i, epoch), None, done)
+                yield {**training_metrics(done), **found}
+
+    def _sample(self, step: str, trained: int | None) -> list[Ids]:
+        """The policy's completions of the held-out prompts.
+
+        Args:
+            step: Name of the step in the journal, and purpose of the seed.
+            trained: Round whose weights to use; None for the current weights.
+        """
+
+        def compute() -> list[list[int]]:
+            if trained is not None:
+                self.learner.have(trained)
+            found = self.learner.sample(
+                "evaluation",
+                step,
+                dict(enumerate(self.prompts)),
+                1,
+                self.learner.config.evaluation_temperature,
+            )
+            return [list(completion.ids) for completion in found]
+
+        return [tuple(ids) for ids in self.judge.worker.once(f"{step}-completions", compute)]
+
+    def evaluate(self, step: str, trained: int | None, rows: Sequence[Row]) -> dict[str, float]:
+        """Metrics of an evaluation.
+
+        Args:
+            step: Name of the step in the journal.
+            trained: Round whose weights to use; None if the completions are in the journal.
+            rows: Rows of the round's updates before the evaluation.
+        """
+        mine = self._sample(step, trained)
+        decode = self.learner.policy.decode
+        if self.learner.config.opponent == "human":
+            opponents = [prompt.prompt.human or "" for prompt in self.prompts]
+        else:
+            opponents = [decode(ids) for ids in self.sample_start()]
+        matches = [
+            Match(prompt.prompt.text, decode(ids), opponent)
+            for prompt, ids, opponent in zip(self.prompts, mine, opponents, strict=True)
+        ]
+        with self.learner.clock.measure("oracle"):
+            found = win_rate(matches, self.judge, step, self.learner.seed_for("evaluation order"))
+        if "win_rate" not in found:
+            self.judge.worker.log.warning(
+                "%s: the oracle judged none of %d held-out prompts, so there is no win-rate",
+                step,
+                len(matches),
+            )
+        budget, epoch = len(self.learner.preferences), int(rows[-1]["epoch"]) if rows else 0
+        self.rows += [{"budget": budget, "epoch": epoch, **row} for row in found.pop("rows")]
+        self.judgements += found.pop("judgements")
+        return {
+            **{f"evaluation/{name}": value for name, value in found.items()},
+            "evaluation/tokens": float(np.mean([len(ids) for ids in mine])),
+            "evaluation/judgements": self.judgements,
+        }
+
+
 def win_rate(matches: Sequence[Match], judge: Judge, step: str, seed: int) -> dict[str, Any]:
-    """Judge every match in both orders.
+    """Judge every match in both orders and compute the win-rate.
 
     Args:
-        matches: One for each held-out prompt.
-        judge: Asks the oracle.
-        step: Name for the journal.
-        seed: Decides which order is asked first.
+        matches: One match for each held-out prompt.
+        judge: The oracle.
+        step: Name of the step in the journal.
+        seed: Seed of the order that is asked first.
 
     Returns:
-        `win_rate`: mean points over prompts, a win being 1, a tie (equal scores, equal texts, or
-        other winners in the two orders) 1/2; prompts without an answer in either order are left
-        out. `standard_error` over prompts. Neither is there where no prompt has an answer.
-        `ties`, `failures` as shares of all prompts; `judgements`: how many were asked for; `rows`:
-        one for each prompt, with the rationale of the first of both answers and the order that it
-        was shown.
+        `win_rate`: mean points over prompts. A win has 1 point, a tie (equal scores, equal texts,
+        or different winners in the two orders) 1/2; prompts without an answer in either order are
+        left out. `standard_error` over prompts. Both are absent if no prompt has an answer.
+        `ties`, `failures`: shares of all prompts. `judgements`: number asked for. `rows`: one for
+        each prompt, with rationale and order of the first of its two answers.
     """
     different = [place for place, m in enumerate(matches) if m.completion != m.opponent]
     asked = [matches[place] for place in different]
-    # The same seed shows both pairs in the same order: the model's completion once as A, once as B.
+    # Both pairs have the same seed, so the model's completion is shown once as A and once as B.
     given = [
         md.oracles.Pair(m.prompt, m.completion, m.opponent, seed + i) for i, m in enumerate(asked)
     ]
@@ -85,6 +189,10 @@ def win_rate(matches: Sequence[Match], judge: Judge, step: str, seed: int) -> di
     }
 
 
+def _epoch_step(i: int, epoch: int) -> str:
+    return f"round-{i:03}/epoch-{epoch:04}"
+
+
 def _mean(counted: Sequence[float]) -> dict[str, float]:
     if not counted:
         return {}
@@ -94,7 +202,7 @@ def _mean(counted: Sequence[float]) -> dict[str, float]:
 
 
 def _points(given: Answer, swapped: Answer) -> float | None:
-    """The model's points from both answers; None if neither says anything."""
+    """The model's mean points over both answers; None if neither is a judgement or a tie."""
     found = []
     for answer, sign in ((given, 1), (swapped, -1)):
         if answer["winner"] is not None:

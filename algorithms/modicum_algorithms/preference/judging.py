@@ -1,4 +1,4 @@
-"""Asking the oracle from among many workers, and keeping its answers."""
+"""Judgements of pairs by the oracle (line 10 of algorithm 2), kept in the journal."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ from typing import Any
 
 import modicum as md
 
-# Answers are kept after so many questions; an oracle without a ledger is not asked them again.
+# Answers are journalled in portions, so that an oracle without a ledger is asked nothing twice.
 _QUESTIONS_AT_ONCE = 128
-# What may be otherwise when the same is asked later.
+# Reasons of a failure that may be gone when the question is asked again.
 _PASSING = ("unavailable", "budget")
 Answer = dict[str, Any]
 
 
 class OracleFailedError(Exception):
-    """The oracle gives no more answers for now; what it answered is kept."""
+    """The oracle is unavailable or out of budget; the answers so far are kept."""
 
 
 @dataclass(frozen=True)
 class Judge:
-    """The oracle, on the first worker; the others wait for its answers.
+    """The oracle on the first worker; the others receive its answers.
 
     Attributes:
-        oracle: None on all workers but the first.
+        oracle: The oracle; None on all workers but the first.
         worker: This process.
     """
 
@@ -33,15 +33,15 @@ class Judge:
     worker: md.training.Worker
 
     def ask(self, pairs: Sequence[md.oracles.Pair], step: str) -> list[Answer]:
-        """One answer for each pair, each asked for once, however often this is started.
+        """One answer for each pair; no pair is asked about twice, even if the trial restarts.
 
         Args:
-            pairs: The same on all workers.
-            step: Name for the journal.
+            pairs: Pairs, the same on all workers.
+            step: Name of the step in the journal.
 
         Returns:
-            Of each pair: `winner` (first, second, or None where there is no judgement), `reason` of
-            a failure, `rationale`, `order`, `cost` in dollars.
+            For each pair: `winner` (first, second, or None without a judgement), `reason` of a
+            failure, `rationale`, `order` in which the pair was shown, `cost` in dollars.
 
         Raises:
             OracleFailedError: The endpoint is unavailable, or the spending limit is reached.
@@ -65,7 +65,7 @@ class Judge:
         if failed:
             raise OracleFailedError(
                 f"oracle: {len(failed)} of {len(pairs)} pairs have no answer "
-                f"({failed[0].message}); the same command goes on from here"
+                f"({failed[0].message}); run the same command again to continue from here"
             )
         return [_as_json(answer) for answer in answers]
 

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
-from torch import Tensor
 
 import modicum as md
 from modicum_algorithms.preference.config import PreferenceConfig
-from modicum_algorithms.preference.generation import Completion, Request, generate
-from modicum_algorithms.preference.generation_pool import Pool
+from modicum_algorithms.preference.data.tokenized import Ids
 from modicum_algorithms.preference.reference import PromptAndCompletion, ReferenceCache
-from modicum_algorithms.preference.scoring import CompletionScorer, Example, Ids
+from modicum_algorithms.preference.sampling.build import build_sampler
+from modicum_algorithms.preference.sampling.protocol import Sampler
+from modicum_algorithms.preference.scoring import CompletionScorer, Example, trained_weights
 
 # Two short texts and a longer one, of tokens that every vocabulary has.
 _LAYOUT_EXAMPLES = (
@@ -28,22 +29,20 @@ class Policy:
     """p_θ, whole or sharded over the workers; every worker calls every method.
 
     Attributes:
-        language: Model, tokenizer, context.
-        engine: What trains it.
+        language: Model, tokenizer and context.
+        engine: Engine that trains the model.
         worker: This process.
-        reference: Log-probabilities under θ0.
-        batch_size: Completions sampled at once.
-        micro_batch_size: Examples scored at once.
-        pool: What samples instead of the workers.
+        reference: Cache of log-probabilities under θ0.
+        sampler: Sampler of completions.
+        micro_batch_size: Examples that a worker scores at once.
     """
 
     language: md.training.LanguageModel
     engine: md.training.Engine
     worker: md.training.Worker
     reference: ReferenceCache
-    batch_size: int
+    sampler: Sampler
     micro_batch_size: int
-    pool: Pool | None = None
 
     @classmethod
     def load(
@@ -54,7 +53,7 @@ class Policy:
         Args:
             config: Settings.
             name: Hub name, folder or GGUF file.
-            seed: Of the adapters' initialisation.
+            seed: Seed of the adapters' initial weights.
             worker: This process.
 
         Raises:
@@ -73,7 +72,8 @@ class Policy:
         scorer = CompletionScorer(language.model)
         engine = md.training.build_engine(scorer, settings, worker)
         if not scorer.choose_layout(_LAYOUT_EXAMPLES):
-            worker.log.info("prompts are computed once for each completion: the model asks for it")
+            worker.log.info("the model computes a prompt once for each of its completions")
+        weights = partial(trained_weights, engine)
         return cls(
             language=language,
             engine=engine,
@@ -81,61 +81,20 @@ class Policy:
             reference=ReferenceCache(
                 md.data.cache_folder() / "reference_log_probabilities", language.identity
             ),
-            batch_size=config.generation_batch,
+            sampler=build_sampler(config, language, engine, weights, worker),
             micro_batch_size=settings.micro_batch_size,
-            pool=Pool(config.generation, settings.precision, config.generation_batch)
-            if config.generation.where == "pool"
-            else None,
         )
 
-    def encode(self, prompts: Sequence[str]) -> list[Ids]:
-        """Prompts' tokens, with what the tokenizer puts before a text; at least one each."""
-        tokenizer = self.language.tokenizer
-        start = tokenizer.bos_token_id
-        alone = (tokenizer.pad_token_id if start is None else start,)
-        found = []
-        for ids in tokenizer(list(prompts), verbose=False)["input_ids"]:
-            ended = len(ids) > 1 and ids[-1] == tokenizer.eos_token_id
-            found.append(tuple(ids[:-1] if ended else ids) or alone)
-        return found
-
     def encode_continuation(self, text: str) -> Ids:
-        """Tokens of a text that goes on after others."""
+        """Tokens of a text that continues another."""
         return tuple(self.language.tokenizer(text, add_special_tokens=False)["input_ids"])
 
     def decode(self, ids: Ids) -> str:
-        """A completion's text."""
+        """The text of a completion."""
         return str(self.language.tokenizer.decode(ids, skip_special_tokens=True))
 
-    def complete(
-        self, requests: Sequence[Request], temperature: float, version: int | None = None
-    ) -> list[Completion]:
-        """Completions of all requests; each worker samples its share of them, or a pool all.
-
-        Args:
-            requests: The same on all workers.
-            temperature: Of the sampling.
-            version: Number of the weights as they are; a pool that has them is not given them
-                again. None if they have no number.
-        """
-        tokenizer = self.language.tokenizer
-        if self.pool is not None:
-            if version is None or version != self.pool.version:
-                self.pool.publish(self.language, self.weights(), version, self.worker)
-            return self.pool.sample(requests, temperature, tokenizer, self.worker)
-        with self.engine.whole():
-            found = generate(
-                self.language.model,
-                self.worker.share(requests),
-                temperature=temperature,
-                end=tokenizer.eos_token_id,
-                padding=tokenizer.pad_token_id,
-                batch_size=self.batch_size,
-            )
-        return self.worker.collect(found)
-
     def reference_log_probabilities(self, wanted: Sequence[PromptAndCompletion]) -> list[float]:
-        """Log p_θ0(y|x) of each, computed where it is not on disk yet."""
+        """Log p_θ0(y|x) of each completion, computed unless it is in the cache."""
         missing = self.worker.alone(lambda: self.reference.missing(wanted))
         if missing:
             new = [wanted[place] for place in missing]
@@ -145,7 +104,7 @@ class Policy:
         return self.worker.alone(lambda: self.reference.read(wanted))
 
     def log_probabilities(self, wanted: Sequence[PromptAndCompletion]) -> list[float]:
-        """Log p_θ(y|x) of each; neighbours with the same prompt share its computation."""
+        """Log p_θ(y|x) of each completion; neighbours with the same prompt share its pass."""
         examples, places = _paired(wanted)
         found = [0.0] * len(wanted)
         for (first, second), values in zip(places, self.score(examples), strict=True):
@@ -154,14 +113,8 @@ class Policy:
                 found[second] = values[1]
         return found
 
-    def weights(self) -> dict[str, Tensor]:
-        """The trained weights by the model's names, on the first worker; fp32."""
-        return {
-            name.removeprefix("model."): weight for name, weight in self.engine.weights().items()
-        }
-
     def embeddings(self, prompts: Sequence[Ids]) -> list[list[float]]:
-        """Mean of the last hidden states over each prompt's tokens; workers share the work."""
+        """Mean of the last hidden states over the tokens of each prompt."""
         padded = list(prompts) + [prompts[-1]] * (-len(prompts) % self.worker.size)
         found = []
         with torch.no_grad(), self.engine.whole():
@@ -174,7 +127,7 @@ class Policy:
         return self.worker.collect(found)[: len(prompts)]
 
     def score(self, examples: Sequence[Example]) -> list[tuple[float, float]]:
-        """Log p_θ of both completions of each example; batched by length."""
+        """Log p_θ of both completions of each example, in micro-batches of similar length."""
         # Under ZeRO-3 all workers must call the model equally often.
         padded = list(examples) + [examples[-1]] * (-len(examples) % self.worker.size)
         order = sorted(range(len(padded)), key=lambda place: padded[place].tokens)
@@ -191,7 +144,7 @@ class Policy:
 def _paired(
     wanted: Sequence[PromptAndCompletion],
 ) -> tuple[list[Example], list[tuple[int, int | None]]]:
-    """Neighbours with the same prompt as one example."""
+    """Examples that join neighbours with the same prompt, and the indices of their completions."""
     examples: list[Example] = []
     places: list[tuple[int, int | None]] = []
     for place, (prompt, completion) in enumerate(wanted):

@@ -1,4 +1,4 @@
-"""Log-probabilities of completions under θ0: computed once for each, and kept on disk."""
+"""Cache of the log-probabilities of completions under the reference model θ0."""
 
 from __future__ import annotations
 
@@ -10,25 +10,25 @@ from pathlib import Path
 
 import numpy as np
 
-from modicum_algorithms.preference.scoring import Ids
+from modicum_algorithms.preference.data.tokenized import Ids
 
 _WAIT_SECONDS = 120.0
-_AT_ONCE = 500  # SQLite takes so many parameters and more.
+_AT_ONCE = 500  # SQLite takes at least this many parameters.
 PromptAndCompletion = tuple[Ids, Ids]
 
 
 class ReferenceCache:
     """A file of log p_θ0(y|x) by prompt, completion and reference model.
 
-    Data that grows from round to round, and another run on the same data, find what is there:
-    the key is the single completion, not the data set. Processes of one machine share the file.
+    The key is the single completion, not the data set: later rounds and other runs on the same
+    data find the values. The processes of a machine share the file.
 
     Args:
-        folder: Where files are kept, one for each reference model.
-        identity: Of the reference model: of its weights and precision.
+        folder: Folder with one file for each reference model.
+        identity: Identity of the reference model, of its weights and precision.
 
     Attributes:
-        passes: How many log-probabilities were computed for this file by this process.
+        passes: Number of log-probabilities that this process stored.
     """
 
     def __init__(self, folder: Path, identity: str) -> None:
@@ -43,7 +43,7 @@ class ReferenceCache:
             )
 
     def missing(self, wanted: Sequence[PromptAndCompletion]) -> list[int]:
-        """Places of those that are not in the file, each prompt and completion once."""
+        """Indices of the entries that are not in the file, each prompt and completion once."""
         keys = [_key(prompt, completion) for prompt, completion in wanted]
         known = self._found(keys)
         first: dict[bytes, int] = {}
@@ -53,13 +53,13 @@ class ReferenceCache:
         return list(first.values())
 
     def read(self, wanted: Sequence[PromptAndCompletion]) -> list[float]:
-        """Log p_θ0(y|x) of each, all of which must be in the file."""
+        """Log p_θ0(y|x) of each entry; all must be in the file."""
         keys = [_key(prompt, completion) for prompt, completion in wanted]
         known = self._found(keys)
         return [known[key] for key in keys]
 
     def store(self, new: Sequence[PromptAndCompletion], log_probabilities: Sequence[float]) -> None:
-        """Keep what was computed; what is in the file already stays."""
+        """Add values to the file; values that it already has stay."""
         self.passes += len(new)
         keys = [_key(prompt, completion) for prompt, completion in new]
         rows = zip(keys, map(float, log_probabilities), strict=True)

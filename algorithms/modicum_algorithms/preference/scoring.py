@@ -1,4 +1,4 @@
-"""Log-probabilities of completions under a language model, several completions of a prompt at once.
+"""Log-probabilities of completions under a language model, both completions of a prompt at once.
 
 B: rows of a batch, T: tokens of a row, C: scored tokens of all rows, V: vocabulary.
 """
@@ -13,9 +13,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-Ids = tuple[int, ...]
+import modicum as md
+from modicum_algorithms.preference.data.tokenized import Ids
 
-# Parts of a row, and what each may look at.
+# Parts of a row, and the parts that each attends to.
 _PROMPT, _FIRST, _TAIL, _SECOND = range(4)
 _COLUMNS = 3
 _SEES = torch.tensor(
@@ -34,10 +35,11 @@ class Example:
     """A prompt with its completions, as tokens.
 
     Attributes:
-        prompt: x; one token at least.
-        first: A completion; the preferred one in training.
-        second: Another completion of the same prompt; may be empty.
-        tail: What follows the first completion, scored apart: an oracle's rationale.
+        prompt: Tokens of the prompt x, at least one.
+        first: Tokens of a completion; in training, the preferred one.
+        second: Tokens of another completion of the same prompt; may be empty.
+        tail: Tokens that follow the first completion and are scored separately: the oracle's
+            rationale.
     """
 
     prompt: Ids
@@ -47,7 +49,7 @@ class Example:
 
     @property
     def tokens(self) -> int:
-        """Tokens of the row, the prompt once."""
+        """Length of the row, with the prompt once."""
         return len(self.prompt) + len(self.first) + len(self.tail) + len(self.second)
 
 
@@ -55,17 +57,17 @@ class Example:
 class Rows:
     """Examples as tensors.
 
-    A row holds the prompt once, then the first completion with its tail, then the second one,
-    which does not see the first and continues the prompt's positions.
+    A row holds the prompt once, then the first completion with its tail, then the second
+    completion, which does not attend to the first and continues the positions of the prompt.
 
     Attributes:
         ids_BT: Tokens, padded on the right.
-        positions_BT: Positions within each completed text.
-        mask_B1TT: What each token looks at.
+        positions_BT: Position of each token in its completed text.
+        mask_B1TT: Attention mask; True where a token attends to another.
         rows_C: Row of each scored token.
-        sources_C: Place of the token before it, which predicts it.
+        sources_C: Index of the token that predicts the scored token.
         targets_C: The scored tokens.
-        columns_C: Which of the three log-probabilities it belongs to: first, second, tail.
+        columns_C: Column of the sum that the token belongs to: 0 first, 1 second, 2 tail.
     """
 
     ids_BT: Tensor
@@ -78,7 +80,12 @@ class Rows:
 
     @classmethod
     def of(cls, examples: Sequence[Example], device: torch.device | str = "cpu") -> Rows:
-        """Lay examples out in rows as long as the longest."""
+        """The rows of examples, padded to the longest.
+
+        Args:
+            examples: Examples, at least one.
+            device: Device of the tensors.
+        """
         size, width = len(examples), max(example.tokens for example in examples)
         ids_BT = np.zeros((size, width), dtype=np.int64)
         positions_BT = np.zeros((size, width), dtype=np.int64)
@@ -93,7 +100,7 @@ class Rows:
             parts_BT[row, P : e.tokens] = np.repeat([_FIRST, _TAIL, _SECOND], [F, R, S])
             sources = np.r_[P - 1 : P + F + R - 1, P + F + R - 1 : e.tokens - 1]
             if S:
-                sources[F + R] = P - 1  # The second completion follows the prompt, too.
+                sources[F + R] = P - 1  # The second completion follows the prompt as well.
             columns = np.repeat([0, 2, 1], [F, R, S])
             scored.append((np.full(F + R + S, row), sources, ids_BT[row, P : e.tokens], columns))
         rows_C, sources_C, targets_C, columns_C = (
@@ -103,7 +110,7 @@ class Rows:
         parts = torch.from_numpy(parts_BT)
         mask_BTT = _SEES[parts[:, :, None], parts[:, None, :]]
         mask_BTT &= torch.ones(width, width, dtype=torch.bool).tril() & real_BT[:, None, :]
-        # A token that sees nothing has no defined attention, and its NaN would spread.
+        # Attention of a token that sees nothing is NaN, which would spread.
         mask_BTT |= torch.eye(width, dtype=torch.bool)
         tensors = (ids_BT, positions_BT, rows_C, sources_C, targets_C, columns_C)
         ids, positions, rows, sources_, targets, columns_ = (
@@ -113,10 +120,10 @@ class Rows:
 
 
 class CompletionScorer(nn.Module):
-    """Log-probabilities of completions: the module that is trained.
+    """The module that is trained: log-probabilities of completions.
 
-    A prompt is computed once for both of its completions, and logits only where a token is
-    scored, where the model allows it; `choose_layout` finds out.
+    If the model allows it (`choose_layout`), a prompt is computed once for both of its completions,
+    and logits only where a token is scored.
 
     Args:
         model: A causal language model of the transformers library, with or without adapters.
@@ -128,9 +135,9 @@ class CompletionScorer(nn.Module):
         self.shares_prompts = True
 
     def forward(self, examples: Sequence[Example]) -> Tensor:
-        """Sums of log p(token | before) over each completion, fp32, shape (B, 3).
+        """Log-probabilities summed over each completion, fp32, shape (B, 3).
 
-        Columns: the first completion, the second, the first one's tail; 0 where there is none.
+        The columns are the first completion, the second, and the tail; an absent one has 0.
         """
         device = self.model.get_input_embeddings().weight.device
         if self.shares_prompts:
@@ -142,10 +149,13 @@ class CompletionScorer(nn.Module):
         return torch.stack([first_B3[:, 0], second_B3[:, 0], first_B3[:, 2]], dim=1)
 
     def choose_layout(self, examples: Sequence[Example]) -> bool:
-        """Whether prompts are shared from now on: if that gives the model's own numbers.
+        """Share prompts from now on if that gives the model's own numbers.
 
         Args:
-            examples: A few, of different lengths.
+            examples: Some examples of different lengths to try.
+
+        Returns:
+            Whether prompts are shared.
         """
         with torch.no_grad():
             self.shares_prompts = False
@@ -154,7 +164,7 @@ class CompletionScorer(nn.Module):
             try:
                 difference = (self(examples) - wanted).abs()
                 agrees = bool((difference <= _TOLERANCE * wanted.abs().clamp(min=1)).all())
-            except Exception:  # Models refuse a mask of their own in many ways.
+            except Exception:  # Models refuse a custom mask in many ways.
                 agrees = False
         self.shares_prompts = agrees
         return agrees
@@ -168,7 +178,7 @@ class CompletionScorer(nn.Module):
         return sums.index_add(0, places_C, log_probabilities_C).view(size, _COLUMNS)
 
     def _logits(self, rows: Rows) -> Tensor:
-        """Logits of scored tokens alone, from the decoder's last hidden states."""
+        """Logits of the scored tokens only, from the last hidden states of the decoder."""
         model = getattr(self.model, "get_base_model", lambda: self.model)()
         hidden_BTD = model.base_model(
             input_ids=rows.ids_BT,
@@ -179,9 +189,14 @@ class CompletionScorer(nn.Module):
         return model.get_output_embeddings()(hidden_BTD[rows.rows_C, rows.sources_C])
 
     def _plain_logits(self, rows: Rows) -> Tensor:
-        """The model as it is; padding stands on the right, where no scored token sees it."""
+        """Logits of the unmodified model; no scored token sees the padding on the right."""
         mask_BT = torch.ones_like(rows.ids_BT)
         logits_BTV = self.model(
             input_ids=rows.ids_BT, attention_mask=mask_BT, use_cache=False
         ).logits
         return logits_BTV[rows.rows_C, rows.sources_C]
+
+
+def trained_weights(engine: md.training.Engine) -> dict[str, Tensor]:
+    """The trained weights of a scored model by the model's own names, fp32, on the first worker."""
+    return {name.removeprefix("model."): weight for name, weight in engine.weights().items()}

@@ -1,0 +1,1 @@
+"""Readers of prompts, reviews and judged pairs."""

@@ -1,0 +1,1 @@
+"""Further experiments: how reliable an oracle is."""

@@ -1,0 +1,1 @@
+"""The DPO loss and the acquisition functions: pure functions of arrays."""
