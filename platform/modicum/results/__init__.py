@@ -1,4 +1,4 @@
-"""What a study found: its records, and queries, statistics and figures of them.
+"""Results of a study: its records, and queries, statistics and figures of them.
 
 Most queries take `records` (the study), `metric`, `rows` and `columns` (settings whose values make
 the rows and columns) and `where` (settings of the trials to take; all trials if None). They raise
