@@ -36,7 +36,7 @@ requests = st.lists(
 
 
 @given(caps, requests, st.randoms(use_true_random=False))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=80, deadline=None)
 def test_spending_never_passes_a_cap(cap, given_requests, draws):
     account = Account(Budget(**cap), Amount())
     under_way, spent, reserved_in_vain = [], Amount(), 0

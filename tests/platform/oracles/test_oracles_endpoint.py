@@ -191,7 +191,7 @@ def test_durations(text, seconds):
 
 
 @given(st.text(alphabet="0123456789.hms -+e", max_size=12) | st.text(max_size=8))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=120, deadline=None)
 @example("1.2.3s")
 @example("..ms")
 def test_durations_never_raise(text):
@@ -313,7 +313,7 @@ values = st.recursive(
 
 
 @given(values)
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=80, deadline=None)
 def test_bodies_at_random_are_read_or_refused(value):
     try:
         text, complete, counts = read_completion(json.dumps(value).encode())
@@ -425,7 +425,7 @@ def test_keys_are_taken_out_of_texts():
 
 
 @given(st.integers(0, 40), st.integers(0, 40), st.text("skproj-Ab3dEf6 ", max_size=20))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=80, deadline=None)
 def test_no_part_of_a_key_is_left(start, end, around):
     key = KEYS[0]
     cleaned = without_key(f"{around}{key[start:end]}{around}", key)

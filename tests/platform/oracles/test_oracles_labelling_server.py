@@ -331,6 +331,8 @@ def test_ctrl_c_ends_the_server_with_what_was_saved(tmp_path):
         stderr=subprocess.PIPE,
         text=True,
         env=os.environ | {"PYTHONUNBUFFERED": ""},
+        # Programs that are started in the background inherit that SIGINT is ignored.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     try:
         url = started.stdout.readline().removeprefix("label at ").strip()

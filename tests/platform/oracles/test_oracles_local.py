@@ -369,10 +369,10 @@ class Truth:
         return judge_by_score(pairs, scorer, name=self.name, version=self.version)
 
 
-FIRST = [Pair(f"{n}", "1", "0") for n in range(2000)]
+FIRST = [Pair(f"{n}", "1", "0") for n in range(800)]
 
 
-SECOND = [Pair(f"{n}", "0", "1") for n in range(2000)]
+SECOND = [Pair(f"{n}", "0", "1") for n in range(800)]
 
 
 def flips(answers, truth):

@@ -89,7 +89,7 @@ def test_a_key_differs_in_every_field():
 
 
 @given(st.lists(st.text(alphabet="ab\0|,", max_size=3), min_size=1, max_size=4), st.data())
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=80, deadline=None)
 def test_texts_cannot_be_split_otherwise(texts, data):
     joined = "".join(texts)
     cuts = sorted(data.draw(st.lists(st.integers(0, len(joined)), max_size=3)))
@@ -279,7 +279,7 @@ answers = st.one_of(st.text(), st.lists(st.sampled_from(PIECES), max_size=12).ma
 
 
 @given(answers)
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=120, deadline=None)
 def test_no_verdict_without_a_letter_alone(answer):
     verdict = read_verdict(answer)
     if verdict is not None:
@@ -288,7 +288,7 @@ def test_no_verdict_without_a_letter_alone(answer):
 
 
 @given(st.sampled_from("AB"), st.text(alphabet=st.characters(exclude_categories=["Cs"])))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=80, deadline=None)
 def test_structured_answers_come_back(letter, reason):
     answer = json.dumps({"comparison": reason, "preferred": letter})
     assert read_verdict(answer) == Verdict(letter, reason.strip() or None)
