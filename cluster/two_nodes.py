@@ -1,4 +1,4 @@
-"""A Ray cluster of two nodes on this machine, to try what a cluster does and what faults do to it.
+"""A Ray cluster of two nodes on this machine, to try out clusters and their faults.
 
 From the shell:
 
@@ -15,10 +15,10 @@ From Python:
         subprocess.run([sys.executable, "program.py"], env=cluster.environment)
         cluster.worker.kill()
 
-Each node is what `ray start` makes of it: a raylet, its agents and its workers, in a session of its
-own, so that stopping it ends all of these and nothing else. Token authentication is on, everything
-listens on the loopback interface, and no port is one of Ray's usual ones, so other clusters on this
-machine are not met.
+Each node is started by `ray start` in a session of processes (a raylet, its agents and its
+workers), so that stopping the node ends exactly these. Token authentication is on, all servers
+listen on the loopback interface, and no port is one of Ray's usual ones, so other clusters on this
+machine are not disturbed.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ from pathlib import Path
 
 import psutil
 
-# For a node's start, and for its end, seconds.
+# Timeout for the start and the end of a node, seconds.
 _PATIENCE = 240.0
 
 _STATE = "cluster.json"
@@ -52,18 +52,18 @@ _FOLDER = "MODICUM_TWO_NODES"
 
 @dataclass(frozen=True)
 class Node:
-    """A node.
+    """A node of the cluster.
 
     Attributes:
-        pid: Of its `ray start`, which leads the session.
-        created: When that process was created, so that another one with its number is not met.
+        pid: Process id of `ray start`, which leads the session.
+        created: Creation time of that process, which tells it from a later one with the same id.
     """
 
     pid: int
     created: float
 
     def processes(self) -> list[psutil.Process]:
-        """Everything of the node that runs."""
+        """Running processes of the node."""
         found = []
         for process in psutil.process_iter():
             with suppress(ProcessLookupError, PermissionError, psutil.Error):
@@ -72,11 +72,11 @@ class Node:
         return found
 
     def actors(self, name: str) -> list[psutil.Process]:
-        """Processes of the actors of a class, which Ray names so."""
+        """Processes of actors, by the name of their class."""
         return [p for p in self.processes() if re.match(rf"ray::{name}\b", " ".join(_line(p)))]
 
     def alive(self) -> bool:
-        """Whether its `ray start` runs."""
+        """True if `ray start` of this node runs."""
         try:
             process = psutil.Process(self.pid)
             running = process.status() != psutil.STATUS_ZOMBIE
@@ -85,10 +85,10 @@ class Node:
             return False
 
     def kill(self) -> None:
-        """Kill the raylet and all its processes at once, as if the machine had lost its power.
+        """Kill all processes of the node, as if the machine had lost power.
 
         Raises:
-            RuntimeError: Some of them do not end.
+            RuntimeError: Some processes do not end.
         """
         deadline = time.monotonic() + _PATIENCE
         while living := self.processes():
@@ -97,19 +97,19 @@ class Node:
             for process in living:
                 with suppress(psutil.NoSuchProcess):
                     process.kill()
-            with suppress(ChildProcessError):  # Or a child would stay as a zombie.
+            with suppress(ChildProcessError):  # A child must be waited for, or it stays a zombie.
                 os.waitpid(self.pid, os.WNOHANG)
             psutil.wait_procs(living, timeout=1)
 
 
 @dataclass(frozen=True)
 class Ports:
-    """Where the head listens, always on the loopback interface.
+    """Ports of the head on the loopback interface.
 
     Attributes:
-        gcs: For nodes and drivers.
-        dashboard: For Ray's dashboard and its job API.
-        client: For Ray Client.
+        gcs: Port for nodes and drivers.
+        dashboard: Port of Ray's dashboard and job API.
+        client: Port for Ray Client.
     """
 
     gcs: int
@@ -121,18 +121,18 @@ class TwoNodes:
     """A cluster of a head and a worker node.
 
     Args:
-        folder: An empty one, for logs, sockets and the token; at most 40 characters long, since
-            Unix sockets lie below it.
-        cpus: Of each node, as Ray counts them.
-        dashboard: Whether the head has Ray's dashboard, and with it the job API.
-        hidden: A folder that worker nodes do not see, as on machines without a shared disk; needs
-            the right to make mount namespaces.
+        folder: Empty folder for logs, sockets and the token; its path has at most 40 characters,
+            because Unix sockets lie below it.
+        cpus: Number of CPUs of each node, as Ray counts them.
+        dashboard: Start Ray's dashboard on the head, and with it the job API.
+        hidden: Folder that worker nodes do not see, as on machines without a shared disk; needs the
+            permission to create mount namespaces.
 
     Attributes:
-        address: For `ray.init(address=...)` and `modicum run --address`.
-        job_url: For `ray job submit --address` and `modicum submit --address`.
-        head: The node on which drivers run.
-        worker: The other one, or the last that has joined.
+        address: Address for `ray.init(address=...)` and `modicum run --address`.
+        job_url: URL for `ray job submit --address` and `modicum submit --address`.
+        head: Node on which drivers run.
+        worker: Worker node that joined last.
     """
 
     def __init__(
@@ -171,7 +171,7 @@ class TwoNodes:
 
     @property
     def variables(self) -> dict[str, str]:
-        """What drivers need in their environment, the place of the token included."""
+        """Environment variables for drivers, including the path of the token."""
         return {
             "RAY_AUTH_MODE": "token",
             "RAY_AUTH_TOKEN_PATH": str(self.token),
@@ -180,7 +180,7 @@ class TwoNodes:
 
     @property
     def environment(self) -> dict[str, str]:
-        """This process's environment with that."""
+        """Environment of this process with the variables for drivers."""
         kept = {k: v for k, v in os.environ.items() if k != "RAY_AUTH_TOKEN"}
         programs = f"{Path(sys.executable).parent}{os.pathsep}{kept.get('PATH', '')}"
         return {**kept, "PATH": programs, **self.variables}
@@ -189,7 +189,7 @@ class TwoNodes:
         """Start both nodes.
 
         Raises:
-            RuntimeError: One of them does not start.
+            RuntimeError: A node does not start.
         """
         self._start_head()
         self.add_worker()
@@ -198,7 +198,7 @@ class TwoNodes:
         """Start another worker node and wait until it has joined.
 
         Raises:
-            RuntimeError: It does not start.
+            RuntimeError: The node does not start.
         """
         node = self._start_node(f"worker{len(self._nodes)}", ("--address", self.address))
         self._nodes.append(node)
@@ -206,11 +206,10 @@ class TwoNodes:
         return node
 
     def restart_head(self) -> None:
-        """Kill the head and start another one at the same ports, then a worker.
+        """Kill all nodes, and start a new head at the same ports and a worker.
 
-        Without a database behind it a head keeps its state in memory. The new one knows neither
-        jobs nor nodes, and nodes of the old one cannot join it: their raylets end by themselves
-        within a minute, or here at once.
+        A head without a database keeps its state in memory. The new head knows neither jobs nor
+        nodes, and old worker nodes cannot join it: their raylets would end within a minute.
 
         Raises:
             RuntimeError: A node does not start.
@@ -243,18 +242,18 @@ class TwoNodes:
             *("--node-ip-address", "127.0.0.1", "--num-cpus", str(self.cpus)),
             *("--object-store-memory", str(100 * 2**20), "--disable-usage-stats"),
             *("--temp-dir", str(own)),
-            *("--include-log-monitor", "false"),  # What is not needed is not waited for.
-            # At their usual ports these would meet those of another cluster on this machine.
+            *("--include-log-monitor", "false"),  # Not needed, and its start takes time.
+            # The usual ports may be taken by another cluster on this machine.
             *("--dashboard-agent-listen-port", str(agent)),
             *("--runtime-env-agent-port", str(environment_agent)),
             *("--metrics-export-port", str(metrics)),
         ]
         if self.hidden is not None and name != "head":
-            # An empty file system over the folder, which this node's processes alone see.
+            # Mount an empty file system over the folder, which only this node's processes see.
             empty = f"mount -t tmpfs tmpfs {shlex.quote(str(self.hidden))} && exec {{}}"
             command = ["unshare", "--mount", "sh", "-c", empty.format(shlex.join(command))]
         environment = {**self.environment, "RAY_raylet_start_wait_time_s": f"{_PATIENCE:g}"}
-        # A head takes an address in its environment for that of a cluster to join.
+        # A head would try to join the cluster at this address.
         del environment["RAY_ADDRESS"]
         log = own / "log"
         with log.open("wb") as file:
@@ -273,7 +272,7 @@ class TwoNodes:
         return node
 
     def _wait_for_jobs(self, deadline: float) -> None:
-        """Until the job API answers."""
+        """Wait until the job API answers."""
         while time.monotonic() < deadline:
             with (
                 suppress(OSError),
@@ -283,7 +282,7 @@ class TwoNodes:
             time.sleep(0.1)
         raise RuntimeError(f"the job API does not answer at {self.job_url}")
 
-    # Between commands of the shell.
+    # State between commands of the shell.
 
     def _remember(self) -> None:
         state = {
@@ -296,10 +295,10 @@ class TwoNodes:
 
     @classmethod
     def found(cls, folder: Path) -> TwoNodes:
-        """The cluster that was started in a folder.
+        """Return the cluster that was started in a folder.
 
         Raises:
-            FileNotFoundError: There is none.
+            FileNotFoundError: No cluster was started there.
         """
         state = json.loads((folder / _STATE).read_text())
         cluster = cls.__new__(cls)
@@ -318,7 +317,7 @@ def _line(process: psutil.Process) -> list[str]:
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports of the loopback interface on which nothing listens."""
+    """Unused ports of the loopback interface."""
     with ExitStack() as stack:
         sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
         for each in sockets:
@@ -335,12 +334,12 @@ def _new_folder() -> Path:
 def two_nodes(
     cpus: int = 2, dashboard: bool = False, hidden: Path | None = None
 ) -> Iterator[TwoNodes]:
-    """Start a head and a worker node, and end both and all that joined them.
+    """Start a head and a worker node for a block, and stop all nodes of the cluster after it.
 
     Args:
-        cpus: Of each node, as Ray counts them.
-        dashboard: Whether the head has Ray's dashboard, and with it the job API.
-        hidden: A folder that the worker does not see.
+        cpus: Number of CPUs of each node, as Ray counts them.
+        dashboard: Start Ray's dashboard on the head, and with it the job API.
+        hidden: Folder that worker nodes do not see.
     """
     folder = _new_folder()
     cluster = TwoNodes(folder, cpus, dashboard, hidden)
@@ -365,7 +364,7 @@ def _start(folder: Path | None, cpus: int) -> None:
         raise
     shell = {
         **cluster.variables,
-        # `modicum submit` and `ray job submit` look here.
+        # Read by `modicum submit` and `ray job submit`.
         "RAY_API_SERVER_ADDRESS": cluster.job_url,
         _FOLDER: str(cluster.folder),
     }
@@ -384,12 +383,14 @@ def _status(cluster: TwoNodes) -> None:
 
 
 def main() -> None:
-    """The script."""
+    """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     commands = ("start", "status", "kill-worker", "add-worker", "restart-head", "stop")
     parser.add_argument("command", choices=commands)
-    parser.add_argument("--cpus", type=int, default=1, help="of each node")
-    parser.add_argument("--folder", type=Path, help=f"of the cluster; else ${_FOLDER}")
+    parser.add_argument("--cpus", type=int, default=1, help="CPUs of each node")
+    parser.add_argument(
+        "--folder", type=Path, help=f"folder of the cluster; ${_FOLDER} if left out"
+    )
     given = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     if given.command == "start":
@@ -399,7 +400,7 @@ def main() -> None:
         return
     folder = given.folder or os.environ.get(_FOLDER)
     if folder is None or not (Path(folder) / _STATE).is_file():
-        sys.exit("error: no cluster was started here; say its --folder")
+        sys.exit(f"error: --folder: give the folder of a cluster, or set {_FOLDER}")
     cluster = TwoNodes.found(Path(folder))
     if given.command == "status":
         _status(cluster)

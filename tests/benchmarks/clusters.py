@@ -1,7 +1,7 @@
-"""What a cluster costs and gives: the quickstart study in one process group and on two nodes.
+"""Cost of a cluster: the quickstart study on one node and on two nodes of this machine.
 
-All on this machine, so two nodes of one CPU each share the processors with one node of two: the
-ratio shows their overhead, not scaling. Each way takes its turn in every repeat; medians.
+Two nodes of one CPU use the same processors as one node of two, so the ratio shows overhead and not
+scaling. Every repeat runs each variant once; the table has medians.
 Run: python tests/benchmarks/clusters.py [--repeats 3]
 """
 
@@ -28,7 +28,7 @@ TRIALS = 60
 
 
 def modicum(environment: Mapping[str, str], *arguments: str) -> float:
-    """Seconds of a command; it has to succeed."""
+    """Run a command, which must succeed, and return its duration in seconds."""
     started = time.perf_counter()
     subprocess.run(
         [sys.executable, "-m", "modicum", *arguments],
@@ -41,7 +41,7 @@ def modicum(environment: Mapping[str, str], *arguments: str) -> float:
 
 
 def main() -> None:
-    """Print seconds and trials a minute of each way, and ratios."""
+    """Print duration and trials per minute of each variant, and ratios."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--repeats", type=int, default=3)
     repeats = parser.parse_args().repeats

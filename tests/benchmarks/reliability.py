@@ -1,12 +1,11 @@
-"""What is lost when machines fail: real faults in a two-node cluster, and an undisturbed run.
+"""Losses through faults: real faults in a cluster of two nodes, compared with undisturbed runs.
 
-For a small study of each family and each fault: the study starts on a cluster of two nodes on this
-machine, the fault strikes when a third of its records are there, the study goes on or is run again,
-and its records are compared with those of a run that nothing disturbed. Prints a row each: trials
-lost, trials begun again, the work of theirs that was done twice, and whether the records are equal
-(timing columns excepted).
+For each family's small study and each fault, the study starts on two nodes of this machine, the
+fault strikes after a third of the records, the study continues or is run again, and its records are
+compared with those of an undisturbed run. Each row has the trials lost, the trials restarted, the
+work that was repeated, and whether the records are equal (except timing columns).
 
-Needs root: faults mount file systems and limit a process's memory through control groups.
+Needs root: faults mount file systems and limit the memory of a process through control groups.
 Run: python tests/benchmarks/reliability.py [--families weak] [--faults driver_killed] [--out DIR]
 """
 
@@ -37,7 +36,7 @@ from two_nodes import TwoNodes, two_nodes
 
 ROOT = Path(__file__).resolve().parents[2]
 
-# A run that takes longer than this many seconds counts as hung.
+# Seconds after which a run counts as hung.
 _PATIENCE = 600.0
 
 
@@ -46,9 +45,9 @@ class Case:
     """A study that faults strike.
 
     Attributes:
-        study: Its file.
-        options: Of `modicum run`.
-        cpus: Of each node.
+        study: Study file.
+        options: Options of `modicum run`.
+        cpus: Number of CPUs of each node.
     """
 
     study: str
@@ -59,7 +58,7 @@ class Case:
 CASES = {
     "weak": Case(
         "tune_configs/quickstart.yaml",
-        # Trials of some seconds, so that faults meet them at work.
+        # Trials of some seconds, so that faults strike running trials.
         ("--seeds", "2", "--set", "max_iterations=1000", "--set", "patience=1000"),
     ),
     "vae": Case("tune_configs/vae/digits.yaml", ("--seeds", "1")),
@@ -76,10 +75,10 @@ class Run:
     """A study on a cluster, with the driver as a process of its own.
 
     Args:
-        case: The study.
-        cluster: Where it runs.
-        folder: Of this run: the run folder and logs lie in it.
-        job: Whether the driver is a job of the cluster, and the process submits and follows it.
+        case: Study to run.
+        cluster: Cluster to run it on.
+        folder: Folder for the run folder and the logs.
+        job: Run the driver as a job of the cluster, which the process submits and follows.
     """
 
     def __init__(self, case: Case, cluster: TwoNodes, folder: Path, job: bool) -> None:
@@ -109,10 +108,10 @@ class Run:
             )
 
     def wait(self) -> int:
-        """The driver's exit code.
+        """Wait for the driver and return its exit code.
 
         Raises:
-            RuntimeError: It does not end.
+            RuntimeError: The driver does not end.
         """
         assert self.driver is not None
         try:
@@ -122,7 +121,7 @@ class Run:
             raise RuntimeError(f"the driver hangs; its log is {self.log}") from None
 
     def wait_for_work(self, count: int) -> None:
-        """Until there are so many records and a trial is at work.
+        """Wait until there are `count` records and a trial is running.
 
         Raises:
             RuntimeError: The study ended before.
@@ -134,13 +133,13 @@ class Run:
             time.sleep(0.05)
 
     def records(self) -> int:
-        """How many records the run folder holds."""
+        """Number of records in the run folder."""
         return sum(
             len(path.read_bytes().splitlines()) for path in self.out.glob("trials/*/records.jsonl")
         )
 
     def trials(self) -> dict[str, dict]:
-        """What the run folder says of each trial that has started."""
+        """Contents of `trial.json` of each trial that has started."""
         found = {}
         for path in self.out.glob("trials/*/trial.json"):
             with contextlib.suppress(ValueError):
@@ -148,11 +147,11 @@ class Run:
         return found
 
     def running(self) -> dict[str, dict]:
-        """Trials that are at work."""
+        """Trials that are running."""
         return {name: t for name, t in self.trials().items() if t["status"] == "running"}
 
     def at_stake(self) -> dict[str, float]:
-        """For each running trial the seconds of its work since its last checkpoint."""
+        """Seconds of work since the last checkpoint, by running trial."""
         found = {}
         for name, trial in self.running().items():
             rows = (self.out / "trials" / name / "records.jsonl").read_text().splitlines()
@@ -165,23 +164,23 @@ class Run:
         return found
 
     def trial_processes(self) -> list[psutil.Process]:
-        """Processes in which trials are at work, those of the worker node first."""
+        """Processes of running trials, those of the worker node first."""
         nodes = (self.cluster.worker, self.cluster.head)
         return [process for node in nodes for process in node.actors("ImplicitFunc")]
 
 
 @dataclass
 class Outcome:
-    """What a fault did.
+    """Outcome of a fault.
 
     Attributes:
-        seconds: From the first start to the end, the pause for the repair included.
-        codes: Exit codes of the drivers, in their order.
-        lost: Trials that did not finish.
-        again: Trials begun again, at their beginning or a checkpoint.
-        repeated: Seconds of their work since it was last kept, when the fault was about to strike.
-        equal: Whether the records are those of the undisturbed run.
-        said: Last line that the first driver wrote, where it gave up.
+        seconds: Time from the first start to the end, including the repair.
+        codes: Exit codes of the drivers, in order.
+        lost: Number of trials that did not finish.
+        again: Number of trials restarted, from the beginning or a checkpoint.
+        repeated: Seconds of work of these trials that was not in a checkpoint before the fault.
+        equal: Whether the records equal those of the undisturbed run.
+        said: Error message of the first driver, if it gave up.
     """
 
     seconds: float
@@ -231,13 +230,13 @@ def head_restarted(run: Run) -> list[int]:
 
 
 def out_of_memory(run: Run) -> list[int]:
-    """The kernel kills a trial's process for want of memory."""
+    """The kernel kills a trial's process that is out of memory."""
     group = Path("/sys/fs/cgroup/memory") / f"modicum-{os.getpid()}"
     group.mkdir()
     try:
         (group / "memory.limit_in_bytes").write_text(str(2**20))
         victim = run.trial_processes()[0]
-        # What the process holds already is not charged to its new group; what it asks for is.
+        # Memory that the process has already is not charged to its new group; new memory is.
         (group / "cgroup.procs").write_text(str(victim.pid))
         victim.wait(_PATIENCE)
     finally:
@@ -246,7 +245,7 @@ def out_of_memory(run: Run) -> list[int]:
 
 
 def disk_full(run: Run) -> list[int]:
-    """The run folder's disk is full until somebody makes room; then the study is run again."""
+    """The run folder's disk is full until space is freed; then the study is run again."""
     filler = run.folder / "run" / "filler"
     with contextlib.suppress(OSError), filler.open("wb") as file:
         while True:
@@ -259,7 +258,7 @@ def disk_full(run: Run) -> list[int]:
 
 
 def read_only(run: Run) -> list[int]:
-    """The run folder's file system is read-only until that is mended; then it is run again."""
+    """The run folder's file system is read-only for a while; then the study is run again."""
     subprocess.run(["mount", "--bind", run.out, run.out], check=True)
     subprocess.run(["mount", "-o", "remount,bind,ro", run.out], check=True)
     try:
@@ -286,7 +285,7 @@ FAULTS: dict[str, Callable[[Run], list[int]]] = {
 
 @contextlib.contextmanager
 def small_disk(place: Path, mib: int = 512) -> Iterator[None]:
-    """A file system of its own at the place."""
+    """Mount a separate file system at a path for a block."""
     place.mkdir(parents=True)
     size = f"size={mib}m"
     subprocess.run(["mount", "-t", "tmpfs", "-o", size, "tmpfs", place], check=True)
@@ -297,7 +296,7 @@ def small_disk(place: Path, mib: int = 512) -> Iterator[None]:
 
 
 def metrics(results: md.Results) -> list[str]:
-    """Names of the metrics among the columns of a run's records."""
+    """Metrics among the columns of a run's records."""
     declared = results.experiment["metrics"]
     return [
         name
@@ -307,7 +306,7 @@ def metrics(results: md.Results) -> list[str]:
 
 
 def records(out: Path) -> pd.DataFrame:
-    """The records of a run folder, without what the clock decides, in a fixed order."""
+    """Records of a run folder without timing columns, in a fixed order."""
     results = md.load_results(out)
     timing = [name for name in metrics(results) if results.metric_info(name)["timing"]]
     frame = results.frame.drop(columns=[*timing, "seconds"], errors="ignore")
@@ -317,13 +316,13 @@ def records(out: Path) -> pd.DataFrame:
 def strike(
     case: Case, fault: Callable[[Run], list[int]], folder: Path, expected: pd.DataFrame | None
 ) -> Outcome:
-    """One fault in a cluster of its own.
+    """Run a study with one fault in a new cluster.
 
     Args:
-        case: The study.
-        fault: What happens to it.
-        folder: Emptied first.
-        expected: Records of the undisturbed run; None if this is it.
+        case: Study to run.
+        fault: Function that strikes and returns the exit codes of the drivers.
+        folder: Folder of the run, emptied first.
+        expected: Records of the undisturbed run; None if this is the undisturbed run.
     """
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
@@ -341,7 +340,7 @@ def strike(
             before = run.at_stake()
             codes = fault(run)
         outcome = Outcome(time.monotonic() - started, codes)
-        # Attempts count from 0, and nothing else begins a trial again.
+        # Attempts count from 0, and only a restart adds one.
         again = [name for name, trial in run.trials().items() if trial["attempt"] > 0]
         outcome.again = len(again)
         outcome.repeated = sum(before.get(name, 0.0) for name in again)

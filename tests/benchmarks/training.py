@@ -1,15 +1,15 @@
-"""What sharding changes: nothing in the numbers, and how much memory.
+"""Effects of sharding: differences of loss curves, and memory of workers.
 
 Tables: the largest difference of a loss curve to that of one process without DeepSpeed, by ZeRO
 stage and number of workers; the same with gradients accumulated over single examples; a run whose
 worker was killed; memory of each worker. All on worker groups of Ray Train on this machine.
 Run: python tests/benchmarks/training.py [--layers 8] [--width 448]
 
-Memory is how far a worker's process has grown since before the model was made, between updates and
-at most during one, as the kernel counts it; what is loaded with the first update of a small model
-does not count. The C library is told to give back what is freed (MALLOC_MMAP_THRESHOLD_): left to
-itself it keeps more than it gives back, and the figures would be its own. They include the copy of
-the starting weights, of which each worker has its part.
+Memory is the growth of a worker's process since before the model was created, between updates and
+at the peak of one, as the kernel counts it. Libraries that the first update loads do not count: a
+small model is updated first. The C library is told to return freed memory (MALLOC_MMAP_THRESHOLD_),
+since otherwise the figures would be those of its allocator. They include each worker's part of the
+copy of the initial weights.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ MIB = 2**20
 
 
 def memory(worker: Worker, arguments: dict[str, Any]) -> Iterator[list[tuple[int, int]]]:
-    """Yield the bytes that each worker has between updates, and at most."""
+    """Yield each worker's memory in bytes, between updates and at the peak."""
     from transformers import GPT2Config, GPT2LMHeadModel
 
     settings = TrainingSettings(**SETTINGS, **arguments["case"])
@@ -71,14 +71,14 @@ def memory(worker: Worker, arguments: dict[str, Any]) -> Iterator[list[tuple[int
 
 
 def _resident(which: str) -> int:
-    """Bytes of this process that are in memory now (VmRSS), or were at most (VmHWM)."""
+    """Resident memory of this process in bytes: current (VmRSS) or peak (VmHWM)."""
     found = re.search(rf"{which}:\s+(\d+) kB", Path("/proc/self/status").read_text())
     assert found is not None
     return int(found[1]) * 1024
 
 
 def on_group(computation: Any, arguments: Any, settings: TrainingSettings, folder: Path) -> Any:
-    """What a computation yields on a worker group; an InputError may end it."""
+    """Values of a computation on a worker group; an InputError may end it."""
     scratch = Path(tempfile.mkdtemp(dir=folder))
     trial = Trial("benchmark", 0, scratch, storage=str(folder / "storage"))
     seen = []
@@ -154,10 +154,12 @@ def memories(folder: Path, width: int, layers: int) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--width", type=int, default=448, help="of the model whose memory counts")
-    parser.add_argument("--layers", type=int, default=8, help="of the same")
+    parser.add_argument(
+        "--width", type=int, default=448, help="width of the model whose memory is measured"
+    )
+    parser.add_argument("--layers", type=int, default=8, help="layers of the same model")
     chosen = parser.parse_args()
-    # Workers find the computations in the tests' own modules.
+    # Workers import the computations from the helpers of the tests.
     paths = [HELPERS, str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]
     os.environ["PYTHONPATH"] = os.pathsep.join(paths)
     os.environ["MALLOC_MMAP_THRESHOLD_"] = str(128 * 1024)

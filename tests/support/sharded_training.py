@@ -37,7 +37,7 @@ class Scorer(nn.Module):
 
 
 def tiny_gpt2() -> Any:
-    """GPT-2 of 2 layers and 32 dimensions, always the same."""
+    """GPT-2 of 2 layers and 32 dimensions, with the same weights each time."""
     from transformers import GPT2Config, GPT2LMHeadModel
 
     state = torch.get_rng_state()
@@ -53,7 +53,7 @@ def tiny_gpt2() -> Any:
 
 
 def build(settings: TrainingSettings, folder: Path | None = None) -> Scorer:
-    """The model in its precision, of a folder with adapters where one is given."""
+    """Model in the precision of the settings; loaded from a folder, with adapters, if given."""
     dtype = {"fp32": torch.float32, "bf16": torch.bfloat16}[settings.precision]
     if folder is None:
         return Scorer(tiny_gpt2().to(dtype))
@@ -71,7 +71,7 @@ def build(settings: TrainingSettings, folder: Path | None = None) -> Scorer:
 
 
 def batch(step: int) -> torch.Tensor:
-    """The examples of an update."""
+    """Examples of an update."""
     generator = torch.Generator().manual_seed(step)
     return torch.randint(VOCABULARY, (EXAMPLES, TOKENS), generator=generator)
 
@@ -87,11 +87,11 @@ def loss(logits_BTV: torch.Tensor, ids_BT: torch.Tensor) -> torch.Tensor:
 def train(
     engine: Any, worker: Worker, micro_batches: int = 1, steps: Sequence[int] = range(UPDATES)
 ) -> list[Update]:
-    """Updates on the same global batches, however many workers and micro-batches there are."""
+    """Update on the same global batches for any number of workers and micro-batches."""
     return [
         engine.update(
             worker.share(batch(step)).chunk(micro_batches),
-            # The mean over workers of their sums is to be the sum.
+            # The engine averages over workers, and the sum is wanted.
             lambda logits, ids: loss(logits, ids) * worker.size,
         )
         for step in steps
@@ -99,7 +99,7 @@ def train(
 
 
 def logits(engine: Any) -> list[Any]:
-    """What the model says of some examples."""
+    """Output of the model for some examples."""
     with torch.no_grad():
         found: list[Any] = engine(batch(99)).float().tolist()
     return found
@@ -120,7 +120,7 @@ def numbers(updates: list[Update]) -> list[tuple[float, float]]:
 
 
 def check_engines(worker: Worker, arguments: Any) -> Iterator[dict[str, Any]]:
-    """Yield what each case's engine did; then the last worker finds fault with its input."""
+    """Yield the results of each case's engine; then the last worker raises an `InputError`."""
     for case in arguments["cases"]:
         settings = TrainingSettings(workers=worker.size, **SETTINGS, **case)
         module = build(settings)
@@ -157,7 +157,7 @@ def check_engines(worker: Worker, arguments: Any) -> Iterator[dict[str, Any]]:
 
 
 def adapters(worker: Worker, folder: Path, **case: Any) -> dict[str, Any]:
-    """LoRA and activation checkpointing on weights that were loaded sharded."""
+    """Train LoRA adapters with activation checkpointing on weights that were loaded sharded."""
     case = case or {"zero_stage": 3, "workers": worker.size}
     settings = TrainingSettings(**SETTINGS, **case)
     with loading(settings, worker):
@@ -170,7 +170,7 @@ def adapters(worker: Worker, folder: Path, **case: Any) -> dict[str, Any]:
 
 
 def go_on(worker: Worker, name: str, **case: Any) -> list[tuple[float, float]]:
-    """Updates from a state that another group has kept."""
+    """Continue from a state that another group has kept."""
     settings = TrainingSettings(**{"workers": worker.size, **SETTINGS, **case})
     engine = build_engine(build(settings), settings, worker)
     with worker.kept_state(name) as folder:
@@ -180,7 +180,7 @@ def go_on(worker: Worker, name: str, **case: Any) -> list[tuple[float, float]]:
 
 
 def killed_once(worker: Worker, arguments: Any) -> Iterator[Any]:
-    """Yield each update's loss; the last worker is killed once, after a state was kept."""
+    """Yield the loss of each update; the last worker is killed once, after a state was kept."""
     settings = TrainingSettings(workers=worker.size, **SETTINGS, zero_stage=arguments["zero_stage"])
     engine = build_engine(build(settings), settings, worker)
     losses = worker.journal.read("losses") or []
@@ -206,13 +206,13 @@ def killed_once(worker: Worker, arguments: Any) -> Iterator[Any]:
 
 
 def wait_for_ever(worker: Worker, arguments: Any) -> Iterator[list[int]]:
-    """Yield the workers' processes, without an end."""
+    """Yield the process ids of the workers, without end."""
     while True:
         yield worker.gather(os.getpid())
 
 
 def fail(worker: Worker, arguments: None) -> Iterator[None]:
-    """Raises what no start of the group would mend."""
+    """Raise an error that no restart of the group would mend."""
     yield from ()
     raise InputError("prompts: none")
 
@@ -221,6 +221,6 @@ class KillableTrial:
     """An actor that runs a trial on a worker group."""
 
     def start(self, trial: Trial) -> tuple[int, list[int]]:
-        """Its own process and those of its workers, which go on."""
+        """Return the process ids of this actor and of its workers, which continue."""
         self.values = run_on_workers(wait_for_ever, None, TrainingSettings(workers=2), trial)
         return os.getpid(), next(self.values)
