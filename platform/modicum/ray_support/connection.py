@@ -54,14 +54,7 @@ def connected(address: str | None = None, cpus: int | None = None) -> Iterator[N
         InputError: No cluster answers at the address, or an address is given although the program
             is connected already.
     """
-    for name, value in _QUIET.items():
-        os.environ.setdefault(name, value)
-    # A worker's working directory is another one, so paths must be absolute.
-    for name in FORWARDED:
-        if os.environ.get(name):
-            os.environ[name] = str(Path(os.environ[name]).expanduser().absolute())
-    # Without it, Ray refuses variables that a Ray job's runtime environment has, too.
-    os.environ.setdefault("RAY_OVERRIDE_JOB_RUNTIME_ENV", "1")
+    _set_environment()
     import ray
 
     if ray.is_initialized():
@@ -93,6 +86,18 @@ def connected(address: str | None = None, cpus: int | None = None) -> Iterator[N
         yield
     finally:
         ray.shutdown()
+
+
+def _set_environment() -> None:
+    """Set the variables that Ray reads when it starts, and make forwarded paths absolute."""
+    for name, value in _QUIET.items():
+        os.environ.setdefault(name, value)
+    # A worker's working directory is another one, so paths must be absolute.
+    for name in FORWARDED:
+        if os.environ.get(name):
+            os.environ[name] = str(Path(os.environ[name]).expanduser().absolute())
+    # Without it, Ray refuses variables that a Ray job's runtime environment has, too.
+    os.environ.setdefault("RAY_OVERRIDE_JOB_RUNTIME_ENV", "1")
 
 
 def auth_token() -> str | None:

@@ -35,11 +35,7 @@ _ENVIRONMENT = {
 
 
 def run_on_ray(
-    computation: Computation,
-    arguments: Any,
-    settings: TrainingSettings,
-    trial: Trial,
-    journal: str,
+    computation: Computation, arguments: Any, settings: TrainingSettings, trial: Trial, journal: str
 ) -> Iterator[Any]:
     """Run a computation on a worker group; see `run_on_workers`.
 
