@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import sys
 from typing import TYPE_CHECKING, Annotated
 
@@ -47,6 +45,9 @@ def dashboard(
 
 
 def _serve(source: StudySource, title: str, host: str, port: int) -> None:
+    import asyncio
+    import contextlib
+
     from modicum.monitoring.dashboard.server import serve
 
     def say(address: str) -> None:

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from modicum.oracles.labelling.session import DEFAULT_WORDING
+from modicum.oracles.questions import DEFAULT_WORDING
 
 Pairs = Annotated[
     Path,

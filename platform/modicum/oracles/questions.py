@@ -7,6 +7,9 @@ from functools import cached_property
 
 from modicum.oracles.protocol import Order, Pair, digest, show
 
+# Question that is asked of a person.
+DEFAULT_WORDING = "Which of the two is better?"
+
 
 @dataclass(frozen=True)
 class Question:

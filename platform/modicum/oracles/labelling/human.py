@@ -11,10 +11,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from modicum.errors import InputError
-from modicum.oracles.labelling.session import DEFAULT_WORDING, Asking, Session
+from modicum.oracles.labelling.session import Asking, Session
 from modicum.oracles.ledger.ledger import Ledger
 from modicum.oracles.ledger.locations import default_ledger
 from modicum.oracles.protocol import Failure, Judgement, Pair
+from modicum.oracles.questions import DEFAULT_WORDING
 
 
 class Human:

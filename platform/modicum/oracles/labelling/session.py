@@ -17,10 +17,8 @@ from modicum.oracles.protocol import (
     other,
     winner_of,
 )
-from modicum.oracles.questions import Question
+from modicum.oracles.questions import DEFAULT_WORDING, Question
 from modicum.oracles.verdicts import Verdict
-
-DEFAULT_WORDING = "Which of the two is better?"
 
 
 @dataclass(frozen=True)
