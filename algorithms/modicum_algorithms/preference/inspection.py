@@ -1,6 +1,6 @@
-"""What trials of active preference learning leave behind, and what it tells (section 6.5.5).
+"""Analysis of the pairs, evaluations and updates of trials (section 6.5.5).
 
-Rows are those of the JSON-lines files in a trial's checkpoint.
+The rows are read from the JSON-lines files in the checkpoint of a trial.
 
 Shapes: P pairs, K bins.
 """
@@ -30,15 +30,15 @@ class TrialRows:
     """The rows of a trial.
 
     Attributes:
-        settings: Of the trial.
-        seed: Its seed.
+        settings: Settings of the trial.
+        seed: Seed of the trial.
         acquired: A row for each acquired pair: round (from 1), prompt, first, second, winner
             (`"first"` or `"second"`), rationale, reward_first and reward_second (implicit rewards
             before training on the pair).
         evaluations: A row for each evaluated completion: budget, prompt, completion, opponent,
-            winner (`"model"`, `"opponent"` or None where there is no judgement), rationale; order
-            (`"given"` where the oracle saw the model's completion first, else `"swapped"`) and
-            epoch (after which it was evaluated, if not at the end of the round) may be missing.
+            winner (`"model"`, `"opponent"`, or None without a judgement), rationale. Two keys may
+            be missing: order (`"given"` if the oracle saw the model's completion first, else
+            `"swapped"`), and epoch (of the evaluation, if not at the end of the round).
         updates: A row for each update: round, update, epoch, loss, accuracy, margin.
     """
 
@@ -50,11 +50,11 @@ class TrialRows:
 
 
 def read_trials(results: md.Results, where: Mapping[str, Any]) -> list[TrialRows]:
-    """Rows of the finished trials of a run, from the last checkpoint of each.
+    """Rows of the finished trials of a run, read from their last checkpoints.
 
     Args:
-        results: Of the run.
-        where: Only trials with these settings.
+        results: Results of the run.
+        where: Settings that a trial must have.
     """
     found = []
     for trial in results.trials:
@@ -80,12 +80,12 @@ def parse_rows(text: str) -> list[Row]:
 
 @dataclass(frozen=True)
 class Histogram:
-    """How sure the implicit preference model was of what the oracle prefers.
+    """Histogram of the probabilities that the implicit model gave to the oracle's preferences.
 
     Attributes:
-        shares_K: Share of all pairs in each of the equal bins from 0 to 1.
-        pairs: How many pairs there are.
-        wrong: Share of pairs that it had wrong: probabilities below 1/2.
+        shares_K: Share of all pairs in each of K equal bins from 0 to 1.
+        pairs: Number of pairs.
+        wrong: Share of pairs with a probability below 1/2: the model preferred the other one.
         undecided: Share of pairs at exactly 1/2, which are in no bin.
     """
 
@@ -102,7 +102,7 @@ def winner_probabilities(acquired: Iterable[Row], first_round: int = 2) -> np.nd
 
     Args:
         acquired: Rows of acquired pairs.
-        first_round: Earlier ones are left out: in the first round all rewards are 0.
+        first_round: First round to include; in round 1 all rewards are 0.
     """
     margins_P = [
         (row["reward_first"] - row["reward_second"]) * {"first": 1, "second": -1}[row["winner"]]
@@ -116,7 +116,7 @@ def histogram(probabilities_P: np.ndarray) -> Histogram:
     """Histogram of probabilities (figure 6.4).
 
     Args:
-        probabilities_P: At least one.
+        probabilities_P: Probabilities, at least one.
     """
     decided_P = probabilities_P[probabilities_P != 0.5]
     counts_K, _ = np.histogram(decided_P, BINS, (0.0, 1.0))
@@ -135,7 +135,7 @@ class Convergence:
 
     Attributes:
         losses: Mean loss over the updates of each epoch.
-        win_rates: Share of judged completions that won, for each epoch that was evaluated.
+        win_rates: Share of judged completions that won, for each evaluated epoch.
     """
 
     losses: Mapping[int, float]
@@ -169,7 +169,7 @@ def _means(values: Mapping[int, Sequence[float]]) -> dict[int, float]:
 
 
 def mean_curve(curves: Iterable[Mapping[int, float]]) -> dict[int, float]:
-    """The mean of curves at each place, over those that reach it."""
+    """Mean of the curves at each place, over the curves that reach it."""
     values: dict[int, list[float]] = {}
     for curve in curves:
         for place, value in curve.items():
@@ -178,12 +178,12 @@ def mean_curve(curves: Iterable[Mapping[int, float]]) -> dict[int, float]:
 
 
 def last_judged(trials: Iterable[TrialRows], count: int, seed: int = 0) -> list[Row]:
-    """Evaluations with a judgement at each trial's largest budget, drawn at random.
+    """Random evaluations with a judgement, from the largest budget of each trial.
 
     Args:
-        trials: To draw from.
-        count: How many; all if there are fewer.
-        seed: Of the draw.
+        trials: Trials to draw from.
+        count: Number of evaluations; all if there are fewer.
+        seed: Seed of the draw.
     """
     judged = []
     for trial in trials:

@@ -26,7 +26,7 @@ class Judge:
 
     Attributes:
         oracle: The oracle; None on all workers but the first.
-        worker: This process.
+        worker: The calling process.
     """
 
     oracle: md.oracles.Oracle | None

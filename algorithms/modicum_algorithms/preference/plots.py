@@ -1,4 +1,4 @@
-"""Figures and tables of active preference learning, by matplotlib without its global state.
+"""Figures and tables of active preference learning, without matplotlib's global state.
 
 `python -m modicum_algorithms.preference.plots RUN_FOLDER OUT_FOLDER` draws those of a run.
 """
@@ -51,11 +51,11 @@ _INTERVALS = "means over seeds with 95% intervals of the mean (Student's t)"
 def win_rate_figure(results: md.Results, where: Mapping[str, Any]) -> Figure:
     """Win-rate against budget, a line for each acquisition (figures 6.3 and D.2).
 
-    Means over seeds with 95% intervals, where the thesis has standard errors.
+    Means over seeds have 95% intervals; the thesis has standard errors.
 
     Args:
-        results: Of a run.
-        where: Settings that its trials have in common, acquisition apart.
+        results: Results of a run.
+        where: Settings that the trials have in common, except the acquisition.
 
     Raises:
         InputError: The run has no win-rates or no acquisitions, or mixes other settings.
@@ -69,11 +69,11 @@ def win_rate_figure(results: md.Results, where: Mapping[str, Any]) -> Figure:
 
 
 def bradley_terry_figure(histograms: Mapping[str, Histogram], title: str = "") -> Figure:
-    """How sure the model was of the acquired preferences before it learned them (figure 6.4).
+    """Probabilities of the acquired preferences before the model learned them (figure 6.4).
 
     Args:
-        histograms: By acquisition, at least one.
-        title: Above all.
+        histograms: Histograms by acquisition, at least one.
+        title: Title of the figure.
     """
     columns = min(_PANELS, len(histograms))
     rows = -(-len(histograms) // columns)
@@ -106,11 +106,11 @@ def bradley_terry_figure(histograms: Mapping[str, Histogram], title: str = "") -
 
 
 def convergence_figure(rounds: Mapping[str, Sequence[Convergence]], title: str = "") -> Figure:
-    """Loss and win-rate by epoch of the last round (figure D.1); means over trials.
+    """Loss and win-rate by epoch of the last round, means over trials (figure D.1).
 
     Args:
-        rounds: Of the trials of each acquisition.
-        title: Above all.
+        rounds: Last rounds of the trials of each acquisition.
+        title: Title of the figure.
     """
     figure = Figure(figsize=(6.4, 5.2), layout="constrained")
     above, below = figure.subplots(2, 1, sharex=True)
@@ -141,8 +141,8 @@ def tables(results: md.Results, where: Mapping[str, Any], trials: Sequence[Trial
     """Tables 6.3 and D.1 to D.4 of a group of trials, as a Markdown page.
 
     Args:
-        results: Of a run.
-        where: Settings that its trials have in common, acquisition apart.
+        results: Results of a run.
+        where: Settings that the trials have in common, except the acquisition.
         trials: Rows of the group.
     """
     rates = {
@@ -182,14 +182,14 @@ def by_acquisition(trials: Sequence[TrialRows]) -> dict[str, list[TrialRows]]:
 def draw_all(location: str, folder: Path) -> list[Path]:
     """Write the figures and tables of a run, for each group of trials with the same settings.
 
-    Runs that vary the number of epochs have one picture of convergence over all of them.
+    Trials that differ in the number of epochs share one picture of convergence.
 
     Args:
-        location: The run's folder.
-        folder: Is made if there is none.
+        location: Folder of the run.
+        folder: Folder for the files; it is made if it does not exist.
 
     Returns:
-        The files.
+        Paths of the files.
 
     Raises:
         InputError: There is no run, or it has no win-rates of finished trials.
@@ -233,7 +233,7 @@ def _histograms(trials: Sequence[TrialRows]) -> dict[str, Histogram]:
 
 
 def _groups(results: md.Results, names: Sequence[str]) -> Iterator[tuple[dict[str, Any], str]]:
-    """All combinations of settings that trials have, each with a suffix for names of files."""
+    """Combinations of settings that trials have, each with a suffix for file names."""
     keys = dict.fromkeys(
         tuple(trial.columns.get(name) for name in names) for trial in results.trials
     )

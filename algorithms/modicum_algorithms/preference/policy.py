@@ -31,7 +31,7 @@ class Policy:
     Attributes:
         language: Model, tokenizer and context.
         engine: Engine that trains the model.
-        worker: This process.
+        worker: The calling process.
         reference: Cache of log-probabilities under θ0.
         sampler: Sampler of completions.
         micro_batch_size: Examples that a worker scores at once.
@@ -54,7 +54,7 @@ class Policy:
             config: Settings.
             name: Hub name, folder or GGUF file.
             seed: Seed of the adapters' initial weights.
-            worker: This process.
+            worker: The calling process.
 
         Raises:
             InputError: The model cannot be loaded.

@@ -52,7 +52,7 @@ def active_learning(worker: md.training.Worker, arguments: Arguments) -> Iterato
     step; it trains weights again only if a missing step needs them.
 
     Args:
-        worker: This process.
+        worker: The calling process.
         arguments: Settings, model and seed.
 
     Yields:

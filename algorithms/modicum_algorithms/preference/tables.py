@@ -15,10 +15,10 @@ class WinRate:
     """A win-rate over seeds.
 
     Attributes:
-        mean: Over seeds.
+        mean: Mean over seeds.
         low: Lower end of the mean's 95% interval; None for one seed.
-        high: Upper end.
-        seeds: How many.
+        high: Upper end of the interval.
+        seeds: Number of seeds.
     """
 
     mean: float
@@ -32,16 +32,16 @@ class WinRate:
 
 
 def win_rate_table(rates: Mapping[str, Mapping[float, WinRate]], unit: str) -> str:
-    """Win-rates by budget, a column for each acquisition; the best of a row are bold (table 6.3).
+    """Win-rates by budget, with a column for each acquisition and the best in bold (table 6.3).
 
     Args:
-        rates: By acquisition and budget.
-        unit: What the budget counts.
+        rates: Win-rates by acquisition and budget.
+        unit: Unit of the budget.
     """
     lines = []
     for budget in sorted({budget for column in rates.values() for budget in column}):
         row = {name: column[budget] for name, column in rates.items() if budget in column}
-        # Means of the same numbers in another order may differ in their last digits.
+        # Rounded, as the order of a sum may change the last digits.
         best = max(round(rate.mean, 9) for rate in row.values())
         cells = [f"{budget:g}"]
         for name in rates:
@@ -53,11 +53,11 @@ def win_rate_table(rates: Mapping[str, Mapping[float, WinRate]], unit: str) -> s
 
 
 def prompts_table(evaluations: Iterable[Row], count: int) -> str:
-    """Prompts, and what completions of them are compared with (tables D.1 and D.2).
+    """Prompts with the completions that they are judged against (tables D.1 and D.2).
 
     Args:
         evaluations: Rows of evaluated completions.
-        count: How many prompts, the first ones.
+        count: Number of prompts to show, the first ones.
     """
     opponents: dict[str, str] = {}
     for row in evaluations:
@@ -70,13 +70,13 @@ def prompts_table(evaluations: Iterable[Row], count: int) -> str:
 
 
 def example_table(row: Row, number: int) -> str:
-    """A completion, what it was compared with, and the oracle's reason (tables D.3 and D.4).
+    """A completion, its opponent and the oracle's rationale (tables D.3 and D.4).
 
-    A and B are the places in which the oracle saw the two, for its reason may speak of them.
+    A and B are the positions in which the oracle saw the two, as its rationale may name them.
 
     Args:
-        row: Of an evaluated completion with a judgement.
-        number: In the heading.
+        row: Row of an evaluated completion with a judgement.
+        number: Number of the example in the heading.
     """
     ours, theirs = "Fine-tuned completion", "Opponent"
     letters = {"given": ("A: ", "B: "), "swapped": ("B: ", "A: ")}.get(row.get("order", ""))
@@ -94,13 +94,13 @@ def example_table(row: Row, number: int) -> str:
 
 
 def table(header: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
-    """A Markdown table of cells that are Markdown already."""
+    """A Markdown table of cells in Markdown."""
     rows = [header, ["---"] * len(header), *lines]
     return "".join("| " + " | ".join(row) + " |\n" for row in rows)
 
 
 def escaped(text: str) -> str:
-    """Any text as it is, within one cell of a Markdown table."""
+    """A text escaped for one cell of a Markdown table."""
     text = html.escape(" ".join(re.split(r"[^\S\n]+", text)).strip(), quote=False)
     text = re.sub(r"([\\`*_\[\]|#~$])", r"\\\1", text)
     return re.sub(r" ?\n\s*", "<br>", text)

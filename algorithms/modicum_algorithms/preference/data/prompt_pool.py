@@ -38,7 +38,7 @@ class PromptPool:
 
         Args:
             drawn: Prompts that the round drew.
-            acquired: Those of the drawn prompts whose pairs were judged.
+            acquired: Drawn prompts whose pairs were judged.
 
         Raises:
             ValueError: A prompt was not in the pool, or was acquired without being drawn.

@@ -28,7 +28,7 @@ def build_sampler(
         language: The policy and its tokenizer.
         engine: Engine that holds the weights.
         weights: Function that returns the trained weights, on the first worker.
-        worker: This process.
+        worker: The calling process.
     """
     if config.generation.where == "workers":
         return WorkerSampler(language, engine, worker, config.generation_batch)

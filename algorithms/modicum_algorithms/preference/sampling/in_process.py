@@ -25,7 +25,7 @@ class WorkerSampler:
     Attributes:
         language: The policy and its tokenizer.
         engine: Engine that holds the weights, whole or sharded.
-        worker: This process.
+        worker: The calling process.
         batch_size: Completions that a worker samples at once.
     """
 

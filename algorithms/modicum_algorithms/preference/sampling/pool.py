@@ -61,7 +61,7 @@ class GenerationPool:
         batch_size: Completions that an actor samples at once.
         language: The policy and its tokenizer.
         weights: Function that returns the trained weights, on the first worker.
-        worker: This process.
+        worker: The calling process.
     """
 
     settings: GenerationSettings

@@ -40,7 +40,7 @@ class Stages:
 
     @property
     def needs_completions(self) -> bool:
-        """Whether pairs must be generated for all S prompts, not just for the chosen ones."""
+        """True if pairs must be generated for all S prompts, not just for the chosen ones."""
         return not self.pairs.needs.isdisjoint(OF_COMPLETIONS)
 
     def prompts_to_draw(self, kept: int, factor: int, left: int) -> int:
