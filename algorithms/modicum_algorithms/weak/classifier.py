@@ -71,16 +71,14 @@ class _Candidate:
 class WeakClassifier(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[misc]
     """Base of the estimators: an end model trained on votes, class labels, or both.
 
-    The end model is a feed-forward network on the features (section 3.4.1). Parameters are the
-    settings of the method's config, and:
+    The end model is a feed-forward network on the features (section 3.4.1). The parameters are the
+    settings of the method's config, `classes`, `max_iterations` and `random_state`.
 
-    Args:
+    Attributes:
         classes: The classes; None to take them from y, or from the votes if y has no label.
         max_iterations: Maximum number of gradient steps; None for the config's default with a
             validation set and 1,000 without one.
         random_state: Seed, or a `RandomState` to draw one from.
-
-    Attributes:
         classes_: The classes, sorted.
         n_features_in_: Number of features.
         feature_names_in_: Names of the features, if X has names.

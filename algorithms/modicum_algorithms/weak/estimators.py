@@ -147,7 +147,7 @@ class IntegratedWeakLearner(WeakClassifier, config=IntegratedConfig, own={"depen
 
     `IntegratedWeakLearner(**THESIS)`, with `THESIS` from `config`, has the thesis's objective.
 
-    Args:
+    Attributes:
         depends_on_x: False for one transition matrix per labeling function (iWL), True for a
             network that makes the matrices of each point (iWLD).
     """
