@@ -404,7 +404,7 @@ def test_the_embedded_set_is_learnt(method, strong):
     settings = {"weasel": WeaselConfig(), "denoise": DenoiseConfig()}[method]
     model = mlp(features.shape[1], 2, [100, 100], generator())
     objective = OBJECTIVES[method][0](model, supervision, settings, generator())
-    schedule = EndModelConfig(max_iterations=400, evaluate_every=20)
+    schedule = EndModelConfig(max_iterations=200, evaluate_every=20)
     valid = ValidationSet(torch.from_numpy(arrays["valid_features"]), arrays["valid_labels"])
     train(model, objective, valid, schedule, seed=0)
     predicted = predict(model, torch.from_numpy(arrays["test_features"])).argmax(1)

@@ -28,7 +28,7 @@ from modicum_algorithms.weak.estimators import (
 from modicum_algorithms.weak.run import choose_strong
 from weak_training import train
 
-SMALL = {"hidden_units": 16, "hidden_layers": 1, "learning_rate": 1e-2, "max_iterations": 60}
+SMALL = {"hidden_units": 16, "hidden_layers": 1, "learning_rate": 1e-2, "max_iterations": 30}
 KINDS = [
     MajorityVoteClassifier,
     SnorkelClassifier,
@@ -145,9 +145,9 @@ def test_without_votes_all_methods_learn_from_labels_alone(method, toy):
 def test_votes_alone_are_enough(method, toy):
     features, _, votes, labels = toy
     for y in (None, np.full(60, -1)):
-        estimator = small(method, max_iterations=200).fit(features, y, weak_labels=votes)
+        estimator = small(method, max_iterations=100).fit(features, y, weak_labels=votes)
         assert estimator.score(features, labels) > 0.8
-        assert estimator.n_iter_ == 200
+        assert estimator.n_iter_ == 100
         assert estimator.validation_score_ is None
 
 

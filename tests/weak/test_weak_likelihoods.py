@@ -575,7 +575,7 @@ def recover(rows, tmp_path, **settings):
         patience=600,
         evaluate_every=100,
         transition_learning_rate=3e-2,
-        **{"end_model_weight": 1.0} | settings,
+        **{"end_model_weight": 1.0, "lambda_strong": 1.0} | settings,
     )
     result = train(config, data, md.Trial(id="t", seed=0, scratch=tmp_path))
     learned = result.estimator.label_model_.transitions

@@ -253,7 +253,15 @@ CASES = [(method, "emission") for method in METHODS] + [("iwl", "missing"), ("iw
 def test_every_method_learns_the_embedded_set(trial, method, abstain):
     data = datasets.load("breast_cancer", "auto")
     config = WeakLearningConfig(
-        method=method, strong_fraction=0.5, abstain=abstain, max_iterations=200
+        method=method,
+        strong_fraction=0.5,
+        abstain=abstain,
+        hidden_units=32,
+        label_network_hidden_units=32,
+        learning_rate=3e-3,
+        max_iterations=100,
+        end_model_weight=1.0,
+        lambda_strong=1.0,
     )
     result = train(config, data, trial)
     assert result.strong_labels == 170

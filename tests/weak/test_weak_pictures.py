@@ -134,6 +134,8 @@ def run(tmp_path_factory):
         "strong_fraction": 0.1,
         "hidden_units": 8,
         "max_iterations": 40,
+        "end_model_weight": 1.0,
+        "lambda_strong": 1.0,
         "save_model": True,
     }
     study = md.Study("weak", space, seeds=1)
