@@ -332,7 +332,7 @@ def test_a_damaged_file_is_refused_or_exact(tmp_path, damaged, binary_model, mod
     model = binary_model if mode == "portable" else None
     counts = collections.Counter()
     assert outcome(tmp_path, parts.data, images, model) == "exact"
-    while counts.total() < 1000:
+    while counts.total() < 400:
         kind, data = mutated(random, parts, other)
         # What puts back what was there, or makes all of the other file, is no damage.
         if data not in (parts.data, other):

@@ -80,7 +80,7 @@ def test_the_bound_rises_towards_the_evidence():
     evidence = float(model.evidence(x).mean())
     means = []
     with md.seeded(4):
-        for samples, repeats in ((1, 2000), (4, 1000), (32, 200), (4000, 4)):
+        for samples, repeats in ((1, 2000), (4, 1000), (32, 200), (2000, 4)):
             bounds = iwae_bound(wide, model, x.repeat(repeats, 1), samples)
             means.append(float(bounds.mean()))
     assert means == sorted(means)

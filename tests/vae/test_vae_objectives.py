@@ -172,7 +172,7 @@ def test_a_look_at_the_latents_leaves_the_encoders_mode(training):
 
 def anneal(encoder, decoder, x, method="wake"):
     """Two rounds, the second one slow: Adam's own noise is as large as its rate."""
-    for rate, epochs in ((3e-2, 60), (2e-3, 60)):
+    for rate, epochs in ((3e-2, 50), (2e-3, 40)):
         encoder = refine_encoder(
             encoder, decoder, x, method, learning_rate=rate, epochs=epochs, batch_size=50
         )

@@ -143,7 +143,7 @@ def test_refining_brings_unseen_images_nearer_to_the_model(family):
     """Few training images: their own bound overfits, the model's images do not let it."""
     decoder = LinearGaussian(dtype=torch.float32)
     train, test = decoder.images(4, seed=1), decoder.images(400, seed=2)
-    settings = {"epochs": 300, "batch_size": 4, "learning_rate": 1e-2}
+    settings = {"epochs": 150, "batch_size": 4, "learning_rate": 2e-2}
     bits = {}
     for method in ("wake", "reverse_half_sleep"):
         found = refine_encoder(family(), decoder, train, method, **settings)

@@ -234,11 +234,11 @@ def methods(tmp_path_factory):
     """Three methods on one decoder that was trained on too few images, with everything measured."""
     space = {
         **SMALL,
-        "samples": 200,
-        "epochs": 100,
+        "samples": 100,
+        "epochs": 150,
         "inference": md.grid("vae", "wake", "reverse_half_sleep"),
         "refine_epochs": 20,
-        "optimal_epochs": 60,
+        "optimal_epochs": 40,
         "iwae_samples": 10,
         "save_model": True,
     }
@@ -333,7 +333,8 @@ def test_joint_training_is_the_usual_one_up_to_its_epoch(tmp_path):
 @pytest.fixture(scope="module")
 def compressed(tmp_path_factory):
     """The digits' 360 test images in both modes."""
-    space = {**SMALL, "mode": md.grid("portable", "pinned"), "general_codecs": True}
+    modes = md.grid("portable", "pinned")
+    space = {**SMALL, "epochs": 20, "mode": modes, "general_codecs": True}
     return run(tmp_path_factory.mktemp("compressed") / "run", "vae_compression", space)
 
 

@@ -15,7 +15,7 @@ import hashlib
 import json
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 import torch
@@ -99,13 +99,7 @@ class Pretraining:
             spec=model_spec(config, images.data),
             images=images.train,
             images_key=images.train_key,
-            settings=TrainingSettings(
-                epochs=config.epochs,
-                batch_size=config.batch_size,
-                learning_rate=config.learning_rate,
-                precision=config.precision,
-                schedule="constant",
-            ),
+            settings=TrainingSettings.of(config, "constant"),
             seed=trial.seed_for("training"),
             checkpoint_epochs=checkpoint_epochs or max(1, config.epochs // 10),
         )
@@ -202,12 +196,10 @@ class Refinement:
             images=images.train,
             images_key=images.train_key,
             method=InferenceMethod.of(config, images.data.pixel_range),
-            settings=TrainingSettings(
+            settings=replace(
+                TrainingSettings.of(config, config.refine_schedule),
                 epochs=config.refine_epochs,
-                batch_size=config.batch_size,
                 learning_rate=config.refine_learning_rate or config.learning_rate,
-                precision=config.precision,
-                schedule=config.refine_schedule,
             ),
             seed=trial.seed_for("refinement"),
         )
@@ -222,13 +214,7 @@ class Refinement:
             images=images.test,
             images_key=images.test_key,
             method=InferenceMethod.of(MethodConfig(inference="wake")),
-            settings=TrainingSettings(
-                epochs=config.optimal_epochs,
-                batch_size=config.batch_size,
-                learning_rate=config.learning_rate,
-                precision=config.precision,
-                schedule="linear",
-            ),
+            settings=replace(TrainingSettings.of(config, "linear"), epochs=config.optimal_epochs),
             seed=trial.seed_for("optimal"),
         )
 

@@ -67,13 +67,7 @@ def refine_encoder(
     with autocast(config.precision, images.device):
         _check_modules(refined.eval(), fixed, images[:2].float())
     refined.train()
-    training = TrainingSettings(
-        epochs=config.epochs,
-        batch_size=config.batch_size,
-        learning_rate=config.learning_rate,
-        precision=config.precision,
-        schedule=config.schedule,
-    )
+    training = TrainingSettings.of(config, config.schedule)
     losses = refine_epochs(refined, fixed, images, InferenceMethod.of(config), training, seed=seed)
     for epoch, loss in enumerate(losses, 1):
         if on_epoch is not None:

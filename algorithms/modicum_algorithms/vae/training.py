@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
 
 import modicum as md
-from modicum_algorithms.vae.config import Precision, Schedule
+from modicum_algorithms.vae.config import Precision, Schedule, TrainingConfig
 from modicum_algorithms.vae.methods.elbo import Network, latent_prior
 from modicum_algorithms.vae.methods.inference_method import InferenceMethod
 from modicum_algorithms.vae.networks import autocast
@@ -37,6 +37,13 @@ class TrainingSettings:
     learning_rate: float
     precision: Precision
     schedule: Schedule
+
+    @classmethod
+    def of(cls, config: TrainingConfig, schedule: Schedule) -> TrainingSettings:
+        """The settings of a configuration, with a learning rate schedule."""
+        return cls(
+            config.epochs, config.batch_size, config.learning_rate, config.precision, schedule
+        )
 
     def rate(self, epoch: int) -> float:
         """The learning rate in an epoch, counted from 0."""

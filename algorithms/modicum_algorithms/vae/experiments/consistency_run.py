@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import modicum as md
 from modicum_algorithms.vae.checkpoints import Pretraining, pretrained
@@ -28,13 +29,7 @@ def run(config: ConsistencyConfig, trial: md.Trial) -> Iterator[md.Record]:
     test = model_images(stage.model, config.test_samples, trial.seed_for("model's test images"))
     encoder = build_vae(spec, trial.seed_for("encoder")).encoder.to(train.device)
     method = InferenceMethod.of(MethodConfig(inference=config.inference), images.data.pixel_range)
-    settings = TrainingSettings(
-        epochs=config.inference_epochs,
-        batch_size=config.batch_size,
-        learning_rate=config.learning_rate,
-        precision=config.precision,
-        schedule="constant",
-    )
+    settings = replace(TrainingSettings.of(config, "constant"), epochs=config.inference_epochs)
     losses = refine_epochs(
         encoder, decoder, train, method, settings, seed=trial.seed_for("inference")
     )
