@@ -16,6 +16,7 @@ import json
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 
 import numpy as np
 import torch
@@ -119,47 +120,48 @@ class Pretraining:
             }
         )
 
-    def checkpoint_before(self, epoch: int) -> int:
-        """The last checkpoint before an epoch, in epochs; 0 for none.
+    def checkpoints(self, epoch: int) -> list[int]:
+        """Checkpoints on the way to an epoch, in epochs; the last is the epoch itself.
 
-        Checkpoints are at multiples of `checkpoint_epochs`, and where the objective changes.
+        They are at multiples of `checkpoint_epochs`, and where the objective changes.
         """
-        earlier = max(0, (epoch - 1) // self.checkpoint_epochs * self.checkpoint_epochs)
-        return self.method_from if earlier < self.method_from < epoch else earlier
+        ends = {*range(self.checkpoint_epochs, epoch, self.checkpoint_epochs), epoch}
+        if self.method_from < epoch:
+            ends.add(self.method_from)
+        return sorted(ends - {0})
 
 
 def pretrained(training: Pretraining, epoch: int) -> Stage:
-    """The model after some epochs, trained where the cache does not have it."""
-    arrays = _checkpoint(training, epoch)
-    model = build_vae(training.spec, training.seed).to(training.images.device)
-    _load_weights(model, arrays)
-    return Stage(model.eval().requires_grad_(False), training.key(epoch), float(arrays["seconds"]))
-
-
-def _checkpoint(training: Pretraining, epoch: int) -> Mapping[str, np.ndarray]:
-    return md.data.cached_arrays(training.key(epoch), lambda: _train(training, epoch))
-
-
-def _train(training: Pretraining, epoch: int) -> Mapping[str, np.ndarray]:
-    """Weights, optimiser state and time after training from the checkpoint before an epoch."""
+    """The model after some epochs, trained from the last checkpoint in the cache."""
     model = build_vae(training.spec, training.seed).to(training.images.device)
     optimiser = adam(model.parameters(), training.settings.learning_rate)
-    seconds, earlier = 0.0, training.checkpoint_before(epoch)
-    if earlier:
-        arrays = _checkpoint(training, earlier)
+    checkpoints = training.checkpoints(epoch)
+    done = [end for end in checkpoints if md.data.is_cached(training.key(end))]
+    start, seconds = 0, 0.0
+    for end in checkpoints[checkpoints.index(done[-1]) if done else 0 :]:
+        train = partial(_train, training, model, optimiser, start, end, seconds)
+        arrays = md.data.cached_arrays(training.key(end), train)
+        # Also after training: another process may have been the first.
         _load_weights(model, arrays)
         _load_optimiser(optimiser, arrays)
-        seconds = float(arrays["seconds"])
+        start, seconds = end, float(arrays["seconds"])
+    return Stage(model.eval().requires_grad_(False), training.key(epoch), seconds)
+
+
+def _train(
+    training: Pretraining, model: VAE, optimiser: Optimizer, start: int, end: int, seconds: float
+) -> Mapping[str, np.ndarray]:
+    """Train from one checkpoint to the next; returns weights, optimiser state and time in all."""
     started = time.perf_counter()
-    method = training.method if earlier >= training.method_from else None
+    method = training.method if start >= training.method_from else None
     gradients = vae_gradients(model, training.settings.precision, method)
-    for number in range(earlier, epoch):
+    for epoch in range(start, end):
         train_epoch(
             training.images,
             optimiser,
             gradients,
             batch_size=training.settings.batch_size,
-            seed=md.derive_seed(training.seed, f"epoch {number}"),
+            seed=md.derive_seed(training.seed, f"epoch {epoch}"),
         )
     seconds += time.perf_counter() - started
     return {**_weights(model), **_optimiser_state(optimiser), "seconds": np.array(seconds)}

@@ -1,6 +1,6 @@
 """Data: finding, reading and caching it, features of texts, and parallel maps over rows."""
 
-from modicum.data.cache import cached_arrays, cached_folder
+from modicum.data.cache import cached_arrays, cached_folder, is_cached
 from modicum.data.digest import digest_arrays, digest_files, digest_folder
 from modicum.data.images import (
     ImageSource,
@@ -47,6 +47,7 @@ __all__ = [
     "huggingface_digest",
     "huggingface_folder",
     "image_set_files",
+    "is_cached",
     "is_wrench_folder",
     "load_huggingface",
     "map_chunks",

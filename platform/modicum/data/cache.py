@@ -13,6 +13,9 @@ from filelock import FileLock
 
 from modicum.data.location import cache_folder
 
+# The list of a key's arrays, written last.
+_NAMES = "names.json"
+
 
 def cached_arrays(
     key: str, compute: Callable[[], Mapping[str, np.ndarray]]
@@ -26,9 +29,18 @@ def cached_arrays(
         key: Digest of everything on which the arrays depend.
         compute: Function that computes the arrays.
     """
-    folder = cached_folder(key, "names.json", lambda aside: _store(aside, compute()))
-    names = json.loads((folder / "names.json").read_text())
+    folder = cached_folder(key, _NAMES, lambda aside: _store(aside, compute()))
+    names = json.loads((folder / _NAMES).read_text())
     return {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in names}
+
+
+def is_cached(key: str) -> bool:
+    """True if the cache has the arrays of `cached_arrays` under a key.
+
+    Args:
+        key: Digest of everything that the arrays depend on.
+    """
+    return (cache_folder() / key / _NAMES).exists()
 
 
 def cached_folder(key: str, member: str, write: Callable[[Path], None]) -> Path:
@@ -59,4 +71,4 @@ def _store(folder: Path, arrays: Mapping[str, np.ndarray]) -> None:
     folder.mkdir()
     for name, array in arrays.items():
         np.save(folder / f"{name}.npy", array)
-    (folder / "names.json").write_text(json.dumps(list(arrays)))
+    (folder / _NAMES).write_text(json.dumps(list(arrays)))

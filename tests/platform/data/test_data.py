@@ -113,7 +113,9 @@ print(md.data.cached_arrays("key", compute)["a"].tolist())
 
 def test_cached_arrays_are_shared_and_read_only(tmp_path, monkeypatch):
     monkeypatch.setenv("MODICUM_CACHE", str(tmp_path))
+    assert not md.data.is_cached("k")
     array = md.data.cached_arrays("k", lambda: {"a": np.arange(3)})["a"]
+    assert md.data.is_cached("k")
     assert isinstance(array, np.memmap)
     with pytest.raises(ValueError, match="read-only"):
         array[0] = 1
