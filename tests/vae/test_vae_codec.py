@@ -265,7 +265,7 @@ def test_no_steps_of_inference_are_the_encoder_and_steps_shorten_the_code():
     spec = small_spec("bernoulli")
     # Nobody trained its encoder.
     model = scattered(spec, 0.5)
-    images = pictures(spec, 100)
+    images = pictures(spec, 60)
 
     def words(**more: float) -> np.ndarray:
         return BitsBackCoder(model, file_settings("pinned", threads=1, **more)).encode(images).words
@@ -273,7 +273,7 @@ def test_no_steps_of_inference_are_the_encoder_and_steps_shorten_the_code():
     plain = words()
     assert (plain == words(inference_steps=0, inference_learning_rate=0.3)).all()
     some, more = (
-        len(words(inference_steps=steps, inference_learning_rate=0.05)) for steps in (40, 100)
+        len(words(inference_steps=steps, inference_learning_rate=0.2)) for steps in (10, 30)
     )
     assert len(plain) > 1.2 * some > 1.2**2 * more
 

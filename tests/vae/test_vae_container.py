@@ -8,7 +8,7 @@ import zlib
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import modicum as md
@@ -227,6 +227,7 @@ def test_a_file_that_cannot_be_read_is_no_broken_file(tmp_path):
 LETTERS = st.text(st.sampled_from("0189ab._-é"), min_size=1, max_size=12)
 
 
+@settings(suppress_health_check=[HealthCheck.too_slow])
 @given(
     st.lists(
         st.one_of(

@@ -202,7 +202,7 @@ def saved(results, **where):
 def test_the_budget_is_the_number_of_training_images(tmp_path):
     space = {
         **SMALL,
-        "epochs": 6,
+        "epochs": 4,
         "samples": md.grid(50, 200, None),
         "inference": md.grid("vae", "reverse_half_sleep"),
         "refine_epochs": 1,
