@@ -56,8 +56,9 @@ def defaults(tree):
                     yield statement.target.id
                 elif isinstance(statement, ast.Assign):
                     yield from (target.id for target in statement.targets)
-        elif isinstance(node, ast.Assign) and isinstance(node.value, ast.Constant):
-            yield from (t.attr for t in node.targets if isinstance(t, ast.Attribute))
+        elif isinstance(node, ast.Assign | ast.AnnAssign) and isinstance(node.value, ast.Constant):
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            yield from (target.attr for target in targets if isinstance(target, ast.Attribute))
 
 
 def test_every_setting_has_its_default_in_one_place():

@@ -22,10 +22,10 @@ from modicum_algorithms.solipsistic.rllib_settings import (
     training_arguments,
 )
 
-O = TypeVar("O", bound=EpisodicAlgorithmOptions)  # noqa: E741
+Options = TypeVar("Options", bound=EpisodicAlgorithmOptions)
 
 
-class EpisodicConfig(AlgorithmConfig, Generic[O]):
+class EpisodicConfig(AlgorithmConfig, Generic[Options]):
     """RLlib configuration of a method that collects whole episodes.
 
     The configuration has the attributes of an options model beside those of RLlib, and starts from
@@ -84,7 +84,7 @@ class EpisodicConfig(AlgorithmConfig, Generic[O]):
         return self
 
     @property
-    def options(self) -> O:
+    def options(self) -> Options:
         """The method's settings, without the learning rate: RLlib's `lr` may be a schedule.
 
         Raises:
@@ -93,7 +93,7 @@ class EpisodicConfig(AlgorithmConfig, Generic[O]):
         fields = self.options_class.model_fields.keys() - {"learning_rate"}
         values = {name: getattr(self, rllib_name(name)) for name in fields}
         try:
-            return cast(O, self.options_class(**values))
+            return cast(Options, self.options_class(**values))
         except ValidationError as error:
             raise md.from_validation(error, self.options_class, given=values) from None
 
