@@ -1,12 +1,12 @@
 """Sampling completions beside the transformers library's `generate`.
 
-Ours draws each completion from a seed of its own, gives its log-probability, and batches requests
-by length. The library's takes them in their given, random order, padded on the left, with its own
-multinomial sampling, and gives tokens alone. Both have the same prompts, limits, batch size,
-temperature, threads and model (random weights from a seed).
+Ours samples each completion from its own seed, returns its log-probability, and batches requests
+by length. The library's takes the requests in their given, random order, padded on the left, with
+its multinomial sampling, and returns only tokens. Both have the same prompts, limits, batch size,
+temperature, threads and model (seeded random weights).
 
-Sides take turns in one process, so that a busy moment meets them all; medians. Tokens are those
-that are kept: to the end of the text or to the request's own limit.
+The two sides take turns in one process, so that other load affects both; medians are shown. Only
+tokens up to the end of the text or the limit of the request are counted.
 
 Run: python tests/benchmarks/generation.py [--workload short|mixed ...]
      [--precision fp32|bf16 ...] [--repeats 3] [--threads 2]
@@ -40,14 +40,14 @@ END = PADDING = 0
 
 @dataclass(frozen=True)
 class Workload:
-    """What is sampled.
+    """Requests to sample.
 
     Attributes:
-        prompt: Least and greatest length of a prompt.
-        limit: The same of the most tokens that a completion may have.
-        requests: How many there are.
-        batch: Requests at a time.
-        model: Builds the model.
+        prompt: Minimum and maximum length of a prompt in tokens.
+        limit: Minimum and maximum of a completion's length limit in tokens.
+        requests: Number of requests.
+        batch: Requests that are sampled at once.
+        model: Function that builds the model.
     """
 
     prompt: tuple[int, int]
@@ -65,12 +65,12 @@ WORKLOADS = {
 
 @dataclass(frozen=True)
 class Turn:
-    """One side's turn.
+    """A turn of one side.
 
     Attributes:
-        tokens: That were kept.
-        seconds: Of the whole.
-        processor: Seconds over all threads.
+        tokens: Tokens that were kept.
+        seconds: Wall-clock time.
+        processor: Processor time over all threads, in seconds.
     """
 
     tokens: int
@@ -90,7 +90,7 @@ def random_requests(workload: Workload, vocabulary: int, seed: int = 0) -> list[
 
 
 def sample_ours(model: Any, requests: Sequence[Request], batch: int) -> int:
-    """How many tokens ours sampled."""
+    """Number of tokens that ours sampled."""
     completions = generate(
         model, requests, temperature=TEMPERATURE, end=END, padding=PADDING, batch_size=batch
     )
@@ -98,7 +98,7 @@ def sample_ours(model: Any, requests: Sequence[Request], batch: int) -> int:
 
 
 def sample_theirs(model: Any, requests: Sequence[Request], batch: int) -> int:
-    """How many of the tokens that the library sampled are kept."""
+    """Number of the library's sampled tokens that are kept."""
     kept = 0
     for start in range(0, len(requests), batch):
         some = requests[start : start + batch]
@@ -126,7 +126,7 @@ def sample_theirs(model: Any, requests: Sequence[Request], batch: int) -> int:
 
 
 def take_turns(workload: Workload, precision: str, repeats: int) -> dict[str, list[Turn]]:
-    """Both sides `repeats` times, after a turn that does not count."""
+    """Turns of both sides, `repeats` each, after one turn to warm up."""
     model = workload.model().eval().to(PRECISIONS[precision])
     requests = random_requests(workload, model.config.vocab_size)
     torch.manual_seed(0)
@@ -162,7 +162,7 @@ def main() -> None:
 
 
 def row(ours: Sequence[Turn], theirs: Sequence[Turn]) -> str:
-    """Rates and their ratio, over all and in single turns, in time and in processor time."""
+    """Rates and their ratio, overall and by turn, in wall-clock and in processor time."""
 
     def median_rate(turns: Sequence[Turn]) -> float:
         return statistics.median(turn.tokens / turn.seconds for turn in turns)

@@ -1,19 +1,19 @@
 """Direct preference optimisation beside TRL's DPOTrainer: losses, speed, memory, reference passes.
 
 Both sides have the same model, tokenised pairs in the same order, batches, AdamW with a constant
-learning rate and without clipping, β and threads; TRL does not checkpoint activations here. It is
+learning rate and without clipping, β and threads; TRL does not checkpoint activations here. TRL is
 measured with the reference model beside the trained one ("on the fly") and with
-`precompute_ref_log_probs`. Models have random weights from a seed, except for SmolLM2.
+`precompute_ref_log_probs`. Models have seeded random weights, except for SmolLM2.
 
-speed: sides take turns in one process, so that a busy moment meets them all; medians. A side's time
-    is that of one epoch, of its reference passes included; of nothing that comes before. Tokens
+speed: the sides take turns in one process, so that other load affects both; medians are shown. The
+    time of a side is that of one epoch with its reference passes, without preparation. Tokens
     are those of a prompt with each completion, so the prompt counts twice on both sides.
-losses: of the same runs, update by update.
-memory: each side in its own process: the peak above what it had once the model was loaded.
-passes: reference log-probabilities that four rounds of growing data cost.
+losses: losses of the same runs, update by update.
+memory: peak memory of each side in its own process, above the memory after loading the model.
+passes: reference log-probabilities computed in four rounds of growing data.
 
 bf16 means weights in bf16 with an fp32 copy for ours, and autocast of fp32 weights for TRL: both
-keep what an update of 1e-6 changes. Ends with 1 where fp32 losses differ by more than 1e-4.
+keep the change of an update of 1e-6. The exit code is 1 if fp32 losses differ by more than 1e-4.
 Without TRL, its side is left out: `pip install trl==1.16.0` (into any folder on PYTHONPATH).
 
 Run: python tests/benchmarks/preference_trl.py [--workload short|long|smollm2 ...]
@@ -82,14 +82,14 @@ def smollm2() -> Any:
 
 @dataclass(frozen=True)
 class Workload:
-    """What is trained on.
+    """Data and model of a training.
 
     Attributes:
-        prompt: Least and greatest length of a prompt.
-        completion: The same of a completion.
-        pairs: How many there are.
+        prompt: Minimum and maximum length of a prompt in tokens.
+        completion: Minimum and maximum length of a completion in tokens.
+        pairs: Number of pairs.
         batch: Pairs of an update.
-        model: Builds θ0.
+        model: Function that builds θ0.
     """
 
     prompt: tuple[int, int]
@@ -108,13 +108,13 @@ WORKLOADS = {
 
 @dataclass
 class Outcome:
-    """One side's epoch.
+    """An epoch of one side.
 
     Attributes:
-        losses: Of each update.
-        reference_seconds: Of a reference pass before the updates.
-        update_seconds: Of the epoch, with reference passes inside it.
-        processor_seconds: Of both, over all threads.
+        losses: Loss of each update.
+        reference_seconds: Time of a reference pass before the updates.
+        update_seconds: Time of the epoch, with the reference passes inside it.
+        processor_seconds: Processor time of both, over all threads.
         passes: Completions whose reference log-probability was computed.
     """
 
@@ -126,12 +126,12 @@ class Outcome:
 
     @property
     def seconds(self) -> float:
-        """Of both."""
+        """Time of the reference pass and the epoch."""
         return self.reference_seconds + self.update_seconds
 
     @contextmanager
     def timed(self, part: Literal["reference", "update"]) -> Iterator[None]:
-        """Add the time of what is done inside to a part's."""
+        """Add the time of a block to a part."""
         started, processor = time.perf_counter(), time.process_time()
         yield
         seconds = time.perf_counter() - started
@@ -163,7 +163,7 @@ def tokens_of(pairs: Sequence[Example]) -> int:
 
 @contextmanager
 def our_policy(model: Any, precision: str, batch: int) -> Iterator[Policy]:
-    """A policy in this process that has seen nothing yet; `model` is trained.
+    """An untrained policy in this process; updates change `model`.
 
     Args:
         model: θ0, fp32.
@@ -267,7 +267,7 @@ def trl_trainer() -> Any:
 
 
 def tokenizer_for(vocabulary: int) -> Any:
-    """A tokenizer that TRL can ask for its special tokens, and nobody for anything else."""
+    """A tokenizer with special tokens for TRL, and nothing else."""
     from tokenizers import Tokenizer
     from tokenizers.models import WordLevel
     from transformers import PreTrainedTokenizerFast
@@ -362,7 +362,7 @@ def train_trl(
 def run_side(
     side: str, model: Any, pairs: Sequence[Example], batch: int, precision: str
 ) -> Outcome:
-    """One epoch of a side; `model` is trained."""
+    """One epoch of a side, which changes `model`."""
     if side == OURS:
         return train_ours(model, pairs, batch, precision)
     return train_trl(model, pairs, batch, precision, precomputed=side == PRECOMPUTED)
@@ -371,7 +371,7 @@ def run_side(
 def take_turns(
     workload: Workload, precision: str, repeats: int, sides: Sequence[str]
 ) -> dict[str, list[Outcome]]:
-    """Every side `repeats` times, after a short turn that does not count."""
+    """Turns of every side, `repeats` each, after a short turn to warm up."""
     start = workload.model()
     pairs = random_pairs(workload, workload.pairs, start.config.vocab_size)
     turns: dict[str, list[Outcome]] = {side: [] for side in sides}
@@ -477,7 +477,7 @@ class Memory:
 
 @contextmanager
 def watched_memory(interval: float = 0.001) -> Iterator[Memory]:
-    """Watch this process's memory from a thread."""
+    """Context that samples the memory of this process in a thread."""
     process = psutil.Process()
     memory = Memory(process.memory_info().rss, 0)
     done = threading.Event()

@@ -340,11 +340,17 @@ def test_a_run_has_every_figure_and_table_for_each_data_set(run, tmp_path):
     assert row.count("(3)") == 2
 
 
-def test_a_run_without_checkpoints_still_has_win_rates(tmp_path):
+def test_a_run_without_checkpoints_still_has_win_rates(tmp_path, capsys):
+    """By the command, which says what it wrote, or what was wrong."""
     md.Study(MadeUp, {"keep": False}, seeds=1).run(tmp_path / "run", runner="local", quiet=True)
-    paths = draw_all(str(tmp_path / "run"), tmp_path / "out")
-    assert [path.name for path in paths] == ["win_rate.png", "tables.md"]
-    assert "| 32 | 0." in paths[1].read_text()
+    assert main([str(tmp_path / "run"), str(tmp_path / "out")]) == 0
+    assert capsys.readouterr().out.count("written: ") == 2
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"win_rate.png", "tables.md"}
+    assert "| 32 | 0." in (tmp_path / "out" / "tables.md").read_text()
+    assert main([]) == 2
+    assert "RUN_FOLDER OUT_FOLDER" in capsys.readouterr().out
+    assert main([str(tmp_path), str(tmp_path / "out")]) == 2
+    assert capsys.readouterr().err.startswith("error: ")
 
 
 def test_runs_of_different_length_share_a_picture_of_convergence(tmp_path):
@@ -353,12 +359,3 @@ def test_runs_of_different_length_share_a_picture_of_convergence(tmp_path):
     names = {path.name for path in draw_all(str(tmp_path / "run"), tmp_path / "out")}
     assert {"convergence.png", "win_rate-2.png", "win_rate-3.png"} <= names
     assert sum(name.startswith("convergence") for name in names) == 1
-
-
-def test_the_command(run, tmp_path, capsys):
-    assert main([]) == 2
-    assert "RUN_FOLDER OUT_FOLDER" in capsys.readouterr().out
-    assert main([str(tmp_path), str(tmp_path / "out")]) == 2
-    assert capsys.readouterr().err.startswith("error: ")
-    assert main([str(run), str(tmp_path / "out")]) == 0
-    assert capsys.readouterr().out.count("written: ") == 8

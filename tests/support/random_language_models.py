@@ -1,4 +1,4 @@
-"""Small language models with random weights from a seed, without dropout."""
+"""Small language models with seeded random weights and without dropout."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausa
 
 
 def small_gpt2(vocabulary: int = 4_096) -> GPT2LMHeadModel:
-    """3.4 million weights; texts of 128 tokens at most."""
+    """A GPT-2 of 3.4 million weights with a context of 128 tokens."""
     torch.manual_seed(0)
     return GPT2LMHeadModel(
         GPT2Config(
@@ -26,7 +26,7 @@ def small_gpt2(vocabulary: int = 4_096) -> GPT2LMHeadModel:
 
 
 def small_llama(vocabulary: int = 16_384) -> LlamaForCausalLM:
-    """20 million weights."""
+    """A Llama of 20 million weights."""
     torch.manual_seed(0)
     return LlamaForCausalLM(
         LlamaConfig(
