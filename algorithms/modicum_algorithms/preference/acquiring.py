@@ -123,19 +123,8 @@ class Acquirer:
         Returns:
             Pairs without a judgement are left out and counted in the metrics.
         """
-        learner = self.learner
-        seed = learner.seed_for(f"round-{i:03} order")
-        asked = [
-            md.oracles.Pair(
-                learner.prompts[pair.place].prompt.text,
-                learner.policy.decode(pair.first),
-                learner.policy.decode(pair.second),
-                seed=mixed_seed(seed, pair.place, 0),
-            )
-            for pair in pairs
-        ]
-        with learner.clock.measure("oracle"):
-            answers = self.judge.ask(asked, f"round-{i:03}/judgements")
+        with self.learner.clock.measure("oracle"):
+            answers = self.judge.ask(self._questions(i, pairs), f"round-{i:03}/judgements")
         answered = [
             (pair, answer)
             for pair, answer in zip(pairs, answers, strict=True)
@@ -168,6 +157,19 @@ class Acquirer:
         if judged and i > 1:
             metrics |= _predictions(judged)
         return judged, metrics
+
+    def _questions(self, i: int, pairs: Sequence[SampledPair]) -> list[md.oracles.Pair]:
+        seed = self.learner.seed_for(f"round-{i:03} order")
+        decode = self.learner.policy.decode
+        return [
+            md.oracles.Pair(
+                self.learner.prompts[pair.place].prompt.text,
+                decode(pair.first),
+                decode(pair.second),
+                seed=mixed_seed(seed, pair.place, 0),
+            )
+            for pair in pairs
+        ]
 
     def _sampled(
         self, i: int, part: str, purpose: str, places: np.ndarray, count: int, temperature: float

@@ -65,7 +65,7 @@ def active_learning(worker: md.training.Worker, arguments: Arguments) -> Iterato
     """
     config, seed = arguments.config, arguments.seed
     acquisition = get_acquisition(config.acquisition)
-    S, M, K = config.prompts_per_round, config.acquired_per_round, config.rounds  # 3
+    S, M = config.prompts_per_round, config.acquired_per_round
     with _opened_oracle(worker, arguments) as oracle:
         policy = Policy.load(
             config, arguments.language_model, md.derive_seed(seed, "adapters"), worker
@@ -73,6 +73,7 @@ def active_learning(worker: md.training.Worker, arguments: Arguments) -> Iterato
         X, held_out = read_splits(config, policy.language, seed)  # 1
         pool = PromptPool(len(X), config.removed_prompts)
         X_P: list[JudgedPair] = []  # 2
+        K = config.rounds  # 3
         learner = Learner(policy, X, X_P, config, seed)  # 4: θ ← θ0
         judge = Judge(oracle, worker)
         acquirer, evaluator = Acquirer(learner, judge), Evaluator(learner, judge, held_out)
