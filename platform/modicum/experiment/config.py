@@ -1,4 +1,4 @@
-"""Settings of an experiment: pydantic models whose fields say what `modicum describe` shows."""
+"""Settings of an experiment: pydantic models whose fields carry what `modicum describe` shows."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 
 class Config(BaseModel):
-    """Base of an experiment's settings: unknown keys and NaN are refused, values are frozen.
+    """Base of an experiment's settings: a frozen pydantic model that refuses unknown keys and NaN.
 
-    A pydantic model whose fields are made by `setting`; a field may be another `Config`.
+    `setting` makes its fields; a field may be another `Config`.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
@@ -29,19 +29,20 @@ def setting(
     used_by: Mapping[str, Sequence[Any]] | None = None,
     **constraints: Any,
 ) -> Any:
-    """A field of a `Config`, with what `modicum describe` says about it.
+    """A field of a `Config`, with its description for `modicum describe`.
 
     Args:
-        default: Default value; leave out for a required setting.
+        default: Default value; leave it out for a required setting.
         description: One sentence for the user.
         unit: Unit of the value, for example `"iterations"`.
-        identity: False for paths, logging and the like: a trial is the same trial whatever
-            the value. Data is identified by its digest instead (`Experiment.data_digests`).
-        sets_budget: True where the value decides how much a trial spends (a fraction of labels):
-            trials that differ in nothing else join into one curve against budget.
-        used_by: Other settings' values under which this one has an effect, for example
-            `{"method": ("iwl", "iwld")}`. Elsewhere it is left out of the trial's identity
-            and of the results, so that a grid over it does not repeat trials.
+        identity: False for a setting that does not change the numbers, such as a path or a logging
+            option: it is left out of the trial's identity. Data is identified by its digest
+            instead (`Experiment.data_digests`).
+        sets_budget: True for a setting that decides how much a trial spends (a fraction of
+            labels): trials that differ in such settings alone join into one curve against budget.
+        used_by: Values of other settings with which this setting has an effect, for example
+            `{"method": ("iwl", "iwld")}`. With other values it is left out of the trial's
+            identity and of the results, so that a grid over it repeats no trial.
         **constraints: Passed to `pydantic.Field` (`ge`, `le`, `gt`, `min_length`, ...).
     """
     extra: dict[str, Any] = {
@@ -55,7 +56,7 @@ def setting(
 
 @dataclass(frozen=True)
 class SettingInfo:
-    """A setting as `modicum describe` shows it and as identities need it."""
+    """The declaration of a setting; its attributes are the arguments of `setting`."""
 
     name: str
     description: str
@@ -70,17 +71,17 @@ class SettingInfo:
     is_mapping: bool = False
 
     def active(self, values: Mapping[str, Any]) -> bool:
-        """Whether the setting has an effect in a configuration (flat dotted names).
+        """Tell whether the setting has an effect with these values (by flat dotted names).
 
-        Where experiments share settings, one may lack another on which a setting depends: that
-        restricts nothing.
+        A condition on a setting that the experiment does not have is ignored: experiments share
+        settings.
         """
         conditions = (self.used_by or {}).items()
         return all(values[other] in allowed for other, allowed in conditions if other in values)
 
 
 def settings_of(model: type[BaseModel], prefix: str = "") -> dict[str, SettingInfo]:
-    """Every setting of a config model by dotted name, nested models included."""
+    """All settings of a config model by dotted name, those of nested models included."""
     found: dict[str, SettingInfo] = {}
     for name, info in model.model_fields.items():
         annotation = info.annotation
@@ -124,7 +125,7 @@ def _kind(annotation: Any) -> str:
 
 
 def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested mappings as one level of dotted names; an empty mapping stays a value."""
+    """Turn nested mappings into one level of dotted names; an empty mapping stays a value."""
     flat: dict[str, Any] = {}
     for key, value in values.items():
         if isinstance(value, Mapping) and value:
@@ -135,7 +136,7 @@ def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def unflatten(values: Mapping[str, Any]) -> dict[str, Any]:
-    """The inverse of `flatten`."""
+    """Turn dotted names into nested mappings; the inverse of `flatten`."""
     nested: dict[str, Any] = {}
     for key, value in values.items():
         *parents, leaf = key.split(".")

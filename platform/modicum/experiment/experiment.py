@@ -1,7 +1,7 @@
-"""What an experiment is: a name, a version, settings, a budget unit, and records.
+"""The interface of an experiment.
 
-This module imports nothing heavy, so that a package can define its experiments
-without slowing down `modicum --help`.
+This module imports nothing heavy, so a package can define its experiments without slowing down
+`modicum --help`.
 """
 
 from __future__ import annotations
@@ -21,21 +21,21 @@ C = TypeVar("C", bound=Config)
 class Experiment(ABC, Generic[C]):
     """A method, or a family of methods, that spends a budget and yields records.
 
-    Subclasses set the class attributes and implement `run`. They are registered through the
-    entry-point group `modicum.experiments`, or passed to `Study` as a class.
+    Subclasses set the class attributes and implement `run`. A package registers them through the
+    entry-point group `modicum.experiments`; `Study` also takes a class or an instance.
 
     Attributes:
         name: Name in studies and on the command line.
-        version: Part of every trial's identity: change it when the same settings would give
-            other numbers, and finished trials are computed again.
-        budget_unit: What the x-axis counts.
+        version: Version of the results. Change it when the same settings would give other
+            numbers: it is part of every trial's identity, so finished trials are computed again.
+        budget_unit: Unit of the budget, the x-axis of every curve.
         Config: The settings.
-        metrics: Every metric that a record may carry; a name may hold wildcards
+        metrics: All metrics that a record may carry; a name may contain wildcards
             (`test/recall/*`).
-        needs_ray: True when `run` itself needs a Ray runtime; the local runner refuses it.
-        selection_metric: Metric by which the best checkpoint is kept beside the last; never one
-            of the test data.
-        uses_torch: True when torch is to be seeded and pinned to the trial's CPUs.
+        needs_ray: True if `run` needs a Ray runtime; the local runner refuses the experiment.
+        selection_metric: Metric that selects the best checkpoint, which is kept beside the last;
+            never a metric of the test data.
+        uses_torch: True if torch is to be seeded and pinned to the trial's CPUs.
     """
 
     name: ClassVar[str]
@@ -48,28 +48,30 @@ class Experiment(ABC, Generic[C]):
     selection_metric: ClassVar[str | None] = None
 
     def check(self, config: C) -> None:
-        """Raise `InputError` where settings that are valid one by one cannot work together.
+        """Check settings that are valid one by one: combinations, sizes, and the data's presence.
 
-        Called for every distinct configuration before anything starts: missing data,
-        impossible combinations, sizes that do not fit.
-
-        Args:
-            config: Valid settings, one by one.
-        """
-
-    def data_digests(self, config: C) -> Mapping[str, str]:
-        """Digests of the data that the trial reads, by role; part of its identity.
+        Called for every distinct configuration before anything starts.
 
         Args:
             config: Settings of the trial.
 
         Raises:
-            InputError: The data is not there.
+            InputError: The settings cannot work together.
+        """
+
+    def data_digests(self, config: C) -> Mapping[str, str]:
+        """Digests of the data that the trial reads, by role; they are part of its identity.
+
+        Args:
+            config: Settings of the trial.
+
+        Raises:
+            InputError: Data is missing.
         """
         return {}
 
     def resources(self, config: C) -> Resources:
-        """What one trial with this configuration needs; one CPU unless overridden.
+        """Processors and memory that one trial needs; one CPU unless overridden.
 
         Args:
             config: Settings of the trial.
@@ -77,31 +79,31 @@ class Experiment(ABC, Generic[C]):
         return Resources()
 
     def saves_checkpoints(self, config: C) -> bool:
-        """Whether records of this configuration carry checkpoints."""
+        """Tell whether records of this configuration carry checkpoints."""
         return False
 
     @abstractmethod
     def run(self, config: C, trial: Trial) -> Iterator[Record]:
-        """Do the work of one trial, yielding a record whenever there is something to report.
+        """Do the work of one trial, and yield a record whenever there is something to report.
 
-        The last record is the trial's result. Everything random must derive from
-        `trial.seed_for`, and everything written must go under `trial.scratch`.
+        The last record is the trial's result. All random numbers must derive from
+        `trial.seed_for`, and all files must be written under `trial.scratch`.
 
         Args:
             config: Settings of the trial.
-            trial: Seeds, a place for files, and what an earlier attempt left.
+            trial: Seeds, a folder for files, and the checkpoint of an earlier attempt.
         """
 
     def metric(self, name: str) -> Metric:
         """The declaration of a metric.
 
         Raises:
-            InputError: No such metric.
+            InputError: The experiment declares no such metric.
         """
         return find_metric(self.metrics, name)
 
     def selection_score(self, metrics: Mapping[str, Value]) -> float | None:
-        """A record's selection metric, signed so that larger is better; None if it has none."""
+        """A record's selection metric, signed so that larger is better; None without one."""
         value = None if self.selection_metric is None else metrics.get(self.selection_metric)
         if self.selection_metric is None or not isinstance(value, int | float):
             return None

@@ -1,4 +1,4 @@
-"""How many trials a cluster can hold at once, counted before anything starts."""
+"""Count of the trials that a cluster can hold at once."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ _ROUNDING = 1e-9
 
 
 def trials_that_fit(nodes: Sequence[Mapping[str, float]], resources: Resources) -> int:
-    """How many identical trials fit on these nodes, everything they start included.
+    """Count the identical trials that fit on these nodes, with the processes that they start.
 
     Each bundle goes to the first node with room for it, larger bundles first.
 
     Args:
         nodes: Resources of each node by Ray's names (`CPU`, `GPU`, `memory`).
-        resources: What one trial needs.
+        resources: Resources of one trial.
 
     Returns:
         The number of trials, at most 10,000.
@@ -44,7 +44,7 @@ def _holds(node: Mapping[str, float], bundle: Mapping[str, float]) -> bool:
 
 
 def require_fit(nodes: Sequence[Mapping[str, float]], resources: Resources) -> int:
-    """How many trials fit, at least one.
+    """Count the trials that fit as `trials_that_fit` does, at least one.
 
     Raises:
         InputError: Not even one trial fits; without this check Ray would wait for ever.

@@ -1,4 +1,4 @@
-"""What a long computation has done so far, kept where every machine of the cluster reaches it."""
+"""Results of the finished steps of a long computation, on storage that all machines reach."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from modicum.storage import StorageFolder
 _STEPS = "steps"
 _FOLDERS = "folders"
 
-# Each kept folder has two places; what is written goes to the one that is not in force.
+# Each kept folder has two slots: one is in force, new contents are written to the other.
 _SLOTS = ("a", "b")
 
 
 class Journal:
-    """Results of finished steps by name, so that a computation that starts again repeats none.
+    """Results of finished steps by name, so that a restarted computation repeats none of them.
 
-    A step is there as a whole or not at all. Only the first worker writes steps.
+    Writes are atomic. Only the first worker writes steps.
 
     Args:
         location: A path, or a URI of a filesystem that pyarrow knows.
@@ -30,7 +30,7 @@ class Journal:
         self.files = StorageFolder(location)
 
     def read(self, name: str) -> Any:
-        """A step's result, or None where the step is not done.
+        """A step's result; None for a step that is not finished.
 
         Args:
             name: Name of the step, such as `round-002/judgements`.
@@ -39,33 +39,33 @@ class Journal:
         return self.files.read_json(*place)["result"] if self.files.exists(*place) else None
 
     def write(self, name: str, result: Any) -> None:
-        """Keep a step's result, which must be what JSON can hold and not None."""
+        """Keep a step's result: a value that JSON can hold, except None."""
         assert result is not None
         self.files.write_json({"result": result}, _STEPS, f"{name}.json")
 
     def keep_folder(self, name: str, source: Path) -> None:
-        """Copy a local folder into the journal, in the place of what had this name before.
+        """Copy a local folder into the journal, in place of an earlier folder with this name.
 
-        Until it is complete, `folder` finds what was there before.
+        Until the copy is complete, `folder` finds the earlier folder.
         """
         slot = self.free_slot(name)
         self._copy_in(source, name, slot)
         self.publish(name, slot, [])
 
     def drop_folder(self, name: str) -> None:
-        """Forget a folder, if it is there."""
+        """Delete a kept folder, if it exists."""
         self.files.remove(_STEPS, _FOLDERS, f"{name}.json")
         for slot in _SLOTS:
             self._clear(name, slot)
 
     @contextmanager
     def folder(self, name: str, scratch: Path, slot: str | None = None) -> Iterator[Path | None]:
-        """A kept folder as a local one, or None where there is none.
+        """A kept folder as a local path; None if nothing is kept under this name.
 
         Args:
-            name: As in `keep_folder`.
-            scratch: Where a folder that is kept elsewhere is copied to for the while.
-            slot: What `slot` said, where another worker has asked.
+            name: Name of the folder.
+            scratch: Folder for a temporary copy, if the journal is not on a local filesystem.
+            slot: Result of `slot`, if another worker has called it.
         """
         slot = slot or self.slot(name)
         if slot is None:
@@ -82,7 +82,7 @@ class Journal:
                 yield local
 
     def place(self, name: str) -> str:
-        """Path or URI of a folder that is kept, for what reads it by itself."""
+        """Path or URI of a kept folder, for libraries that read it themselves."""
         slot = self.slot(name)
         assert slot is not None
         return (
@@ -92,39 +92,39 @@ class Journal:
         )
 
     def slot(self, name: str) -> str | None:
-        """Which of a folder's two places is in force; None where nothing is kept."""
+        """The slot of a folder that is in force; None if nothing is kept under this name."""
         found: str | None = self.read(f"{_FOLDERS}/{name}")
         return found
 
     def free_slot(self, name: str) -> str:
-        """The other place, emptied of what an interrupted attempt has left."""
+        """The slot of a folder that is not in force, without the remains of earlier attempts."""
         free = _SLOTS[self.slot(name) == _SLOTS[0]]
         self._clear(name, free)
         return free
 
     @contextmanager
     def part(self, name: str, slot: str, scratch: Path) -> Iterator[Path]:
-        """An empty local folder; what is in it at the end is added to a place not yet in force.
+        """An empty local folder, whose files are copied to a slot at the end of the block.
 
         Args:
-            name: As in `keep_folder`.
-            slot: From `free_slot`.
-            scratch: Where the folder is made.
+            name: Name of the folder.
+            slot: Result of `free_slot`.
+            scratch: Parent of the local folder.
         """
         with _temporary(scratch) as local:
             yield local
             self._copy_in(local, name, slot)
 
     def publish(self, name: str, slot: str, written: Sequence[str]) -> None:
-        """Put a place in force, and remove the other one.
+        """Put a slot in force, and empty the other one.
 
         Args:
-            name: As in `keep_folder`.
-            slot: From `free_slot`.
-            written: Names of files that must be there.
+            name: Name of the folder.
+            slot: Result of `free_slot`.
+            written: Names of the files that must be in the slot.
 
         Raises:
-            InputError: Some are not, because machines have different disks under this path.
+            InputError: A file is missing, because machines have different disks under this path.
         """
         missing = sorted(f for f in written if not self.files.exists(_FOLDERS, name, slot, f))
         if missing:

@@ -1,4 +1,4 @@
-"""Records of a trial, and the metrics that they carry."""
+"""Records of a trial, and the metrics in them."""
 
 from __future__ import annotations
 
@@ -11,23 +11,21 @@ from typing import Literal, TypeVar
 from modicum.errors import unknown_name
 
 BudgetUnit = Literal["labels", "samples", "episodes", "oracle_calls"]
-
-
 Value = float | int | str | bool | None
 
 
 @dataclass(frozen=True)
 class Metric:
-    """What a number in a record means.
+    """The declaration of a metric.
 
     Attributes:
         description: One sentence.
-        goal: Whether more or less of it is better; None where neither is.
+        goal: `max` if larger values are better, `min` if smaller ones are; None for neither.
         unit: Unit of the value; None for a pure number.
         timing: True for wall-clock figures, which alone may differ between two runs of the
             same trial.
-        evaluation_cost: True for what evaluation spent (validation labels, evaluation
-            episodes): reported in columns of its own, never part of the budget.
+        evaluation_cost: True for the cost of evaluation (validation labels, evaluation episodes),
+            which is reported in separate columns and never part of the budget.
     """
 
     description: str
@@ -45,9 +43,9 @@ class Record:
         budget: Distinct data acquired for training so far, in the experiment's budget unit.
         metrics: Values by slash name, such as `test/accuracy`; every name must be declared in
             `Experiment.metrics`.
-        checkpoint: A folder with the state to resume from after this record and what the user
-            takes away (weights, an exported model). The runner copies it before the generator
-            goes on; its best and last copies are kept.
+        checkpoint: A folder with the state to resume from after this record, and with files for
+            the user (weights, an exported model). The runner copies it before the generator
+            continues, and keeps the best and the last copy.
     """
 
     budget: float
@@ -59,10 +57,10 @@ M = TypeVar("M")
 
 
 def find_metric(declared: Mapping[str, M], name: str) -> M:
-    """The declaration of a metric: under its own name, else under the first pattern it fits.
+    """The declaration of a metric: under its name, else under the first pattern that it matches.
 
     Raises:
-        InputError: No such metric.
+        InputError: No such metric is declared.
     """
     if name in declared:
         return declared[name]

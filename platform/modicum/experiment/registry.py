@@ -1,4 +1,4 @@
-"""Experiments and commands that installed packages offer, through entry points."""
+"""Experiments and commands of installed packages, registered through entry points."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def _points(group: str) -> dict[str, EntryPoint]:
 
 
 def experiment_names() -> list[str]:
-    """Names of all registered experiments, without importing them."""
+    """Names of all registered experiments; none is imported."""
     return sorted(_points(EXPERIMENTS))
 
 
@@ -27,8 +27,7 @@ def get_experiment(name: str) -> Experiment[Any]:
     """Import a registered experiment.
 
     Raises:
-        InputError: No package registers the name, or its package cannot be imported because
-            an optional dependency is missing.
+        InputError: No package registers the name, or the package lacks an optional dependency.
     """
     points = _points(EXPERIMENTS)
     if name not in points:
@@ -43,7 +42,11 @@ def get_experiment(name: str) -> Experiment[Any]:
 
 
 def as_experiment(candidate: str | Experiment[Any] | type[Experiment[Any]]) -> Experiment[Any]:
-    """An experiment from its name, its class, or itself."""
+    """An experiment from its name, its class, or an instance.
+
+    Raises:
+        InputError: It is none of these, or cannot be imported.
+    """
     if isinstance(candidate, str):
         return get_experiment(candidate)
     if isinstance(candidate, Experiment):
@@ -56,7 +59,7 @@ def as_experiment(candidate: str | Experiment[Any] | type[Experiment[Any]]) -> E
 
 
 def added_commands() -> dict[str, EntryPoint]:
-    """What packages add to `modicum`, by command name.
+    """Commands that packages add to `modicum`, by name.
 
     A Typer application is a group of commands, a function with Typer's annotations is one command.
     """

@@ -10,9 +10,9 @@ class Bundle:
     """Processors and memory that one process needs, all on one node.
 
     Attributes:
-        cpus: CPU cores, may be a fraction.
-        gpus: GPUs, may be a fraction.
-        memory: Bytes, or 0 to leave it unreserved.
+        cpus: CPU cores; may be a fraction.
+        gpus: GPUs; may be a fraction.
+        memory: Memory in bytes; 0 reserves none.
     """
 
     cpus: float = 1.0
@@ -20,22 +20,22 @@ class Bundle:
     memory: float = 0.0
 
     def as_ray(self) -> dict[str, float]:
-        """The bundle in Ray's names, zeros left out."""
+        """The bundle by Ray's names of resources, without zeros."""
         named = {"CPU": self.cpus, "GPU": self.gpus, "memory": self.memory}
         return {name: amount for name, amount in named.items() if amount}
 
 
 @dataclass(frozen=True)
 class Resources:
-    """What one trial needs.
+    """Resources of one trial.
 
     Attributes:
         trial: The process that runs `Experiment.run`.
-        actors: Reserved together with the trial, for actors that it starts itself
-            (an RLlib algorithm's environment runners).
-        nested: Asked for by the trial beyond what is reserved with it (a Ray Train worker
-            group places itself). The runner starts only as many trials at once as fit with
-            these included, so that trials cannot starve each other.
+        actors: Actors that the trial starts (an RLlib algorithm's environment runners), reserved
+            together with the trial.
+        nested: Workers that reserve their resources themselves (a Ray Train worker group). The
+            runner counts them when it decides how many trials to start at once, so that trials
+            cannot starve each other.
     """
 
     trial: Bundle = Bundle()
@@ -44,5 +44,5 @@ class Resources:
 
     @property
     def bundles(self) -> tuple[Bundle, ...]:
-        """Everything that one running trial occupies."""
+        """All bundles that one running trial occupies."""
         return (self.trial, *self.actors, *self.nested)

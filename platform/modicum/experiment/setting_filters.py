@@ -1,4 +1,4 @@
-"""Settings beside settings: which agree, which vary, which one is meant."""
+"""Selection of settings: those that agree, those that vary, those that exist."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from modicum.experiment.config import SettingInfo
 
 
 def agrees(settings: Mapping[str, Any], where: Mapping[str, Any]) -> bool:
-    """Whether settings have all the values that are asked for."""
+    """Tell whether settings have all the wanted values."""
     return all(settings.get(name) == value for name, value in where.items())
 
 
 def varying(configurations: Iterable[Mapping[str, Any]]) -> list[str]:
     """Settings with more than one value, in the order in which they first appear.
 
-    A setting that has no effect in some configurations does not vary for that.
+    A setting that some configurations lack, because it has no effect there, does not vary for that.
     """
     seen: dict[str, set[str]] = {}
     for settings in configurations:
@@ -27,7 +27,7 @@ def varying(configurations: Iterable[Mapping[str, Any]]) -> list[str]:
 
 
 def find_cell(cells: Sequence[Mapping[str, Any]], where: Mapping[str, Any]) -> int | None:
-    """Position of the one cell of a study that a reference's cell names; None if there is none.
+    """Position of the study's cell that agrees with a reference's cell; None if none does.
 
     Raises:
         InputError: More than one cell agrees.
@@ -42,10 +42,10 @@ def find_cell(cells: Sequence[Mapping[str, Any]], where: Mapping[str, Any]) -> i
 
 
 def find_baseline(rows: Sequence[Mapping[str, Any]], baseline: Mapping[str, Any]) -> int:
-    """Position of the row of a table that a baseline names.
+    """Position of a table's row that agrees with a baseline.
 
     Raises:
-        InputError: It names no row, or more than one.
+        InputError: No row agrees, or more than one.
     """
     found = [index for index, row in enumerate(rows) if agrees(row, baseline)]
     if len(found) != 1:
@@ -67,9 +67,9 @@ def require_settings(
 
     Args:
         names: Dotted names.
-        known: The settings; a mapping's keys, after a dot, are free.
-        field: Where the names stand.
-        also: Further names that are allowed.
+        known: The settings. A setting that is a mapping allows any key after a dot.
+        field: The field with the names, for errors.
+        also: Further allowed names.
 
     Raises:
         InputError: Names the field, the first unknown name and what is allowed.

@@ -1,4 +1,4 @@
-"""What a running experiment is handed: seeds, a checkpoint to resume from, scratch space."""
+"""A running trial: its seeds, its checkpoint to resume from, its folders."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
+from modicum.experiment.journal import Journal
 from modicum.experiment.resources import Resources
 from modicum.seeding import derive_seed
 
@@ -22,16 +23,16 @@ class Trial:
     """A running trial, as its experiment sees it.
 
     Attributes:
-        id: The trial's identity.
-        seed: The trial's seed; derive others from it with `seed_for`.
-        scratch: An empty folder of this trial's own, removed when it ends.
-        resources: What the trial was given.
-        checkpoint: Folder of the last checkpoint, or None for a fresh start.
-        records_done: Records that were yielded up to that checkpoint.
-        storage: Place in the run folder (a path or URI) that every machine of the cluster reaches,
-            for the state of long work between checkpoints: it outlives the trial's process and is
-            removed when the trial has finished. None outside a study.
-        log: Logger that writes to the trial's own log file.
+        id: Hash of the trial's identity.
+        seed: Seed of the trial; derive others from it with `seed_for`.
+        scratch: An empty folder for this trial alone, removed when the trial ends.
+        resources: Resources that the trial was given.
+        checkpoint: Folder of the last checkpoint; None for a fresh start.
+        records_done: Number of records that the trial had yielded when it saved the checkpoint.
+        storage: Path or URI of a folder that every machine of the cluster reaches, for the state
+            of long work between checkpoints. It outlives the trial's process and is removed when
+            the trial has finished. None outside a study.
+        log: Logger that writes to the trial's log file.
     """
 
     id: str
@@ -54,18 +55,17 @@ class Trial:
         return np.random.default_rng(self.seed_for(purpose))
 
     def once(self, name: str, compute: Callable[[], T]) -> T:
-        """The result of a step that is computed once, however often the trial is started again.
+        """The result of a step that a restarted trial does not compute again.
 
-        Outside a study, where the trial has no storage, the step is computed.
+        The result is kept in the trial's storage; without storage (outside a study) every call
+        computes it.
 
         Args:
             name: Name of the step, unique in the trial, such as `round-002/labels`.
-            compute: Returns what JSON can hold, and not None.
+            compute: Computes the result: a value that JSON can hold, except None.
         """
         if self.storage is None:
             return compute()
-        from modicum.experiment.journal import Journal
-
         journal = Journal(self.storage)
         found: T | None = journal.read(name)
         if found is None:

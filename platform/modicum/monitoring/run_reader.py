@@ -17,7 +17,7 @@ from modicum.results.layout import report_layout
 from modicum.results.store import gather
 from modicum.run_folder.driver_status import DriverStatus, read_status
 from modicum.run_folder.plan_file import read_plan
-from modicum.run_folder.stop_requests import TRIAL_PATTERN, StopRequest, submit
+from modicum.run_folder.stop_requests import TRIAL_PATTERN, StopRequest, send_request
 from modicum.run_folder.trial_record import TrialRecord, load_trial
 from modicum.storage import StorageFolder
 from modicum.tracking.tensorboard import LOGS
@@ -193,6 +193,6 @@ class RunReader:
         if trial_id is not None and trial_id not in self._trials:
             raise InputError(f"trial: must be one of the study's ({TRIAL_PATTERN})")
         try:
-            return submit(self.folder, StopRequest.of(trial_id))
+            return send_request(self.folder, StopRequest.of(trial_id))
         except OSError as error:
             raise InputError(f"the request cannot be left in the run folder ({error})") from error

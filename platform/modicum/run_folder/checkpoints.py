@@ -24,7 +24,7 @@ def records_before(checkpoint: Path) -> int:
 
 
 def is_complete(folder: StorageFolder, where: str) -> bool:
-    """Whether a checkpoint is there with its note, which an interrupted deletion may have removed.
+    """Tell whether a checkpoint has its note, which an interrupted deletion may have removed.
 
     Args:
         folder: The run folder.

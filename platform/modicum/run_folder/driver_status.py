@@ -1,4 +1,4 @@
-"""What the driver of a running study says of itself in the run folder's `status.json`."""
+"""Status of a study's driver, in the run folder's `status.json`."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ STATUS = "status.json"
 DriverState = Literal["running", "ended", "stopped", "interrupted"]
 
 
-class _Stated(BaseModel):
-    # A newer driver may say more.
+class _Published(BaseModel):
+    # A newer driver may publish more.
     model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
 
 
-class Node(_Stated):
+class Node(_Published):
     """A node of the cluster.
 
     Attributes:
-        address: Of the node.
-        alive: Whether Ray reaches it.
-        resources: What is in use and what there is, by resource; memory in bytes.
+        address: Address of the node.
+        alive: Whether Ray reaches the node.
+        resources: Amount in use and total amount, by resource; memory in bytes.
     """
 
     address: str
@@ -32,24 +32,24 @@ class Node(_Stated):
     resources: dict[str, tuple[float, float]]
 
 
-class DriverStatus(_Stated):
-    """How a study stands, as its driver sees it.
+class DriverStatus(_Published):
+    """Status of a study, as its driver sees it.
 
     Attributes:
-        state: What the driver does; one that was killed has said `running` last.
+        state: State of the driver; `running` is the last state of a driver that was killed.
         host: Machine of the driver.
-        pid: The driver's process.
-        started: When it began, in seconds since 1970.
-        updated: When it said this.
-        interval: Seconds until it says something again.
-        total: Trials that there will be, as far as it is known.
-        seconds_left: Its estimate.
-        nodes: Of the Ray cluster.
-        oracles: What endpoints have cost today, a sentence each.
+        pid: Process id of the driver.
+        started: Time of the start, in seconds since 1970.
+        updated: Time of this status, in seconds since 1970.
+        interval: Seconds until the next status.
+        total: Number of trials in all, as far as it is known.
+        seconds_left: Estimate of the remaining time.
+        nodes: Nodes of the Ray cluster.
+        oracles: Costs of each endpoint today, one sentence each.
         links: Pages of other programs by name.
         stopping: Whether the study has been asked to stop.
-        taken: Requests that were taken lately.
-        notes: What was wrong with requests that were dropped.
+        taken: Names of the latest requests that were taken.
+        notes: Reasons why the latest dropped requests were dropped.
     """
 
     state: DriverState
@@ -69,7 +69,7 @@ class DriverStatus(_Stated):
 
 
 def read_status(folder: StorageFolder) -> DriverStatus | None:
-    """What the driver last said of itself; None where there is nothing that can be read."""
+    """The last status of the driver; None without a readable `status.json`."""
     try:
         return DriverStatus.model_validate_json(folder.read_bytes(STATUS))
     except (OSError, ValidationError):

@@ -1,4 +1,4 @@
-"""Where numbers come from: code version, packages, hardware, command, time and memory."""
+"""Provenance of results: code version, packages, hardware, command, time and memory."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from typing import Any
 from modicum.run_folder.resource_usage import ResourceUsage
 from modicum.storage import StorageFolder
 
-# In a package that was copied out of its repository to travel: the commit.
+# File with the commit, in a package that was copied out of its repository.
 PACKED_COMMIT = "modicum_commit.txt"
 
 _PACKAGES = (
@@ -53,7 +53,7 @@ def code_version(of: type) -> str | None:
 
 @cache
 def commit_of(folder: Path) -> str | None:
-    """The commit of the repository that holds a folder, or that it was copied from; else None.
+    """The commit of the repository that a folder is in or was copied from; else None.
 
     Uncommitted changes show as `+` and a hash of the difference.
     """
@@ -80,7 +80,7 @@ def _git(folder: Path, *arguments: str) -> str | None:
 
 
 def gather(command: str | None) -> dict[str, Any]:
-    """Code, packages, hardware and command of this process, as plain data."""
+    """Code version, packages, hardware and command of this process, as plain data."""
     return {
         "command": command or shlex.join(sys.argv),
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -98,7 +98,7 @@ def gather(command: str | None) -> dict[str, Any]:
 
 
 def write(folder: StorageFolder, command: str | None) -> None:
-    """Write `provenance.json`; what earlier runs in the folder said is kept under `earlier`."""
+    """Write `provenance.json`; that of earlier runs in the folder is kept under `earlier`."""
     current = gather(command)
     if folder.exists("provenance.json"):
         before = folder.read_json("provenance.json")
@@ -107,10 +107,10 @@ def write(folder: StorageFolder, command: str | None) -> None:
 
 
 def write_usage(folder: StorageFolder, usage: ResourceUsage) -> None:
-    """Add to `provenance.json` what the run in hand has cost so far.
+    """Add the cost of the current run so far to `provenance.json`.
 
-    `seconds` is wall-clock time; `peak_memory_gib` the most memory that this process and its
-    descendants held at once.
+    `seconds` is wall-clock time, `peak_memory_gib` the largest memory of this process and its
+    descendants at one moment.
     """
     current = folder.read_json("provenance.json")
     current["seconds"] = round(usage.seconds, 3)

@@ -1,4 +1,4 @@
-"""What a run costs this machine: wall-clock time and the most memory held at once."""
+"""Cost of a run on this machine: wall-clock time and peak memory."""
 
 from __future__ import annotations
 
@@ -8,22 +8,20 @@ from types import TracebackType
 
 import psutil
 
-_INTERVAL = 1.0  # seconds between two looks
+_INTERVAL = 1.0  # seconds between two measurements
 
 
 class ResourceUsage:
-    """Counts time from when it is made, and memory while its context is open.
+    """Measures time since its construction, and memory while its context is open.
 
-    Memory is that of this process and all its descendants.
-
-    Ray's workers are descendants where the cluster was started by this process; those of a
-    cluster that was there before, and of other machines, are not seen.
+    Memory is that of this process and all its descendants. Ray's workers are descendants if this
+    process started the cluster; workers of another cluster or on other machines are not counted.
     """
 
     def __init__(self) -> None:
         self._started = time.monotonic()
         self._peak = 0
-        self._looking = threading.Lock()
+        self._measuring = threading.Lock()
         self._closed = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="modicum-usage", daemon=True)
 
@@ -42,34 +40,34 @@ class ResourceUsage:
 
     @property
     def seconds(self) -> float:
-        """Wall-clock time since it was made."""
+        """Wall-clock time since the construction."""
         return time.monotonic() - self._started
 
     @property
     def peak_memory(self) -> int:
-        """The most memory seen so far, in bytes; this is a look of its own, too."""
-        self._look()
+        """Largest memory measured so far, in bytes; reading it measures once more."""
+        self._measure()
         return self._peak
 
     def _watch(self) -> None:
         while not self._closed.is_set():
-            self._look()
+            self._measure()
             self._closed.wait(_INTERVAL)
 
-    def _look(self) -> None:
-        with self._looking:
+    def _measure(self) -> None:
+        with self._measuring:
             self._peak = max(self._peak, memory_of_tree(psutil.Process()))
 
 
 def memory_of_tree(process: psutil.Process) -> int:
     """Memory of a process and all its descendants, in bytes.
 
-    Pages that processes share count once in all, by the proportional set size (PSS), where the
-    system tells it; elsewhere the resident set sizes (RSS) are summed.
+    The sum of proportional set sizes (PSS), in which shared pages count once; of resident set
+    sizes (RSS) on systems without PSS.
     """
     total = 0
     for member in [process, *process.children(recursive=True)]:
-        # Processes end while they are looked at.
+        # A process may end meanwhile.
         try:
             total += _memory_of(member)
         except psutil.NoSuchProcess:

@@ -1,7 +1,7 @@
-"""Requests to a running study, left as small files in the run folder's `control/`.
+"""Requests to stop a running study or a trial: small files in the run folder's `control/`.
 
-Whoever can write there may be anybody. A request names what is meant and nothing else: no path,
-no code. What is not exactly a request is dropped, and the study's status says so.
+Anybody may be able to write there. A request therefore holds an action and a trial's id, no path
+and no code. Other files are dropped, with a note in the study's status.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from modicum.storage import StorageFolder
 
 CONTROL = "control"
-# Trials are named by twelve hexadecimal digits (see `identity`), requests by thirty-two.
+# Ids of trials have twelve hexadecimal digits, names of requests thirty-two.
 TRIAL_PATTERN = r"[0-9a-f]{12}"
 _FILE_NAME = re.compile(r"([0-9a-f]{32})\.json")
 _LARGEST = 512  # bytes
@@ -27,7 +27,7 @@ Action = Literal["stop_trial", "stop_study"]
 
 
 class StopRequest(BaseModel):
-    """What a file in `control/` may say: `{"action": "stop_trial", "trial": "0123456789ab"}`."""
+    """The contents of a request: `{"action": "stop_trial", "trial": "0123456789ab"}`."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
@@ -39,19 +39,19 @@ class StopRequest(BaseModel):
         """The request to stop a trial, or with None the study.
 
         Raises:
-            ValidationError: The name is none that a trial can have.
+            ValidationError: The text is not an id of a trial.
         """
         return cls(action="stop_study" if trial is None else "stop_trial", trial=trial)
 
     @model_validator(mode="after")
-    def _names_what_it_stops(self) -> StopRequest:
+    def _names_a_trial(self) -> StopRequest:
         if (self.action == "stop_trial") != (self.trial is not None):
             raise ValueError("a trial's stop names the trial, the study's does not")
         return self
 
 
 class StopRequests:
-    """What has been asked to stop; the driver's threads write, its runner reads.
+    """All requests that a study has taken; the driver's threads write, its runner reads.
 
     Attributes:
         study: Whether the whole study is to stop.
@@ -63,7 +63,7 @@ class StopRequests:
         self._writing = threading.Lock()
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Requests stay in their driver: Tune, which pickles what it is given, keeps None."""
+        """Requests stay in their driver: Tune, which pickles its callbacks, keeps None."""
         return type(None), ()
 
     def __deepcopy__(self, memo: object) -> StopRequests:
@@ -78,17 +78,17 @@ class StopRequests:
                 self._trials |= {request.trial}
 
     def stops(self, trial_id: str) -> bool:
-        """Whether a trial is to stop, by itself or with the study."""
+        """Tell whether a trial is to stop, alone or with the study."""
         return self.study or trial_id in self._trials
 
 
 @dataclass
-class Polled:
-    """What one look into `control/` found.
+class Poll:
+    """The files that were found in `control/` at one time.
 
     Attributes:
-        requests: By the name that their sender gave them.
-        dropped: A sentence for each file that was no request.
+        requests: Requests by the name that their sender gave them.
+        dropped: A sentence for each file that is not a request.
     """
 
     requests: dict[str, StopRequest] = field(default_factory=dict)
@@ -107,16 +107,16 @@ class ControlFolder:
         self._seen: set[str] = set()
 
     def clear(self) -> None:
-        """Forget what was meant for an earlier run."""
+        """Remove requests to an earlier run."""
         while (found := self.poll()).requests or found.dropped:
             pass
 
-    def poll(self) -> Polled:
-        """Take the requests that lie there, and remove them."""
+    def poll(self) -> Poll:
+        """Take the requests in the folder, and delete their files."""
         from pyarrow import fs
 
-        found = Polled()
-        # A link would have this remove another folder's files.
+        found = Poll()
+        # Through a link, another folder's files would be deleted.
         if self._is_link():
             self._drop_once("", f"{CONTROL} is a link and is not read", found)
             return found
@@ -127,7 +127,7 @@ class ControlFolder:
                 entries[str(info.base_name)] = info
             except UnicodeDecodeError:
                 self._drop_once("/", f"{CONTROL} has a file whose name is no text", found)
-        # A file that is being written is renamed once it is whole.
+        # A file is written under a temporary name.
         waiting = [
             name for name in sorted(entries) if name not in self._seen and not name.endswith(".tmp")
         ]
@@ -146,16 +146,16 @@ class ControlFolder:
         return found
 
     def _is_link(self, *parts: str) -> bool:
-        """Whether `control/`, or a member of it, only leads to something else."""
+        """Tell whether `control/`, or a member of it, is a symbolic link."""
         local = self._folder.local
         return local is not None and local.joinpath(CONTROL, *parts).is_symlink()
 
-    def _drop_once(self, name: str, note: str, found: Polled) -> None:
+    def _drop_once(self, name: str, note: str, found: Poll) -> None:
         if name not in self._seen:
             self._seen.add(name)
             found.dropped.append(note)
 
-    def _read(self, name: str, key: str, found: Polled) -> None:
+    def _read(self, name: str, key: str, found: Poll) -> None:
         place = self._folder.path(CONTROL, name)
         try:
             with self._folder.filesystem.open_input_stream(place) as stream:
@@ -164,11 +164,11 @@ class ControlFolder:
         except OSError:
             found.dropped.append(f"{_quoted(name)} cannot be read")
         except ValidationError:
-            # The contents are not quoted: they may be anything.
+            # The contents may be anything, so they are not quoted.
             found.dropped.append(f"{_quoted(name)} does not hold a request")
 
     def _remove(self, name: str, is_file: bool) -> None:
-        # What cannot be removed is remembered, so that it counts once.
+        # A file that cannot be deleted is remembered, so that it counts once.
         self._seen.add(name)
         if not is_file:
             return
@@ -179,11 +179,11 @@ class ControlFolder:
         self._seen.discard(name)
 
 
-def submit(folder: StorageFolder, request: StopRequest) -> str:
+def send_request(folder: StorageFolder, request: StopRequest) -> str:
     """Leave a request for the driver of a run folder.
 
     Returns:
-        The request's name, by which the study's status acknowledges it.
+        Name of the request, which the study's status lists once it is taken.
 
     Raises:
         OSError: The folder cannot be written.

@@ -47,7 +47,7 @@ class TrialRecord(BaseModel):
         best_checkpoint: Path of the best checkpoint by the experiment's selection metric.
         best_score: Score of the best checkpoint; larger is better.
         rows: The trial's records: `budget`, `seconds` and the metrics.
-        log: What the trial wrote.
+        log: Output of the trial.
     """
 
     # A newer program may write more.
@@ -96,7 +96,7 @@ class TrialRecord(BaseModel):
 
 
 def is_recorded(folder: StorageFolder, trial_id: str) -> bool:
-    """Whether the run folder has a `trial.json` of the trial."""
+    """Tell whether the run folder has a `trial.json` of the trial."""
     return folder.exists(TRIALS, trial_id, _FILE)
 
 

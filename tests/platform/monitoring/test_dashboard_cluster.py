@@ -13,7 +13,7 @@ from two_nodes import two_nodes
 
 import modicum as md
 from conftest import SUPPORT
-from modicum.run_folder.stop_requests import StopRequest, submit
+from modicum.run_folder.stop_requests import StopRequest, send_request
 from modicum.storage import StorageFolder
 from modicum.web_guard import TOKEN_HEADER
 from programs import python_program
@@ -58,7 +58,7 @@ def test_trials_of_tune_stop_long_before_their_next_record(tmp_path, ray_cluster
         asked.append(time.time())
         # One that has not started, too: it must not be waited for.
         for name in (last, *slows):
-            submit(StorageFolder(out), StopRequest(action="stop_trial", trial=name))
+            send_request(StorageFolder(out), StopRequest(action="stop_trial", trial=name))
 
     thread = threading.Thread(target=ask)
     thread.start()

@@ -10,7 +10,7 @@ import pytest
 
 import modicum as md
 from modicum.cli import main as cli
-from modicum.run_folder.stop_requests import ControlFolder, StopRequest, submit
+from modicum.run_folder.stop_requests import ControlFolder, StopRequest, send_request
 from modicum.storage import StorageFolder
 from toys import Descent
 
@@ -29,8 +29,8 @@ def control(tmp_path):
 def test_a_request_is_taken_once_and_removed(control):
     driver, place = control
     folder = StorageFolder(place.parent)
-    trial = submit(folder, StopRequest(action="stop_trial", trial=TRIAL))
-    study = submit(folder, StopRequest(action="stop_study"))
+    trial = send_request(folder, StopRequest(action="stop_trial", trial=TRIAL))
+    study = send_request(folder, StopRequest(action="stop_study"))
     # One that is still being written.
     (place / f"{NAME}.77.tmp").write_text(GOOD[:10])
     found = driver.poll()
@@ -100,7 +100,7 @@ def test_folders_links_and_pipes_are_neither_followed_nor_waited_for(control, tm
     assert (outside / "secret.json").read_text() == GOOD
     assert (place / NAME.replace("0", "2") / "inside").exists()
     # What stays there is told once, and stands in no request's way.
-    key = submit(StorageFolder(place.parent), StopRequest(action="stop_study"))
+    key = send_request(StorageFolder(place.parent), StopRequest(action="stop_study"))
     found = driver.poll()
     assert (list(found.requests), found.dropped) == ([key], [])
 
@@ -123,14 +123,14 @@ def test_a_name_that_is_no_text_is_told_once_and_ends_nothing(control):
     open(os.path.join(os.fsencode(place), b"\xff.json"), "w").close()
     assert driver.poll().dropped == ["control has a file whose name is no text"]
     assert driver.poll().dropped == []
-    submit(StorageFolder(place.parent), StopRequest(action="stop_study"))
+    send_request(StorageFolder(place.parent), StopRequest(action="stop_study"))
     assert len(driver.poll().requests) == 1
 
 
 def test_whatever_was_meant_for_an_earlier_run_is_forgotten(control):
     driver, place = control
     for _ in range(250):
-        submit(StorageFolder(place.parent), StopRequest(action="stop_study"))
+        send_request(StorageFolder(place.parent), StopRequest(action="stop_study"))
     driver.clear()
     assert driver.poll().requests == {}
 
@@ -168,7 +168,7 @@ def asking(out, trial_id, request):
         until = time.monotonic() + 20
         while not begun.exists() and time.monotonic() < until:
             time.sleep(0.01)
-        submit(place, request)
+        send_request(place, request)
 
     thread = threading.Thread(target=work)
     thread.start()
@@ -231,7 +231,7 @@ def test_a_stopped_study_leaves_the_rest_and_says_so(tmp_path, monkeypatch, caps
 
     plans = md.Study(Descent, {"steps": 8}, seeds=4).trials
     # Left from an earlier run: not meant for this one.
-    submit(StorageFolder(out), StopRequest(action="stop_study"))
+    send_request(StorageFolder(out), StopRequest(action="stop_study"))
     with asking(out, plans[1].id, StopRequest(action="stop_study")):
         code, said = call(0.1)
     assert code == 1
