@@ -47,29 +47,34 @@ REFERENCE = "reference.yaml"
 
 
 class Study:
-    """An experiment, the settings to try, the seeds, and what to report.
+    """An experiment, the settings to try, the seeds, and the report.
 
-    Everything is checked when a study is made or at the latest before the first trial starts.
+    All input is checked when a study is made, or at the latest before the first trial starts.
 
     Args:
-        experiment: Registered name, or an `Experiment` class or instance of one's own.
-        space: Settings (nested or by dotted name) to a value, `md.grid(...)` or any
-            `ray.tune` domain; or a list of such spaces.
-        seeds: How many seeds (0, 1, 2, ...), or which.
-        name: Names the run folder; the experiment's name if left out.
-        description: Shown in the report.
+        experiment: Registered name of an experiment, or an `Experiment` class or instance.
+        space: Settings (nested or by dotted name) with a value, `md.grid(...)` or a `ray.tune`
+            domain; or a list of such spaces.
+        seeds: Number of seeds (0, 1, 2, ...), or the seeds themselves.
+        name: Name of the study and of its run folder; the experiment's name if left out.
+        description: Text for the report.
         exclude: Combinations of settings to leave out; a list of values means any of them.
-        draws: How often random domains are drawn.
+        draws: Number of draws of random domains.
         seed: Seed of the draws.
         search: A `ray.tune` searcher with its metric and mode, or a `SearchSpec` mapping.
-        samples: Suggestions in all, for a searcher given as an object.
+        samples: Number of suggestions in all, for a searcher given as an object.
         scheduler: A `ray.tune` scheduler with its metric and mode, or a `SchedulerSpec` mapping.
-        report: What the report shows, as `ReportSpec` or a mapping.
-        tracking: Logs for TensorBoard (on by itself), MLflow and Weights & Biases, as
+        report: Contents of the report, as `ReportSpec` or a mapping.
+        tracking: Logs for TensorBoard (on by default), MLflow and Weights & Biases, as
             `TrackingSpec` or a mapping.
 
+    Attributes:
+        experiment: The experiment.
+        spec: The study's fields, except for the space.
+        spaces: The study's spaces, by flat dotted names.
+
     Raises:
-        InputError: Something is wrong with an argument, a setting or the data; names it.
+        InputError: An argument, a setting or the data is wrong; names the field.
     """
 
     def __init__(
@@ -151,7 +156,7 @@ class Study:
     def configurations(self) -> list[Config]:
         """Every configuration, checked as far as possible without its data.
 
-        A search has one example of its choices.
+        For a search, one example of its choices.
 
         Raises:
             InputError: A setting has an impossible value, or nothing is left to run.
@@ -200,23 +205,23 @@ class Study:
         tensorboard: bool = True,
         command: str | None = None,
     ) -> Results:
-        """Run what is missing, write the report, and return the results.
+        """Run the missing trials, write the report, and return the results.
 
-        Running again with the same `out` continues; a larger grid or more seeds extends.
+        Running again with the same `out` continues the run; a larger grid or more seeds extend it.
 
         Args:
             out: Run folder: a path, or a URI of a filesystem that pyarrow knows;
                 `runs/<name>` if left out.
-            runner: `ray`, or `local` for no Ray at all.
-            address: A running Ray cluster; a private one is started if left out.
-            cpus: CPUs of the private cluster.
-            quiet: No progress display.
+            runner: `ray`, or `local` to run in this process without Ray.
+            address: Address of a running Ray cluster; a private one is started if left out.
+            cpus: Number of CPUs of the private cluster.
+            quiet: Show no progress.
             tensorboard: False to write no TensorBoard logs, whatever the study says.
-            command: What the user typed, for the provenance.
+            command: The user's command line, for the provenance.
 
         Raises:
-            InputError: Something is wrong with the study; nothing was started.
-            StorageError: The run folder cannot be written any more; what it holds is kept.
+            InputError: The study or an argument is wrong; nothing was started.
+            StorageError: The run folder cannot be written any more; its contents are kept.
         """
         self._check_runner(runner, address)
         usage = ResourceUsage()
@@ -233,7 +238,7 @@ class Study:
                 listeners=[tracking],
             )
             self._write_inputs(folder, command)
-            # A search's trials are known only as it goes; its plans are an example.
+            # A search adds its trials as it goes; its plans are an example.
             recorder.add(plans if self.spec.search is None else [])
             try:
                 if runner == "local":
@@ -259,7 +264,7 @@ class Study:
             return results
 
     def _check_runner(self, runner: Runner, address: str | None) -> None:
-        """Refuse a runner that does not exist, or cannot run this study."""
+        """Refuse a runner that does not exist or cannot run this study."""
         if runner not in ("ray", "local"):
             raise InputError(f"runner: expected 'ray' or 'local', got {runner!r}")
         if runner == "ray":
@@ -282,7 +287,7 @@ class Study:
                 )
 
     def _write_inputs(self, folder: StorageFolder, command: str | None) -> None:
-        """Write what the run starts from, and remove what an earlier run has concluded."""
+        """Write the study's files, and remove the results of an earlier run."""
         folder.remove(RESULTS)
         provenance.write(folder, command)
         folder.write_text(dump_yaml(self.resolved()), "study.yaml")
@@ -309,10 +314,10 @@ class Study:
 
 
 def _parse_spaces(space: object) -> list[dict[str, Any]]:
-    """A study's spaces by flat dotted names.
+    """Parse a study's spaces to flat dotted names.
 
     Raises:
-        InputError: A space is not a mapping, or a setting in it is impossible.
+        InputError: A space is not a mapping, or has an impossible value.
     """
     spaces = list(space) if isinstance(space, list | tuple) else [space]
     if not spaces or not all(isinstance(entry, Mapping) for entry in spaces):

@@ -95,7 +95,7 @@ def run_trial(
     Args:
         experiment: The trial's experiment.
         plan: The trial.
-        resources: What the trial was given; torch and BLAS are pinned to its CPUs.
+        resources: Resources of the trial; torch and BLAS are pinned to its CPUs.
         checkpoint: Folder of a checkpoint of this trial to resume from.
         storage: The trial's place for state that outlives this process; see `Trial`.
         echo: Whether the trial's output also goes to this process's own.

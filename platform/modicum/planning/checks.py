@@ -25,7 +25,7 @@ def check_fields(experiment: Experiment[Any], spec: StudySpec, spaces: Spaces) -
         spaces: The study's parsed spaces.
 
     Raises:
-        InputError: A field is wrong; names it and what is allowed.
+        InputError: A field is wrong; names the field and the allowed values.
     """
     known = settings_of(experiment.Config)
     for space in spaces:
@@ -80,19 +80,16 @@ def _check_report(experiment: Experiment[Any], spec: StudySpec) -> None:
 
 
 def goal_of(experiment: Experiment[Any], metric: str, goal: str | None, field: str) -> str:
-    """Whether a metric is to be large or small: as the study says, else as it is declared.
+    """Direction of a metric, `max` or `min`: the study's goal, else the declared one.
 
     Args:
-        experiment: Declares the metric.
+        experiment: Experiment that declares the metric.
         metric: Name of the metric.
         goal: The study's goal, if it has one.
         field: The study's field, for errors.
 
-    Returns:
-        `max` or `min`.
-
     Raises:
-        InputError: No such metric, or neither of them says.
+        InputError: No such metric is declared, or neither goal is given.
     """
     declared = _declaration(experiment, metric, field).goal
     if goal is None and declared is None:

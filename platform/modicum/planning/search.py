@@ -1,4 +1,4 @@
-"""Searchers and schedulers of `ray.tune` for a study, from its file or given as objects."""
+"""Searchers and schedulers of `ray.tune` for a study, from specifications or as objects."""
 
 from __future__ import annotations
 
@@ -11,16 +11,20 @@ from typing import TYPE_CHECKING, Any
 from modicum.errors import InputError, unknown_name
 from modicum.planning.spec import SchedulerSpec, SearchSpec
 from modicum.planning.trial_plan import TrialPlan
-from modicum.ray_support.private_api import scheduler_objective
+from modicum.ray_support.private_api import (
+    scheduler_objective,
+    tune_schedulers,
+    tune_searchers,
+)
 
 if TYPE_CHECKING:
     from ray.tune.schedulers import TrialScheduler
     from ray.tune.search import Searcher
 
-# Schedulers that change a running trial's settings: its identity would no longer hold.
+# Schedulers that change the settings of running trials, whose identity would no longer hold.
 _CHANGING = {"pbt", "pbt_replay", "pb2", "resource_changing"}
 _ALIASES = {"asha": "async_hyperband"}
-# Searchers that only draw, which a study does without one.
+# Searchers that only draw, as a study does without a searcher.
 _DRAWING = {"random", "variant_generator"}
 
 
@@ -31,13 +35,14 @@ class SearchPlan:
     Attributes:
         spec: The search as the study has it.
         searcher: A fresh `ray.tune` searcher.
-        goal: Whether the objective is to be large or small: `max` or `min`.
+        goal: Direction of the objective: `max` or `min`.
         domains: The settings to choose, by flat dotted names.
-        trials_of: Makes the trials (one for each seed) of a choice; raises `InputError` for a
-            choice that cannot work or that the study excludes.
+        trials_of: Function from a choice to its trials, one for each seed. It raises `InputError`
+            for a choice that is impossible or excluded.
         seeds: Number of seeds.
-        examples: Trials of one arbitrary choice, to count how many trials fit.
-        signature: The search in words; a run folder with another signature has another search.
+        examples: Trials of one arbitrary choice, for counting the trials that fit.
+        signature: Description of the search. A search continues an earlier one in the run folder
+            if both have the same signature.
     """
 
     spec: SearchSpec
@@ -101,13 +106,10 @@ def make_searcher(spec: SearchSpec, goal: str, seed: int) -> Searcher:
     Raises:
         InputError: There is no such searcher, it is not installed, or it refuses its options.
     """
-    from ray.tune.search import SEARCH_ALG_IMPORT
-
-    known = set(SEARCH_ALG_IMPORT) - _DRAWING
-    if spec.name not in known:
-        raise InputError(f"search.name: {unknown_name('searcher', spec.name, known)}")
-    importer: Any = SEARCH_ALG_IMPORT[spec.name]
-    factory = importer()
+    importers = {name: f for name, f in tune_searchers().items() if name not in _DRAWING}
+    if spec.name not in importers:
+        raise InputError(f"search.name: {unknown_name('searcher', spec.name, importers)}")
+    factory = importers[spec.name]()
     logging.getLogger("optuna").setLevel(logging.WARNING)
     options = dict(spec.options)
     if "seed" in inspect.signature(factory).parameters:
@@ -130,14 +132,11 @@ def make_scheduler(spec: SchedulerSpec, goal: str) -> TrialScheduler:
         InputError: There is no such scheduler, it changes settings of running trials, or it
             refuses its options.
     """
-    from ray.tune.schedulers import SCHEDULER_IMPORT
-
-    name = _ALIASES.get(spec.name, spec.name)
-    if name in _CHANGING or name not in SCHEDULER_IMPORT:
-        raise InputError(
-            f"scheduler.name: {unknown_name('scheduler', spec.name, _allowed_schedulers())}"
-        )
-    factory: Any = SCHEDULER_IMPORT[name]
+    allowed = _stopping_schedulers()
+    factory = allowed.get(_ALIASES.get(spec.name, spec.name))
+    if factory is None:
+        names = {*allowed, *_ALIASES}
+        raise InputError(f"scheduler.name: {unknown_name('scheduler', spec.name, names)}")
     options = dict(spec.options)
     if "stop_last_trials" in inspect.signature(factory).parameters:
         # A trial that got as far as max_t was not stopped early: let it finish.
@@ -150,7 +149,7 @@ def require_constant_settings(scheduler: TrialScheduler) -> None:
     """Refuse a scheduler object that changes the settings of running trials.
 
     Raises:
-        InputError: It does.
+        InputError: The scheduler is of such a class.
     """
     from ray.tune import schedulers
 
@@ -158,14 +157,12 @@ def require_constant_settings(scheduler: TrialScheduler) -> None:
     if isinstance(scheduler, changing):
         raise InputError(
             "scheduler: it changes the settings of running trials, which then have no "
-            f"identity (allowed: {', '.join(sorted(_allowed_schedulers()))})"
+            f"identity (allowed: {', '.join(sorted({*_stopping_schedulers(), *_ALIASES}))})"
         )
 
 
-def _allowed_schedulers() -> set[str]:
-    from ray.tune.schedulers import SCHEDULER_IMPORT
-
-    return set(SCHEDULER_IMPORT) - _CHANGING | set(_ALIASES)
+def _stopping_schedulers() -> dict[str, Any]:
+    return {name: kind for name, kind in tune_schedulers().items() if name not in _CHANGING}
 
 
 def _construct(factory: Any, options: Mapping[str, Any], field: str, metric: str, mode: str) -> Any:

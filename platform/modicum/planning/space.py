@@ -1,8 +1,8 @@
-"""Search spaces: grids, random domains, and how they become configurations.
+"""Search spaces: grids, random domains, and their expansion to configurations.
 
-A space maps settings (nested, or by dotted name) to a value, to a grid, or to any domain of
-`ray.tune`. Grids are expanded exhaustively; domains are drawn, each parameter from a random
-stream of its own, so that widening a grid or asking for more draws changes no earlier draw.
+A space maps settings (nested, or by dotted name) to a value, a grid, or a domain of `ray.tune`.
+Grids are expanded exhaustively. Domains are drawn, each setting from a separate random stream, so
+a wider grid or more draws change no earlier draw.
 """
 
 from __future__ import annotations
@@ -18,8 +18,9 @@ from typing import Any
 
 from modicum.errors import InputError
 from modicum.experiment.config import flatten, unflatten
+from modicum.ray_support.private_api import distribution_of
 
-# Names of `ray.tune` functions that YAML may use, each with a list or mapping of arguments.
+# Functions of `ray.tune` that YAML may name, each with a list or mapping of arguments.
 SAMPLERS = (
     "choice",
     "uniform",
@@ -37,7 +38,7 @@ SAMPLERS = (
 
 @dataclass(frozen=True)
 class Grid:
-    """Every one of these values is tried."""
+    """Values that are all tried."""
 
     values: tuple[Any, ...]
 
@@ -46,7 +47,7 @@ def grid(*values: Any) -> Grid:
     """Try each value: `md.grid(0.01, 0.1)`, or one iterable: `md.grid(range(5))`.
 
     Args:
-        *values: The values, or one iterable of them; a text and a mapping are single values.
+        *values: The values, or one iterable of them. A text or a mapping is a single value.
     """
     if len(values) == 1 and not isinstance(values[0], str | bytes | Mapping):
         with contextlib.suppress(TypeError):
@@ -55,10 +56,10 @@ def grid(*values: Any) -> Grid:
 
 
 def parse_space(raw: Mapping[str, Any], where: str = "space") -> dict[str, Any]:
-    """A space by flat dotted names, with YAML's and Ray's spellings made into one.
+    """Parse a space, as YAML or Ray spells it, to one level of dotted names.
 
     `{grid: [1, 2]}` (or Ray's `grid_search`) becomes a `Grid`, `{loguniform: [1e-4, 1e-2]}`
-    becomes the `ray.tune` domain, anything else is a fixed value.
+    becomes the `ray.tune` domain, and any other value is fixed.
 
     Raises:
         InputError: An empty grid, a repeated grid value, or arguments that Ray refuses.
@@ -117,7 +118,7 @@ def _domain(kind: str, arguments: Any, name: str) -> Any:
 
 
 def is_domain(value: Any) -> bool:
-    """Whether a value is a `ray.tune` domain, told without importing Ray."""
+    """Tell, without importing Ray, whether a value is a `ray.tune` domain."""
     return any(
         cls.__name__ == "Domain" and cls.__module__ == "ray.tune.search.sample"
         for cls in type(value).__mro__
@@ -125,19 +126,19 @@ def is_domain(value: Any) -> bool:
 
 
 def domains_of(space: Mapping[str, Any]) -> dict[str, Any]:
-    """The entries of a parsed space that are drawn rather than enumerated."""
+    """The entries of a parsed space that are domains."""
     return {name: value for name, value in space.items() if is_domain(value)}
 
 
 def expand(space: Mapping[str, Any], draws: int, seed: int) -> Iterator[dict[str, Any]]:
-    """Configurations of a parsed space: the grid's product, times the draws if there are any.
+    """Configurations of a parsed space: the product of its grids, for each draw of its domains.
 
-    The last-named grid varies fastest. Draw `i` of a parameter is the same at every grid point
-    and for every number of draws.
+    The last grid varies fastest. Draw `i` of a setting is the same at every grid point and for
+    every number of draws.
 
     Args:
-        space: Flat names to values, `Grid`s and domains, as `parse_space` returns it.
-        draws: How often domains are drawn.
+        space: A space from `parse_space`.
+        draws: Number of draws of each domain.
         seed: Seed of the draws.
 
     Yields:
@@ -154,7 +155,7 @@ def expand(space: Mapping[str, Any], draws: int, seed: int) -> Iterator[dict[str
 
 
 def combinations(space: Mapping[str, Any], draws: int) -> int:
-    """How many configurations `expand` yields."""
+    """Number of configurations that `expand` yields."""
     grids = [len(value.values) for value in space.values() if isinstance(value, Grid)]
     return math.prod(grids) * (draws if domains_of(space) else 1)
 
@@ -165,25 +166,25 @@ def _draw(
     import numpy as np
 
     drawn: dict[str, Any] = {}
-    # Functions (tune.sample_from) may look at the other settings, so they come last.
+    # Functions (tune.sample_from) may read the other settings, so they come last.
     for name, domain in sorted(domains.items(), key=lambda item: item[1].is_function()):
         if domain.is_function():
             nested = unflatten({**values, **drawn})
             drawn[name] = domain.sample(config=SimpleNamespace(config=_namespace(nested)))
         else:
-            # A stream per parameter and draw: other parameters cannot shift it.
+            # A random stream for each setting and draw, which other settings cannot shift.
             stream = np.random.default_rng([seed, zlib.crc32(name.encode()), draw])
             drawn[name] = domain.sample(random_state=stream)
     return {name: _plain(value) for name, value in drawn.items()}
 
 
 def _plain(value: Any) -> Any:
-    """NumPy scalars as Python's own."""
+    """Turn a NumPy scalar into a Python number."""
     return value.item() if hasattr(value, "item") and getattr(value, "shape", None) == () else value
 
 
 class _Attributes(dict[str, Any]):
-    """A mapping that also answers to attributes, as `spec.config` does in Ray."""
+    """A mapping whose entries are also attributes, as in Ray's `spec.config`."""
 
     def __getattr__(self, name: str) -> Any:
         try:
@@ -199,7 +200,7 @@ def _namespace(values: Mapping[str, Any]) -> _Attributes:
 
 
 def describe_space(space: Mapping[str, Any]) -> dict[str, Any]:
-    """A parsed space as plain data for `study.yaml`: grids and domains by name."""
+    """A parsed space as plain data for `study.yaml`."""
     described: dict[str, Any] = {}
     for name, value in space.items():
         if isinstance(value, Grid):
@@ -212,12 +213,9 @@ def describe_space(space: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _describe_domain(domain: Any) -> Any:
-    """A domain in YAML's spelling where it has one, else its description by Ray."""
-    sampler = domain.get_sampler()
-    quantum = getattr(sampler, "q", None)
-    inner = getattr(sampler, "sampler", sampler) if quantum is not None else sampler
+    """A domain in YAML's spelling, or in Ray's description if YAML has no word for it."""
+    law, sampler, quantum = distribution_of(domain)
     kind = type(domain).__name__
-    law = type(inner).__name__.strip("_")
     if kind == "Categorical":
         return {"choice": list(domain.categories)}
     names = {
@@ -230,12 +228,16 @@ def _describe_domain(domain: Any) -> Any:
     name = names.get((kind, law))
     if name is None:
         return f"{kind}{domain.domain_str}"
-    bounds = [inner.mean, inner.sd] if law == "Normal" else [domain.lower, domain.upper]
+    bounds = [sampler.mean, sampler.sd] if law == "Normal" else [domain.lower, domain.upper]
     return {f"q{name}": [*bounds, quantum]} if quantum is not None else {name: bounds}
 
 
 def merge(space: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
-    """A raw space with some settings replaced, by dotted names.
+    """A raw space in which some settings are replaced.
+
+    Args:
+        space: The space, as YAML has it.
+        overrides: New values by dotted name.
 
     Raises:
         InputError: An override would replace a whole group of settings.

@@ -1,4 +1,4 @@
-"""The study file: what may stand in it."""
+"""Fields of a study, in its file and in Python."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ class _Spec(BaseModel):
 
 
 class Target(_Spec):
-    """A level of a metric whose budget is asked for.
+    """A target value of a metric; the report shows the budget that reaches it.
 
     Attributes:
-        metric: The metric.
-        value: The level to reach.
+        metric: Name of the metric.
+        value: Value to reach.
     """
 
     metric: str
@@ -42,14 +42,14 @@ class Target(_Spec):
 
 
 class SearchSpec(_Spec):
-    """A searcher in place of a grid.
+    """A searcher, which replaces the expansion of grids.
 
     Attributes:
-        name: A searcher of `ray.tune`, such as `optuna`.
-        metric: The objective; its mean over the seeds is what the searcher sees.
-        goal: Whether to make it large or small; the metric's own goal if left out.
-        samples: Suggestions in all.
-        max_concurrent: Most trials at once; as many as fit if left out.
+        name: Name of a searcher of `ray.tune`, such as `optuna`.
+        metric: The objective; the searcher gets its mean over the seeds.
+        goal: Direction of the objective; the metric's declared goal if left out.
+        samples: Number of suggestions in all.
+        max_concurrent: Largest number of trials at once; as many as fit if left out.
         options: Keyword arguments of the searcher.
     """
 
@@ -65,9 +65,9 @@ class SchedulerSpec(_Spec):
     """A scheduler that stops trials early.
 
     Attributes:
-        name: A scheduler of `ray.tune`, such as `asha`.
-        metric: What it looks at.
-        goal: Whether more or less of it is better; the metric's own goal if left out.
+        name: Name of a scheduler of `ray.tune`, such as `asha`.
+        metric: Metric that decides which trials stop.
+        goal: Direction of the metric; its declared goal if left out.
         options: Keyword arguments of the scheduler.
     """
 
@@ -78,11 +78,11 @@ class SchedulerSpec(_Spec):
 
 
 class PictureSpec(_Spec):
-    """A picture of metrics against another one, within the trials.
+    """A picture of metrics against another metric of the same records.
 
     Attributes:
-        against: The metric along the horizontal axis, such as the number of an epoch.
-        metrics: The metrics along the vertical axis, which they share.
+        against: Metric on the horizontal axis, such as the number of an epoch.
+        metrics: Metrics on the vertical axis.
     """
 
     against: str
@@ -90,16 +90,16 @@ class PictureSpec(_Spec):
 
 
 class ReportSpec(_Spec):
-    """What the report shows. Settings by their dotted names.
+    """Contents of the report. Settings stand by their dotted names.
 
     Attributes:
-        rows: Settings that make a table's rows: the things compared.
-        columns: Settings that make its columns.
-        by: Settings that get a table and pictures of their own for each value.
-        metrics: Metrics shown, the first one being the study's main one.
-        targets: Levels whose budget is asked for.
-        pictures: Pictures of metrics against another one, within the trials.
-        baseline: Values of the row settings against which every other row is compared.
+        rows: Settings that make a table's rows: the methods that are compared.
+        columns: Settings that make a table's columns.
+        by: Settings with a separate table and pictures for each value.
+        metrics: Metrics to show; the first one is the study's main metric.
+        targets: Target values; the report shows the budgets that reach them.
+        pictures: Pictures of metrics against another metric of the same records.
+        baseline: Values of the row settings of one row, with which every other row is compared.
         reference: Path of a reference table, relative to the study file.
     """
 
@@ -113,23 +113,27 @@ class ReportSpec(_Spec):
     reference: str | None = None
 
     def main_metric(self, goals: Mapping[str, str | None]) -> str | None:
-        """The metric of "best so far": the first that is shown, else the first with a goal.
+        """The metric of "best so far": the first metric shown, else the first with a goal.
 
         Args:
-            goals: What is asked of each metric that the experiment declares, None for nothing.
+            goals: Goal of each metric that the experiment declares; None for a metric without.
         """
         if self.metrics:
             return self.metrics[0]
         return next((name for name, goal in goals.items() if goal and "*" not in name), None)
 
 
-# A user and password, or a token, before the host of an address.
+# A user, password or token before the host of an address.
 _CREDENTIALS = re.compile(r"://[^/@]+@")
 _SECRET = re.compile(r"key|token|password|secret", re.IGNORECASE)
 
 
 class _ServiceSpec(_Spec):
-    """Options of a tracking service, among them no secret."""
+    """Options of a tracking service; secrets are refused.
+
+    Attributes:
+        variables: Environment variables for the service's secrets.
+    """
 
     variables: ClassVar[str]
 
@@ -154,10 +158,10 @@ class MlflowSpec(_ServiceSpec):
     """Logs in MLflow: a run for each trial.
 
     Attributes:
-        tracking_uri: The store: a server or a database such as `sqlite:///mlflow.db`; what
-            `MLFLOW_TRACKING_URI` says, or MLflow's own default, if left out.
-        registry_uri: The model registry, where it is not the store.
-        experiment_name: MLflow's experiment; the study's name if left out.
+        tracking_uri: Address of the store: a server, or a database such as `sqlite:///mlflow.db`.
+            If left out, `MLFLOW_TRACKING_URI` or else MLflow's default.
+        registry_uri: Address of the model registry, if it differs from the store's.
+        experiment_name: Name of MLflow's experiment; the study's name if left out.
         tags: Tags of every run.
     """
 
@@ -173,14 +177,14 @@ class WandbSpec(_ServiceSpec):
     """Logs in Weights & Biases: a run for each trial.
 
     Attributes:
-        project: Their project; the study's name if left out.
-        entity: The user or team that it belongs to.
-        group: What the runs are grouped under; the study's name if left out.
-        job_type: Their kind of job.
-        notes: A remark on every run.
+        project: Project of the runs; the study's name if left out.
+        entity: User or team that owns the project.
+        group: Group of the runs; the study's name if left out.
+        job_type: Job type of the runs.
+        notes: Notes on every run.
         tags: Tags of every run.
         excludes: Metrics and settings that are not logged.
-        upload_timeout: Seconds that the end of the study waits for uploads.
+        upload_timeout: Longest time in seconds that the end of the study waits for uploads.
     """
 
     variables = "WANDB_API_KEY"
@@ -196,7 +200,7 @@ class WandbSpec(_ServiceSpec):
 
 
 class TrackingSpec(_Spec):
-    """Where other programs can watch the study. No part of a trial's identity.
+    """Logs for other programs; they are not part of a trial's identity.
 
     Attributes:
         tensorboard: Write TensorBoard logs into the run folder.
@@ -213,18 +217,18 @@ class StudySpec(_Spec):
     """A study: an experiment, the settings to try, the seeds, and what to report.
 
     Attributes:
-        name: Names the run folder.
+        name: Name of the study and of its run folder.
         description: One paragraph, shown in the report.
         experiment: Registered name of the experiment.
-        space: Settings to values, `{grid: [...]}` or `ray.tune` domains; or a list of such
-            spaces, whose configurations are taken together.
+        space: Settings with values, `{grid: [...]}` or `ray.tune` domains; or a list of such
+            spaces, whose configurations are joined.
         exclude: Combinations of settings to leave out; a list of values means any of them.
-        seeds: How many (0, 1, 2, ...), or which.
-        draws: How often random domains are drawn.
+        seeds: Number of seeds (0, 1, 2, ...), or a list of seeds.
+        draws: Number of draws of random domains.
         seed: Seed of the draws.
-        search: A searcher in place of exhaustive expansion.
+        search: A searcher, which replaces the expansion of grids.
         scheduler: A scheduler that stops trials early.
-        report: What the report shows.
+        report: Contents of the report.
         tracking: Logs for TensorBoard, MLflow and Weights & Biases.
     """
 
@@ -258,5 +262,5 @@ class StudySpec(_Spec):
 
     @property
     def seed_list(self) -> list[int]:
-        """The seeds themselves."""
+        """All seeds."""
         return list(range(self.seeds)) if isinstance(self.seeds, int) else self.seeds

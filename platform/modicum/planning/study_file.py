@@ -13,20 +13,20 @@ from modicum.planning.space import merge
 from modicum.planning.spec import StudySpec
 from modicum.yaml_io import read_yaml
 
-# Fields whose default None stands for, as does nothing behind the colon in YAML.
+# Fields that may be None (in YAML, empty), which means their default.
 _MAY_BE_NONE = {"name", "search", "scheduler", "report", "tracking"}
 
 
 def validate_spec(experiment: str, fields: Mapping[str, Any], source: str) -> StudySpec:
-    """A study's fields, checked one by one; its space is left out.
+    """Check a study's fields one by one, except for its space.
 
     Args:
         experiment: Name of the experiment.
         fields: The other fields.
-        source: Where they stand, for errors.
+        source: Name of the file, for errors.
 
     Raises:
-        InputError: A field has an impossible value; names it.
+        InputError: A field has an impossible value; names the field.
     """
     given = {k: v for k, v in fields.items() if v is not None or k not in _MAY_BE_NONE}
     raw = {"name": experiment, "experiment": experiment, "space": {}, **given}
@@ -39,12 +39,12 @@ def validate_spec(experiment: str, fields: Mapping[str, Any], source: str) -> St
 def read_study_file(
     path: Path, overrides: Mapping[str, Any] | None = None, seeds: int | None = None
 ) -> dict[str, Any]:
-    """The arguments of `modicum.Study` that a study file has; a reference's path is resolved.
+    """Read the arguments of `modicum.Study` from a file; the path of a reference is resolved.
 
     Args:
-        path: The study file (see `StudySpec` for its fields).
-        overrides: Settings by dotted name that replace those of the file's space.
-        seeds: Replaces the file's seeds.
+        path: The study file, with the fields of `StudySpec`.
+        overrides: Values by dotted name that replace those of the file's space.
+        seeds: Number of seeds that replaces the file's.
 
     Raises:
         InputError: The file is missing, broken, or a field has an impossible value.

@@ -164,3 +164,34 @@ def _flushing(logging_actor: type) -> type:
             self._wandb.teardown()
 
     return FlushingActor
+
+
+def tune_searchers() -> dict[str, Callable[[], Any]]:
+    """Functions by a searcher's name that import the searcher's class.
+
+    The public `ray.tune.search.create_searcher` drops options that the class does not know.
+    """
+    from ray.tune.search import SEARCH_ALG_IMPORT
+
+    return dict(SEARCH_ALG_IMPORT)
+
+
+def tune_schedulers() -> dict[str, Any]:
+    """Classes of schedulers by name.
+
+    The public `ray.tune.schedulers.create_scheduler` drops options that the class does not know.
+    """
+    from ray.tune.schedulers import SCHEDULER_IMPORT
+
+    return dict(SCHEDULER_IMPORT)
+
+
+def distribution_of(domain: Any) -> tuple[str, Any, float | None]:
+    """Distribution of a Tune domain: its name such as `LogUniform`, its sampler, and its quantum.
+
+    Domains have no public attribute for them.
+    """
+    sampler = domain.get_sampler()
+    quantum: float | None = getattr(sampler, "q", None)
+    inner = sampler if quantum is None else getattr(sampler, "sampler", sampler)
+    return type(inner).__name__.strip("_"), inner, quantum

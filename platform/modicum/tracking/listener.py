@@ -1,4 +1,4 @@
-"""From a recorder to the trackers."""
+"""A listener of the recorder that hands trials to trackers."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Tracking(Listener):
     that it had reported before its process died, all of its records are handed on afresh.
 
     Args:
-        trackers: Where to log.
+        trackers: Trackers that log.
     """
 
     def __init__(self, trackers: Sequence[Tracker] = ()) -> None:

@@ -1,7 +1,7 @@
-"""MLflow and Weights & Biases, through Ray's own integrations.
+"""MLflow and Weights & Biases, through Ray's integrations.
 
-Ray's callbacks expect Tune's trials and results. Those of this platform carry its messages, so
-the callbacks are given what a person would log: settings and seed, metrics, and a step.
+Ray's callbacks expect Tune's trials and results, which here carry the platform's messages. They
+are given settings and seed, metrics, and a step instead.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ from modicum.tracking.tracker import Tracker, metrics_of, settings_of_trial
 
 
 @dataclass(eq=False)
-class _Logged:
-    """What Ray's callbacks ask of a trial of Tune's."""
+class _Run:
+    """A trial of Tune's, as far as Ray's callbacks read it."""
 
     trial_id: str
     name: str
@@ -43,43 +43,43 @@ class _Logged:
         return self.name
 
 
-class Service:
+class ServiceTracker:
     """A tracker that drives one of Ray's logger callbacks.
 
-    A service that fails while the study runs is left alone from then on, with a warning: the
-    run folder has everything, and no trial may be lost for its sake.
+    After a failure of the service the tracker warns once and logs nothing more: the run folder has
+    all results, and a service must not cost a trial.
 
     Args:
-        name: The service, for the warning.
+        name: Name of the service, for the warning.
         callback: Ray's callback, set up.
-        study: The study's name.
-        place: A folder on this machine for what the service keeps.
-        prefix: Tells the trials of this run folder from those of others.
+        study: Name of the study.
+        folder: Run folder; its address makes the runs' ids differ from those of other folders.
+        place: Folder for the service's files.
     """
 
     def __init__(
-        self, name: str, callback: LoggerCallback, study: str, place: str, prefix: str
+        self, name: str, callback: LoggerCallback, study: str, folder: StorageFolder, place: str
     ) -> None:
         self._name = name
         self._callback = callback
         self._study = study
         self._place = place
-        self._prefix = prefix
-        self._running: dict[str, _Logged] = {}
+        self._prefix = hashlib.sha256(folder.uri.encode()).hexdigest()[:6]
+        self._running: dict[str, _Run] = {}
         self._failed = False
 
     def start(self, trial: TrialRecord) -> None:
-        """Begin a run of the service's own for a trial; an earlier one ends as failed."""
+        """Begin a run of the service for a trial; an earlier run of the trial ends as failed."""
         self._abandon(trial.id)
-        logged = _Logged(
+        run = _Run(
             trial_id=f"{self._prefix}-{trial.id}",
             name=trial.id,
             config=settings_of_trial(trial),
             experiment_dir_name=self._study,
             local_path=self._place,
         )
-        self._running[trial.id] = logged
-        self._attempt(self._callback.log_trial_start, logged)
+        self._running[trial.id] = run
+        self._attempt(self._callback.log_trial_start, run)
 
     def log(self, trial: TrialRecord, index: int, step: int) -> None:
         """Log a record; the callbacks call its step `training_iteration`."""
@@ -87,15 +87,15 @@ class Service:
         self._attempt(self._callback.log_trial_result, step, self._running[trial.id], result)
 
     def flush(self, trial: TrialRecord) -> None:
-        """Nothing: records are sent as they come."""
+        """Do nothing: records are sent as they come."""
 
     def end(self, trial: TrialRecord) -> None:
         """Complete a trial's run."""
-        logged = self._running.pop(trial.id)
-        self._attempt(self._callback.log_trial_end, logged, trial.status == "failed")
+        run = self._running.pop(trial.id)
+        self._attempt(self._callback.log_trial_end, run, trial.status == "failed")
 
     def reuse(self, trial: TrialRecord) -> None:
-        """Nothing: the run that computed the trial has logged it."""
+        """Do nothing: the run that computed the trial has logged it."""
 
     def close(self) -> None:
         """End the runs of interrupted trials, and wait for uploads."""
@@ -104,9 +104,9 @@ class Service:
         self._attempt(self._callback.on_experiment_end, [])
 
     def _abandon(self, trial_id: str) -> None:
-        logged = self._running.pop(trial_id, None)
-        if logged is not None:
-            self._attempt(self._callback.log_trial_end, logged, True)
+        run = self._running.pop(trial_id, None)
+        if run is not None:
+            self._attempt(self._callback.log_trial_end, run, True)
 
     def _attempt(self, act: Callable[..., Any], *arguments: Any) -> None:
         if self._failed:
@@ -122,12 +122,12 @@ class Service:
 
 
 def mlflow(options: MlflowSpec, study: str, folder: StorageFolder) -> Tracker:
-    """Logs in MLflow.
+    """A tracker that logs to MLflow.
 
     Args:
-        options: As the study has them.
-        study: Its name.
-        folder: Its run folder.
+        options: Options from the study.
+        study: Name of the study.
+        folder: Run folder of the study.
     """
     from ray.air.integrations.mlflow import MLflowLoggerCallback
 
@@ -136,31 +136,33 @@ def mlflow(options: MlflowSpec, study: str, folder: StorageFolder) -> Tracker:
     with quiet_loggers("mlflow"):
         callback: Any = MLflowLoggerCallback(**given)
         callback.setup()
-    return Service("mlflow", callback, study, folder.uri, _prefix(folder))
+    return ServiceTracker("mlflow", callback, study, folder, folder.uri)
 
 
 def wandb(options: WandbSpec, study: str, folder: StorageFolder) -> Tracker:
-    """Logs in Weights & Biases.
+    """A tracker that logs to Weights & Biases.
 
     Args:
-        options: As the study has them.
-        study: Its name.
-        folder: Its run folder; the service's own files lie in `wandb` there, or in the working
-            directory where the run folder is not on this machine, or where `WANDB_DIR` says.
+        options: Options from the study.
+        study: Name of the study.
+        folder: Run folder of the study. The service's files lie in its `wandb`, in the working
+            directory if the run folder is not on this machine, or in `WANDB_DIR` if that is set.
     """
+    from wandb import Settings
+
     given = options.model_dump(exclude_none=True)
     given.setdefault("project", study)
     given.setdefault("group", study)
-    callback = wandb_callback(_Actors, **given, settings=_quiet_settings())
+    settings = Settings(silent=True, console="off")
+    callback = wandb_callback(_LoggingActors, **given, settings=settings)
     callback.setup()
-    place = folder.local or Path.cwd()
-    return Service("wandb", callback, study, str(place), _prefix(folder))
+    return ServiceTracker("wandb", callback, study, folder, str(folder.local or Path.cwd()))
 
 
-class _Actors:
-    """Starts Ray's logging actors on the driver's node, with the driver's settings of wandb.
+class _LoggingActors:
+    """Starts Ray's logging actors on the driver's node, with the driver's `WANDB_` variables.
 
-    An actor that dies is not started again, since it would lack them.
+    An actor that dies is not started again, because it would lack the variables.
     """
 
     def __init__(self, kind: type) -> None:
@@ -174,17 +176,7 @@ class _Actors:
 
     def remote(self, **arguments: Any) -> Any:
         actor = self._kind.remote(**arguments)
-        # The key among them must not be in the runtime environment, which the job API shows.
+        # A runtime environment would show the key to anyone who may ask the job API.
         given = {name: value for name, value in os.environ.items() if name.startswith("WANDB_")}
         actor.take.remote(given)  # Calls of one caller are served in order: before `run`.
         return actor
-
-
-def _quiet_settings() -> Any:
-    import wandb
-
-    return wandb.Settings(silent=True, console="off")
-
-
-def _prefix(folder: StorageFolder) -> str:
-    return hashlib.sha256(folder.uri.encode()).hexdigest()[:6]

@@ -1,4 +1,4 @@
-"""The trackers that a study asks for."""
+"""The trackers of a study."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from modicum.tracking.tracker import Tracker
 
 
 def make_tracking(spec: StudySpec, folder: StorageFolder, *, tensorboard: bool) -> Tracking:
-    """Logs as a study wants them, ready to take records.
+    """Set up the trackers that a study names.
 
     Args:
-        spec: The study.
-        folder: Its run folder.
-        tensorboard: False to leave TensorBoard's logs out whatever the study says.
+        spec: The study's fields.
+        folder: Run folder of the study.
+        tensorboard: False to write no TensorBoard logs, whatever the study says.
 
     Raises:
-        InputError: A service's package is missing, or it cannot be reached.
+        InputError: A service cannot be reached, or its package is missing.
     """
     wanted, trackers = spec.tracking, list[Tracker]()
     if tensorboard and wanted.tensorboard:
@@ -28,7 +28,7 @@ def make_tracking(spec: StudySpec, folder: StorageFolder, *, tensorboard: bool) 
     for name, options in (("mlflow", wanted.mlflow), ("wandb", wanted.wandb)):
         if options is None:
             continue
-        # Their own packages say so in several ways, without naming the field.
+        # The packages raise many kinds of exceptions, none of which names the field.
         try:
             from modicum.tracking import services
 

@@ -1,9 +1,9 @@
 """TensorBoard's event files, one for each start of a trial, written by the driver.
 
-Ray's own `TBXLoggerCallback` writes where Tune keeps its trials, which here is a temporary
-folder, logs whatever Tune reports, and counts steps by reports; a `SummaryWriter` keeps a
-thread and an open file for each trial, and importing tensorboardX loads torch (two seconds).
-So the messages are TensorBoard's own, encoded here, and appended when the recorder writes.
+Ray's `TBXLoggerCallback` writes into Tune's folder, which here is temporary, logs all of Tune's
+reports, and counts steps by reports. A `SummaryWriter` keeps a thread and an open file for each
+trial, and importing tensorboardX loads torch (two seconds). So events are encoded here with
+TensorBoard's own classes, and appended when the recorder writes.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ LOGS = "tensorboard"
 
 
 class TensorBoard:
-    """A log directory in the run folder, in which every trial is a run of TensorBoard's.
+    """A log directory in the run folder, in which every trial is a run.
 
-    On this machine's filesystem events are appended while a trial runs; an object store, where
-    nothing can be appended, gets a trial's log as a whole when it has ended.
+    On a local filesystem events are appended while a trial runs. An object store, which cannot
+    append, gets a trial's log as a whole at the trial's end.
 
     Args:
         folder: The run folder.
@@ -43,7 +43,7 @@ class TensorBoard:
         self._files: dict[str, str] = {}
 
     def start(self, trial: TrialRecord) -> None:
-        """Begin a trial's log; an earlier one of the same trial is void."""
+        """Begin a trial's log, and delete an earlier log of the trial."""
         trial_id = trial.id
         if trial_id in self._present:
             self._folder.remove_folder(LOGS, trial_id)
@@ -56,7 +56,7 @@ class TensorBoard:
         self._pending[trial.id] += _scalars(trial, index, step)
 
     def flush(self, trial: TrialRecord) -> None:
-        """Append what has come since the last time, where that can be done."""
+        """Append the new records, if the filesystem can append."""
         if self._folder.local is not None and self._pending.get(trial.id):
             self._write(trial)
 
@@ -67,7 +67,7 @@ class TensorBoard:
         del self._files[trial.id], self._pending[trial.id]
 
     def reuse(self, trial: TrialRecord) -> None:
-        """Make a log for a trial that ran without one."""
+        """Write the log of a trial from an earlier run, unless it has one."""
         if trial.id in self._present:
             return
         self.start(trial)
@@ -76,7 +76,7 @@ class TensorBoard:
         self.end(trial)
 
     def close(self) -> None:
-        """Nothing: no file stays open."""
+        """Do nothing: no file stays open."""
 
     def _write(self, trial: TrialRecord) -> None:
         trial_id = trial.id

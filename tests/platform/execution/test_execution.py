@@ -144,9 +144,3 @@ def test_scratch_is_removed(tmp_path):
     run(Leaves())
     assert places
     assert not places[0].exists()
-
-
-def test_derived_seeds_depend_on_seed_and_purpose_only():
-    assert md.derive_seed(1, "split") == md.derive_seed(1, "split")
-    seeds = {md.derive_seed(s, p) for s in range(50) for p in ("split", "init", "batches")}
-    assert len(seeds) == 150

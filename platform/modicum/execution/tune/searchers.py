@@ -26,11 +26,15 @@ STATE = "search"
 class ListedTrials(Searcher):
     """Issues trials that are known beforehand, one by one.
 
-    Tune's own grid search copies the whole list for each trial, which is quadratic in their
-    number, and holds them all as its own objects from the start.
+    Tune's grid search copies the whole list for each trial, which is quadratic in the number of
+    trials, and makes all of Tune's trial objects at the start.
 
     Args:
-        plans: The trials, in the order in which they shall start.
+        experiment: The trials' experiment.
+        plans: The trials, in the order of their starts.
+
+    Attributes:
+        remaining: Number of trials to issue.
     """
 
     def __init__(self, experiment: Experiment[Any], plans: Sequence[TrialPlan]) -> None:
@@ -48,14 +52,14 @@ class ListedTrials(Searcher):
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
     ) -> None:
-        """Nothing: the recorder knows."""
+        """Do nothing: the recorder knows."""
 
     def save(self, checkpoint_path: str) -> None:
-        """Tune's own snapshots are not used; the run folder knows what is finished."""
+        """Write an empty file: Tune's own snapshots are not used."""
         Path(checkpoint_path).touch()
 
     def restore(self, checkpoint_path: str) -> None:
-        """Tune's own snapshots are not used."""
+        """Do nothing: Tune's own snapshots are not used."""
 
 
 class SeededSearch(Searcher):
@@ -103,31 +107,31 @@ class SeededSearch(Searcher):
         return tune_config(self._recorder.experiment, self._queue.pop(0))
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
-        """Nothing: the searcher learns of whole suggestions only."""
+        """Do nothing: the searcher is told of whole suggestions only."""
 
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
     ) -> None:
-        """Nothing yet: `settle` looks at the trial once the recorder knows how it ended."""
+        """Do nothing yet: `settle` is called once the recorder knows how the trial ended."""
 
     def settle(self) -> None:
-        """Tell the searcher of every suggestion whose trials have all ended since."""
+        """Tell the searcher of every suggestion whose trials have all ended."""
         for index in range(len(self._suggestions)):
             self._tell_if_complete(index)
 
     def save(self, checkpoint_path: str) -> None:
-        """Tune's own snapshots are not used; see `_save`."""
+        """Write an empty file: Tune's own snapshots are not used; see `_save`."""
         Path(checkpoint_path).touch()
 
     def restore(self, checkpoint_path: str) -> None:
-        """Tune's own snapshots are not used; see `_restore`."""
+        """Do nothing: Tune's own snapshots are not used; see `_restore`."""
 
     def _enqueue(self, index: int) -> None:
-        """Queue the seeds of a suggestion that are not finished in the run folder."""
+        """Queue the trials of a suggestion that are not finished in the run folder."""
         try:
             plans = self._plan.trials_of(self._suggestions[index]["choice"])
         except InputError:
-            # A combination that cannot work, or is excluded: as good as a failed one.
+            # An impossible or excluded combination counts as failed.
             plans = []
         self._suggestions[index]["trials"] = [plan.id for plan in plans]
         self._recorder.add(plans)
@@ -154,7 +158,7 @@ class SeededSearch(Searcher):
     def _save(self) -> None:
         with tempfile.TemporaryDirectory() as aside:
             file = Path(aside) / "searcher"
-            # Searchers without a state of their own do not implement saving.
+            # Searchers without a state do not implement saving.
             with contextlib.suppress(NotImplementedError):
                 self._inner.save(str(file))
             if file.exists():
@@ -175,5 +179,5 @@ class SeededSearch(Searcher):
 
 
 def _inner_id(index: int) -> str:
-    """The searcher's own name for a suggestion, the same in every run."""
+    """The inner searcher's id of a suggestion, the same in every run."""
     return f"suggestion-{index}"

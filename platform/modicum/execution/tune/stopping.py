@@ -1,4 +1,4 @@
-"""Stopping trials of Ray Tune on request, at once and not only at their next record."""
+"""Stopping trials of Ray Tune on request, without waiting for their next record."""
 
 from __future__ import annotations
 
@@ -16,29 +16,30 @@ if TYPE_CHECKING:
 
 
 class StudyStopper(Stopper):
-    """Ends the whole run when the study is to stop."""
+    """Ends the whole run when a request asks for it."""
 
     def __init__(self, requests: StopRequests) -> None:
         self._requests = requests
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
-        """No trial stops by what it reports."""
+        """Return False: no result stops a trial."""
         return False
 
     def stop_all(self) -> bool:
-        """Whether the study is to stop."""
+        """Tell whether the study is to stop."""
+        # Tune, which pickles what it is given, keeps None.
         return self._requests is not None and self._requests.study
 
 
 class StoppingScheduler(TrialScheduler):
-    """A scheduler that also stops the trials that have been asked to stop.
+    """The study's scheduler, which also stops trials on request.
 
-    Tune asks its scheduler in every step which trial to start next, and hands it what can stop
-    one; a result, after which stoppers are asked, may be long in coming.
+    Tune calls its scheduler in every step. It calls stoppers only after a result, which may be
+    long in coming.
 
     Args:
-        inner: The study's own scheduler; None for one that starts trials in their order.
-        requests: What has been asked to stop.
+        inner: The study's scheduler; None for one that starts trials in their order.
+        requests: Trials to stop.
     """
 
     def __init__(self, inner: TrialScheduler | None, requests: StopRequests) -> None:
@@ -47,54 +48,54 @@ class StoppingScheduler(TrialScheduler):
         self._requests = requests
 
     def choose_trial_to_run(self, tune_controller: Any) -> TuneTrial | None:
-        """Stop what is to stop, then let the inner scheduler choose."""
+        """Stop the requested trials, then let the inner scheduler choose."""
         for trial in list(tune_controller.get_live_trials()):
             if self._requests.stops(trial_id(trial)):
                 stop_tune_trial(tune_controller, trial)
         chosen: TuneTrial | None = self._inner.choose_trial_to_run(tune_controller)
         return chosen
 
-    # All else is the inner scheduler's.
+    # The rest is delegated to the inner scheduler.
 
     @property
     def metric(self) -> str | None:
-        """What the inner scheduler looks at."""
+        """Metric of the inner scheduler."""
         metric: str | None = self._inner.metric
         return metric
 
     @property
     def supports_buffered_results(self) -> bool:
-        """As the inner scheduler."""
+        """Delegated."""
         return bool(self._inner.supports_buffered_results)
 
     def set_search_properties(self, metric: str | None, mode: str | None, **spec: Any) -> bool:
-        """As the inner scheduler."""
+        """Delegated."""
         return bool(self._inner.set_search_properties(metric, mode, **spec))
 
     def on_trial_add(self, tune_controller: Any, trial: TuneTrial) -> None:
-        """As the inner scheduler."""
+        """Delegated."""
         self._inner.on_trial_add(tune_controller, trial)
 
     def on_trial_error(self, tune_controller: Any, trial: TuneTrial) -> None:
-        """As the inner scheduler."""
+        """Delegated."""
         self._inner.on_trial_error(tune_controller, trial)
 
     def on_trial_result(
         self, tune_controller: Any, trial: TuneTrial, result: dict[str, Any]
     ) -> str:
-        """As the inner scheduler."""
+        """Delegated."""
         return str(self._inner.on_trial_result(tune_controller, trial, result))
 
     def on_trial_complete(
         self, tune_controller: Any, trial: TuneTrial, result: dict[str, Any]
     ) -> None:
-        """As the inner scheduler."""
+        """Delegated."""
         self._inner.on_trial_complete(tune_controller, trial, result)
 
     def on_trial_remove(self, tune_controller: Any, trial: TuneTrial) -> None:
-        """As the inner scheduler."""
+        """Delegated."""
         self._inner.on_trial_remove(tune_controller, trial)
 
     def debug_string(self) -> str:
-        """As the inner scheduler."""
+        """Delegated."""
         return str(self._inner.debug_string())
