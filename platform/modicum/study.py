@@ -96,13 +96,12 @@ class Study:
     ) -> None:
         given_searcher, search_fields = describe_searcher(search, samples)
         given_scheduler, scheduler_fields = describe_scheduler(scheduler)
+        listed = isinstance(seeds, Iterable) and not isinstance(seeds, str)
         fields = {
             "name": name,
             "description": description,
             "exclude": list(exclude) if isinstance(exclude, tuple) else exclude,
-            "seeds": seeds
-            if isinstance(seeds, str) or not isinstance(seeds, Iterable)
-            else [*seeds],
+            "seeds": list(seeds) if listed else seeds,
             "draws": draws,
             "seed": seed,
             "search": search_fields,

@@ -29,7 +29,7 @@ class DescentConfig(md.Config):
 
 
 class Descent(md.Experiment[DescentConfig]):
-    """x goes to 0 by a factor each step; a record per step."""
+    """Multiplies x by a factor below 1 in each step, and yields a record per step."""
 
     name = "descent"
     version = "1"
@@ -81,7 +81,7 @@ class Descent(md.Experiment[DescentConfig]):
 
 
 class NeedsRay(Descent):
-    """The same, but said to start actors of its own."""
+    """`Descent`, declared as starting actors."""
 
     name = "needs_ray"
     needs_ray = True
@@ -95,7 +95,7 @@ class BallastConfig(md.Config):
 
 
 class Ballast(md.Experiment[BallastConfig]):
-    """Holds an array for longer than the interval between two looks at memory."""
+    """Holds an array for longer than the interval between two measurements of memory."""
 
     name = "ballast"
     version = "1"
@@ -112,7 +112,7 @@ class Ballast(md.Experiment[BallastConfig]):
 
 
 class Rising(Descent):
-    """The loss grows, and the process fails at step 3 until the marker is there."""
+    """Its loss grows, and it fails at step 3 until the marker exists."""
 
     def run(self, config, trial):
         first = 0 if trial.checkpoint is None else trial.records_done
@@ -126,9 +126,9 @@ class Rising(Descent):
 
 
 class DyingLate(Descent):
-    """Its process dies soon after the trial has ended, while it waits for the next one.
+    """Its process dies soon after the end of the trial, while it waits for the next trial.
 
-    `seconds` is the longest wait; each trial of a study waits for a time of its own.
+    Each trial draws its delay, up to `seconds`.
     """
 
     name = "dying_late"

@@ -1,4 +1,4 @@
-"""Waiting for what comes true by itself."""
+"""Waiting for conditions that other processes make true."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 
 def comes_true(condition: Callable[[], bool], seconds: float = 60.0) -> bool:
-    """Whether a condition holds within so many seconds."""
+    """Tell whether a condition comes true within the given number of seconds."""
     limit = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > limit:
@@ -17,7 +17,7 @@ def comes_true(condition: Callable[[], bool], seconds: float = 60.0) -> bool:
 
 
 def cpus_come_back(seconds: float = 60.0) -> bool:
-    """Whether the two CPUs of the tests' Ray are free within so many seconds."""
+    """Tell whether both CPUs of the tests' Ray come free within the given number of seconds."""
     import ray
 
     return comes_true(lambda: ray.available_resources().get("CPU", 0) == 2, seconds)

@@ -52,12 +52,6 @@ class Journal:
         self._copy_in(source, name, slot)
         self.publish(name, slot, [])
 
-    def drop_folder(self, name: str) -> None:
-        """Delete a kept folder, if it exists."""
-        self.files.remove(_STEPS, _FOLDERS, f"{name}.json")
-        for slot in _SLOTS:
-            self._clear(name, slot)
-
     @contextmanager
     def folder(self, name: str, scratch: Path, slot: str | None = None) -> Iterator[Path | None]:
         """A kept folder as a local path; None if nothing is kept under this name.

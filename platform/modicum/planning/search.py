@@ -85,10 +85,19 @@ def describe_scheduler(
     """A scheduler object and its specification; a specification alone passes through.
 
     Raises:
-        InputError: The object has no metric.
+        InputError: The object has no metric, or changes the settings of running trials.
     """
     if scheduler is None or isinstance(scheduler, SchedulerSpec | Mapping | str | list):
         return None, scheduler
+    from ray.tune import schedulers
+
+    changing = (schedulers.PopulationBasedTraining, schedulers.ResourceChangingScheduler)
+    if isinstance(scheduler, changing):
+        allowed = ", ".join(sorted({*_stopping_schedulers(), *_ALIASES}))
+        raise InputError(
+            "scheduler: it changes the settings of running trials, which then have no "
+            f"identity (allowed: {allowed})"
+        )
     metric, mode = scheduler_objective(scheduler)
     if not metric:
         raise InputError("scheduler: give the scheduler its metric and mode")
@@ -143,22 +152,6 @@ def make_scheduler(spec: SchedulerSpec, goal: str) -> TrialScheduler:
         options.setdefault("stop_last_trials", False)
     scheduler: TrialScheduler = _construct(factory, options, "scheduler.options", spec.metric, goal)
     return scheduler
-
-
-def require_constant_settings(scheduler: TrialScheduler) -> None:
-    """Refuse a scheduler object that changes the settings of running trials.
-
-    Raises:
-        InputError: The scheduler is of such a class.
-    """
-    from ray.tune import schedulers
-
-    changing = (schedulers.PopulationBasedTraining, schedulers.ResourceChangingScheduler)
-    if isinstance(scheduler, changing):
-        raise InputError(
-            "scheduler: it changes the settings of running trials, which then have no "
-            f"identity (allowed: {', '.join(sorted({*_stopping_schedulers(), *_ALIASES}))})"
-        )
 
 
 def _stopping_schedulers() -> dict[str, Any]:

@@ -16,12 +16,7 @@ from modicum.experiment.config import Config, flatten, settings_of, unflatten
 from modicum.experiment.experiment import Experiment
 from modicum.experiment.setting_filters import find_baseline, find_cell
 from modicum.planning.checks import goal_of
-from modicum.planning.search import (
-    SearchPlan,
-    make_scheduler,
-    make_searcher,
-    require_constant_settings,
-)
+from modicum.planning.search import SearchPlan, make_scheduler, make_searcher
 from modicum.planning.space import combinations, describe_space, domains_of, expand, is_domain
 from modicum.planning.spec import SearchSpec, StudySpec
 from modicum.planning.trial_plan import TrialPlan, plan_trial
@@ -35,7 +30,9 @@ _MOST_TRIALS = 1_000_000
 
 @dataclass(frozen=True)
 class StudyPlan:
-    """Expands a study, whose fields have been checked, to configurations and trials.
+    """Expands a study with checked fields to configurations and trials.
+
+    Everything here raises `InputError` for a setting, data or an option that is impossible.
 
     Attributes:
         experiment: The study's experiment.
@@ -55,13 +52,7 @@ class StudyPlan:
 
     @cached_property
     def configurations(self) -> list[Config]:
-        """Every configuration, checked as far as possible without its data.
-
-        For a searcher this is one example of a choice.
-
-        Raises:
-            InputError: A setting has an impossible value, or nothing is left to run.
-        """
+        """Every configuration; for a search, one example of its choices."""
         spec = self.spec
         draws = 1 if spec.search is not None else spec.draws
         count = sum(combinations(space, draws) for space in self.spaces) * len(spec.seed_list)
@@ -82,12 +73,7 @@ class StudyPlan:
 
     @cached_property
     def trials(self) -> list[TrialPlan]:
-        """Every trial, checked against its data; for a searcher those of one example.
-
-        Raises:
-            InputError: A configuration or its data is impossible, or the report's reference or
-                baseline does not fit the trials.
-        """
+        """Every trial, checked against its data; for a search, the trials of its example."""
         planned = [plan for config in self.configurations for plan in self._trials_of(config)]
         columns = [plan.columns for plan in planned]
         if self.spec.search is None:
@@ -111,36 +97,22 @@ class StudyPlan:
         return len(self.configurations) * len(self.spec.seed_list)
 
     def make_scheduler(self) -> TrialScheduler | None:
-        """The scheduler; None where the study has none.
-
-        Raises:
-            InputError: The scheduler cannot be made, or changes the settings of running trials.
-        """
+        """The scheduler, given as an object or constructed; None for a study without one."""
         spec = self.spec.scheduler
-        if self.scheduler is not None:
-            require_constant_settings(self.scheduler)
         if spec is None or self.scheduler is not None:
             return self.scheduler
         goal = goal_of(self.experiment, spec.metric, spec.goal, "scheduler.metric")
         return make_scheduler(spec, goal)
 
     def make_searcher(self) -> Searcher | None:
-        """The searcher; None where the study has none.
-
-        Raises:
-            InputError: The searcher cannot be made.
-        """
+        """The searcher, given as an object or constructed; None for a study without one."""
         spec = self.spec.search
         if spec is None or self.searcher is not None:
             return self.searcher
         return make_searcher(spec, self._goal_of(spec), self.spec.seed)
 
     def make_search(self) -> SearchPlan | None:
-        """The search; None where the study has none.
-
-        Raises:
-            InputError: The searcher or the example of its choice is impossible.
-        """
+        """The search, with its searcher; None for a study without one."""
         spec, searcher = self.spec.search, self.make_searcher()
         if spec is None or searcher is None:
             return None

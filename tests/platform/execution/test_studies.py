@@ -29,16 +29,37 @@ def steps(ledger):
     return ledger.read_text().splitlines() if ledger.exists() else []
 
 
-def test_both_runners_give_the_same_records(tmp_path, ray_cluster):
-    noisy = {"method": md.grid("fast", "noisy"), "noise": 0.1, "rate": md.grid(0.25, 0.5)}
-    local = run(tmp_path / "local", "local", noisy)
-    ray = run(tmp_path / "ray", "ray", noisy)
-    assert len(local.frame) == 4 * 2 * 4
-    assert comparable(local).equals(comparable(ray))
+@pytest.fixture(scope="module")
+def both(tmp_path_factory, ray_cluster):
+    """The same trials, which save checkpoints, on each runner."""
+    space = {"method": md.grid("fast", "noisy"), "noise": 0.1, "rate": md.grid(0.25, 0.5)}
+    space["checkpoints"] = True
+    return {runner: run(tmp_path_factory.mktemp(runner), runner, space) for runner in RUNNERS}
+
+
+def test_both_runners_give_the_same_records(both):
+    assert len(both["local"].frame) == 4 * 2 * 4
+    assert comparable(both["local"]).equals(comparable(both["ray"]))
 
 
 @pytest.mark.parametrize("runner", RUNNERS)
-def test_running_again_computes_nothing_and_more_seeds_only_themselves(
+def test_best_and_last_checkpoints_are_kept_and_nothing_pickled(both, runner):
+    """|x| falls in every step of `fast`, so its last checkpoint is the best one."""
+    folder = both[runner].folder.local
+    for trial in both[runner].trials:
+        saved = both[runner].folder.read_json("trials", trial.id, "trial.json")
+        kept = {
+            str(path.parent.relative_to(folder)) for path in folder.rglob(f"{trial.id}-*/*/*.json")
+        }
+        assert kept == {saved["checkpoint"], saved["best_checkpoint"]}
+        assert saved["checkpoint"].endswith("checkpoint_000003")
+        if trial.columns["method"] == "fast":
+            assert saved["best_checkpoint"] == saved["checkpoint"]
+    assert not list(folder.rglob("*.pkl"))
+
+
+@pytest.mark.parametrize("runner", RUNNERS)
+def test_running_again_computes_nothing_and_wider_studies_only_what_is_new(
     tmp_path, ray_cluster, runner
 ):
     ledger = tmp_path / "ledger"
@@ -48,8 +69,6 @@ def test_running_again_computes_nothing_and_more_seeds_only_themselves(
     again = run(tmp_path / "run", runner, space)
     assert len(steps(ledger)) == 4 * 2 * 4
     assert comparable(first).equals(comparable(again))
-    run(tmp_path / "run", runner, space, seeds=3)
-    assert len(steps(ledger)) == 4 * 3 * 4
     wide = {**space, "rate": md.grid(0.25, 0.5, 0.75)}
     wider = run(tmp_path / "run", runner, wide, seeds=3)
     assert len(steps(ledger)) == 6 * 3 * 4
@@ -63,7 +82,7 @@ def test_a_changed_setting_is_another_trial_and_never_mixed_in(tmp_path):
     changed = run(tmp_path / "run", space={**SPACE, "steps": 2})
     assert set(changed.frame["config/steps"]) == {2}
     assert len(changed.trials) == 8
-    assert changed.other_trials == 8
+    assert changed.records.other_trials == 8
     back = run(tmp_path / "run")
     assert set(back.frame["config/steps"]) == {4}
 
@@ -112,16 +131,6 @@ def test_no_trial_is_lost_when_processes_die_between_trials(tmp_path, ray_cluste
     space = {"rate": md.grid(i / 50 for i in range(1, 16)), "seconds": 0.1}
     results = run(tmp_path / "run", "ray", space, DyingLate, seeds=1)
     assert [trial.status for trial in results.trials] == ["finished"] * 15
-
-
-@pytest.mark.parametrize("runner", RUNNERS)
-def test_best_and_last_checkpoints_are_kept_and_nothing_pickled(tmp_path, ray_cluster, runner):
-    """|x| falls in every step, so the last is the best; kept: one folder, or two while running."""
-    run(tmp_path / "run", runner, {"rate": 0.5, "checkpoints": True}, seeds=1)
-    places = sorted(p.parent.name for p in (tmp_path / "run").rglob("state.json"))
-    assert places[-1] == "checkpoint_000003"
-    assert len(places) <= 2
-    assert not list((tmp_path / "run").rglob("*.pkl"))
 
 
 @pytest.mark.slow

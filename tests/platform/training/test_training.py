@@ -94,10 +94,6 @@ def test_a_kept_folder_is_replaced_only_when_the_new_one_is_complete(tmp_path: P
             assert folder is not None
             assert (folder / "part").read_text() == text
     assert len(list((tmp_path / "journal").rglob("part"))) == 1
-    here.journal.drop_folder("run/state")
-    with here.kept_state("run/state") as folder:
-        assert folder is None
-    assert not list((tmp_path / "journal").rglob("part"))
 
 
 def _write(folder: Path, text: str) -> None:
