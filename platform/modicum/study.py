@@ -96,12 +96,13 @@ class Study:
     ) -> None:
         given_searcher, search_fields = describe_searcher(search, samples)
         given_scheduler, scheduler_fields = describe_scheduler(scheduler)
-        listed = isinstance(seeds, Iterable) and not isinstance(seeds, str)
         fields = {
             "name": name,
             "description": description,
             "exclude": list(exclude) if isinstance(exclude, tuple) else exclude,
-            "seeds": list(seeds) if listed else seeds,
+            "seeds": [*seeds]
+            if isinstance(seeds, Iterable) and not isinstance(seeds, str)
+            else seeds,
             "draws": draws,
             "seed": seed,
             "search": search_fields,
