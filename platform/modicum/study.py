@@ -15,8 +15,6 @@ from modicum.execution.recorder import Recorder
 from modicum.experiment.config import Config
 from modicum.experiment.experiment import Experiment
 from modicum.experiment.registry import as_experiment
-from modicum.monitoring.progress import Progress
-from modicum.monitoring.publisher import StatusPublisher
 from modicum.planning.checks import check_fields
 from modicum.planning.search import describe_scheduler, describe_searcher
 from modicum.planning.space import describe_space, parse_space
@@ -25,13 +23,10 @@ from modicum.planning.study_file import read_study_file, validate_spec
 from modicum.planning.study_plan import StudyPlan
 from modicum.planning.trial_plan import TrialPlan
 from modicum.ray_support.connection import check_address, connected, dashboard_links
-from modicum.results.reference import Reference
-from modicum.results.store import RESULTS
 from modicum.run_folder import provenance
 from modicum.run_folder.resource_usage import ResourceUsage
 from modicum.run_folder.stop_requests import StopRequests
 from modicum.storage import StorageFolder
-from modicum.study_results import Results
 from modicum.tracking.listener import Tracking
 from modicum.tracking.setup import make_tracking
 from modicum.yaml_io import dump_yaml
@@ -39,6 +34,8 @@ from modicum.yaml_io import dump_yaml
 if TYPE_CHECKING:
     from ray.tune.schedulers import TrialScheduler
     from ray.tune.search import Searcher
+
+    from modicum.study_results import Results
 
 Runner = Literal["ray", "local"]
 
@@ -149,6 +146,8 @@ class Study:
         """Settings of the reference table's cells; a missing or broken table is an error now."""
         if self.spec.report.reference is None:
             return []
+        from modicum.results.reference import Reference
+
         reference = Reference.load(Path(self.spec.report.reference), self.experiment)
         return [cell.where for cell in reference.cells]
 
@@ -223,6 +222,9 @@ class Study:
             InputError: The study or an argument is wrong; nothing was started.
             StorageError: The run folder cannot be written any more; its contents are kept.
         """
+        from modicum.results.store import RESULTS
+        from modicum.study_results import Results
+
         self._check_runner(runner, address)
         usage = ResourceUsage()
         plans = self.trials
@@ -237,6 +239,8 @@ class Study:
                 keep_stopped=self.spec.scheduler is not None,
                 listeners=[tracking],
             )
+            # Results of an earlier run must not be taken for this one's.
+            folder.remove(RESULTS)
             self._write_inputs(folder, command)
             # A search adds its trials as it goes; its plans are an example.
             recorder.add(plans if self.spec.search is None else [])
@@ -287,8 +291,7 @@ class Study:
                 )
 
     def _write_inputs(self, folder: StorageFolder, command: str | None) -> None:
-        """Write the study's files, and remove the results of an earlier run."""
-        folder.remove(RESULTS)
+        """Write the study's files and its provenance."""
         provenance.write(folder, command)
         folder.write_text(dump_yaml(self.resolved()), "study.yaml")
         if self.spec.report.reference is not None:
@@ -300,6 +303,9 @@ class Study:
         self, recorder: Recorder, tracking: Tracking, quiet: bool, *, on_ray: bool = False
     ) -> Iterator[StopRequests]:
         """Show progress, log and publish the status while trials run; yields requests to stop."""
+        from modicum.monitoring.progress import Progress
+        from modicum.monitoring.publisher import StatusPublisher
+
         requests = StopRequests()
         total = None if self.spec.search is None else self.size
         progress = Progress(recorder, self.main_metric, quiet=quiet, total=total)

@@ -1,6 +1,6 @@
-"""A study of thousands of trivial trials: how long it takes, what it holds, how its page answers.
+"""A study of thousands of trivial trials: time, memory, and the dashboard's response times.
 
-The dashboard is asked as a browser asks it, every two seconds, while the study runs.
+While the study runs, requests are sent to the dashboard every two seconds, as a browser does.
 Run: python tests/benchmarks/many_trials.py [--trials 5000]
 """
 
@@ -31,11 +31,11 @@ _PATHS = ("/api/view", "/api/trials?limit=100&query=", "/api/report?version=-2")
 
 
 class Watcher(threading.Thread):
-    """Opens the dashboard of a run folder, asks it again and again, and times its answers.
+    """Opens the dashboard of a run folder, and times its answers to repeated requests.
 
     Attributes:
-        seconds: Of each answer, by path.
-        peak: Most memory that the dashboard's process held, bytes.
+        seconds: Time of each answer, by path.
+        peak: Peak memory of the dashboard's process, in bytes.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -46,7 +46,7 @@ class Watcher(threading.Thread):
         self.peak = 0
 
     def run(self) -> None:
-        """Until `finish`."""
+        """Send requests until `finish` is called."""
         while not (self._folder / "plan.json").exists():
             time.sleep(0.2)
         command = [sys.executable, "-m", "modicum", "dashboard", str(self._folder)]

@@ -1,4 +1,4 @@
-"""What the platform costs beyond the work that it runs. Prints figures and ratios.
+"""Cost of the platform beyond the work of its trials, as figures and ratios.
 
 Run: python tests/benchmarks/overhead.py [--repeats 3]
 """
@@ -23,7 +23,7 @@ TRIALS = 60
 
 
 def ours(folder: str) -> float:
-    """Seconds for 60 trivial trials through a study, Ray already started."""
+    """Seconds for 60 trivial trials of a study; Ray is already running."""
     import modicum as md
     from toys import Descent
 
@@ -35,7 +35,7 @@ def ours(folder: str) -> float:
 
 
 def plain(folder: str, reuse: bool) -> float:
-    """Seconds for 60 trivial trials on Ray Tune alone, Ray already started."""
+    """Seconds for 60 trivial trials on Ray Tune alone; Ray is already running."""
     from ray import tune
 
     def trivial(config):
@@ -53,7 +53,7 @@ def plain(folder: str, reuse: bool) -> float:
 
 
 def overhead(repeats: int) -> None:
-    """Overhead per trial: ours, plain Tune, and plain Tune with its actors reused."""
+    """Print the overhead of a trial: of a study, of Tune, and of Tune with reused actors."""
     from modicum.ray_support.connection import connected
 
     times: dict[str, list[float]] = {"ours": [], "plain Tune": [], "plain Tune, actors reused": []}
@@ -71,7 +71,7 @@ def overhead(repeats: int) -> None:
 
 
 def start_up(repeats: int) -> None:
-    """Seconds of `modicum --help` and of `import modicum` beyond starting Python."""
+    """Print the time of `modicum --help`, of `import modicum` and of starting Python."""
 
     def timed(*arguments: str) -> float:
         values = []
@@ -87,7 +87,7 @@ def start_up(repeats: int) -> None:
 
 
 def many_results() -> None:
-    """A folder of 2,000 trials with 50 records each: load and tabulate, in a fresh process."""
+    """Print the time to load and tabulate 2,000 trials with 50 records each, in a new process."""
     import modicum as md
     from modicum.execution.messages import EndMessage
     from modicum.execution.recorder import Recorder

@@ -107,7 +107,8 @@ def load_trial(folder: StorageFolder, trial_id: str, *, with_log: bool = True) -
         InputError: The trial's files are damaged.
     """
     try:
-        record = TrialRecord.model_validate(folder.read_json(TRIALS, trial_id, _FILE))
+        content = folder.read_json(TRIALS, trial_id, _FILE)
+        record = TrialRecord.model_validate(content | {"rows": [], "log": ""})
         lines = folder.read_text(TRIALS, trial_id, _RECORDS).splitlines()
         record.rows = [_row(line) for line in lines]
     except ValidationError as error:
