@@ -18,7 +18,6 @@ import numpy as np
 import torch
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils import check_random_state
-from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor, nn
 
@@ -29,7 +28,8 @@ from modicum_algorithms.weak.config import (
     VALIDATED,
     EndModelConfig,
 )
-from modicum_algorithms.weak.data.class_labels import class_numbers, distinct, given, read_votes
+from modicum_algorithms.weak.data.arguments import as_tensor, read_arguments
+from modicum_algorithms.weak.data.class_labels import class_numbers
 from modicum_algorithms.weak.data.supervision import Supervision, ValidationSet
 from modicum_algorithms.weak.data.votes import UNKNOWN
 from modicum_algorithms.weak.memory import require_memory
@@ -193,7 +193,15 @@ class WeakClassifier(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[misc]
         # Without y, scikit-learn's function returns X alone.
         checked = validate_data(self, X, y, dtype=np.float32, order="C")
         X, y = (checked, None) if y is None else checked
-        supervision, names = self._supervision(X, y, weak_labels)
+        arguments = read_arguments(
+            X,
+            y,
+            weak_labels,
+            self.classes,
+            estimator=type(self).__name__,
+            labels_alone=self.method == "labels_only",
+        )
+        self.classes_, supervision = arguments.classes, arguments.supervision
         validation = self._validation(X_valid, y_valid)
         config = self._config(supervision, validation is not None)
         if validation is not None and getattr(config, "class_balance", "") == "validation":
@@ -201,7 +209,7 @@ class WeakClassifier(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[misc]
             supervision = replace(supervision, class_balance_C=balance_C)
         seed, metric = self._seed(), config.early_stopping_metric
         best: _Candidate | None = None
-        for chosen in self._combinations(config, supervision, validation is not None):
+        for chosen in _combinations(self, config, supervision, validation is not None):
             start = md.derive_seed(seed, "initialisation")
             generator = torch.Generator().manual_seed(start)
             tried = config.model_copy(update={self.names[n]: v for n, v in chosen.items()})
@@ -215,7 +223,7 @@ class WeakClassifier(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[misc]
             if best is None or candidate.score(metric) > best.score(metric):
                 best = candidate
         assert best is not None
-        self._keep(best, supervision, names, metric)
+        self._keep(best, supervision, arguments.functions, metric)
         return self
 
     def predict_proba(self, X: Any) -> np.ndarray:
@@ -267,29 +275,6 @@ class WeakClassifier(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[misc]
         one_class = supervision.classes == 1  # there is nothing to learn
         return config.model_copy(update={"max_iterations": 0}) if one_class else config
 
-    def _supervision(
-        self, X: np.ndarray, y: np.ndarray | None, weak_labels: Any
-    ) -> tuple[Supervision, list[str | int]]:
-        """The training set, and the names of the labeling functions; sets `classes_`."""
-        rows = len(X)
-        labels = np.full(rows, UNKNOWN) if y is None else y
-        votes, names = read_votes(weak_labels, rows)
-        in_labels, in_votes = distinct(labels, "y"), distinct(votes, "weak_labels")
-        if len(in_labels):
-            check_classification_targets(labels[given(labels)])
-        if not len(in_labels) and (not len(in_votes) or self.method == "labels_only"):
-            missing = "y" if self.method == "labels_only" else "y or votes in weak_labels"
-            raise md.InputError(
-                f"y: {type(self).__name__} needs class labels in {missing}, got none"
-            )
-        if self.classes is not None:
-            self.classes_ = distinct(np.asarray(self.classes), "classes")
-        else:
-            self.classes_ = in_labels if len(in_labels) else in_votes
-        labels_N = class_numbers(labels, self.classes_, "y")
-        votes_NK = class_numbers(votes, self.classes_, "weak_labels")
-        return Supervision(as_tensor(X), votes_NK, labels_N, len(self.classes_)), names
-
     def _validation(self, X_valid: Any, y_valid: Any) -> ValidationSet | None:
         if X_valid is None and y_valid is None:
             return None
@@ -306,22 +291,6 @@ class WeakClassifier(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[misc]
         if isinstance(self.random_state, numbers.Integral):
             return int(self.random_state)
         return int(check_random_state(self.random_state).randint(2**31 - 1))
-
-    def _combinations(
-        self, config: EndModelConfig, supervision: Supervision, validated: bool
-    ) -> list[dict[str, float]]:
-        """Combinations of the values to try for settings that are `validated`, by parameter.
-
-        Only the first one without a validation set. A setting without an effect has its first value
-        throughout.
-        """
-        names = {setting: name for name, setting in self.names.items()}
-        asked = [s for s in TRIED if s in names and getattr(config, s) == VALIDATED]
-        values = itertools.product(
-            *(TRIED[s] if self.matters(s, supervision) else TRIED[s][:1] for s in asked)
-        )
-        found = [{names[s]: v for s, v in zip(asked, row, strict=True)} for row in values]
-        return found if validated else found[:1]
 
     def _objective(
         self,
@@ -358,6 +327,23 @@ class WeakClassifier(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[misc]
         self.validation_score_ = None if fitted.validation is None else best.score(metric)
 
 
+def _combinations(
+    estimator: WeakClassifier, config: EndModelConfig, supervision: Supervision, validated: bool
+) -> list[dict[str, float]]:
+    """Combinations of the values to try for settings that are `validated`, by parameter.
+
+    Only the first one without a validation set. A setting without an effect has its first value
+    throughout.
+    """
+    names = {setting: name for name, setting in estimator.names.items()}
+    asked = [s for s in TRIED if s in names and getattr(config, s) == VALIDATED]
+    values = itertools.product(
+        *(TRIED[s] if estimator.matters(s, supervision) else TRIED[s][:1] for s in asked)
+    )
+    found = [{names[s]: v for s, v in zip(asked, row, strict=True)} for row in values]
+    return found if validated else found[:1]
+
+
 def _require_finite(model: nn.Module, config: EndModelConfig) -> None:
     """Refuse a model whose training diverged."""
     if not all(parameter.isfinite().all() for parameter in model.parameters()):
@@ -365,8 +351,3 @@ def _require_finite(model: nn.Module, config: EndModelConfig) -> None:
             f"learning_rate: training diverged at {config.learning_rate}; take a smaller one, or "
             "scale X"
         )
-
-
-def as_tensor(array: np.ndarray) -> Tensor:
-    """An array as a float32 tensor; copied only where it is read-only, which torch warns of."""
-    return torch.from_numpy(np.require(array, np.float32, ["C", "W"]))

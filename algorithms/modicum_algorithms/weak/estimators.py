@@ -21,7 +21,7 @@ from sklearn.utils.validation import validate_data
 from torch import Tensor, nn
 
 import modicum as md
-from modicum_algorithms.weak.classifier import WeakClassifier, as_tensor
+from modicum_algorithms.weak.classifier import WeakClassifier
 from modicum_algorithms.weak.config import (
     DenoiseConfig,
     EndModelConfig,
@@ -31,6 +31,7 @@ from modicum_algorithms.weak.config import (
     WeakMethodConfig,
     WeaselConfig,
 )
+from modicum_algorithms.weak.data.arguments import as_tensor
 from modicum_algorithms.weak.data.class_labels import class_numbers, read_votes
 from modicum_algorithms.weak.data.supervision import Supervision
 from modicum_algorithms.weak.methods.denoise import denoise_objective, rebuilt_attention

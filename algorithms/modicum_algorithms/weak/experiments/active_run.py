@@ -17,8 +17,9 @@ import numpy as np
 import modicum as md
 from modicum_algorithms.weak import acquisition
 from modicum_algorithms.weak.checkpoints import save_trained
-from modicum_algorithms.weak.classifier import WeakClassifier, as_tensor
+from modicum_algorithms.weak.classifier import WeakClassifier
 from modicum_algorithms.weak.data import datasets
+from modicum_algorithms.weak.data.arguments import as_tensor
 from modicum_algorithms.weak.data.datasets import WeakData
 from modicum_algorithms.weak.estimators import IntegratedWeakLearner, estimator_of
 from modicum_algorithms.weak.experiments.config import ActiveLearningConfig
