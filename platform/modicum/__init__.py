@@ -32,8 +32,8 @@ from modicum.seeding import derive_seed, seeded
 if TYPE_CHECKING:
     from modicum import data, oracles, training
     from modicum.models.saved import SavedModel, load_model, loading_model, save_model
-    from modicum.results.checkpoints import find_checkpoint
     from modicum.results.formatting import rendered
+    from modicum.results.store import find_checkpoint
     from modicum.study import Study
     from modicum.study_results import Results, compare_runs, load_results
     from modicum.yaml_io import parse_settings

@@ -27,8 +27,7 @@ from modicum.run_folder import provenance
 from modicum.run_folder.resource_usage import ResourceUsage
 from modicum.run_folder.stop_requests import StopRequests
 from modicum.storage import StorageFolder
-from modicum.tracking.listener import Tracking
-from modicum.tracking.setup import make_tracking
+from modicum.tracking.listener import Tracking, make_tracking
 from modicum.yaml_io import dump_yaml
 
 if TYPE_CHECKING:

@@ -9,21 +9,22 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from modicum.report.writing import write_report
+from modicum.report.rendering import write_report
 from modicum.results import figures
-from modicum.results.budget import BudgetNeeded, budgets_by_row
-from modicum.results.cells import final_values
-from modicum.results.comparisons import Comparison, compare_methods
-from modicum.results.curves import CurvePoint, curves_by_row, points_by_seed, progress_by_row
+from modicum.results.comparisons import Comparison, RunsComparison, compare_methods, compare_records
+from modicum.results.curves import (
+    BudgetNeeded,
+    CurvePoint,
+    budgets_by_row,
+    curves_by_row,
+    points_by_seed,
+    progress_by_row,
+)
 from modicum.results.layout import ReportLayout, report_layout
-from modicum.results.records import Key, StudyRecords, TrialInfo, Where
-from modicum.results.reference import Reference
-from modicum.results.run_comparison.comparison import RunsComparison, compare_records
+from modicum.results.records import Key, StudyRecords, TrialInfo, Where, final_values
+from modicum.results.reference import JudgedCell, Reference, judge_study, study_reference
 from modicum.results.store import consolidate, load_records
-from modicum.results.summary import write_summary
-from modicum.results.tables import Table, make_table, tables_of
-from modicum.results.verdicts import JudgedCell, judge_study, study_reference
-from modicum.results.wins import Wins, wins_by_row
+from modicum.results.tables import Table, Wins, make_table, tables_of, wins_by_row, write_summary
 from modicum.storage import StorageFolder
 
 Names = str | Sequence[str] | None

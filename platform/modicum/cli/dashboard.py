@@ -36,7 +36,7 @@ def dashboard(
         reader = RunReader(folder)
         _serve(reader, reader.title, host, port)
         return
-    from modicum.monitoring.remote_study import find_study
+    from modicum.monitoring.study_actor import find_study
     from modicum.ray_support.connection import connected
 
     with connected(address):

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sys
 import time
-from types import TracebackType
+from collections import Counter
+from collections.abc import Iterator
 from typing import Self
 
 from rich.console import Console
@@ -65,12 +66,7 @@ class Progress(Listener):
                 self._live.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exception: object) -> None:
         if self._live is not None:
             self._live.stop()
         if not self._quiet:
@@ -87,13 +83,11 @@ class Progress(Listener):
 
     def seconds_left(self) -> float | None:
         """Time of the remaining trials at the pace so far; None before the first trial ends."""
-        trials = list(self._recorder.trials.values())
-        done = [trial for trial in trials if trial.status in _DONE]
-        fresh = len(done) - len(self._recorder.reused)
+        done = sum(trial.status in _DONE for trial in list(self._recorder.trials.values()))
+        fresh = done - len(self._recorder.reused)
         if not fresh:
             return None
-        elapsed = time.monotonic() - self._started
-        return elapsed / fresh * (self.total() - len(done))
+        return (time.monotonic() - self._started) / fresh * (self.total() - done)
 
     def total(self) -> int:
         """Number of trials in all, as far as it is known."""
@@ -102,29 +96,22 @@ class Progress(Listener):
     def line(self) -> str:
         """State of the study in one line."""
         trials = list(self._recorder.trials.values())
-        done = [trial for trial in trials if trial.status in _DONE]
-        total = self.total()
-        parts = [f"{len(done)}/{total} trials done"]
+        counts: Counter[str] = Counter(trial.status for trial in trials)
+        done, total = sum(counts[status] for status in _DONE), self.total()
         reused = len(self._recorder.reused)
-        if reused:
-            parts[0] += f" ({reused} earlier)"
-        for status in ("running", "failed", "stopped"):
-            count = sum(trial.status == status for trial in trials)
-            if count:
-                parts.append(f"{count} {status}")
+        parts = [f"{done}/{total} trials done" + (f" ({reused} earlier)" if reused else "")]
+        parts += [f"{counts[s]} {s}" for s in ("running", "failed", "stopped") if counts[s]]
         left = self.seconds_left()
-        if len(done) == total:
+        if done == total:
             parts.append(f"took {show_duration(time.monotonic() - self._started)}")
         elif left is not None:
             parts.append(f"{show_duration(left)} left")
-        best = self._best(trials)
-        if best is not None:
-            parts.append(best)
-        return ", ".join(parts)
+        return ", ".join([*parts, *self._best(trials)])
 
-    def _best(self, trials: list[TrialRecord]) -> str | None:
+    def _best(self, trials: list[TrialRecord]) -> Iterator[str]:
+        """Metric and settings of the best finished trial, if there is one."""
         if self._metric is None or self._goal is None:
-            return None
+            return
         values = [
             (value, trial)
             for trial in trials
@@ -132,9 +119,9 @@ class Progress(Listener):
             and isinstance(value := trial.value(self._metric), int | float)
         ]
         if not values:
-            return None
+            return
         pick = max if self._goal == "max" else min
         value, trial = pick(values, key=lambda pair: pair[0])
         varied = varying(trial.columns for trial in trials)
         settings = ", ".join(show(trial.columns.get(name)) for name in varied)
-        return f"best {self._metric} {show_number(value)} ({settings})"
+        yield f"best {self._metric} {show_number(value)} ({settings})"

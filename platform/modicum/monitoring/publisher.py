@@ -15,7 +15,6 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from modicum.execution.recorder import Recorder
@@ -76,12 +75,7 @@ class StatusPublisher:
         self._thread.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: object, error: object, trace: object) -> None:
         self._ends.set()
         self._thread.join()
         state: DriverState = "ended" if error is None else "interrupted"
@@ -101,14 +95,8 @@ class StatusPublisher:
                 self._cluster.exchange(status, self._requests)
 
     def _publish(self, state: DriverState) -> DriverStatus:
-        status = self._status(state)
-        with contextlib.suppress(OSError):
-            self._folder.write_json(status.model_dump(mode="json"), STATUS)
-        return status
-
-    def _status(self, state: DriverState) -> DriverStatus:
         left = self._progress.seconds_left()
-        return DriverStatus(
+        status = DriverStatus(
             state=state,
             host=socket.gethostname(),
             pid=os.getpid(),
@@ -124,6 +112,9 @@ class StatusPublisher:
             taken=self._taken,
             notes=self._notes,
         )
+        with contextlib.suppress(OSError):
+            self._folder.write_json(status.model_dump(mode="json"), STATUS)
+        return status
 
     def _oracle_costs(self) -> list[str]:
         """Costs of endpoints since midnight (UTC), by the ledgers on this machine."""

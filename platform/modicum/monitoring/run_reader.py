@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import time
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from pydantic import ValidationError
 
 from modicum.errors import InputError
-from modicum.monitoring.trial_list import list_trials
+from modicum.experiment.setting_filters import varying
 from modicum.planning.spec import ReportSpec
 from modicum.report.document import report_document
+from modicum.results.formatting import show
 from modicum.results.layout import report_layout
 from modicum.results.store import gather
 from modicum.run_folder.driver_status import DriverStatus, read_status
@@ -26,6 +29,8 @@ from modicum.yaml_io import parse_yaml
 _LOG_BYTES = 200_000
 # Failed trials in the report; the list of trials has all of them.
 _MOST_FAILURES = 20
+_ORDER = {"running": 0, "failed": 1, "stopped": 2, "finished": 3, "pending": 4}
+_CURVE_POINTS = 40
 
 
 class RunReader:
@@ -100,8 +105,7 @@ class RunReader:
             return False
         self._plan = read_plan(self.folder)
         planned = [TrialRecord.model_validate(entry) for entry in self._plan["trials"]]
-        known = self._trials
-        self._trials = {trial.id: known.get(trial.id, trial) for trial in planned}
+        self._trials = {trial.id: self._trials.get(trial.id, trial) for trial in planned}
         # A trial that leaves the plan is read afresh when it comes back.
         self._stamps = {name: s for name, s in self._stamps.items() if name in self._trials}
         self._broken = {name: s for name, s in self._broken.items() if name in self._trials}
@@ -137,27 +141,22 @@ class RunReader:
 
     def view(self) -> dict[str, Any]:
         """State of the study, as plain data: counts, status of the driver, links, budget spent."""
-        counts: dict[str, int] = {}
-        for trial in self._trials.values():
-            counts[trial.status] = counts.get(trial.status, 0) + 1
         status = self._status
+        links = dict(status.links) if status else {}
+        if self.folder.exists(LOGS):
+            links["TensorBoard"] = f"tensorboard --logdir {self.folder.display(LOGS)}"
         return {
             "version": self.version,
             "now": time.time(),
             "total": max(len(self._trials), status.total if status else 0),
-            "counts": counts,
+            "counts": dict(Counter(trial.status for trial in self._trials.values())),
             "status": status and status.model_dump(mode="json"),
-            "links": {**(status.links if status else {}), **self._tensorboard()},
+            "links": links,
             "metric": self._metric,
             "trouble": next(iter(self._broken.values()), None),
             "spent": sum(trial.rows[-1]["budget"] for trial in self._trials.values() if trial.rows),
             "unit": str(self._plan["experiment"]["budget_unit"]).replace("_", " "),
         }
-
-    def _tensorboard(self) -> dict[str, str]:
-        if not self.folder.exists(LOGS):
-            return {}
-        return {"TensorBoard": f"tensorboard --logdir {self.folder.display(LOGS)}"}
 
     def trials(self, query: str = "", limit: int = 100) -> dict[str, Any]:
         """List of trials; see `list_trials`."""
@@ -196,3 +195,59 @@ class RunReader:
             return send_request(self.folder, StopRequest.of(trial_id))
         except OSError as error:
             raise InputError(f"the request cannot be left in the run folder ({error})") from error
+
+
+def list_trials(
+    trials: Sequence[TrialRecord], metric: str | None, query: str, limit: int
+) -> dict[str, Any]:
+    """List trials as plain data: running ones first, then failed ones, then others by their end.
+
+    Args:
+        trials: Trials of the study.
+        metric: Metric of the column `value` and of the curve; None for neither.
+        query: Words that must occur in a trial's name, status or settings.
+        limit: Largest number of trials to list.
+    """
+    words = query.lower().split()
+    found = []
+    for trial in trials:
+        settings = [f"{name}={show(value)}" for name, value in trial.columns.items()]
+        text = " ".join([trial.id, trial.status, *settings]).lower()
+        if all(word in text for word in words):
+            found.append(trial)
+    found.sort(key=lambda s: (_ORDER.get(s.status, 9), -(s.ended or s.started or 0.0)))
+    varied = varying(trial.columns for trial in trials)
+    return {
+        "found": len(found),
+        "settings": varied,
+        "trials": [_row(trial, varied, metric) for trial in found[:limit]],
+    }
+
+
+def _row(trial: TrialRecord, varied: Iterable[str], metric: str | None) -> dict[str, Any]:
+    value = trial.value(metric) if metric else None
+    last = trial.rows[-1] if trial.rows else {}
+    return {
+        "id": trial.id,
+        "status": trial.status,
+        "settings": [show(trial.columns.get(name)) for name in varied],
+        "seed": trial.seed,
+        "budget": last.get("budget"),
+        "value": value if isinstance(value, int | float) else None,
+        "curve": _curve(trial, metric),
+        "started": trial.started,
+        "ended": trial.ended,
+        "host": trial.host,
+        "error": trial.error,
+    }
+
+
+def _curve(trial: TrialRecord, metric: str | None) -> list[tuple[float, float]]:
+    """Thinned points of the metric against the budget; empty for fewer than two points."""
+    points = [
+        (row["budget"], row[metric])
+        for row in trial.rows
+        if metric in row and isinstance(row[metric], int | float) and math.isfinite(row[metric])
+    ]
+    step = -(-len(points) // _CURVE_POINTS)
+    return points[::step] if len(points) > 1 else []

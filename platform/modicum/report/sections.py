@@ -3,26 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from statistics import fmean
 from typing import Any
 
-from modicum.report.pictures import beyond, box_picture, curve_pictures, progress_pictures
-from modicum.report.tables import evaluation_costs, side_by_side, table_part
-from modicum.results.budget import budgets_by_row
-from modicum.results.formatting import show, show_settings
+from matplotlib.figure import Figure
+
+from modicum.results.curves import budgets_by_row, curves_by_row
+from modicum.results.figures import plot_boxes, plot_curves, plot_progress, to_svg
+from modicum.results.formatting import show, show_number, show_settings, show_summary
 from modicum.results.layout import ReportLayout
-from modicum.results.tables import make_table
+from modicum.results.records import final_values
+from modicum.results.statistics import Summary
+from modicum.results.tables import Cell, Table, make_table
 
 # A picture of more rows or columns cannot be read; a table can.
 _MOST_ROWS, _MOST_COLUMNS = 16, 24
+_EMPTY = {"text": "–", "rank": None, "interval": ""}
+_WIDE = 8.0  # inches
+_CURVE_NOTE = "Mean over seeds; shaded: 95% interval."
+_BOX_NOTE = "Box: quartiles; whiskers: 1.5 times their distance; dots: seeds."
 
 
 def section(layout: ReportLayout, group: Mapping[str, Any]) -> dict[str, Any]:
-    """Make the section of a group.
-
-    Args:
-        layout: The study, with the arrangement of its report.
-        group: Values of the settings `by`.
-    """
+    """Make the section of a group, given by values of the settings `by`."""
     found = [
         make_table(layout.records, layout.rows, layout.columns, metric, group)
         for metric in layout.metrics
@@ -40,7 +43,8 @@ def section(layout: ReportLayout, group: Mapping[str, Any]) -> dict[str, Any]:
         pictures += curve_pictures(layout, metric, group)
         pictures += progress_pictures(layout, group)
         if any(cell.summary.n > 1 for cell in found[0].cells.values()):
-            pictures.append(box_picture(layout, metric, group))
+            figure = plot_boxes(layout.records, metric, layout.rows, layout.columns, group)
+            pictures.append(_picture(f"{metric} over seeds", _BOX_NOTE, figure))
     return {
         "title": show_settings(group),
         "tables": tables,
@@ -55,15 +59,137 @@ def _budgets(layout: ReportLayout, group: Mapping[str, Any]) -> Iterator[dict[st
     records = layout.records
     for target in layout.spec.targets:
         sign = "≥" if records.metric_info(target.metric)["goal"] == "max" else "≤"
+        title = f"{records.budget_words} needed for {target.metric} {sign} {target.value:g}"
         for where in layout.curve_groups(group):
             needed = budgets_by_row(records, target.metric, target.value, layout.rows, where)
-            if needed:
-                yield {
-                    "title": f"{records.budget_words} needed for "
-                    f"{target.metric} {sign} {target.value:g}{beyond(where, group)}",
-                    "rows": [
-                        {"key": [show(v) for v in key], "text": str(value)}
-                        for key, value in needed.items()
-                    ],
-                    "names": layout.rows,
-                }
+            rows = [
+                {"key": [show(v) for v in key], "text": str(value)} for key, value in needed.items()
+            ]
+            if rows:
+                yield {"title": title + beyond(where, group), "rows": rows, "names": layout.rows}
+
+
+def table_part(table: Table) -> dict[str, Any]:
+    """Make a table, its cells as text."""
+    # Whole numbers that are neither good nor bad are sizes or counts.
+    summaries = [cell.summary for cell in table.cells.values()]
+    shown = show_count if table.goal is None and all(map(whole, summaries)) else show_summary
+
+    def part(cell: Cell | None) -> dict[str, Any]:
+        if cell is None:
+            return _EMPTY
+        low, high = cell.summary.low, cell.summary.high
+        interval = f"95% interval {show_number(low)} to {show_number(high)}"
+        interval = "" if low is None else interval
+        return {"text": shown(cell.summary), "rank": cell.rank, "interval": interval}
+
+    return {
+        "title": table.metric,
+        "header": table.header,
+        "keys": len(table.row_names),
+        "legend": table.legend,
+        "marked": table.goal is not None,
+        "rows": [
+            {
+                "key": [show(value) for value in row],
+                "cells": [part(table.cells.get((row, column))) for column in table.columns],
+            }
+            for row in table.rows
+        ],
+    }
+
+
+def side_by_side(tables: list[dict[str, Any]]) -> dict[str, Any]:
+    """Join tables of one column each into one table, a column for each metric."""
+    parts = [{tuple(row["key"]): row["cells"][0] for row in table["rows"]} for table in tables]
+    keys = tables[0]["keys"]
+    return {
+        **tables[0],
+        "title": "Metrics",
+        "header": tables[0]["header"][:keys] + [t["header"][keys] for t in tables],
+        "marked": any(table["marked"] for table in tables),
+        "rows": [
+            {"key": list(key), "cells": [part.get(key, _EMPTY) for part in parts]}
+            for key in dict.fromkeys(key for part in parts for key in part)
+        ],
+    }
+
+
+def evaluation_costs(layout: ReportLayout, group: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Make the table of evaluation costs, which are no part of the budget.
+
+    Each row has its mean per trial; None if no metric is an evaluation cost.
+    """
+    records = layout.records
+    declared = records.experiment["metrics"]
+    names = [n for n in map(str, records.frame) if declared.get(n, {}).get("evaluation_cost")]
+    spent: dict[tuple[Any, ...], list[list[float]]] = {}
+    for index, name in enumerate(names):
+        for settings, value in final_values(records, name, group):
+            key = tuple(settings.get(row) for row in layout.rows)
+            spent.setdefault(key, [[] for _ in names])[index].append(value)
+    if not spent:
+        return None
+    return {
+        "header": [*layout.rows, *names],
+        "rows": [
+            [*map(show, key), *(f"{fmean(v):g}" if v else "–" for v in values)]
+            for key, values in spent.items()
+        ],
+    }
+
+
+def curve_pictures(
+    layout: ReportLayout, metric: str, group: Mapping[str, Any]
+) -> Iterator[dict[str, Any]]:
+    """Draw a metric against the budget, where a row has more than one point."""
+    for where in layout.curve_groups(group):
+        curves = curves_by_row(layout.records, metric, layout.rows, where)
+        if any(len(points) > 1 for points in curves.values()):
+            title = f"{metric} against {layout.records.budget_words}{beyond(where, group)}"
+            figure = plot_curves(layout.records, metric, layout.rows, where)
+            yield _picture(title, _CURVE_NOTE, figure)
+
+
+def progress_pictures(layout: ReportLayout, group: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """Draw the study's metrics against another metric, for each value of the columns."""
+    for picture in layout.spec.pictures:
+        for where in layout.column_groups(group):
+            figure = plot_progress(
+                layout.records, picture.against, picture.metrics, layout.rows, where
+            )
+            if figure.axes[0].lines:
+                title = f"{', '.join(picture.metrics)} against {picture.against}"
+                yield _picture(title + beyond(where, group), _CURVE_NOTE, figure)
+
+
+def beyond(where: Mapping[str, Any], group: Mapping[str, Any]) -> str:
+    """Write the settings of a picture that are not those of its group, to end a title."""
+    own = {name: value for name, value in where.items() if name not in group}
+    return f", {describe(own)}" if own else ""
+
+
+def _picture(title: str, note: str, figure: Figure) -> dict[str, Any]:
+    # A wide picture has a row of the page to itself.
+    wide = bool(figure.get_figwidth() > _WIDE)
+    return {"title": title, "note": note, "svg": to_svg(figure), "wide": wide}
+
+
+def describe(settings: Mapping[str, Any]) -> str:
+    """Write settings as `name = value, ...`, without those that have no effect."""
+    return show_settings({name: v for name, v in settings.items() if v is not None})
+
+
+def whole(summary: Summary) -> bool:
+    """Test if a summary is one whole number, as sizes and counts are."""
+    return summary.mean.is_integer() and not summary.sd
+
+
+def show_count(summary: Summary) -> str:
+    """Write `mean (n)`, for a whole number."""
+    return f"{summary.mean:.0f} ({summary.n})"
+
+
+def signed_interval(low: float | None, high: float | None) -> str:
+    """Write the interval of a difference; empty where it is undefined."""
+    return "" if low is None or high is None else f"{low:+.4f} to {high:+.4f}"

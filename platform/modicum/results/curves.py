@@ -1,8 +1,9 @@
-"""Curves over seeds: a metric against the budget, or against another metric."""
+"""Curves over seeds, and the budget that a target needs."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import math
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +13,7 @@ import pandas as pd
 from modicum.errors import InputError
 from modicum.experiment.setting_filters import varying
 from modicum.results.records import Key, StudyRecords, TrialInfo, Where
-from modicum.results.statistics import Summary, summarise
+from modicum.results.statistics import Summary, median_with_interval, summarise
 
 # (budget, value) pairs of one seed, by rising budget.
 Points = Sequence[tuple[float, float]]
@@ -20,12 +21,7 @@ Points = Sequence[tuple[float, float]]
 
 @dataclass(frozen=True)
 class CurvePoint:
-    """One point of a curve over seeds.
-
-    Attributes:
-        budget: Budget spent.
-        summary: The metric over the seeds that had spent at least some budget by then.
-    """
+    """One point of a curve: the metric over the seeds that had spent some budget by then."""
 
     budget: float
     summary: Summary
@@ -73,13 +69,14 @@ def points_by_seed(
     """
     trials = records.selected(where)
     free = records.experiment["budget_settings"]
-    _require_alike([name for name in _varied(trials) if name not in free])
+    _require_alike(trials, free)
     records.metric_info(metric)
     records.check_settings(where or {})
     rows = _finished(records, trials, ["budget", metric], [metric])
     # Of several records at one budget of a trial, the last.
     rows = rows.groupby(["trial_id", "budget"], sort=False).last().reset_index()
-    return {seed: sorted(points) for seed, points in sorted(_series(rows, "budget", metric))}
+    series = _series(rows, "budget", metric)
+    return {seed: sorted(points) for seed, points in sorted(series.items())}
 
 
 def points_by_row(
@@ -113,9 +110,9 @@ def progress_by_row(
     found = {}
     for key, chosen in _rows(records, rows, where):
         trials = records.selected(chosen)
-        _require_alike(_varied(trials))
+        _require_alike(trials)
         frame = _finished(records, trials, [against, metric], [against, metric])
-        series = dict(_series(frame, against, metric))
+        series = _series(frame, against, metric)
         if series:
             found[key] = curve(series, carry=False)
     return found
@@ -130,12 +127,9 @@ def _rows(
         yield key, {**(where or {}), **dict(zip(names, key, strict=True))}
 
 
-def _varied(trials: Sequence[TrialInfo]) -> list[str]:
-    return varying(trial.columns for trial in trials)
-
-
-def _require_alike(loose: Sequence[str]) -> None:
-    """Refuse a curve of trials that differ in settings."""
+def _require_alike(trials: Sequence[TrialInfo], free: Collection[str] = ()) -> None:
+    """Refuse a curve of trials that differ in settings, those in `free` apart."""
+    loose = [name for name in varying(trial.columns for trial in trials) if name not in free]
     if loose:
         raise InputError(
             f"curve: the trials have different values of {', '.join(loose)}; name it in where"
@@ -152,9 +146,77 @@ def _finished(
     return frame[(frame["status"] == "finished") & chosen].dropna(subset=present)
 
 
-def _series(frame: pd.DataFrame, x: str, y: str) -> Iterator[tuple[int, list[tuple[float, float]]]]:
+def _series(frame: pd.DataFrame, x: str, y: str) -> dict[int, list[tuple[float, float]]]:
     """Points of each seed, in the order of the records."""
     series: dict[int, list[tuple[float, float]]] = {}
     for seed, at, value in zip(frame["seed"], frame[x], frame[y], strict=True):
         series.setdefault(int(seed), []).append((float(at), float(value)))
-    yield from series.items()
+    return series
+
+
+def complete_seeds(by_seed: Mapping[int, Points]) -> dict[int, Points]:
+    """Seeds that were run with every budget; a failed trial must not count as a miss."""
+    budgets = {budget for points in by_seed.values() for budget, _ in points}
+    return {s: points for s, points in by_seed.items() if {b for b, _ in points} == budgets}
+
+
+@dataclass(frozen=True)
+class BudgetNeeded:
+    """Budget that a target needs, censored where the target was not reached.
+
+    Attributes:
+        target: Level of the metric.
+        n: Number of seeds.
+        reached: Number of seeds that reached the target.
+        median: Median over seeds; infinite if half of the seeds or more missed the target.
+        low: Lower end of the median's 95% bootstrap interval over seeds.
+        high: Upper end of that interval; infinite if it is beyond the largest budget tried.
+        largest: Largest budget tried.
+    """
+
+    target: float
+    n: int
+    reached: int
+    median: float
+    low: float
+    high: float
+    largest: float
+
+    def __str__(self) -> str:
+        if self.n == 0:
+            return "no seed was run with every budget"
+        median, low, high = (
+            f"> {self.largest:g}" if math.isinf(value) else f"{value:g}"
+            for value in (self.median, self.low, self.high)
+        )
+        interval = f" [{low}, {high}]" if self.n > 1 and self.reached else ""
+        return f"{median}{interval} ({self.reached} of {self.n} seeds)"
+
+
+def budget_to_target(by_seed: Mapping[int, Points], target: float, goal: str) -> BudgetNeeded:
+    """Find the smallest budget tried at which each seed reached a target.
+
+    Budgets between those tried are not interpolated, and none beyond the largest extrapolated.
+    With the goal `max` the target is reached from below, with `min` from above.
+    """
+    sign = 1.0 if goal == "max" else -1.0
+    needed = []
+    for points in by_seed.values():
+        hits = [budget for budget, value in sorted(points) if sign * value >= sign * target]
+        needed.append(hits[0] if hits else math.inf)
+    if not needed:
+        return BudgetNeeded(target, 0, 0, math.inf, math.inf, math.inf, math.nan)
+    reached = sum(map(math.isfinite, needed))
+    largest = max(budget for points in by_seed.values() for budget, _ in points)
+    return BudgetNeeded(target, len(needed), reached, *median_with_interval(needed), largest)
+
+
+def budgets_by_row(
+    records: StudyRecords, metric: str, target: float, rows: Sequence[str], where: Where = None
+) -> dict[Key, BudgetNeeded]:
+    """Find the budget that each row needs to reach a level of a metric with a goal."""
+    goal = records.goal(metric, "a budget to target")
+    return {
+        key: budget_to_target(complete_seeds(points) if joined else points, target, goal)
+        for key, points, joined in points_by_row(records, metric, rows, where)
+    }

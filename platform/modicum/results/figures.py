@@ -1,16 +1,195 @@
-"""Figures of a study: curves against budget, progress within trials, box plots."""
+"""Figures of a study, without matplotlib's global state: safe in threads and notebooks."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import io
+from collections.abc import Mapping, Sequence
+from typing import Any
 
+import matplotlib
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from modicum.results.cells import values_by_seed
-from modicum.results.curves import curves_by_row, progress_by_row
+from modicum.results.curves import CurvePoint, curves_by_row, progress_by_row
 from modicum.results.formatting import show
-from modicum.results.plots import boxes_figure, curves_figure
-from modicum.results.records import Key, StudyRecords, Where
+from modicum.results.records import Key, StudyRecords, Where, values_by_seed
+
+# Placeholder for the text colour of the page, until the SVG is written.
+INK = "#010203"
+# Style rule at the start of every SVG by matplotlib, and attributes of equal effect.
+_RULES = """ <defs>
+  <style type="text/css">*{stroke-linejoin: round; stroke-linecap: butt}</style>
+ </defs>
+"""
+_INHERITED = 'stroke-linejoin="round" stroke-linecap="butt"'
+# Okabe and Ito's palette: colour-blind readers can tell it apart, on light and dark grounds.
+COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#8C8C8C", "#B8A800")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
+_WIDTH, _HEIGHT = 6.4, 3.8  # inches
+# Entries of a legend that lies among the curves; a longer one stands beside them.
+_MOST_INSIDE = 4
+_MOST_MARKERS = 30
+
+
+def to_svg(figure: Figure) -> str:
+    """Write a figure as transparent SVG, whose text takes the colour of the page."""
+    style: Any = {
+        "svg.fonttype": "none",
+        # Identifiers in the SVG derive from the salt; without it they differ from run to run.
+        "svg.hashsalt": "modicum",
+        "font.family": "sans-serif",
+    }
+    for axes in figure.axes:
+        axes.tick_params(which="both", color=INK, labelcolor=INK)
+        for spine in axes.spines.values():
+            spine.set_color(INK)
+        legend = axes.get_legend()
+        for text in (axes.xaxis.label, axes.yaxis.label, *(legend.get_texts() if legend else ())):
+            text.set_color(INK)
+    stream = io.StringIO()
+    with matplotlib.rc_context(style):
+        figure.savefig(stream, format="svg", transparent=True, metadata={"Date": None})
+    svg = stream.getvalue().replace(INK, "currentColor")
+    # The rule would apply to the whole page, and a content policy may forbid it.
+    svg = svg.replace(_RULES, "", 1).replace("<svg", f"<svg {_INHERITED}", 1)
+    return svg[svg.index("<svg") :]
+
+
+def _axes(across: str, up: str, width: float) -> tuple[Figure, Axes]:
+    """Make a figure of a width in inches, with the names of its axes."""
+    figure = Figure(figsize=(width, _HEIGHT), layout="constrained")
+    axes = figure.add_subplot()
+    # Dollar signs in a name start no formula.
+    axes.set_xlabel(across, parse_math=False)
+    axes.set_ylabel(up, parse_math=False)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(True, alpha=0.25, linewidth=0.6)
+    axes.set_axisbelow(True)
+    return figure, axes
+
+
+def curves_figure(
+    curves: Mapping[str, Sequence[CurvePoint]], metric: str, axis: str, *, logarithmic: bool = True
+) -> Figure:
+    """Draw a line with markers and a shaded 95% interval for each curve.
+
+    Intervals that reach far beyond all means are cut off at the edge. If `logarithmic`, a
+    horizontal axis that spans more than a factor of 20 is logarithmic.
+    """
+    figure, axes = _axes(axis, metric, _WIDTH + 1.4 if len(curves) > _MOST_INSIDE else _WIDTH)
+    for index, (label, points) in enumerate(curves.items()):
+        _draw_curve(axes, index, label, points)
+    every = [point for points in curves.values() for point in points]
+    means = [point.summary.mean for point in every]
+    if means and min(means) != max(means):
+        # Wide intervals of few seeds would flatten the curves.
+        span = max(means) - min(means)
+        low, high = axes.get_ylim()
+        axes.set_ylim(max(low, min(means) - span), min(high, max(means) + span))
+    if logarithmic:
+        _scale(axes, [point.budget for point in every])
+    if curves:
+        _legend(axes, len(curves))
+    return figure
+
+
+def _draw_curve(axes: Axes, index: int, label: str, points: Sequence[CurvePoint]) -> None:
+    x = [point.budget for point in points]
+    colour = COLOURS[index % len(COLOURS)]
+    axes.plot(
+        x,
+        [point.summary.mean for point in points],
+        color=colour,
+        marker=None if len(x) > _MOST_MARKERS else MARKERS[index % len(MARKERS)],
+        markersize=5,
+        linewidth=1.6,
+        label=label,
+    )
+    low = [p.summary.mean if p.summary.low is None else p.summary.low for p in points]
+    high = [p.summary.mean if p.summary.high is None else p.summary.high for p in points]
+    axes.fill_between(x, low, high, color=colour, alpha=0.15, linewidth=0)
+
+
+def _scale(axes: Axes, budgets: Sequence[float]) -> None:
+    """Make the horizontal axis logarithmic if the budgets span more than a factor of 20."""
+    positive = [budget for budget in budgets if budget > 0]
+    if not positive or max(budgets) <= 20 * min(positive):
+        return
+    if min(budgets) > 0:
+        axes.set_xscale("log")
+    else:
+        axes.set_xscale("symlog", linthresh=min(positive))
+        # By default the axis would reach far below zero, where no budget is.
+        axes.set_xlim(-0.2 * min(positive), 1.3 * max(budgets))
+
+
+def _legend(axes: Axes, entries: int) -> None:
+    """Add a legend; a long one stands beside the curves, which it would cover."""
+    outside: Any = {"loc": "upper left", "bbox_to_anchor": (1.01, 1)}
+    legend = axes.legend(
+        frameon=False, fontsize="small", **(outside if entries > _MOST_INSIDE else {})
+    )
+    for text in legend.get_texts():
+        text.set_parse_math(False)
+
+
+def plot_boxes(
+    records: StudyRecords,
+    metric: str,
+    rows: Sequence[str],
+    columns: Sequence[str],
+    where: Where = None,
+) -> Figure:
+    """Draw box plots over seeds: a group per column, a box per row, every seed as a dot."""
+    cells = values_by_seed(records, metric, [*rows, *columns], where)
+    samples = {
+        (_label(key[: len(rows)]), _label(key[len(rows) :])): list(seeds.values())
+        for key, seeds in cells.items()
+    }
+    filled = [{label[side] for label in samples} for side in (0, 1)]
+    present = [label for key in records.keys(rows) if (label := _label(key)) in filled[0]]
+    shown = [label for key in records.keys(columns) if (label := _label(key)) in filled[1]]
+    width = min(14.0, max(_WIDTH, 0.32 * len(present) * len(shown) + 2.4))
+    figure, axes = _axes(", ".join(columns), metric, width)
+    step = 0.8 / max(1, len(present))
+    for index, row in enumerate(present):
+        shift = (index - (len(present) - 1) / 2) * step
+        places = [
+            (place + shift, samples[row, column])
+            for place, column in enumerate(shown)
+            if (row, column) in samples
+        ]
+        _draw_boxes(axes, row, places, COLOURS[index % len(COLOURS)], width=step * 0.8)
+    axes.set_xticks(range(len(shown)), shown, parse_math=False)
+    if len(present) > 1:
+        _legend(axes, len(present))
+    return figure
+
+
+def _draw_boxes(
+    axes: Axes,
+    label: str,
+    places: Sequence[tuple[float, Sequence[float]]],
+    colour: str,
+    width: float,
+) -> None:
+    """Draw a box and dots for each sample, at its place on the horizontal axis."""
+    boxes = axes.boxplot(
+        [list(values) for _, values in places],
+        positions=[x for x, _ in places],
+        widths=width,
+        manage_ticks=False,
+        patch_artist=True,
+        showfliers=False,
+        medianprops={"color": INK, "linewidth": 1.2},
+        whiskerprops={"color": colour},
+        capprops={"color": colour},
+    )
+    for box in boxes["boxes"]:
+        box.set(facecolor=colour, alpha=0.45, edgecolor=colour)
+    boxes["boxes"][0].set_label(label)
+    for x, values in places:
+        axes.plot([x] * len(values), list(values), ".", color=colour, markersize=4)
 
 
 def plot_curves(
@@ -39,28 +218,6 @@ def plot_progress(
     unit = units.pop() if len(units) == 1 else None
     title = metrics[0] if len(metrics) == 1 else unit or "value"
     return curves_figure(lines, title, against, logarithmic=False)
-
-
-def plot_boxes(
-    records: StudyRecords,
-    metric: str,
-    rows: Sequence[str],
-    columns: Sequence[str],
-    where: Where = None,
-) -> Figure:
-    """Draw box plots over seeds: a group per column, a box per row."""
-    cells = values_by_seed(records, metric, [*rows, *columns], where)
-    samples = {
-        (_label(key[: len(rows)]), _label(key[len(rows) :])): list(seeds.values())
-        for key, seeds in cells.items()
-    }
-    return boxes_figure(
-        samples,
-        rows=[_label(key) for key in records.keys(rows)],
-        columns=[_label(key) for key in records.keys(columns)],
-        metric=metric,
-        column_title=", ".join(columns),
-    )
 
 
 def _label(key: Key) -> str:

@@ -77,4 +77,9 @@ def markdown_table(
         right: Positions of the columns that are aligned to the right.
     """
     rule = ["--:" if index in right else "---" for index in range(len(header))]
-    return "\n".join("| " + " | ".join(line) + " |" for line in (header, rule, *rows))
+    return "\n".join(map(markdown_line, (header, rule, *rows)))
+
+
+def markdown_line(cells: Iterable[str]) -> str:
+    """Write a row of a pipe table."""
+    return "| " + " | ".join(cells) + " |"

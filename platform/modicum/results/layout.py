@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from modicum.errors import InputError, from_validation
 from modicum.experiment.setting_filters import find_baseline
 from modicum.planning.spec import ReportSpec
-from modicum.results.records import Key, StudyRecords, Where
+from modicum.results.records import Key, StudyRecords
 
 
 @dataclass(frozen=True)
@@ -47,16 +47,13 @@ class ReportLayout:
 
     def groups(self) -> list[dict[str, Any]]:
         """Values of the `by` settings; each combination gets tables and pictures."""
-        if not self.by:
-            return [{}]
-        return _named(self.by, self.records.keys(self.by))
+        return self.records.combinations(self.by) if self.by else [{}]
 
     def column_groups(self, where: Mapping[str, Any]) -> list[dict[str, Any]]:
         """Values of the column settings, each added to the settings of a group."""
-        keys = self.records.keys(self.columns)
-        return [{**where, **values} for values in _named(self.columns, keys)]
+        return [{**where, **values} for values in self.records.combinations(self.columns)]
 
-    def curve_groups(self, where: Where) -> list[dict[str, Any]]:
+    def curve_groups(self, where: Mapping[str, Any]) -> list[dict[str, Any]]:
         """Settings for which a picture of curves against budget is drawn, within a group.
 
         Where the columns set the budget (label fractions), trials join across them into one
@@ -64,9 +61,8 @@ class ReportLayout:
         """
         free = self.records.experiment["budget_settings"]
         apart = [name for name in self.columns if name not in free]
-        if not apart:
-            return [dict(where or {})]
-        return [{**(where or {}), **v} for v in _named(apart, self.records.keys(apart))]
+        found = self.records.combinations(apart) if apart else [{}]
+        return [{**where, **values} for values in found]
 
     def baseline_rows(
         self, baseline: Mapping[str, Any]
@@ -76,13 +72,9 @@ class ReportLayout:
         Raises:
             InputError: The baseline names no row, or more than one.
         """
-        rows = _named(self.rows, self.records.keys(self.rows))
+        rows = self.records.combinations(self.rows)
         base = rows.pop(find_baseline(rows, baseline))
         return base, rows
-
-
-def _named(names: Sequence[str], keys: Sequence[Key]) -> list[dict[str, Any]]:
-    return [dict(zip(names, key, strict=True)) for key in keys]
 
 
 def report_layout(records: StudyRecords) -> ReportLayout:
@@ -90,7 +82,7 @@ def report_layout(records: StudyRecords) -> ReportLayout:
 
     A setting whose value follows from the named ones is left out. If the study names none, the
     row is `method` if it varies (else the first varied setting) and the column the last varied
-    setting.
+    setting. Metrics are by default all that have a goal and values.
 
     Raises:
         InputError: The study file's section `report` is broken.
@@ -114,15 +106,11 @@ def report_layout(records: StudyRecords) -> ReportLayout:
     for name in free:
         if not _follows(records, name, [*rows, *columns, *by]):
             by.append(name)
-    return ReportLayout(records, spec, rows, columns, by, _metrics(records, spec))
-
-
-def _metrics(records: StudyRecords, spec: ReportSpec) -> list[str]:
-    """Metrics that the study names; by default all that have a goal and values."""
-    if spec.metrics is not None:
-        return list(spec.metrics)
-    declared = records.experiment["metrics"]
-    return [name for name in map(str, records.frame) if name in declared and declared[name]["goal"]]
+    metrics = spec.metrics
+    if metrics is None:
+        goals = {name: metric["goal"] for name, metric in records.experiment["metrics"].items()}
+        metrics = [name for name in map(str, records.frame) if goals.get(name)]
+    return ReportLayout(records, spec, rows, columns, by, list(metrics))
 
 
 def _follows(records: StudyRecords, name: str, others: Sequence[str]) -> bool:

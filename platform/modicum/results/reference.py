@@ -1,17 +1,25 @@
-"""Tables of published numbers, kept as YAML beside a study."""
+"""Published numbers beside a study, and verdicts on which of them the study reproduces."""
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from modicum.errors import from_validation
+from modicum.errors import InputError, from_validation
 from modicum.experiment.config import settings_of
 from modicum.experiment.experiment import Experiment
-from modicum.experiment.setting_filters import require_settings
-from modicum.yaml_io import read_yaml
+from modicum.experiment.setting_filters import agrees, find_cell, require_settings
+from modicum.results.layout import ReportLayout
+from modicum.results.records import StudyRecords, values_by_seed
+from modicum.results.statistics import Summary, summarise, welch_interval
+from modicum.yaml_io import parse_yaml, read_yaml
+
+Verdict = Literal["matches", "direction only", "differs", "not comparable", "not run"]
+Cells = Sequence[tuple[Mapping[str, Any], Summary]]
 
 
 class _Part(BaseModel):
@@ -87,11 +95,7 @@ class Reference(_Part):
 
     @classmethod
     def parse(cls, raw: Any, where: str) -> Reference:
-        """Read a table from plain data.
-
-        Args:
-            raw: Contents of the file.
-            where: Name of the file, for an error.
+        """Read a table from the plain contents of the file `where`.
 
         Raises:
             InputError: A field is missing, unknown or wrong.
@@ -118,3 +122,124 @@ class Reference(_Part):
             for where in (*parts, reference.baseline):
                 require_settings(where, known, str(path))
         return reference
+
+
+@dataclass(frozen=True)
+class JudgedCell:
+    """A published number, the study's number, and the verdict.
+
+    Attributes:
+        where: Settings of the cell.
+        metric: Metric of the cell.
+        published: Published number, on the study's scale.
+        ours: Summary of the study's values; None if the cell was not run.
+        interval: 95% Welch interval of ours minus published; None where it is undefined.
+        verdict: `matches` if the interval contains 0, or if two single numbers without a spread
+            are equal; else `direction only` if the sign of the difference to the baseline
+            agrees; else `differs`. `not comparable` if the reference says that data or
+            features differ; `not run` if the study lacks the cell.
+        direction: True if the sign of the difference to the baseline agrees; None for the
+            baseline, or if it was not run. Cells that are not comparable have one too.
+        reason: Reason why the cell is not comparable.
+    """
+
+    where: Mapping[str, Any]
+    metric: str
+    published: Summary
+    ours: Summary | None
+    interval: tuple[float, float] | None
+    verdict: Verdict
+    direction: bool | None
+    reason: str = ""
+
+
+def judge(reference: Reference, ours: Mapping[str, Cells]) -> list[JudgedCell]:
+    """Compare every published number with the study's cell (by metric) of the same settings.
+
+    Raises:
+        InputError: A published cell names settings that several cells of the study have.
+    """
+    return [
+        _judge_cell(reference, cell, ours.get(reference.metric_of(cell), []))
+        for cell in reference.cells
+    ]
+
+
+def _judge_cell(reference: Reference, cell: ReferenceCell, ours: Cells) -> JudgedCell:
+    metric, sd = reference.metric_of(cell), cell.sd / reference.scale
+    published = Summary(cell.n, cell.mean / reference.scale, sd, None, None)
+    settings, mine = _find(ours, cell.where)
+    # The difference may lie in settings that the publication does not name.
+    known = {**settings, **cell.where}
+    reason = next(
+        (entry.reason for entry in reference.not_comparable if agrees(known, entry.where)), ""
+    )
+    if mine is None:
+        return JudgedCell(cell.where, metric, published, None, None, "not run", None, reason)
+    interval = None
+    if mine.sd is None or cell.n == 1:
+        matches = mine.n == cell.n == 1 and not sd and mine.mean == published.mean
+    else:
+        interval = welch_interval(mine.mean, mine.sd, mine.n, published.mean, sd, cell.n)
+        matches = interval[0] <= 0 <= interval[1]
+    direction = _direction(reference, cell, mine, ours)
+    verdict: Verdict = "direction only" if direction else "differs"
+    if reason:
+        verdict = "not comparable"
+    elif matches:
+        verdict = "matches"
+    return JudgedCell(cell.where, metric, published, mine, interval, verdict, direction, reason)
+
+
+def _direction(
+    reference: Reference, cell: ReferenceCell, mine: Summary, ours: Cells
+) -> bool | None:
+    if not reference.baseline:
+        return None
+    # The baseline of a cell has its metric and, apart from the baseline's settings, its settings.
+    base = next(
+        (
+            each
+            for each in reference.cells
+            if reference.metric_of(each) == reference.metric_of(cell)
+            and agrees(each.where, reference.baseline)
+            and agrees(cell.where, _without(each.where, reference.baseline))
+        ),
+        None,
+    )
+    own = None if base is None else _find(ours, base.where)[1]
+    if base is None or base is cell or own is None:
+        return None
+    return (mine.mean - own.mean) * (cell.mean - base.mean) > 0
+
+
+def _without(settings: Mapping[str, Any], names: Collection[str]) -> dict[str, Any]:
+    return {name: value for name, value in settings.items() if name not in names}
+
+
+def _find(ours: Cells, where: Mapping[str, Any]) -> tuple[Mapping[str, Any], Summary | None]:
+    index = find_cell([settings for settings, _ in ours], where)
+    return ({}, None) if index is None else ours[index]
+
+
+def study_reference(layout: ReportLayout, path: str | Path | None = None) -> Reference:
+    """Read a table of published numbers: a file, or the study's copy in its run folder."""
+    if path is not None:
+        return Reference.load(Path(path))
+    folder, name = layout.records.folder, layout.spec.reference
+    if name is None or not folder.exists(name):
+        raise InputError("reference: the study has no table of published numbers; give one")
+    return Reference.parse(parse_yaml(folder.read_text(name), name), name)
+
+
+def judge_study(records: StudyRecords, reference: Reference) -> list[JudgedCell]:
+    """Compare every published number with a study."""
+    names = list(dict.fromkeys(name for trial in records.trials for name in trial.columns))
+    ours = {
+        metric: [
+            (dict(zip(names, key, strict=True)), summarise(list(seeds.values())))
+            for key, seeds in values_by_seed(records, metric, names).items()
+        ]
+        for metric in reference.metrics
+    }
+    return judge(reference, ours)

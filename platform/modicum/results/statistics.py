@@ -62,6 +62,11 @@ class Difference:
     high: float | None
     p: float | None
 
+    @property
+    def excludes_zero(self) -> bool:
+        """True if the interval is defined and leaves out zero."""
+        return self.low is not None and self.high is not None and (self.low > 0 or self.high < 0)
+
 
 def paired_difference(first: Sequence[float], second: Sequence[float]) -> Difference:
     """Compare two samples whose values belong together one by one (paired t test)."""
@@ -100,10 +105,6 @@ def median_with_interval(values: Sequence[float], seed: int = 0) -> tuple[float,
 
     Infinite values stand for "not reached": the median and the interval's ends are always
     values of the sample (of two middle ones, the larger), never an average with infinity.
-
-    Args:
-        values: The sample.
-        seed: Seed of the resampling.
 
     Returns:
         Median, lower end, upper end.

@@ -13,6 +13,8 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from modicum.errors import InputError
+from modicum.experiment.setting_filters import agrees
 from modicum.results.records import StudyRecords, TrialInfo
 from modicum.run_folder.plan_file import read_plan
 from modicum.run_folder.trial_record import TrialRecord, is_recorded, load_trial
@@ -24,24 +26,13 @@ _METADATA = b"modicum"
 
 
 def load_records(location: str | Path) -> StudyRecords:
-    """Read a run folder, also while its study is running.
-
-    Args:
-        location: Path or URI of the folder.
-
-    Raises:
-        InputError: The folder holds no run.
-    """
+    """Read a run folder, also while its study is running; refuse a folder without a run."""
     folder = StorageFolder(location)
     return read_parquet(folder) or collect(folder)
 
 
 def consolidate(folder: StorageFolder) -> StudyRecords:
-    """Gather the files of all trials into `results.parquet`, with the trials in its metadata.
-
-    Raises:
-        InputError: The folder holds no run.
-    """
+    """Gather the files of all trials into `results.parquet`, with the trials in its metadata."""
     records = collect(folder)
     table = pa.Table.from_pandas(records.frame, preserve_index=False)
     metadata = {
@@ -81,11 +72,7 @@ def gather(
 ) -> StudyRecords:
     """Put trials that have been read together.
 
-    Args:
-        folder: The run folder.
-        trials: Trials of the study.
-        experiment: Description of the experiment, from `plan.json`.
-        present: Identities of all trials in the folder, those of other studies included.
+    The identities `present` are those of all trials in the folder, other studies' included.
     """
     names = [field.name for field in fields(TrialInfo)]
     return StudyRecords(
@@ -143,11 +130,44 @@ def _frame(trials: Sequence[TrialRecord]) -> pd.DataFrame:
     ]
     frame = pd.DataFrame(rows)
     settings = [name for name in frame.columns if name.startswith("config/")]
-    others = [name for name in frame.columns if name not in {"trial_id", *settings}]
-    frame = frame.reindex(columns=["trial_id", *settings, *others])
+    names = list(dict.fromkeys(["trial_id", *settings, *frame.columns]))
+    frame = frame.reindex(columns=names)
     for name in frame.columns:
         # A column of Parquet has one type.
         kinds = {type(value) for value in frame[name] if value is not None and value == value}
         if len(kinds) > 1 and not kinds <= {int, float}:
             frame[name] = [None if v is None or v != v else str(v) for v in frame[name]]
     return frame
+
+
+def find_checkpoint(location: str, file: str, field: str, needed: str, **settings: Any) -> Path:
+    """Find the folder of a saved model: the given folder, or a checkpoint of the given run.
+
+    In a run, the first finished trial that has a checkpoint counts: its best checkpoint, or its
+    last one if none is the best.
+
+    Args:
+        location: Folder of a model or of a run.
+        file: Name of a file that every saved model has.
+        field: Setting that an error names.
+        needed: Description of the missing model, for an error.
+        **settings: Settings that the trial must have.
+
+    Raises:
+        InputError: The location is neither folder, or the run has no such checkpoint.
+    """
+    folder = Path(location).expanduser()
+    if (folder / file).is_file():
+        return folder
+    if not (folder / "plan.json").is_file():
+        raise InputError(
+            f"{field}: {location!r} is neither a saved model ({file}) nor a run (plan.json)"
+        )
+    records = load_records(folder)
+    for trial in records.trials:
+        if trial.status == "finished" and agrees(trial.columns, settings):
+            saved = load_trial(records.folder, trial.id, with_log=False)
+            where = saved.best_checkpoint or saved.checkpoint
+            if where is not None and (folder / where / file).is_file():
+                return folder / where
+    raise InputError(f"{field}: {location!r} has no {needed}")

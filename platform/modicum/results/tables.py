@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -9,7 +10,6 @@ from typing import Any, Literal
 from rich import box
 from rich.table import Table as RichTable
 
-from modicum.results.cells import values_by_seed
 from modicum.results.formatting import (
     markdown_table,
     rendered,
@@ -18,7 +18,7 @@ from modicum.results.formatting import (
     show_summary,
 )
 from modicum.results.layout import ReportLayout
-from modicum.results.records import Key, StudyRecords, Where
+from modicum.results.records import Key, StudyRecords, Where, values_by_seed
 from modicum.results.statistics import Summary, summarise
 
 
@@ -217,3 +217,66 @@ def _latex(text: str) -> str:
     for plain, escaped in (("\\", r"\textbackslash{}"), ("_", r"\_"), ("%", r"\%"), ("&", r"\&")):
         text = text.replace(plain, escaped)
     return text
+
+
+@dataclass(frozen=True)
+class Wins:
+    """Number of cells in which a row leads, over several tables.
+
+    Attributes:
+        best: Cells with the best mean of the column.
+        second: Cells with the second-best mean.
+        cells: Cells of the row in columns with at least two cells.
+    """
+
+    best: int = 0
+    second: int = 0
+    cells: int = 0
+
+    @property
+    def best_or_second(self) -> int:
+        """Cells with the best or second-best mean."""
+        return self.best + self.second
+
+
+def count_wins(tables: Sequence[Table]) -> dict[Key, Wins]:
+    """Count how often each row is best and second best, over all columns of all tables.
+
+    Rows with equal means share a rank, and columns with a single cell are left out, as in
+    `rank_cells`.
+    """
+    wins: dict[Key, Wins] = {}
+    for table in tables:
+        filled = Counter(column for _, column in table.cells)
+        for (row, column), cell in table.cells.items():
+            before = wins.get(row, Wins())
+            wins[row] = Wins(
+                best=before.best + (cell.rank == 1),
+                second=before.second + (cell.rank == 2),
+                cells=before.cells + (filled[column] > 1),
+            )
+    return wins
+
+
+def wins_by_row(layout: ReportLayout, metric: str) -> dict[Key, Wins]:
+    """Count the wins of each row of a report, over the tables of all groups."""
+    layout.records.goal(metric, "a count of wins")
+    wins = count_wins(tables_of(layout, [metric]))
+    return {key: wins[key] for key in layout.records.keys(layout.rows) if key in wins}
+
+
+def write_summary(layout: ReportLayout) -> None:
+    """Write `summary.json`: n, mean, sd and interval of each cell, and the failures."""
+    records = layout.records
+    cells = []
+    for metric in layout.metrics:
+        for key, seeds in values_by_seed(records, metric, records.varied).items():
+            summary = summarise(list(seeds.values()))
+            settings = dict(zip(records.varied, key, strict=True))
+            cells.append({"metric": metric, "settings": settings, **vars(summary)})
+    failures = [
+        {"trial_id": t.id, "seed": t.seed, "error": t.error, "settings": t.columns}
+        for t in records.failed
+    ]
+    content = {"trials": records.status_counts(), "cells": cells, "failures": failures}
+    records.folder.write_json(content, "summary.json")

@@ -42,16 +42,9 @@ def check_study(
     seeds: int | None = None,
     check_data: bool = True,
 ) -> CheckedStudy:
-    """Check a study as `modicum validate` does, and find the files that it needs.
+    """Check a study as `modicum validate` does, and find its files in the folder to pack.
 
     Missing or faulty data on this machine only become a note, because the job uses the cluster's.
-
-    Args:
-        config: Study file.
-        folder: Folder to pack.
-        overrides: Settings that replace those of the file's space.
-        seeds: Number of seeds that replaces the file's.
-        check_data: Check the data that this machine has.
 
     Raises:
         InputError: The study has a mistake, or its file or reference table is not in the folder.

@@ -33,12 +33,9 @@ _NAMED_IN_ERRORS = 5
 
 @dataclass(frozen=True)
 class Selection:
-    """Files of a folder that are sent.
+    """Files of a folder that are sent: the source of each by the relative path of its copy.
 
-    Attributes:
-        folder: The folder.
-        files: Source of each file by the relative path of its copy.
-        secrets: Relative paths of files that were left out because they look like secrets.
+    Files that look like secrets are left out; `secrets` has their relative paths.
     """
 
     folder: Path

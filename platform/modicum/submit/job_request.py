@@ -52,11 +52,7 @@ class JobRequest:
     driver_gpus: float | None = None
 
     def __post_init__(self) -> None:
-        """Check the user's input.
-
-        Raises:
-            InputError: The run folder would end with the job, or something looks like a secret.
-        """
+        """Refuse a run folder that would end with the job, and what looks like a secret."""
         _check_out(self.out)
         for pair in self.overrides:
             _refuse_secret("--set", *pair.partition("=")[::2])
@@ -99,12 +95,7 @@ class JobRequest:
 def environment_of(
     pairs: Sequence[str], data: str | None = None, cache: str | None = None
 ) -> dict[str, str]:
-    """Environment variables of the job.
-
-    Args:
-        pairs: Variables, each `NAME=VALUE`.
-        data: The cluster's folder of data sets.
-        cache: The cluster's folder for caches.
+    """Environment variables of the job: `NAME=VALUE` pairs, and the cluster's two folders.
 
     Raises:
         InputError: A pair has another form, or a path is relative.

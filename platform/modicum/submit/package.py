@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
+import site
+import sysconfig
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.metadata import Distribution, distribution, entry_points
+from importlib.util import find_spec
 from pathlib import Path
 
+from modicum.experiment.registry import EXPERIMENTS
+from modicum.run_folder.provenance import PACKED_COMMIT, commit_of
 from modicum.submit.checked_study import CheckedStudy
-from modicum.submit.file_selection import check_size, select
-from modicum.submit.source_checkouts import checkouts_for
+from modicum.submit.file_selection import Selection, check_size, select
+
+_PLATFORM = "modicum"
 
 
 @dataclass(frozen=True)
 class Limits:
-    """Limits on the files that are packed.
-
-    Attributes:
-        include: Patterns of files that are packed although they would be left out.
-        exclude: Patterns of files to leave out.
-        megabytes: Maximum total size, MB.
-    """
+    """Limits on the files that are packed: patterns (see `select`) and the total size, MB."""
 
     include: Sequence[str] = ()
     exclude: Sequence[str] = ()
@@ -51,11 +52,6 @@ class Package:
 def packed(study: CheckedStudy, folder: Path, limits: Limits) -> Iterator[Package]:
     """Copy the files of a job into a temporary folder, which is removed after the block.
 
-    Args:
-        study: Study to submit.
-        folder: Folder to pack.
-        limits: Limits on the files that are packed.
-
     Raises:
         InputError: A file must not be sent, or the package is too large; names the files.
     """
@@ -80,3 +76,75 @@ def packed(study: CheckedStudy, folder: Path, limits: Limits) -> Iterator[Packag
             size=size,
             secrets=[path for selection in selections for path in selection.secrets],
         )
+
+
+@dataclass(frozen=True)
+class Checkout:
+    """Packages of one distribution, from the folders where they are edited.
+
+    The files that `importlib.metadata` reads are given as texts by name.
+    """
+
+    metadata_folder: str
+    metadata: dict[str, str]
+    packages: list[Selection]
+
+    def copy_to(self, target: Path) -> list[Path]:
+        """Copy packages and metadata into a folder.
+
+        Returns:
+            The folders for Ray's `py_modules`, whose parents join the path of every process.
+        """
+        described = target / self.metadata_folder
+        described.mkdir(parents=True)
+        for name, text in self.metadata.items():
+            (described / name).write_text(text, encoding="utf-8")
+        copied = [described]
+        for package in self.packages:
+            place = target / package.folder.name
+            package.copy_to(place)
+            commit = commit_of(package.folder)
+            if commit is not None:
+                (place / PACKED_COMMIT).write_text(commit)
+            copied.append(place)
+        return copied
+
+
+def checkouts_for(experiment: str) -> list[Checkout]:
+    """Checkouts of Modicum and of the distribution that registers an experiment.
+
+    Packages in this Python's own folders are left out: the cluster should have them installed, too.
+    """
+    found = {_PLATFORM: distribution(_PLATFORM)}
+    for point in entry_points(group=EXPERIMENTS, name=experiment):
+        if point.dist is not None:
+            found[point.dist.name] = point.dist
+    return [checkout for dist in found.values() if (checkout := _checkout(dist)) is not None]
+
+
+def _checkout(dist: Distribution) -> Checkout | None:
+    names = {point.module.partition(".")[0] for point in dist.entry_points}
+    if dist.name == _PLATFORM:
+        names.add(_PLATFORM)
+    packages = [folder for name in sorted(names) if (folder := _edited(name)) is not None]
+    if not packages:
+        return None
+    files = ("METADATA", "entry_points.txt", "top_level.txt")
+    metadata = {name: text for name in files if (text := dist.read_text(name)) is not None}
+    # An egg-info folder has the same file under another name.
+    metadata.setdefault("METADATA", dist.read_text("PKG-INFO") or "")
+    return Checkout(
+        f"{dist.name.replace('-', '_')}-{dist.version}.dist-info",
+        metadata,
+        [select(folder) for folder in packages],
+    )
+
+
+def _edited(package: str) -> Path | None:
+    """A package's folder; None if it lies in one of this Python's own folders."""
+    spec = find_spec(package)
+    if spec is None or spec.origin is None or not spec.submodule_search_locations:
+        return None
+    folder = Path(spec.origin).parent.resolve()
+    own = {*site.getsitepackages(), site.getusersitepackages(), *sysconfig.get_paths().values()}
+    return None if any(folder.is_relative_to(Path(p).resolve()) for p in own) else folder

@@ -34,10 +34,7 @@ _PAUSE = 2.0
 
 
 def job_url(address: str | None) -> str:
-    """URL of the job API.
-
-    Args:
-        address: The user's URL; None for the value of `RAY_API_SERVER_ADDRESS`.
+    """URL of the job API: the user's, or that of `RAY_API_SERVER_ADDRESS`.
 
     Raises:
         InputError: No URL is given, or it is malformed or holds a password.
@@ -89,8 +86,7 @@ def connect(url: str) -> JobSubmissionClient:
 def enable_token() -> bool:
     """Turn Ray's token authentication on if a token is found and no variable turns it off.
 
-    Returns:
-        True if a token will be sent.
+    Returns True if a token will be sent.
     """
     if auth_token():
         os.environ.setdefault("RAY_AUTH_MODE", "token")
@@ -154,12 +150,7 @@ def start_job(client: JobSubmissionClient, request: JobRequest, package: Package
 def follow(
     client: JobSubmissionClient, job: str, write: Callable[[str], object] = sys.stdout.write
 ) -> JobDetails:
-    """Write a job's log until the job has ended.
-
-    Args:
-        client: Client of the job API.
-        job: The job's id.
-        write: Takes the log, piece by piece.
+    """Write a job's log, piece by piece, until the job has ended.
 
     Raises:
         ConnectionError: The cluster has not answered for a minute.
@@ -194,10 +185,3 @@ async def _write_new_log(
             write(fresh)
             sys.stdout.flush()
     return max(seen - known, 0)
-
-
-def exit_code(details: JobDetails) -> int:
-    """Exit code of `modicum submit`: that of the study, or 1 if the driver has none."""
-    if details.status == "SUCCEEDED":
-        return 0
-    return details.driver_exit_code or 1

@@ -44,11 +44,7 @@ _SHORTEST_VALUE = 12
 
 
 def is_secret_file(path: Path) -> bool:
-    """True if the name of a file or of a parent folder is that of a secret.
-
-    Args:
-        path: Path relative to the packed folder.
-    """
+    """True if the name in the packed folder of a file or of its parents is that of a secret."""
     name = path.name.lower()
     if _FOLDERS & {part.lower() for part in path.parts[:-1]}:
         return True
@@ -72,12 +68,7 @@ def secret_values(environment: Mapping[str, str] = os.environ) -> frozenset[byte
 
 
 def holds_secret(content: bytes, known: Iterable[bytes] = ()) -> bool:
-    """True if some content has a private key, a service's API key, or a known secret.
-
-    Args:
-        content: Content of a file, or a value.
-        known: Secrets to search for.
-    """
+    """True if some content has a private key, a service's API key, or a known secret."""
     return bool(_CONTENT.search(content)) or any(secret in content for secret in known)
 
 

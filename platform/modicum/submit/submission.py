@@ -14,7 +14,6 @@ from modicum.submit.package import Limits, packed
 from modicum.submit.ray_jobs import (
     connect,
     enable_token,
-    exit_code,
     find_job,
     follow,
     is_exposed,
@@ -26,12 +25,7 @@ from modicum.yaml_io import parse_settings
 
 @dataclass(frozen=True)
 class Job:
-    """A job of the cluster.
-
-    Attributes:
-        id: The job's id.
-        request: Request that the job was made from.
-    """
+    """A job of the cluster, with the request that it was made from."""
 
     id: str
     request: JobRequest
@@ -105,7 +99,10 @@ class Submission:
         return self._announced(Job(job, request))
 
     def follow(self, job: Job) -> int:
-        """Write the job's log until it ends, and return the exit code of the command."""
+        """Write the job's log until it ends.
+
+        Returns the exit code of the command: the study's, or 1 if the driver has none.
+        """
         try:
             ended = follow(self._client, job.id)
         except KeyboardInterrupt:
@@ -121,11 +118,12 @@ class Submission:
             )
             return 1
         _say(f"job {job.id}: {ended.status.lower()}; results: {job.request.out} (on the cluster)")
-        if ended.status != "SUCCEEDED":
-            if ended.driver_exit_code is None and ended.message:
-                _say(ended.message.strip().splitlines()[-1])
-            _say(f"run it again, and it continues: {self._resume_command(job)}")
-        return exit_code(ended)
+        if ended.status == "SUCCEEDED":
+            return 0
+        if ended.driver_exit_code is None and ended.message:
+            _say(ended.message.strip().splitlines()[-1])
+        _say(f"run it again, and it continues: {self._resume_command(job)}")
+        return ended.driver_exit_code or 1
 
     def _check(self, config: Path, seeds: int | None, overrides: Sequence[str]) -> CheckedStudy:
         settings = parse_settings(overrides, "--set")

@@ -1,12 +1,15 @@
-"""A listener of the recorder that hands trials to trackers."""
+"""A listener of the recorder that hands trials to the trackers of a study."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Self
 
+from modicum.errors import InputError, reason_of
 from modicum.execution.recorder import Listener
+from modicum.planning.spec import StudySpec
 from modicum.run_folder.trial_record import TrialRecord
+from modicum.storage import StorageFolder
 from modicum.tracking.tracker import Tracker, step_of
 
 
@@ -16,9 +19,6 @@ class Tracking(Listener):
     A record is handed on once its step is known (see `step_of`), so the first record of a trial
     waits for the second one or the end. Where a trial starts again, or reports a record anew
     that it had reported before its process died, all of its records are handed on afresh.
-
-    Args:
-        trackers: Trackers that log.
     """
 
     def __init__(self, trackers: Sequence[Tracker] = ()) -> None:
@@ -72,3 +72,33 @@ class Tracking(Listener):
     def __exit__(self, *exception: object) -> None:
         for tracker in self._trackers:
             tracker.close()
+
+
+def make_tracking(spec: StudySpec, folder: StorageFolder, *, tensorboard: bool) -> Tracking:
+    """Set up the trackers that a study names; without TensorBoard if `tensorboard` is false.
+
+    Raises:
+        InputError: A service cannot be reached, or its package is missing.
+    """
+    wanted, trackers = spec.tracking, list[Tracker]()
+    if tensorboard and wanted.tensorboard:
+        from modicum.tracking.tensorboard import TensorBoard
+
+        trackers.append(TensorBoard(folder))
+    for name, options in (("mlflow", wanted.mlflow), ("wandb", wanted.wandb)):
+        if options is None:
+            continue
+        # The packages raise many kinds of exceptions, none of which names the field.
+        try:
+            from modicum.tracking import services
+
+            made = getattr(services, name)(options, spec.name, folder)
+        except ImportError as error:
+            raise InputError(
+                f"tracking.{name}: its package is missing ({reason_of(error)}); "
+                "pip install modicum[tracking] brings it"
+            ) from error
+        except Exception as error:
+            raise InputError(f"tracking.{name}: {reason_of(error)}") from error
+        trackers.append(made)
+    return Tracking(trackers)

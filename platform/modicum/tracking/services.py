@@ -43,8 +43,8 @@ class _Run:
         return self.name
 
 
-class ServiceTracker:
-    """A tracker that drives one of Ray's logger callbacks.
+class ServiceTracker(Tracker):
+    """A tracker that drives one of Ray's logger callbacks, which send records as they come.
 
     After a failure of the service the tracker warns once and logs nothing more: the run folder has
     all results, and a service must not cost a trial.
@@ -60,17 +60,14 @@ class ServiceTracker:
     def __init__(
         self, name: str, callback: LoggerCallback, study: str, folder: StorageFolder, place: str
     ) -> None:
-        self._name = name
-        self._callback = callback
-        self._study = study
-        self._place = place
+        self._name, self._callback, self._study, self._place = name, callback, study, place
         self._prefix = hashlib.sha256(folder.uri.encode()).hexdigest()[:6]
         self._running: dict[str, _Run] = {}
         self._failed = False
 
     def start(self, trial: TrialRecord) -> None:
         """Begin a run of the service for a trial; an earlier run of the trial ends as failed."""
-        self._abandon(trial.id)
+        self._end(trial.id)
         run = _Run(
             trial_id=f"{self._prefix}-{trial.id}",
             name=trial.id,
@@ -86,27 +83,20 @@ class ServiceTracker:
         result = {**metrics_of(trial.rows[index]), TRAINING_ITERATION: step}
         self._attempt(self._callback.log_trial_result, step, self._running[trial.id], result)
 
-    def flush(self, trial: TrialRecord) -> None:
-        """Do nothing: records are sent as they come."""
-
     def end(self, trial: TrialRecord) -> None:
         """Complete a trial's run."""
-        run = self._running.pop(trial.id)
-        self._attempt(self._callback.log_trial_end, run, trial.status == "failed")
-
-    def reuse(self, trial: TrialRecord) -> None:
-        """Do nothing: the run that computed the trial has logged it."""
+        self._end(trial.id, failed=trial.status == "failed")
 
     def close(self) -> None:
         """End the runs of interrupted trials, and wait for uploads."""
         for trial_id in list(self._running):
-            self._abandon(trial_id)
+            self._end(trial_id)
         self._attempt(self._callback.on_experiment_end, [])
 
-    def _abandon(self, trial_id: str) -> None:
+    def _end(self, trial_id: str, failed: bool = True) -> None:
         run = self._running.pop(trial_id, None)
         if run is not None:
-            self._attempt(self._callback.log_trial_end, run, True)
+            self._attempt(self._callback.log_trial_end, run, failed)
 
     def _attempt(self, act: Callable[..., Any], *arguments: Any) -> None:
         if self._failed:
@@ -122,17 +112,10 @@ class ServiceTracker:
 
 
 def mlflow(options: MlflowSpec, study: str, folder: StorageFolder) -> Tracker:
-    """A tracker that logs to MLflow.
-
-    Args:
-        options: Options from the study.
-        study: Name of the study.
-        folder: Run folder of the study.
-    """
+    """A tracker that logs to MLflow, with the options from the study."""
     from ray.air.integrations.mlflow import MLflowLoggerCallback
 
-    given = options.model_dump(exclude_none=True)
-    given.setdefault("experiment_name", study)
+    given = {"experiment_name": study, **options.model_dump(exclude_none=True)}
     with quiet_loggers("mlflow"):
         callback: Any = MLflowLoggerCallback(**given)
         callback.setup()
@@ -140,19 +123,14 @@ def mlflow(options: MlflowSpec, study: str, folder: StorageFolder) -> Tracker:
 
 
 def wandb(options: WandbSpec, study: str, folder: StorageFolder) -> Tracker:
-    """A tracker that logs to Weights & Biases.
+    """A tracker that logs to Weights & Biases, with the options from the study.
 
-    Args:
-        options: Options from the study.
-        study: Name of the study.
-        folder: Run folder of the study. The service's files lie in its `wandb`, in the working
-            directory if the run folder is not on this machine, or in `WANDB_DIR` if that is set.
+    The service's files lie in `wandb` in the run folder, in the working directory if the run
+    folder is not on this machine, or in `WANDB_DIR` if that is set.
     """
     from wandb import Settings
 
-    given = options.model_dump(exclude_none=True)
-    given.setdefault("project", study)
-    given.setdefault("group", study)
+    given = {"project": study, "group": study, **options.model_dump(exclude_none=True)}
     settings = Settings(silent=True, console="off")
     callback = wandb_callback(_LoggingActors, **given, settings=settings)
     callback.setup()

@@ -21,12 +21,12 @@ from tensorboard.summary.writer.record_writer import RecordWriter
 
 from modicum.run_folder.trial_record import TrialRecord
 from modicum.storage import StorageFolder
-from modicum.tracking.tracker import metrics_of, settings_of_trial, step_of
+from modicum.tracking.tracker import Tracker, metrics_of, settings_of_trial, step_of
 
 LOGS = "tensorboard"
 
 
-class TensorBoard:
+class TensorBoard(Tracker):
     """A log directory in the run folder, in which every trial is a run.
 
     On a local filesystem events are appended while a trial runs. An object store, which cannot
@@ -44,12 +44,11 @@ class TensorBoard:
 
     def start(self, trial: TrialRecord) -> None:
         """Begin a trial's log, and delete an earlier log of the trial."""
-        trial_id = trial.id
-        if trial_id in self._present:
-            self._folder.remove_folder(LOGS, trial_id)
-            self._present.remove(trial_id)
-        self._files[trial_id] = f"events.out.tfevents.{int(time.time()):010d}.{trial.attempt:04d}"
-        self._pending[trial_id] = _head(trial)
+        if trial.id in self._present:
+            self._folder.remove_folder(LOGS, trial.id)
+            self._present.remove(trial.id)
+        self._files[trial.id] = f"events.out.tfevents.{int(time.time()):010d}.{trial.attempt:04d}"
+        self._pending[trial.id] = _head(trial)
 
     def log(self, trial: TrialRecord, index: int, step: int) -> None:
         """Keep a record until the next `flush`."""
@@ -75,15 +74,11 @@ class TensorBoard:
             self.log(trial, index, step_of(trial.rows, index))
         self.end(trial)
 
-    def close(self) -> None:
-        """Do nothing: no file stays open."""
-
     def _write(self, trial: TrialRecord) -> None:
-        trial_id = trial.id
         write = self._folder.append_bytes if self._folder.local else self._folder.write_bytes
-        write(self._pending[trial_id], LOGS, trial_id, self._files[trial_id])
-        self._present.add(trial_id)
-        self._pending[trial_id] = b""
+        write(self._pending[trial.id], LOGS, trial.id, self._files[trial.id])
+        self._present.add(trial.id)
+        self._pending[trial.id] = b""
 
 
 def _head(trial: TrialRecord) -> bytes:

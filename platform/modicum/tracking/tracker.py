@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 from modicum.experiment.metric import Value
 from modicum.run_folder.trial_record import TrialRecord
 
 
-class Tracker(Protocol):
-    """One place that trials are logged to."""
+class Tracker:
+    """One place that trials are logged to; a method that it leaves out does nothing."""
 
     def start(self, trial: TrialRecord) -> None:
         """Begin the trial's log, perhaps again: all of its records follow, from the first one."""
@@ -32,14 +32,11 @@ class Tracker(Protocol):
 
 
 def step_of(rows: Sequence[Mapping[str, Any]], index: int) -> int:
-    """The place of a record along the horizontal axis: the budget where that tells records apart.
+    """Step of a record of a trial: the budget, where that tells records apart.
 
     The record's index, from 0, takes the place of a budget that is not a whole number, or that
-    does not grow from the first record to the second (epochs over the same images).
-
-    Args:
-        rows: Records of a trial, the first two at least where it has more than one.
-        index: Position of the record.
+    does not grow from the first record to the second (epochs over the same images). Of a trial
+    with more than one record, `rows` must have the first two.
     """
     first = [row["budget"] for row in rows[:2]]
     whole = all(float(budget).is_integer() for budget in first)

@@ -5,13 +5,11 @@ import pytest
 
 import modicum as md
 from modicum.report.document import report_document
-from modicum.report.html import render_report
-from modicum.report.markdown import render_markdown
+from modicum.report.rendering import render_markdown, render_report
 from modicum.results.formatting import show_duration
 from modicum.results.layout import report_layout
 from modicum.results.statistics import summarise
-from modicum.results.tables import Table, rank_cells
-from modicum.results.wins import count_wins
+from modicum.results.tables import Table, count_wins, rank_cells
 from modicum.run_folder.resource_usage import memory_of_tree
 from modicum.study import Study
 from toys import Ballast, Descent

@@ -1,7 +1,6 @@
 import math
 
-from modicum.results.budget import budget_to_target, complete_seeds
-from modicum.results.curves import curve
+from modicum.results.curves import budget_to_target, complete_seeds, curve
 
 
 def test_curve_takes_the_last_value_at_or_before_each_budget():

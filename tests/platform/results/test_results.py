@@ -6,15 +6,14 @@ import modicum as md
 from modicum.execution.messages import EndMessage, RecordMessage
 from modicum.execution.recorder import Recorder
 from modicum.report.document import report_document
-from modicum.report.html import render_report
+from modicum.report.rendering import render_report
 from modicum.results.curves import CurvePoint
+from modicum.results.figures import curves_figure
 from modicum.results.layout import report_layout
-from modicum.results.plots import curves_figure
-from modicum.results.reference import Reference
+from modicum.results.reference import Reference, judge
 from modicum.results.statistics import summarise
 from modicum.results.store import collect, read_parquet
 from modicum.results.tables import rank_cells
-from modicum.results.verdicts import judge
 from modicum.storage import StorageFolder
 from modicum.study import Study
 from modicum.study_results import Results

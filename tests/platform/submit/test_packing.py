@@ -13,10 +13,9 @@ from modicum.experiment.registry import experiment_names
 from modicum.submit.checked_study import check_study
 from modicum.submit.file_selection import check_size, select
 from modicum.submit.job_request import JobRequest, environment_of
-from modicum.submit.package import Limits, packed
+from modicum.submit.package import Limits, checkouts_for, packed
 from modicum.submit.ray_jobs import is_exposed, job_url
 from modicum.submit.secret_detection import is_secret_file, is_secret_variable
-from modicum.submit.source_checkouts import checkouts_for
 
 STUDIES = [
     path.relative_to(ROOT)

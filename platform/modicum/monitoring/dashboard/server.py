@@ -28,7 +28,7 @@ from typing import Any, Protocol
 from aiohttp import web
 
 from modicum.errors import InputError
-from modicum.report.html import render_report_body, templates
+from modicum.report.rendering import render_report_body, templates
 from modicum.web_guard import (
     LOOPBACK,
     error_response,
@@ -48,13 +48,9 @@ _PAGE = templates(Path(__file__).parent).get_template("live.html.j2")
 
 
 class StudySource(Protocol):
-    """A study to show: `RunReader`, or `RemoteStudy` where the run folder cannot be seen.
+    """A study to show: `RunReader`, or `RemoteStudy` where the run folder cannot be seen."""
 
-    Attributes:
-        version: Number of changes so far.
-    """
-
-    version: int
+    version: int  # Number of changes so far.
 
     def refresh(self) -> bool:
         """Read what has changed; returns True if anything has."""
@@ -76,12 +72,7 @@ class StudySource(Protocol):
 
 
 class Dashboard:
-    """Web application of the live page.
-
-    Args:
-        source: The study.
-        title: Title of the page.
-    """
+    """Web application of the live page of a study."""
 
     def __init__(self, source: StudySource, title: str) -> None:
         self._source, self._title = source, title
@@ -217,14 +208,9 @@ def _finite(data: Any) -> Any:
 async def serve(
     source: StudySource, title: str, *, port: int, host: str, on_start: Callable[[str], object]
 ) -> None:
-    """Serve the page until the task is cancelled.
+    """Serve the page until the task is cancelled, on a free port if `port` is 0.
 
-    Args:
-        source: The study.
-        title: Title of the page.
-        port: Port to listen on; 0 for a free one.
-        host: Interface to listen on.
-        on_start: Function that is called with the page's address once the server answers.
+    The function `on_start` is called with the page's address once the server answers.
 
     Raises:
         InputError: The port is taken or not allowed.

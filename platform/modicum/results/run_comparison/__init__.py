@@ -1,1 +1,0 @@
-"""Comparison of whole runs: their settings, versions and results."""
