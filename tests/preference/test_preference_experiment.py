@@ -80,7 +80,9 @@ def test_the_loop_spends_its_budget_and_never_asks_about_a_prompt_twice(tmp_path
 @pytest.mark.slow
 def test_interrupted_after_any_step_it_goes_on_to_the_same_end(tmp_path, monkeypatch):
     """Killed after every fifth of its journal's writes, with checkpoints within rounds."""
-    settings = config(acquisition="certainty", training={**SMALL["training"], "save_every": 2})
+    settings = config(
+        acquisition="certainty", oracle_calls=16, training={**SMALL["training"], "save_every": 2}
+    )
     expected, expected_rows = run(tmp_path / "whole", settings)
     writes = kills = 0
     original = md.training.Journal.write
