@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from modicum.oracles.endpoint.budget import Budget
-from modicum.oracles.endpoint.fair_queue import Ticket
 from modicum.oracles.endpoint.messages import Answer, Batch, Reply, Request
+from modicum.oracles.endpoint.open_questions import Ticket
 from modicum.oracles.endpoint.reply_accounting import Settled
 from modicum.oracles.endpoint.scheduler import Scheduler
 from modicum.oracles.endpoint.settings import Endpoint

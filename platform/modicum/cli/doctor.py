@@ -31,8 +31,8 @@ def doctor() -> None:
 
 def findings() -> Iterator[tuple[str, str]]:
     """Yield the name of each examined item with the finding."""
-    from modicum.data.location import cache_folder, data_folder
-    from modicum.oracles.ledger.locations import ledgers_folder
+    from modicum.data.cache import cache_folder, data_folder
+    from modicum.oracles.ledger.database import ledgers_folder
     from modicum.ray_support.connection import auth_token
     from modicum.run_folder import provenance
 

@@ -56,9 +56,8 @@ def label(
     ] = None,
 ) -> None:
     """Judge pairs yourself. A second run goes on where you stopped."""
-    from modicum.oracles.judgements_file import check_output, write_judgements
     from modicum.oracles.labelling.human import Human
-    from modicum.oracles.pairs_file import read_pairs
+    from modicum.oracles.pair_files import check_output, read_pairs, write_judgements
 
     if out is not None:
         check_output(out)

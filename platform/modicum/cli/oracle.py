@@ -52,8 +52,7 @@ def judge(
     ] = None,
 ) -> None:
     """Judge a file of pairs. A second run asks only the questions that were not answered."""
-    from modicum.oracles.judgements_file import check_output, write_judgements
-    from modicum.oracles.pairs_file import read_pairs
+    from modicum.oracles.pair_files import check_output, read_pairs, write_judgements
     from modicum.oracles.protocol import Failure, Judgement
     from modicum.ray_support.connection import connected
 
@@ -88,8 +87,8 @@ def estimate(
     answer_tokens: Annotated[int, typer.Option(help="Assumed tokens of an answer.", min=1)] = 60,
 ) -> None:
     """Estimate requests, tokens, cost and time of judging a file of pairs. Nothing is sent."""
-    from modicum.oracles.endpoint.cost_estimate import estimate as plan
-    from modicum.oracles.pairs_file import read_pairs
+    from modicum.oracles.endpoint.oracle import estimate as plan
+    from modicum.oracles.pair_files import read_pairs
 
     oracle = _oracle(model, template, endpoint, temperature, max_tokens, both_orders, None)
     cost = plan(oracle, read_pairs(pairs), repeats=repeats, answer_tokens=answer_tokens)
@@ -122,7 +121,7 @@ def ledger(
 ) -> None:
     """Show spending by run, model and day."""
     from modicum.oracles.ledger import report as ledger_report
-    from modicum.oracles.ledger.locations import ledgers_folder
+    from modicum.oracles.ledger.database import ledgers_folder
 
     paths = [path] if path is not None else sorted(ledgers_folder().glob("*.sqlite"))
     if not paths:

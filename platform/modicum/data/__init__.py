@@ -1,20 +1,19 @@
 """Data: finding, reading and caching it, features of texts, and parallel maps over rows."""
 
-from modicum.data.cache import cached_arrays, cached_folder, is_cached
-from modicum.data.digest import digest_arrays, digest_files, digest_folder
-from modicum.data.images import (
-    ImageSource,
-    ImageSplits,
-    image_set_files,
-    open_images,
-    read_cifar10_binary,
-    read_idx,
-    read_image_parquet,
-    read_image_set,
-    read_mnist,
-    read_numpy_splits,
+from modicum.data.cache import (
+    cache_folder,
+    cached_arrays,
+    cached_folder,
+    data_folder,
+    find_data,
+    is_cached,
 )
-from modicum.data.location import cache_folder, data_folder, find_data
+from modicum.data.digest import digest_arrays, digest_files, digest_folder
+from modicum.data.images.binary import read_cifar10_binary, read_idx, read_mnist
+from modicum.data.images.formats import image_set_files, open_images, read_image_set
+from modicum.data.images.numpy_files import read_numpy_splits
+from modicum.data.images.parquet import read_image_parquet
+from modicum.data.images.source import ImageSource, ImageSplits
 from modicum.data.parallel import map_chunks
 from modicum.data.tables.columns import read_columns
 from modicum.data.tables.files import TABLE_SUFFIXES, read_table, table_files

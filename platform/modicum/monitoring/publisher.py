@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Self
 
 from modicum.execution.recorder import Recorder
 from modicum.monitoring.progress import Progress
-from modicum.oracles.ledger.locations import ledgers_folder
+from modicum.oracles.ledger.database import ledgers_folder
 from modicum.oracles.ledger.report import spending
 from modicum.run_folder.driver_status import STATUS, DriverState, DriverStatus
 from modicum.run_folder.stop_requests import ControlFolder, StopRequests

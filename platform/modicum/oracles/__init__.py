@@ -12,18 +12,15 @@ from modicum.oracles.protocol import Failure, Judgement, Oracle, Pair, Winner, d
 
 if TYPE_CHECKING:
     from modicum.oracles.endpoint.budget import Budget, Price
-    from modicum.oracles.endpoint.cost_estimate import Estimate, estimate
-    from modicum.oracles.endpoint.oracle import EndpointOracle
+    from modicum.oracles.endpoint.oracle import EndpointOracle, Estimate, estimate
     from modicum.oracles.endpoint.settings import Endpoint, Limits
     from modicum.oracles.endpoint.templates import Template
     from modicum.oracles.labelling.human import Human
     from modicum.oracles.local.classifier import ClassifierOracle
-    from modicum.oracles.local.hugging_face_fluency import HuggingFaceFluency
-    from modicum.oracles.local.ngram_fluency import NGramFluency
+    from modicum.oracles.local.fluency import HuggingFaceFluency, NGramFluency
     from modicum.oracles.local.noisy import NoisyOracle
-    from modicum.oracles.local.sentiment import SentimentOracle
-    from modicum.oracles.local.vader import VaderOracle
-    from modicum.oracles.pairs_file import read_judged_pairs, read_pairs
+    from modicum.oracles.local.sentiment import SentimentOracle, VaderOracle
+    from modicum.oracles.pair_files import read_judged_pairs, read_pairs
 
 __all__ = [
     "Budget",
@@ -58,18 +55,18 @@ __getattr__ = lazy_exports(
         "ClassifierOracle": "local.classifier",
         "Endpoint": "endpoint.settings",
         "EndpointOracle": "endpoint.oracle",
-        "Estimate": "endpoint.cost_estimate",
+        "Estimate": "endpoint.oracle",
         "Human": "labelling.human",
-        "HuggingFaceFluency": "local.hugging_face_fluency",
+        "HuggingFaceFluency": "local.fluency",
         "Limits": "endpoint.settings",
-        "NGramFluency": "local.ngram_fluency",
+        "NGramFluency": "local.fluency",
         "NoisyOracle": "local.noisy",
         "Price": "endpoint.budget",
         "SentimentOracle": "local.sentiment",
         "Template": "endpoint.templates",
-        "VaderOracle": "local.vader",
-        "estimate": "endpoint.cost_estimate",
-        "read_judged_pairs": "pairs_file",
-        "read_pairs": "pairs_file",
+        "VaderOracle": "local.sentiment",
+        "estimate": "endpoint.oracle",
+        "read_judged_pairs": "pair_files",
+        "read_pairs": "pair_files",
     },
 )

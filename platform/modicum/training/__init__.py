@@ -10,11 +10,12 @@ from modicum.models.language_models import Precision
 from modicum.training.settings import TrainingSettings
 
 if TYPE_CHECKING:
-    from modicum.models.language_model_export import export_language_model, merge_adapters
     from modicum.models.language_models import (
         LanguageModel,
         check_language_model,
+        export_language_model,
         load_language_model,
+        merge_adapters,
     )
     from modicum.training.adapters import add_adapters
     from modicum.training.deepspeed_setup import loading
@@ -58,11 +59,11 @@ __getattr__ = lazy_exports(
         "add_adapters": "adapters",
         "build_engine": "engine_factory",
         "check_language_model": ".models.language_models",
-        "export_language_model": ".models.language_model_export",
+        "export_language_model": ".models.language_models",
         "journal_of": "worker_group",
         "load_language_model": ".models.language_models",
         "loading": "deepspeed_setup",
-        "merge_adapters": ".models.language_model_export",
+        "merge_adapters": ".models.language_models",
         "require_room": "worker_group",
         "run_on_workers": "worker_group",
         "run_pipeline": "ray_data_pipeline",

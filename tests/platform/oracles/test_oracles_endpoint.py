@@ -16,10 +16,8 @@ from hypothesis import strategies as st
 from fake_endpoint import Behaviour, running_endpoint
 from modicum.errors import InputError
 from modicum.oracles.endpoint.budget import Budget
-from modicum.oracles.endpoint.keys import read_key, without_key
 from modicum.oracles.endpoint.messages import Answer, Reply, Request
 from modicum.oracles.endpoint.oracle import EndpointOracle
-from modicum.oracles.endpoint.request_worker import Worker
 from modicum.oracles.endpoint.responses import (
     NoCompletionError,
     parse_duration,
@@ -28,8 +26,9 @@ from modicum.oracles.endpoint.responses import (
     wait_until_reset,
 )
 from modicum.oracles.endpoint.settings import OPENAI, Endpoint
+from modicum.oracles.endpoint.workers import Worker, read_key, without_key
 from modicum.oracles.protocol import Pair
-from modicum.oracles.verdicts import read_verdict
+from modicum.oracles.questions import read_verdict
 
 KEYS = [
     "sk-proj-Ab3dEf6hIj9kLm2nOp5qRs8tUv1wXy4z",

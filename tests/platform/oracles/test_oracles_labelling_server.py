@@ -19,9 +19,8 @@ from modicum.cli.label import label
 from modicum.errors import InputError
 from modicum.oracles.labelling.human import Human
 from modicum.oracles.labelling.server import serve
-from modicum.oracles.ledger.database import open_to_read
+from modicum.oracles.ledger.database import default_ledger, open_to_read
 from modicum.oracles.ledger.ledger import Ledger
-from modicum.oracles.ledger.locations import default_ledger
 from modicum.oracles.protocol import Oracle, Pair
 from modicum.web_guard import TOKEN_HEADER
 

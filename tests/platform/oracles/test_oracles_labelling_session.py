@@ -7,8 +7,8 @@ import pytest
 from rich.console import Console
 
 from labelling import PAIRS, answer_all, fill_up, letter_of, session_on
+from modicum.oracles.labelling.human import label_at_terminal
 from modicum.oracles.labelling.session import Asking, Session
-from modicum.oracles.labelling.terminal import label_at_terminal
 from modicum.oracles.ledger.ledger import Ledger
 from modicum.oracles.protocol import Failure, Pair
 

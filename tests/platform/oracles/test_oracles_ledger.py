@@ -20,9 +20,8 @@ import pytest
 from modicum.errors import InputError
 from modicum.oracles.ledger import database
 from modicum.oracles.ledger.database import open_to_read, recall
-from modicum.oracles.ledger.ledger import Ledger
+from modicum.oracles.ledger.ledger import Ledger, LedgerWriter
 from modicum.oracles.ledger.records import Amount, Remembered, Reservation, Settlement
-from modicum.oracles.ledger.writer import LedgerWriter
 from modicum.oracles.questions import Question
 
 MOST = Amount(1, 100, 0.5)

@@ -7,9 +7,8 @@ import pytest
 
 from labelling import PAIRS, letter_of, session_on, write
 from modicum.errors import InputError
-from modicum.oracles.judgements_file import check_output, write_judgements
 from modicum.oracles.ledger.ledger import Ledger
-from modicum.oracles.pairs_file import read_pairs
+from modicum.oracles.pair_files import check_output, read_pairs, write_judgements
 from modicum.oracles.protocol import Pair
 
 

@@ -15,8 +15,7 @@ from hypothesis import strategies as st
 from modicum.errors import InputError
 from modicum.oracles.endpoint.templates import Template
 from modicum.oracles.protocol import Pair, digest, other, show, winner_of
-from modicum.oracles.questions import Question
-from modicum.oracles.verdicts import Verdict, read_verdict
+from modicum.oracles.questions import Question, Verdict, read_verdict
 
 
 def question(**changes) -> Question:

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from fake_endpoint import busiest
 from modicum.errors import InputError
 from modicum.oracles.endpoint.budget import most_prompt_tokens
-from modicum.oracles.endpoint.leases import CLIENT_LEASE
 from modicum.oracles.endpoint.messages import GateLeavingError, Reply
 from modicum.oracles.endpoint.pacing import SLACK
+from modicum.oracles.endpoint.scheduler import CLIENT_LEASE
 from modicum.oracles.endpoint.templates import RESPONSE_FORMAT_BYTES
 from modicum.oracles.ledger.records import Amount
 from simulated_gate import SimulatedGate, answered, questions, results

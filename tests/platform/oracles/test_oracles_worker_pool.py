@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 from modicum.oracles.endpoint.messages import Request
 from modicum.oracles.endpoint.settings import Endpoint
-from modicum.oracles.endpoint.worker_pool import WorkerPool
+from modicum.oracles.endpoint.workers import WorkerPool
 
 
 def requests(*numbers):

@@ -15,10 +15,16 @@ from typing import IO, NamedTuple
 
 import numpy as np
 
-from modicum.data.images.layout import channels_first, image_shape
-from modicum.data.images.source import ImageSource, collect, stream_images
-from modicum.data.images.splits import ImageSplits, checked_splits
-from modicum.data.images.streams import readable
+from modicum.data.images.source import (
+    ImageSource,
+    ImageSplits,
+    channels_first,
+    checked_splits,
+    collect,
+    image_shape,
+    readable,
+    stream_images,
+)
 from modicum.errors import InputError, reason_of
 
 NPY_START = b"\x93NUMPY"

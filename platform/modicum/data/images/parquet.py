@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from modicum.data.images.decoding import decode_image, require_pillow
-from modicum.data.images.splits import ImageSplits, checked_splits
+from modicum.data.images.encoded import decode_image, require_pillow
+from modicum.data.images.source import ImageSplits, checked_splits
 from modicum.errors import InputError, reason_of
 
 TRAIN_PATTERN = "train*.parquet"

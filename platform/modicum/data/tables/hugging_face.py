@@ -12,8 +12,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from modicum.data.cache import find_data
 from modicum.data.digest import digest_folder
-from modicum.data.location import find_data
 from modicum.data.tables.columns import VOTE_PREFIX, read_columns, split_name
 from modicum.data.tables.files import split_table
 from modicum.data.tables.weak_rows import WeakRows

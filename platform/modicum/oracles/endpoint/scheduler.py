@@ -12,17 +12,17 @@ import random
 from collections.abc import Callable, Sequence
 
 from modicum.oracles.endpoint.budget import Accounts, Budget, most_prompt_tokens
-from modicum.oracles.endpoint.fair_queue import Ticket
-from modicum.oracles.endpoint.health import EndpointHealth
-from modicum.oracles.endpoint.leases import Leases
 from modicum.oracles.endpoint.messages import Batch, GateLeavingError, Request
-from modicum.oracles.endpoint.open_questions import OpenQuestions
+from modicum.oracles.endpoint.open_questions import OpenQuestions, Ticket
 from modicum.oracles.endpoint.pacing import Throttle
-from modicum.oracles.endpoint.reply_accounting import ReplyAccounting
+from modicum.oracles.endpoint.reply_accounting import EndpointHealth, ReplyAccounting
 from modicum.oracles.endpoint.settings import Endpoint
 from modicum.oracles.endpoint.templates import RESPONSE_FORMAT_BYTES
 from modicum.oracles.ledger.records import Amount
 from modicum.oracles.protocol import Reason
+
+# A client that has not renewed its lease for this long is taken for dead, seconds.
+CLIENT_LEASE = 15.0
 
 
 class Scheduler:
@@ -51,7 +51,8 @@ class Scheduler:
         self.questions = OpenQuestions(on_failure)
         self.accounts = Accounts(endpoint.budget, spent)
         self._endpoint = endpoint
-        self._leases = Leases()
+        self._runs: dict[str, str] = {}  # The run that pays, by attached client.
+        self._renewed: dict[str, float] = {}  # Time of the lease, by attached client.
         self._throttle = Throttle.of(
             endpoint.limits.requests_per_minute, endpoint.limits.tokens_per_minute
         )
@@ -71,28 +72,32 @@ class Scheduler:
         Raises:
             InputError: An attached client of the same run has another budget.
         """
-        self.accounts.set_budget(run, budget, fixed=self._leases.has_run(run))
-        self._leases.attach(client, run, now)
+        self.accounts.set_budget(run, budget, fixed=run in self._runs.values())
+        self._runs[client], self._renewed[client] = run, now
         self.questions.queue.open(client)
 
     def renew(self, client: str, now: float) -> bool:
         """Renew a client's lease; False if the client has none any more."""
-        return self._leases.renew(client, now)
+        if client in self._renewed:
+            self._renewed[client] = now
+        return client in self._renewed
 
     def detach(self, client: str, now: float) -> None:
         """Let a client go; unsent questions for which no other client waits are given up."""
-        self._leases.detach(client)
+        self._runs.pop(client, None)
+        self._renewed.pop(client, None)
         self._idle_since = now
         self.questions.leave(client)
 
     def expire(self, now: float) -> None:
         """Detach the clients whose leases have run out."""
-        for client in self._leases.expired(now):
-            self.detach(client, now)
+        for client, renewed in list(self._renewed.items()):
+            if now - renewed > CLIENT_LEASE:
+                self.detach(client, now)
 
     def idle_seconds(self, now: float) -> float:
         """Seconds since a call last found a client attached or a request under way."""
-        if self._leases or self._in_flight or self._idle_since is None:
+        if self._runs or self._in_flight or self._idle_since is None:
             self._idle_since = now
         return now - self._idle_since
 
@@ -102,15 +107,14 @@ class Scheduler:
         Raises:
             GateLeavingError: The client is not attached.
         """
-        run = self._leases.run_of(batch.client)
-        if run is None:
+        if batch.client not in self._runs:
             raise GateLeavingError
-        return self.questions.ask(batch, run)
+        return self.questions.ask(batch, self._runs[batch.client])
 
     @property
     def clients(self) -> int:
         """Number of attached clients."""
-        return len(self._leases)
+        return len(self._runs)
 
     @property
     def in_flight(self) -> int:
@@ -186,7 +190,7 @@ class Scheduler:
 
     def _let_another_pay(self, ticket: Ticket, most: Amount) -> bool:
         for client in sorted(ticket.waiters):
-            run = self._leases.run_of(client)
+            run = self._runs.get(client)
             if run is None or run == ticket.run:
                 continue
             if self.accounts.lack(run, most) is None:

@@ -12,7 +12,7 @@ from pydantic import ConfigDict, ValidationError, field_validator, model_validat
 from modicum.errors import InputError, from_validation
 from modicum.experiment.config import Config, setting
 from modicum.oracles.endpoint.budget import Budget, Price
-from modicum.oracles.ledger.locations import LEDGERS_VARIABLE, default_ledger
+from modicum.oracles.ledger.database import LEDGERS_VARIABLE, default_ledger
 from modicum.yaml_io import parse_yaml
 
 OPENAI = "https://api.openai.com/v1"

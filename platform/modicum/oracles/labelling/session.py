@@ -17,8 +17,7 @@ from modicum.oracles.protocol import (
     other,
     winner_of,
 )
-from modicum.oracles.questions import DEFAULT_WORDING, Question
-from modicum.oracles.verdicts import Verdict
+from modicum.oracles.questions import DEFAULT_WORDING, Question, Verdict
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""The SQLite database of a ledger: its tables, opening it, and queries that only read.
+"""The SQLite database of a ledger: its place, its tables, opening it, and queries that only read.
 
 Each row of `requests` is a request in one of these states:
 
@@ -12,12 +12,32 @@ Each row of `requests` is a request in one of these states:
 
 from __future__ import annotations
 
+import os
+import re
 import sqlite3
 from collections.abc import Iterable
 from pathlib import Path
 
 from modicum.errors import InputError
 from modicum.oracles.ledger.records import Remembered
+from modicum.oracles.protocol import digest
+
+LEDGERS_VARIABLE = "MODICUM_LEDGERS"
+
+
+def ledgers_folder() -> Path:
+    """The folder of ledgers: `MODICUM_LEDGERS`, or `~/.local/share/modicum/ledgers`."""
+    named = os.environ.get(LEDGERS_VARIABLE)
+    if named:
+        return Path(named).expanduser().absolute()
+    return Path.home() / ".local" / "share" / "modicum" / "ledgers"
+
+
+def default_ledger(owner: str, prefix: str = "") -> Path:
+    """The ledger file of an owner who names none; different owners have different files."""
+    words = re.sub(r"[^A-Za-z0-9]+", "-", owner).strip("-")[:60]
+    return ledgers_folder() / f"{prefix}{words}-{digest(owner)[:8]}.sqlite"
+
 
 _FORMAT = "1"
 _MOST_VARIABLES = 500  # Bound variables in one SQL statement.

@@ -16,8 +16,7 @@ from modicum.atomic_files import whole_file
 from modicum.errors import InputError
 from modicum.oracles.ledger.database import SPENT, open_to_read
 from modicum.oracles.protocol import winner_of
-from modicum.oracles.questions import Question
-from modicum.oracles.verdicts import read_verdict
+from modicum.oracles.questions import Question, read_verdict
 
 # One row for each request, joined with its question.
 _REQUESTS = """

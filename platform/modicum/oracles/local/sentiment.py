@@ -1,7 +1,7 @@
-"""A sentiment classifier trained on the data at hand, with a term for fluency.
+"""Sentiment: VADER's rules, and a classifier trained on the data at hand with a term for fluency.
 
-The oracle stands in for a large model that is asked which completion is more positive and also
-grammatical and consistent (thesis, figure 6.1). Name it as a stand-in wherever you use its
+The trained oracle stands in for a large model that is asked which completion is more positive and
+also grammatical and consistent (thesis, figure 6.1). Name it as a stand-in wherever you use its
 judgements.
 """
 
@@ -12,6 +12,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from importlib import metadata
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal, Self
@@ -21,11 +22,49 @@ import numpy as np
 from modicum.data.digest import digest_arrays
 from modicum.errors import InputError
 from modicum.models.saved import loading_model
-from modicum.oracles.local.fluency import Fluency
-from modicum.oracles.local.hugging_face_fluency import HuggingFaceFluency
-from modicum.oracles.local.ngram_fluency import NGramFluency
+from modicum.oracles.local.fluency import Fluency, HuggingFaceFluency, NGramFluency
 from modicum.oracles.local.scoring import NoScore, Score, Text, joined, judge_by_score
 from modicum.oracles.protocol import Failure, Judgement, Pair, digest
+
+
+class VaderOracle:
+    """Oracle that prefers the text (prompt and completion) with the higher compound score.
+
+    Source: Hutto and Gilbert (2014). The score is within [-1, 1] and rounded to four decimals, so
+    ties are common: a text without words of the lexicon scores 0, a long one-sided text nearly 1.
+
+    Attributes:
+        name: `vader`.
+        version: Version of the package vaderSentiment.
+
+    Raises:
+        InputError: The package vaderSentiment is not installed.
+    """
+
+    def __init__(self) -> None:
+        self.name = "vader"
+        try:
+            self.version = metadata.version("vaderSentiment")
+        except metadata.PackageNotFoundError as error:
+            raise InputError(
+                "VaderOracle: needs the package 'vaderSentiment' (extra 'oracles')"
+            ) from error
+
+    def judge(self, pairs: Sequence[Pair], *, repeat: int = 0) -> list[Judgement | Failure]:
+        """Judge pairs, in order; all repeats have the same answers. See `Oracle`."""
+        return judge_by_score(pairs, self._scores, name=self.name, version=self.version)
+
+    @cached_property
+    def _analyser(self) -> Any:
+        from vaderSentiment.vaderSentiment import SentimentIntensityAnalyzer
+
+        return SentimentIntensityAnalyzer()
+
+    def _scores(self, texts: Sequence[Text]) -> list[Score]:
+        return [
+            Score(float(self._analyser.polarity_scores(text)["compound"])) for text in joined(texts)
+        ]
+
 
 _FORMAT = 1
 _ANALYSIS: Mapping[str, Any] = MappingProxyType(

@@ -1,4 +1,4 @@
-"""Folders of images for training and test, in the usual formats of the field."""
+"""Images, and folders of images for training and test, in the usual formats of the field."""
 
 from __future__ import annotations
 
@@ -10,23 +10,51 @@ import numpy as np
 
 from modicum.data.cache import cached_arrays
 from modicum.data.digest import digest_files
-from modicum.data.images import cifar, idx, numpy_files, parquet
-from modicum.data.images.splits import ImageSplits
+from modicum.data.images import binary, numpy_files, parquet
+from modicum.data.images.encoded import open_png_folder
+from modicum.data.images.source import ImageSource, ImageSplits, readable
 from modicum.errors import InputError
 
 _LAYOUT = 1  # Version of the cached arrays; increase it when their names or meaning change.
 
 
+def open_images(path: str | Path, field: str = "images") -> ImageSource:
+    """Open images that are read in batches. The format is recognised by content, not by name.
+
+    Args:
+        path: A folder of PNG files (without its subfolders); a `.npy` file; a `.npz` file with one
+            array or an array `images`; or an idx file (MNIST's format), with or without gzip.
+            Arrays are uint8 or bool (which becomes 0 and 1), of shape (N, H, W), (N, H, W, C) or
+            (N, C, H, W) with 1 or 3 channels. PNG files are grey or RGB with at most 8 bits per
+            channel; fewer bits are scaled to 0 to 255, so black and white are 0 and 255.
+        field: Setting to name in an error.
+
+    Raises:
+        InputError: The path does not exist, has another format, holds no image, or breaks a rule
+            of its format. Errors that only decoding can find are raised by `batches`.
+    """
+    place = Path(path).expanduser().absolute()
+    where = f"{field}: {place}"
+    if place.is_dir():
+        return open_png_folder(place, field)
+    if not place.is_file():
+        raise InputError(f"{field}: no file or folder at {str(path)!r}")
+    with readable(where), place.open("rb") as file:
+        start = file.read(8)
+    if start.startswith(numpy_files.NPY_START):
+        return numpy_files.open_npy(place, field)
+    if start.startswith(numpy_files.NPZ_STARTS):
+        return numpy_files.open_npz(place, field)
+    if start.startswith((binary.GZIP_START, binary.IDX_START)):
+        return binary.open_idx(place, field)
+    raise InputError(
+        f"{where} is none of: a folder of PNG files, a .npy file, a .npz file, an idx file"
+    )
+
+
 @dataclass(frozen=True)
 class _Format:
-    """A format of folders.
-
-    Attributes:
-        name: Name for messages.
-        patterns: File patterns by which the format is recognised.
-        files: Function that lists the files of the format in a folder.
-        read: Function that reads a folder.
-    """
+    """A format of folders, recognised by file patterns, with functions that list and read files."""
 
     name: str
     patterns: tuple[str, ...]
@@ -41,14 +69,14 @@ _FORMATS = (
     _Format(
         "MNIST's (train-images-idx3-ubyte, ...)",
         ("*-idx[13]-ubyte", "*-idx[13]-ubyte.gz"),
-        idx.mnist_files,
-        idx.read_mnist,
+        binary.mnist_files,
+        binary.read_mnist,
     ),
     _Format(
         "CIFAR-10's binary (data_batch_1.bin, ...)",
-        (cifar.TRAIN_PATTERN, cifar.TEST_NAME),
-        cifar.cifar10_binary_files,
-        cifar.read_cifar10_binary,
+        (binary.TRAIN_PATTERN, binary.TEST_NAME),
+        binary.cifar10_binary_files,
+        binary.read_cifar10_binary,
     ),
     _Format(
         "Hugging Face's (train*.parquet, test*.parquet)",
