@@ -20,36 +20,23 @@ _NO_LIMIT = 10**9  # Tokenizers without a limit have a number above this.
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A model with its tokenizer.
+    """A model with its tokenizer."""
 
-    Attributes:
-        model: The model in evaluation mode, on the device.
-        tokenizer: The checkpoint's tokenizer.
-        device: Torch device.
-        context: Most tokens of a text; None if there is no limit.
-        identity: Digest of a folder's files or of a GGUF file, or name and commit on the hub; and
-            the data type of the weights. Other weights have another identity.
-    """
-
-    model: Any
+    model: Any  # The model in evaluation mode, on the device.
     tokenizer: Any
     device: Any
-    context: int | None
+    context: int | None  # Most tokens of a text; None if there is no limit.
+    # Digest of a folder's files or of a GGUF file, or name and commit on the hub; and the data type
+    # of the weights. Other weights have another identity.
     identity: str
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """Location of a checkpoint.
+    """Location of a checkpoint."""
 
-    Attributes:
-        name: Name on the hub, or absolute path of a folder.
-        revision: Branch, tag or commit on the hub.
-        gguf_file: GGUF file to use instead of the files of transformers.
-    """
-
-    name: str
-    revision: str | None = None
+    name: str  # Name on the hub, or absolute path of a folder.
+    revision: str | None = None  # Branch, tag or commit on the hub.
     gguf_file: str | None = None
 
     @property
@@ -64,12 +51,6 @@ def find_model(
     """Find a checkpoint: a folder or GGUF file of that path, else a name on the hub.
 
     A folder with one GGUF file and no `config.json` stands for this file.
-
-    Args:
-        name: Path, or name on the hub.
-        revision: Branch, tag or commit on the hub.
-        gguf_file: GGUF file in the folder or on the hub.
-        field: Setting to name in an error.
 
     Raises:
         InputError: There is no such folder or file, or a folder has several GGUF files.
@@ -110,15 +91,6 @@ def load_pretrained(
     """Load a checkpoint.
 
     Weights that DeepSpeed shards while they are loaded stay where DeepSpeed puts them.
-
-    Args:
-        kind: Class of transformers, such as `AutoModelForCausalLM`.
-        name: Name on the hub, a folder that `save_pretrained` wrote, or a GGUF file.
-        revision: Branch, tag or commit on the hub.
-        gguf_file: GGUF file in the folder or on the hub.
-        device: Torch device; None for a GPU if there is one.
-        dtype: Data type of the weights; `auto` for the checkpoint's own, which is float32 for GGUF.
-        field: Setting to name in an error.
 
     Raises:
         InputError: transformers is not installed, the checkpoint cannot be loaded, or it lacks

@@ -15,27 +15,16 @@ DEFAULT_WORDING = "Which of the two is better?"
 
 @dataclass(frozen=True)
 class Question:
-    """Everything that determines an answer, and so the identity under which it is remembered.
-
-    Attributes:
-        prompt: The pair's prompt.
-        first: The pair's first completion.
-        second: The pair's second completion.
-        order: Order in which the completions are shown, `given` or `swapped`.
-        model: The model that is asked, or `human:NAME`.
-        temperature: Sampling temperature.
-        template: Digest of the wording.
-        repeat: Number of the opinion; another number asks for another opinion.
-    """
+    """Everything that determines an answer, and so the identity under which it is remembered."""
 
     prompt: str
     first: str
     second: str
-    order: Order
-    model: str
-    temperature: float
-    template: str
-    repeat: int = 0
+    order: Order  # Order in which the completions are shown, `given` or `swapped`.
+    model: str  # The model that is asked, or `human:NAME`.
+    temperature: float  # Sampling temperature.
+    template: str  # Digest of the wording.
+    repeat: int = 0  # Number of the opinion; another number asks for another opinion.
 
     @classmethod
     def about(

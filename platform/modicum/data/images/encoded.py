@@ -28,11 +28,7 @@ _ALLOWED = "allowed: grey or RGB, at most 8 bits a channel, without transparency
 
 
 def require_pillow(where: str) -> None:
-    """Check that Pillow is installed.
-
-    Raises:
-        InputError: Pillow is not installed.
-    """
+    """Check that Pillow is installed."""
     try:
         import PIL.Image  # noqa: F401
     except ModuleNotFoundError as error:
@@ -81,11 +77,6 @@ def _chunk_head(file: IO[bytes], where: str) -> tuple[int, bytes]:
 
 def decode_image(data: bytes, where: str, formats: tuple[str, ...] = ("PNG",)) -> np.ndarray:
     """Decode one image.
-
-    Args:
-        data: Content of a file.
-        where: Setting and file, for the message.
-        formats: Pillow's names of the formats that are allowed.
 
     Returns:
         The image, uint8 (C, H, W). Pixels of 1, 2 or 4 bits are scaled to 0 to 255, so black and

@@ -87,11 +87,7 @@ _CHUNK = 2**20  # Bytes.
 
 @contextmanager
 def readable(where: str) -> Iterator[None]:
-    """Turn errors of reading a file in the block into an `InputError`.
-
-    Args:
-        where: Setting and file, for the message.
-    """
+    """Turn errors of reading a file in the block into an `InputError`."""
     try:
         yield
     except _BROKEN as error:
@@ -169,10 +165,6 @@ class ImageSource:
 def collect(source: ImageSource, where: str) -> np.ndarray:
     """Read all images of a source, uint8 (N, C, H, W).
 
-    Args:
-        source: Source of the images.
-        where: Setting and file, for the message.
-
     Raises:
         InputError: A file is broken, or the images do not fit in memory.
     """
@@ -197,12 +189,6 @@ def stream_images(
     size: int,
 ) -> Iterator[np.ndarray]:
     """Yield batches from a file of plain pixels.
-
-    Args:
-        open_pixels: Function that opens the file at its first pixel.
-        array_shape: Shape of the pixels, in a layout that `image_shape` accepts.
-        where: Setting and file, for the message.
-        size: Number of images in a batch.
 
     Raises:
         InputError: The file is broken, or its length does not match its shape.

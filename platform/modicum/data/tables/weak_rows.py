@@ -53,13 +53,6 @@ class WeakRows:
 def check_weak_rows(rows: WeakRows, where: str) -> WeakRows:
     """Check the rules that hold for every format.
 
-    Args:
-        rows: Rows whose votes and labels are known classes.
-        where: File or folder, for the message.
-
-    Returns:
-        The rows.
-
     Raises:
         InputError: There are fewer than two classes, a split is empty, a label is missing outside
             the training split, splits have different widths, or features are not finite.

@@ -82,23 +82,14 @@ class Account:
 
 @dataclass(frozen=True)
 class Lack:
-    """A budget that has no room for a request.
+    """A budget that has no room for a request."""
 
-    Attributes:
-        budget: Whose budget, and which cap of it.
-        final: True if no request under way might return a part of its reservation.
-    """
-
-    budget: str
-    final: bool
+    budget: str  # Whose budget, and which cap of it.
+    final: bool  # True if no request under way might return a part of its reservation.
 
 
 class Accounts:
-    """The endpoint's account over all runs, and an account for each run.
-
-    Attributes:
-        total: The endpoint's account.
-    """
+    """The endpoint's account over all runs, and an account for each run."""
 
     def __init__(self, budget: Budget, spent: Amount) -> None:
         self.total = Account(budget, spent)

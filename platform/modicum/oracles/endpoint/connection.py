@@ -32,13 +32,7 @@ _BATCH = 1000
 
 
 class GateConnection:
-    """A client's access to an endpoint's gate; a gate that ends is replaced by another.
-
-    Args:
-        endpoint: The endpoint whose gate is wanted.
-        run: The run that pays.
-        budget: The run's budget.
-    """
+    """A client's access to an endpoint's gate; a gate that ends is replaced by another."""
 
     def __init__(self, endpoint: Endpoint, run: str, budget: Budget) -> None:
         self._endpoint, self._run, self._budget = endpoint, run, budget
@@ -90,15 +84,6 @@ class GateConnection:
 
 class Lease:
     """A lease on a gate that was found or started; a background thread renews it.
-
-    Args:
-        endpoint: The endpoint whose gate is wanted.
-        run: The run that pays.
-        budget: The run's budget.
-
-    Attributes:
-        client: Identity of the client.
-        gate: Handle of the gate's actor.
 
     Raises:
         InputError: The gate cannot be used.

@@ -28,46 +28,27 @@ class GateLeavingError(Exception):
 
 @dataclass(frozen=True)
 class Batch:
-    """Questions with one wording, from a client to the gate.
+    """Questions with one wording, from a client to the gate."""
 
-    Attributes:
-        client: The client that asks; its run pays.
-        template: Wording of the questions.
-        max_tokens: Most tokens that an answer may have.
-        questions: The questions.
-    """
-
-    client: str
+    client: str  # The client that asks; its run pays.
     template: Template
-    max_tokens: int
+    max_tokens: int  # Most tokens that an answer may have.
     questions: tuple[Question, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """The gate's answer to a question: a letter, or the reason why there is none.
+    """The gate's answer to a question: a letter, or the reason why there is none."""
 
-    Attributes:
-        letter: The verdict, in the order in which the completions were shown.
-        rationale: The reason given with the verdict.
-        failure: The reason why there is no verdict.
-        message: One sentence about the failure.
-        prompt_tokens: Tokens read in all requests of this attempt at the question.
-        completion_tokens: Tokens written in all requests of this attempt at the question.
-        dollars: Dollars spent in this attempt at the question.
-        latency: Seconds from sending the last request to its answer.
-        cached: Whether the answer was in the ledger.
-    """
-
-    letter: Letter | None = None
+    letter: Letter | None = None  # The verdict, in the order in which the completions were shown.
     rationale: str | None = None
-    failure: Reason | None = None
-    message: str = ""
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
-    dollars: float = 0.0
-    latency: float = 0.0
-    cached: bool = False
+    failure: Reason | None = None  # The reason why there is no verdict.
+    message: str = ""  # One sentence about the failure.
+    prompt_tokens: int = 0  # Tokens read in all requests of this attempt at the question.
+    completion_tokens: int = 0  # Tokens written in all requests of this attempt at the question.
+    dollars: float = 0.0  # Dollars spent in this attempt at the question.
+    latency: float = 0.0  # Seconds from sending the last request to its answer.
+    cached: bool = False  # Whether the answer was in the ledger.
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,27 +66,17 @@ class Request:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reply:
-    """The result of a request.
+    """The result of a request."""
 
-    Attributes:
-        number: Number of the request in the ledger.
-        outcome: Kind of the result; see `Outcome`.
-        text: Text of the answer.
-        complete: False if the answer was cut off at the limit of tokens.
-        prompt_tokens: Tokens read, as the endpoint counted them; None if it did not say.
-        completion_tokens: Tokens written, as the endpoint counted them; None if it did not say.
-        latency: Seconds from sending the request to its answer.
-        wait: Seconds during which the endpoint asks all clients to send nothing; None if it does
-            not ask.
-        message: Description of the error, without the key.
-    """
-
-    number: int
+    number: int  # Number of the request in the ledger.
     outcome: Outcome
     text: str = ""
-    complete: bool = True
+    complete: bool = True  # False if the answer was cut off at the limit of tokens.
+    # Tokens read, as the endpoint counted them; None if it did not say.
     prompt_tokens: int | None = None
+    # Tokens written, as the endpoint counted them; None if it did not say.
     completion_tokens: int | None = None
-    latency: float = 0.0
+    latency: float = 0.0  # Seconds from sending the request to its answer.
+    # Seconds during which the endpoint asks all clients to send nothing; None if it does not ask.
     wait: float | None = None
-    message: str = ""
+    message: str = ""  # Description of the error, without the key.

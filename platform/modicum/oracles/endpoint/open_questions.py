@@ -20,45 +20,25 @@ from modicum.oracles.questions import Question
 
 @dataclass(eq=False)
 class Ticket:
-    """A question on its way to its answer.
-
-    Attributes:
-        question: The question.
-        system: The system message.
-        user: The user message.
-        max_tokens: Most tokens that an answer may have.
-        run: The run that pays.
-        client: The client in whose queue the ticket waits.
-        likely: Estimated tokens of one request and its answer.
-        answer: The answer to come.
-        waiters: Clients that wait for the answer.
-        attempts: Number of requests that brought no answer.
-        unreadable: Number of answers without a verdict, those in the ledger included.
-        spent: Amount spent on the question.
-        prompt_tokens: Tokens read for the question.
-        completion_tokens: Tokens written for the question.
-        most: Amount reserved for the request under way.
-        structured: Whether the request under way asks for JSON.
-        sending: True from the reservation of a request until its settlement is durable.
-    """
+    """A question on its way to its answer."""
 
     question: Question
     system: str
     user: str
     max_tokens: int
     run: str
-    client: str
-    likely: int
-    answer: Future[Answer] = field(default_factory=Future)
-    waiters: set[str] = field(default_factory=set)
-    attempts: int = 0
-    unreadable: int = 0
-    spent: Amount = field(default_factory=Amount)
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
-    most: Amount = field(default_factory=Amount)
-    structured: bool = False
-    sending: bool = False
+    client: str  # The client in whose queue the ticket waits.
+    likely: int  # Estimated tokens of one request and its answer.
+    answer: Future[Answer] = field(default_factory=Future)  # The answer to come.
+    waiters: set[str] = field(default_factory=set)  # Clients that wait for the answer.
+    attempts: int = 0  # Number of requests that brought no answer.
+    unreadable: int = 0  # Number of answers without a verdict, those in the ledger included.
+    spent: Amount = field(default_factory=Amount)  # Amount spent on the question.
+    prompt_tokens: int = 0  # Tokens read for the question.
+    completion_tokens: int = 0  # Tokens written for the question.
+    most: Amount = field(default_factory=Amount)  # Amount reserved for the request under way.
+    structured: bool = False  # Whether the request under way asks for JSON.
+    sending: bool = False  # True from the reservation of a request until its settlement is durable.
 
     def costing(self, **content: Any) -> Answer:
         """An answer that says what was spent on the question."""
@@ -102,12 +82,7 @@ class FairQueue:
         return self._queues.pop(client, deque())
 
     def add(self, ticket: Ticket, *, in_front: bool = False) -> None:
-        """Put a ticket into its client's queue.
-
-        Args:
-            ticket: A ticket whose client has a queue.
-            in_front: Put it before the client's other tickets.
-        """
+        """Put a ticket into its client's queue."""
         queue = self._queues[ticket.client]
         if in_front:
             queue.appendleft(ticket)

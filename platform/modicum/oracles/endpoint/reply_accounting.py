@@ -24,10 +24,6 @@ _MOST_UNREACHABLE = 3
 class EndpointHealth:
     """An endpoint's reachability, and the waits before requests are repeated.
 
-    Args:
-        endpoint: Settings of the waits.
-        draws: Source of the waits' jitter.
-
     Attributes:
         structured: Whether requests ask for structured output.
     """
@@ -78,16 +74,7 @@ class Settled:
 
 
 class ReplyAccounting:
-    """Replies of one endpoint; the arguments are shared with its `Scheduler`.
-
-    Args:
-        endpoint: Prices and attempts.
-        in_flight: Tickets of the requests under way, by number.
-        questions: The open questions.
-        accounts: Accounts of the endpoint and of all runs.
-        throttle: Rate limits and pauses.
-        health: Knowledge about the endpoint.
-    """
+    """Replies of one endpoint; the arguments are shared with its `Scheduler`."""
 
     def __init__(
         self,

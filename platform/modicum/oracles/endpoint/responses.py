@@ -63,17 +63,11 @@ def read_completion(body: bytes) -> tuple[str, bool, Mapping[str, int]]:
 
 
 class Problem(NamedTuple):
-    """The meaning of an error.
-
-    Attributes:
-        outcome: Kind of the error.
-        message: One sentence about the error, which may hold the key.
-        wait: Seconds during which the endpoint asks all clients to send nothing; None if it does
-            not ask.
-    """
+    """The meaning of an error."""
 
     outcome: Outcome
-    message: str
+    message: str  # One sentence about the error, which may hold the key.
+    # Seconds during which the endpoint asks all clients to send nothing; None if it does not ask.
     wait: float | None = None
 
 

@@ -33,11 +33,6 @@ class Scheduler:
         spent: Spending of all runs so far.
         draws: Source of jitter.
         on_failure: Called with the reason whenever a question is given up.
-
-    Attributes:
-        questions: The open questions.
-        accounts: Accounts of the endpoint and of all runs.
-        replies: Accounting for the replies to requests.
     """
 
     def __init__(

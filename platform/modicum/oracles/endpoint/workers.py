@@ -79,12 +79,7 @@ _GATHER_SECONDS = 0.02
 
 
 class Worker:
-    """Sends requests, and reports their replies to the gate in batches.
-
-    Args:
-        endpoint: Endpoint to which requests are sent.
-        gate: Handle of the gate's actor.
-    """
+    """Sends requests, and reports their replies to the gate in batches."""
 
     def __init__(self, endpoint: Endpoint, gate: Any) -> None:
         self._endpoint = endpoint

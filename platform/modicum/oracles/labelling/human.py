@@ -31,13 +31,7 @@ _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 def label_at_terminal(
     session: Session, console: Console, read: Callable[[str], str] = input
 ) -> None:
-    """Ask until everything is answered and confirmed, or until `q` or the end of the input.
-
-    Args:
-        session: The labelling session.
-        console: Console that shows the pairs.
-        read: Function that shows a prompt and returns one line.
-    """
+    """Ask until everything is answered and confirmed, or until `q` or the end of the input."""
     shown: Question | None = None
     while True:
         question = session.show()

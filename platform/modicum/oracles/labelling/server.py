@@ -37,11 +37,6 @@ _PAGE = files("modicum.oracles.labelling") / "page.html"
 async def serve(session: Session, port: int, on_start: Callable[[str], None]) -> None:
     """Serve the page until the human finishes there, or the task is cancelled.
 
-    Args:
-        session: The labelling session.
-        port: Port of the loopback interface; 0 for a free one.
-        on_start: Called with the page's address once the server accepts requests.
-
     Raises:
         InputError: The port is taken or not allowed.
     """

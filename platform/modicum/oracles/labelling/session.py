@@ -22,19 +22,14 @@ from modicum.oracles.questions import DEFAULT_WORDING, Question, Verdict
 
 @dataclass(frozen=True)
 class Asking:
-    """The question to a human about every pair.
+    """The question to a human about every pair."""
 
-    Attributes:
-        name: Name of the human; each name has its own answers.
-        wording: The question above every pair; each wording has its own answers.
-        both_orders: Ask about each pair once more, after all pairs, with A and B exchanged.
-        repeat: Number of the opinion; another number asks for another opinion.
-    """
-
-    name: str
+    name: str  # Name of the human; each name has its own answers.
+    # The question above every pair; each wording has its own answers.
     wording: str = DEFAULT_WORDING
+    # Ask about each pair once more, after all pairs, with A and B exchanged.
     both_orders: bool = False
-    repeat: int = 0
+    repeat: int = 0  # Number of the opinion; another number asks for another opinion.
 
     @property
     def model(self) -> str:
@@ -79,12 +74,6 @@ class Session:
 
     Every answer is in the ledger before the session changes, and the questions that the ledger
     answers are not asked again. Equal questions are asked once. Use a session from one thread.
-
-    Args:
-        pairs: Pairs to judge, in this order.
-        ledger: Ledger of the answers.
-        asking: The question about every pair.
-        clock: Monotonic clock, seconds.
     """
 
     def __init__(

@@ -133,11 +133,6 @@ class Ledger:
     def record(self, question: Question, verdict: Verdict, latency: float) -> None:
         """Write an answer that costs nothing, such as a human's.
 
-        Args:
-            question: The question that was answered.
-            verdict: The answer.
-            latency: Seconds that the answer took.
-
         Raises:
             sqlite3.Error: The answer was not written.
         """
@@ -194,14 +189,7 @@ def _holder(path: Path) -> str:
 
 
 class LedgerWriter:
-    """A ledger for an event loop: written by one background thread, many changes to a commit.
-
-    Args:
-        path: The ledger's file.
-
-    Raises:
-        InputError: The ledger cannot be opened; see `Ledger`.
-    """
+    """A ledger for an event loop: written by one background thread, many changes to a commit."""
 
     def __init__(self, path: Path) -> None:
         self._ledger = Ledger(path)

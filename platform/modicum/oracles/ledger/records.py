@@ -32,17 +32,11 @@ class Amount:
 
 @dataclass(frozen=True)
 class Reservation:
-    """A request that is about to be sent.
-
-    Attributes:
-        question: The question that it asks.
-        run: Name of the run that pays.
-        most: Upper bound of its cost.
-    """
+    """A request that is about to be sent."""
 
     question: Question
-    run: str
-    most: Amount
+    run: str  # Name of the run that pays.
+    most: Amount  # Upper bound of its cost.
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,14 +57,8 @@ class Settlement:
 
 @dataclass(frozen=True)
 class Remembered:
-    """The ledger's knowledge of a question.
+    """The ledger's knowledge of a question."""
 
-    Attributes:
-        verdict: The letter that was answered; None if there is no verdict yet.
-        rationale: The reason given with the verdict.
-        unreadable: Number of answers without a verdict.
-    """
-
-    verdict: Letter | None = None
+    verdict: Letter | None = None  # The letter that was answered; None if there is no verdict yet.
     rationale: str | None = None
-    unreadable: int = 0
+    unreadable: int = 0  # Number of answers without a verdict.

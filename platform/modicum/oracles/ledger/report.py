@@ -31,39 +31,22 @@ _BATCH = 10_000
 
 @dataclass(frozen=True)
 class Spending:
-    """Spending of one run on one model on one day.
-
-    Attributes:
-        run: Name of the run.
-        model: Name of the model.
-        day: Day of the reservations, in UTC.
-        judgements: Number of questions answered with a verdict.
-        unreadable: Number of answers without a verdict.
-        refused: Number of requests that the endpoint refused without a charge.
-        lost: Number of requests without an answer; they count as spent in full.
-        calls: Requests that count as spent.
-        tokens: Tokens that count as spent.
-        dollars: Dollars that count as spent.
-    """
+    """Spending of one run on one model on one day."""
 
     run: str
     model: str
-    day: str
-    judgements: int
-    unreadable: int
-    refused: int
-    lost: int
-    calls: int
-    tokens: int
-    dollars: float
+    day: str  # Day of the reservations, in UTC.
+    judgements: int  # Number of questions answered with a verdict.
+    unreadable: int  # Number of answers without a verdict.
+    refused: int  # Number of requests that the endpoint refused without a charge.
+    lost: int  # Number of requests without an answer; they count as spent in full.
+    calls: int  # Requests that count as spent.
+    tokens: int  # Tokens that count as spent.
+    dollars: float  # Dollars that count as spent.
 
 
 def spending(path: Path) -> list[Spending]:
-    """Spending by run, model and day.
-
-    Raises:
-        InputError: The ledger cannot be read; see `open_to_read`.
-    """
+    """Spending by run, model and day."""
     with _reading(path) as connection:
         rows = connection.execute(
             "SELECT run, model, date(reserved_at, 'unixepoch') AS day, SUM(state = 'answered'), "
@@ -75,11 +58,7 @@ def spending(path: Path) -> list[Spending]:
 
 
 def asked_again(path: Path) -> int:
-    """Number of lost requests, which may have been charged, whose question was asked again.
-
-    Raises:
-        InputError: The ledger cannot be read; see `open_to_read`.
-    """
+    """Number of lost requests, which may have been charged, whose question was asked again."""
     with _reading(path) as connection:
         (count,) = connection.execute(
             "SELECT COUNT(*) FROM requests lost WHERE state = 'lost' AND EXISTS ("

@@ -160,10 +160,6 @@ class _Counts:
     """N-grams of one length that occurred in training.
 
     An n-gram is a number in base V + 1; its first word is the highest digit.
-
-    Attributes:
-        keys: The n-grams, sorted, int64.
-        counts: Number of occurrences of each, int64.
     """
 
     keys: np.ndarray
@@ -345,18 +341,12 @@ class NGramFluency:
 
 @dataclass(frozen=True)
 class _NGrams:
-    """N-grams that end at the words of some texts.
+    """N-grams that end at the words of some texts."""
 
-    Attributes:
-        padded: Words of all texts as one array, with order - 1 start symbols (number V) before
-            each text.
-        places: Positions of the words in `padded`.
-        base: V + 1.
-    """
-
+    # Words of all texts as one array, with order - 1 start symbols (number V) before each text.
     padded: np.ndarray
-    places: np.ndarray
-    base: int
+    places: np.ndarray  # Positions of the words in `padded`.
+    base: int  # V + 1.
 
     @classmethod
     def of(cls, texts: Sequence[np.ndarray], order: int, vocabulary: int) -> _NGrams:

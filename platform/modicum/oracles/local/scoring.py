@@ -12,28 +12,18 @@ from modicum.oracles.protocol import Failure, Judgement, Letter, Pair, Reason, s
 
 @dataclass(frozen=True)
 class Score:
-    """Score of a completion.
+    """Score of a completion."""
 
-    Attributes:
-        value: The score; higher is better.
-        tokens: Tokens that were read to score it; zero for oracles without tokens.
-    """
-
-    value: float
-    tokens: int = 0
+    value: float  # The score; higher is better.
+    tokens: int = 0  # Tokens that were read to score it; zero for oracles without tokens.
 
 
 @dataclass(frozen=True)
 class NoScore:
-    """Lack of a score.
+    """Lack of a score."""
 
-    Attributes:
-        reason: Reason of the `Failure` that follows.
-        message: Description of the problem, to follow "completion A: ".
-    """
-
-    reason: Reason
-    message: str
+    reason: Reason  # Reason of the `Failure` that follows.
+    message: str  # Description of the problem, to follow "completion A: ".
 
 
 Text = tuple[str, str]
@@ -55,12 +45,6 @@ def judge_by_score(
 
     Every distinct text is scored once, all in one call, so equal completions have equal scores. A
     pair fails if its scores are equal, or if a completion has no score.
-
-    Args:
-        pairs: Pairs to judge.
-        scorer: Function that scores texts.
-        name: Name of the oracle.
-        version: Version of the oracle.
 
     Returns:
         One answer for each pair. A judgement's latency is an equal share of the time taken.
