@@ -10,9 +10,9 @@ from modicum.data.cache import (
 )
 from modicum.data.digest import digest_arrays, digest_files, digest_folder
 from modicum.data.images.binary import read_cifar10_binary, read_idx, read_mnist
+from modicum.data.images.encoded import read_image_parquet
 from modicum.data.images.formats import image_set_files, open_images, read_image_set
 from modicum.data.images.numpy_files import read_numpy_splits
-from modicum.data.images.parquet import read_image_parquet
 from modicum.data.images.source import ImageSource, ImageSplits
 from modicum.data.parallel import map_chunks
 from modicum.data.tables.columns import read_columns

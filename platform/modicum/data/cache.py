@@ -15,6 +15,8 @@ from modicum.errors import InputError
 
 DATA_VARIABLE = "MODICUM_DATA"
 CACHE_VARIABLE = "MODICUM_CACHE"
+# The list of a key's arrays, written last.
+_NAMES = "names.json"
 
 
 def data_folder() -> Path | None:
@@ -69,10 +71,6 @@ def cache_folder() -> Path:
     """The cache's folder: `MODICUM_CACHE`, or `~/.cache/modicum`."""
     named = os.environ.get(CACHE_VARIABLE)
     return Path(named).expanduser().absolute() if named else Path.home() / ".cache" / "modicum"
-
-
-# The list of a key's arrays, written last.
-_NAMES = "names.json"
 
 
 def cached_arrays(

@@ -90,7 +90,9 @@ def load_pretrained(
 ) -> LoadedModel:
     """Load a checkpoint.
 
-    Weights that DeepSpeed shards while they are loaded stay where DeepSpeed puts them.
+    `kind` is a class of transformers. Without a device, a GPU is used if there is one. With the
+    type `auto`, weights have the checkpoint's own, which is float32 for GGUF. Weights that
+    DeepSpeed shards while they are loaded stay where DeepSpeed puts them.
 
     Raises:
         InputError: transformers is not installed, the checkpoint cannot be loaded, or it lacks

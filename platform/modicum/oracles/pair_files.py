@@ -27,6 +27,12 @@ from modicum.errors import InputError, reason_of
 from modicum.oracles.protocol import Failure, Judgement, Pair, Winner
 
 OUTPUT_SUFFIXES = (".jsonl", ".parquet")
+PAIR_SUFFIXES = (".jsonl", ".json", ".csv", ".parquet")
+_WHOLE = re.compile(r"[+-]?\d{1,20}")
+_TEXTS = ("prompt", "first", "second")
+_COLUMNS = (*_TEXTS, "seed", "preferred")
+# Location of a row in its file, for messages, and the row's values by column.
+_Row = tuple[str, Mapping[str, Any]]
 
 
 def check_output(path: Path, field: str = "--out") -> None:
@@ -94,15 +100,6 @@ def _write_parquet(file: IO[bytes], rows: list[dict[str, object]]) -> None:
         ]
     )
     pyarrow.parquet.write_table(pa.Table.from_pylist(rows, schema=schema), file)
-
-
-PAIR_SUFFIXES = (".jsonl", ".json", ".csv", ".parquet")
-_WHOLE = re.compile(r"[+-]?\d{1,20}")
-_TEXTS = ("prompt", "first", "second")
-_COLUMNS = (*_TEXTS, "seed", "preferred")
-
-# Location of a row in its file, for messages, and the row's values by column.
-_Row = tuple[str, Mapping[str, Any]]
 
 
 def read_pairs(path: Path) -> list[Pair]:

@@ -11,6 +11,15 @@ from modicum.oracles.protocol import Letter, Order, Pair, digest, show
 
 # Question that is asked of a person.
 DEFAULT_WORDING = "Which of the two is better?"
+_VERDICT = re.compile(r"^\W*preferred\b\W*?:(?P<value>.*)$", re.IGNORECASE)
+_REASON = re.compile(r"^\W*comparison\b\W*?:(?:\*\*|__)?(?P<text>.*)", re.IGNORECASE | re.DOTALL)
+_LETTER = re.compile(
+    # Possessive quantifiers avoid a time quadratic in the length of a run of spaces or quotes.
+    r"[\s\"'“”‘’*_`(\[<]*+(?:(?:review|summary|completion|option|response|answer)\s+)?"
+    r"[\s\"'“”‘’*_`(\[<]*+(?P<letter>[AB])[\s\"'“”‘’*_`)\]>.]*+",
+    re.IGNORECASE,
+)
+_FENCE = re.compile(r"^\s*```\w*\n(.*?)\n?```\s*$", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -59,17 +68,6 @@ class Question:
     def shown(self) -> tuple[str, str]:
         """The completions as A and B."""
         return show(Pair(self.prompt, self.first, self.second), self.order)
-
-
-_VERDICT = re.compile(r"^\W*preferred\b\W*?:(?P<value>.*)$", re.IGNORECASE)
-_REASON = re.compile(r"^\W*comparison\b\W*?:(?:\*\*|__)?(?P<text>.*)", re.IGNORECASE | re.DOTALL)
-_LETTER = re.compile(
-    # Possessive quantifiers avoid a time quadratic in the length of a run of spaces or quotes.
-    r"[\s\"'“”‘’*_`(\[<]*+(?:(?:review|summary|completion|option|response|answer)\s+)?"
-    r"[\s\"'“”‘’*_`(\[<]*+(?P<letter>[AB])[\s\"'“”‘’*_`)\]>.]*+",
-    re.IGNORECASE,
-)
-_FENCE = re.compile(r"^\s*```\w*\n(.*?)\n?```\s*$", re.DOTALL)
 
 
 @dataclass(frozen=True)

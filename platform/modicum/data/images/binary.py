@@ -34,6 +34,11 @@ from modicum.errors import InputError
 GZIP_START = b"\x1f\x8b"
 IDX_START = b"\0\0\x08"  # Of a file of unsigned bytes with any dimensions.
 _STEMS = ("train-images-idx3", "t10k-images-idx3", "train-labels-idx1", "t10k-labels-idx1")
+TRAIN_PATTERN = "data_batch_*.bin"
+TEST_NAME = "test_batch.bin"
+_SHAPE = (3, 32, 32)
+_RECORD = 1 + 3 * 32 * 32
+_CLASSES = 10
 
 
 @contextmanager
@@ -132,13 +137,6 @@ def read_mnist(folder: Path) -> ImageSplits:
     """
     train, test, train_labels, test_labels = (read_idx(path) for path in mnist_files(folder))
     return checked_splits(train, test, train_labels, test_labels, where=str(folder))
-
-
-TRAIN_PATTERN = "data_batch_*.bin"
-TEST_NAME = "test_batch.bin"
-_SHAPE = (3, 32, 32)
-_RECORD = 1 + 3 * 32 * 32
-_CLASSES = 10
 
 
 def cifar10_binary_files(folder: Path) -> list[Path]:

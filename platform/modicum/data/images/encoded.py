@@ -1,4 +1,4 @@
-"""Encoded images: decoding them with Pillow, and a folder of PNG files.
+"""Encoded images: decoding with Pillow, folders of PNG files, and parquet files of Hugging Face.
 
 Only images that decode without loss to 8 bits per channel, grey or RGB, are accepted: Pillow
 silently reduces 16 bits of RGB to 8, and its other modes are not plain pixels.
@@ -13,11 +13,17 @@ import struct
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import numpy as np
 
-from modicum.data.images.source import ImageSource, read_exactly, readable
+from modicum.data.images.source import (
+    ImageSource,
+    ImageSplits,
+    checked_splits,
+    read_exactly,
+    readable,
+)
 from modicum.errors import InputError, reason_of
 
 PNG_START = b"\x89PNG\r\n\x1a\n"
@@ -25,6 +31,13 @@ _GREY, _RGB = 0, 2  # Colour types of PNG.
 _REFUSED = {3: "a palette", 4: "an alpha channel", 6: "an alpha channel"}
 _CHANNELS = {"1": 1, "L": 1, "RGB": 3}  # By Pillow's mode.
 _ALLOWED = "allowed: grey or RGB, at most 8 bits a channel, without transparency"
+_SUFFIX = ".png"
+TRAIN_PATTERN = "train*.parquet"
+TEST_PATTERN = "test*.parquet"
+_IMAGE_COLUMNS = ("img", "image")
+_LABEL_COLUMN = "label"
+_FORMATS = ("PNG", "JPEG")
+_ROWS = 1000  # Number of rows to decode at once.
 
 
 def require_pillow(where: str) -> None:
@@ -107,9 +120,6 @@ def decode_image(data: bytes, where: str, formats: tuple[str, ...] = ("PNG",)) -
     return np.ascontiguousarray(pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1))
 
 
-_SUFFIX = ".png"
-
-
 def open_png_folder(folder: Path, field: str) -> ImageSource:
     """The images of a folder's PNG files, in the order of their names.
 
@@ -123,7 +133,7 @@ def open_png_folder(folder: Path, field: str) -> ImageSource:
     require_pillow(f"{field}: a folder of PNG files")
     with readable(f"{field}: {folder}"):
         paths = sorted(
-            (path for path in folder.iterdir() if not path.name.startswith(".") and _is_file(path)),
+            (path for path in folder.iterdir() if not (path.name.startswith(".") or path.is_dir())),
             key=lambda path: path.name,
         )
     names: dict[str, Path] = {}
@@ -152,10 +162,6 @@ def open_png_folder(folder: Path, field: str) -> ImageSource:
     return ImageSource(shape, len(paths), tuple(names), read)
 
 
-def _is_file(path: Path) -> bool:
-    return not path.is_dir()
-
-
 def _shape(path: Path, field: str) -> tuple[int, int, int]:
     where = f"{field}: {path}"
     with readable(where), path.open("rb") as file:
@@ -182,3 +188,116 @@ def _decoded_batches(
                 raise InputError(f"{where} has changed while it was read")
             batch_NCHW[index] = image_CHW
         yield batch_NCHW
+
+
+def parquet_split_files(folder: Path) -> tuple[list[Path], list[Path]]:
+    """The files for training and the files for test, each in the order of their names.
+
+    Raises:
+        InputError: A split has no files.
+    """
+    found = []
+    for pattern in (TRAIN_PATTERN, TEST_PATTERN):
+        files = sorted(folder.glob(pattern), key=lambda path: path.name)
+        if not files:
+            raise InputError(f"dataset: {folder} has no {pattern}")
+        found.append(files)
+    return found[0], found[1]
+
+
+def read_image_parquet(folder: Path) -> ImageSplits:
+    """Read a folder of `train*.parquet` and `test*.parquet`.
+
+    A column `img` or `image` holds structs of `bytes` (a PNG or JPEG file) and `path`, which is
+    ignored. An optional column `label` holds integers.
+
+    Raises:
+        InputError: Pillow is missing, a file is missing or broken, a column is missing or has
+            another type, or the images differ in size or channels.
+    """
+    require_pillow(f"dataset: {folder}: decoding images")
+    train_files, test_files = parquet_split_files(folder)
+    train, train_labels = _read_split(train_files)
+    test, test_labels = _read_split(test_files)
+    return checked_splits(train, test, train_labels, test_labels, where=str(folder))
+
+
+def _read_split(paths: list[Path]) -> tuple[np.ndarray, np.ndarray | None]:
+    parts = [_read_file(path) for path in paths]
+    images = [part for part, _ in parts if len(part)] or [parts[0][0]]
+    labels = [part for _, part in parts if part is not None]
+    shapes = sorted({part.shape[1:] for part in images})
+    names = ", ".join(path.name for path in paths)
+    if len(shapes) > 1:
+        raise InputError(
+            f"dataset: images in {names} have the shapes {' and '.join(map(str, shapes))} "
+            "(channels, height, width); they must be the same"
+        )
+    if labels and len(labels) < len(paths):
+        raise InputError(f"dataset: only some of {names} have the column {_LABEL_COLUMN}")
+    return np.concatenate(images), np.concatenate(labels) if labels else None
+
+
+def _read_file(path: Path) -> tuple[np.ndarray, np.ndarray | None]:
+    import pyarrow as pa
+    import pyarrow.parquet
+
+    where = f"dataset: {path}"
+    try:
+        with pyarrow.parquet.ParquetFile(path) as file:
+            image_column, has_labels = _columns(file.schema_arrow, where)
+            columns = [image_column, *([_LABEL_COLUMN] if has_labels else [])]
+            images_NCHW: np.ndarray | None = None
+            labels: list[int | None] = []
+            start = 0
+            for batch in file.iter_batches(_ROWS, columns=columns):
+                for row, value in enumerate(batch.column(image_column).to_pylist(), start):
+                    image_CHW = _decode(value, f"{where}, row {row}")
+                    if images_NCHW is None:
+                        shape = (file.metadata.num_rows, *image_CHW.shape)
+                        images_NCHW = np.empty(shape, np.uint8)
+                    if image_CHW.shape != images_NCHW.shape[1:]:
+                        raise InputError(
+                            f"{where}, row {row}: the image has the shape {image_CHW.shape} "
+                            f"(channels, height, width), row 0 {images_NCHW.shape[1:]}; "
+                            "they must be the same"
+                        )
+                    images_NCHW[row] = image_CHW
+                if has_labels:
+                    labels += batch.column(_LABEL_COLUMN).to_pylist()
+                start += batch.num_rows
+    except (pa.ArrowException, OSError) as error:
+        raise InputError(f"{where} is not readable parquet ({reason_of(error)})") from error
+    if None in labels:
+        raise InputError(f"{where}, row {labels.index(None)}: {_LABEL_COLUMN} is missing")
+    images = np.empty((0, 1, 1, 1), np.uint8) if images_NCHW is None else images_NCHW
+    return images, np.array(labels, np.int64) if has_labels else None
+
+
+def _columns(schema: Any, where: str) -> tuple[str, bool]:
+    """The name of the image column, and whether there are labels."""
+    import pyarrow as pa
+
+    found = [name for name in _IMAGE_COLUMNS if name in schema.names]
+    if len(found) != 1:
+        raise InputError(
+            f"{where} has the columns {', '.join(schema.names)}; "
+            f"one of {' and '.join(_IMAGE_COLUMNS)} is needed"
+        )
+    kind = schema.field(found[0]).type
+    if not pa.types.is_struct(kind) or kind.get_field_index("bytes") < 0:
+        raise InputError(f"{where}: {found[0]} is {kind}; a struct of bytes and path is needed")
+    has_labels = _LABEL_COLUMN in schema.names
+    if has_labels and not pa.types.is_integer(schema.field(_LABEL_COLUMN).type):
+        raise InputError(
+            f"{where}: {_LABEL_COLUMN} is {schema.field(_LABEL_COLUMN).type}; "
+            "whole numbers are needed"
+        )
+    return found[0], has_labels
+
+
+def _decode(value: dict[str, Any] | None, where: str) -> np.ndarray:
+    data = None if value is None else value["bytes"]
+    if not isinstance(data, bytes):
+        raise InputError(f"{where}: the image has no bytes; images kept elsewhere are not read")
+    return decode_image(data, f"{where}: the image", _FORMATS)

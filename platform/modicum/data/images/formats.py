@@ -10,8 +10,7 @@ import numpy as np
 
 from modicum.data.cache import cached_arrays
 from modicum.data.digest import digest_files
-from modicum.data.images import binary, numpy_files, parquet
-from modicum.data.images.encoded import open_png_folder
+from modicum.data.images import binary, encoded, numpy_files
 from modicum.data.images.source import ImageSource, ImageSplits, readable
 from modicum.errors import InputError
 
@@ -36,7 +35,7 @@ def open_images(path: str | Path, field: str = "images") -> ImageSource:
     place = Path(path).expanduser().absolute()
     where = f"{field}: {place}"
     if place.is_dir():
-        return open_png_folder(place, field)
+        return encoded.open_png_folder(place, field)
     if not place.is_file():
         raise InputError(f"{field}: no file or folder at {str(path)!r}")
     with readable(where), place.open("rb") as file:
@@ -80,9 +79,9 @@ _FORMATS = (
     ),
     _Format(
         "Hugging Face's (train*.parquet, test*.parquet)",
-        (parquet.TRAIN_PATTERN, parquet.TEST_PATTERN),
-        lambda folder: [p for files in parquet.parquet_split_files(folder) for p in files],
-        parquet.read_image_parquet,
+        (encoded.TRAIN_PATTERN, encoded.TEST_PATTERN),
+        lambda folder: [p for files in encoded.parquet_split_files(folder) for p in files],
+        encoded.read_image_parquet,
     ),
     _Format(
         "NumPy's (train.npz and test.npz, or .npy)",

@@ -19,6 +19,19 @@ import numpy as np
 from modicum.errors import InputError, reason_of
 
 CHANNELS = (1, 3)  # grey, RGB
+# Errors of gzip, zipfile and the file system. zipfile raises RuntimeError for an encrypted member
+# and UnicodeDecodeError for a broken name.
+_BROKEN = (
+    OSError,
+    EOFError,
+    RuntimeError,
+    UnicodeDecodeError,
+    zlib.error,
+    lzma.LZMAError,
+    zipfile.BadZipFile,
+)
+_CHUNK = 2**20  # Bytes.
+_PIECE = 2**24  # Bytes to read at once when all images are wanted.
 
 
 def image_shape(shape: tuple[int, ...], dtype: np.dtype, where: str) -> tuple[int, int, int]:
@@ -70,21 +83,6 @@ def _last(shape: tuple[int, ...]) -> bool:
     return shape[3] in CHANNELS
 
 
-# Errors of gzip, zipfile and the file system. zipfile raises RuntimeError for an encrypted member
-# and UnicodeDecodeError for a broken name.
-_BROKEN = (
-    OSError,
-    EOFError,
-    RuntimeError,
-    UnicodeDecodeError,
-    zlib.error,
-    lzma.LZMAError,
-    zipfile.BadZipFile,
-)
-
-_CHUNK = 2**20  # Bytes.
-
-
 @contextmanager
 def readable(where: str) -> Iterator[None]:
     """Turn errors of reading a file in the block into an `InputError`."""
@@ -123,9 +121,6 @@ def require_end(file: IO[bytes], where: str) -> None:
         more = file.read(1)
     if more:
         raise InputError(f"{where} is broken: it holds more data than its header announces")
-
-
-_PIECE = 2**24  # Bytes to read at once when all images are wanted.
 
 
 @dataclass(frozen=True)

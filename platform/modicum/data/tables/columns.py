@@ -294,7 +294,8 @@ def _flat(place: _Place, name: str, column: pa.ChunkedArray) -> tuple[pa.Chunked
     import pyarrow.compute as pc
 
     kind = column.type
-    if not (pa.types.is_list(kind) or pa.types.is_large_list(kind) or _is_fixed(kind)):
+    lists = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)
+    if not any(is_kind(kind) for is_kind in lists):
         raise place.mistake(name, f"must hold a list in every row, not {kind}")
     lengths_N = pc.fill_null(pc.list_value_length(column), 0).to_numpy()
     width = int(lengths_N[0])
@@ -304,12 +305,6 @@ def _flat(place: _Place, name: str, column: pa.ChunkedArray) -> tuple[pa.Chunked
             name, f"must be lists of equal length, {width} as in row 0", int(np.argmax(wrong))
         )
     return pc.list_flatten(column), width
-
-
-def _is_fixed(kind: pa.DataType) -> bool:
-    import pyarrow as pa
-
-    return bool(pa.types.is_fixed_size_list(kind))
 
 
 def _floats(place: _Place, name: str, column: pa.ChunkedArray, width: int = 1) -> np.ndarray:

@@ -26,6 +26,8 @@ from modicum.oracles.endpoint.workers import WorkerPool, read_key
 from modicum.oracles.ledger.ledger import Ledger, LedgerWriter
 from modicum.oracles.ledger.records import Reservation, Settlement
 
+_TICK = 0.5  # Seconds between two looks at leases and workers.
+
 
 class GateMetrics:
     """Counters and gauges of one gate, tagged with its name."""
@@ -94,9 +96,6 @@ def _add(counter: object, amount: float, **tags: str) -> None:
     """Increment a counter; Ray's counters refuse zero."""
     if amount > 0:
         counter.inc(amount, tags=tags or None)  # type: ignore[attr-defined]
-
-
-_TICK = 0.5  # Seconds between two looks at leases and workers.
 
 
 class Gate:

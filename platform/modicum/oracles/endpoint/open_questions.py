@@ -17,6 +17,10 @@ from modicum.oracles.ledger.records import Amount, Remembered
 from modicum.oracles.protocol import Reason
 from modicum.oracles.questions import Question
 
+# Answers without a verdict after which a question is given up.
+_MOST_UNREADABLE = 2
+_NO_VERDICT = "asked twice, and neither answer held a verdict"
+
 
 @dataclass(eq=False)
 class Ticket:
@@ -124,17 +128,8 @@ class FairQueue:
             self._queues[client] = self._queues.pop(client)
 
 
-# Answers without a verdict after which a question is given up.
-_MOST_UNREADABLE = 2
-_NO_VERDICT = "asked twice, and neither answer held a verdict"
-
-
 class OpenQuestions:
-    """Open questions by key, and the queue of those that wait to be sent.
-
-    Args:
-        on_failure: Called with the reason whenever a question is given up.
-    """
+    """Open questions by key, and the queue of those that wait; `on_failure` hears why one fails."""
 
     def __init__(self, on_failure: Callable[[Reason], None]) -> None:
         self.queue = FairQueue()

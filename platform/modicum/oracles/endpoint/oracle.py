@@ -219,10 +219,6 @@ def _as_cached(answer: Answer) -> Answer:
     )
 
 
-# Tokens of one sentence and a letter, for which the shipped templates ask.
-ANSWER_TOKENS = 60
-
-
 @dataclass(frozen=True)
 class Estimate:
     """Estimated cost of a plan.
@@ -252,7 +248,7 @@ def estimate(
     pairs: Sequence[Pair],
     *,
     repeats: int = 1,
-    answer_tokens: int = ANSWER_TOKENS,
+    answer_tokens: int = 60,  # One sentence and a letter, as the shipped templates ask.
 ) -> Estimate:
     """Estimate the cost of judging pairs. Nothing is sent; neither key nor Ray is needed.
 

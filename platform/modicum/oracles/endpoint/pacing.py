@@ -15,15 +15,10 @@ SLACK = 0.05
 
 @dataclass
 class Pacer:
-    """A rate limit.
+    """A rate limit."""
 
-    Attributes:
-        per_minute: Amount admitted in a minute.
-        due: Time at which the next request falls due, seconds.
-    """
-
-    per_minute: float
-    due: float = 0.0
+    per_minute: float  # Amount admitted in a minute.
+    due: float = 0.0  # Time at which the next request falls due, seconds.
 
     def wait(self, now: float) -> float:
         """Seconds until the next amount may be admitted; zero if it may be now."""
@@ -40,17 +35,11 @@ class Pacer:
 
 @dataclass
 class Throttle:
-    """Rate limits of requests and of tokens, and pauses for all requests.
-
-    Attributes:
-        requests: Rate limit of requests, or None.
-        tokens: Rate limit of tokens, or None.
-        paused_until: Time before which nothing is admitted, seconds.
-    """
+    """Rate limits of requests and of tokens, and pauses for all requests."""
 
     requests: Pacer | None = None
     tokens: Pacer | None = None
-    paused_until: float = field(default=0.0)
+    paused_until: float = field(default=0.0)  # Time before which nothing is admitted, seconds.
 
     @classmethod
     def of(cls, requests_per_minute: float | None, tokens_per_minute: float | None) -> Throttle:

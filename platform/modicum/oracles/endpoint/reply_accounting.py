@@ -22,16 +22,12 @@ _MOST_UNREACHABLE = 3
 
 
 class EndpointHealth:
-    """An endpoint's reachability, and the waits before requests are repeated.
-
-    Attributes:
-        structured: Whether requests ask for structured output.
-    """
+    """An endpoint's reachability, and the waits before requests are repeated."""
 
     def __init__(self, endpoint: Endpoint, draws: random.Random) -> None:
         self._first_wait, self._longest_wait = endpoint.first_wait, endpoint.longest_wait
         self._draws = draws
-        self.structured = endpoint.structured_output
+        self.structured = endpoint.structured_output  # Until the endpoint refuses it.
         self._reached = False
         self._unreachable = 0
         self._throttled = 0  # Since the last answer.

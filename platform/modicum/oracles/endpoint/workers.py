@@ -24,6 +24,10 @@ from modicum.oracles.endpoint.templates import RESPONSE_FORMAT
 
 # Length of the shortest part of a key that is recognised in a text.
 _SHORTEST = 8
+# Seconds for which replies are gathered before they are reported.
+_GATHER_SECONDS = 0.02
+# Seconds before another attempt to start a worker.
+_RETRY_SECONDS = 1.0
 
 
 def read_key(endpoint: Endpoint) -> str | None:
@@ -72,10 +76,6 @@ def without_key(text: str, key: str) -> str:
     for first, end in reversed(hidden):
         text = f"{text[:first]}[key]{text[end:]}"
     return text
-
-
-# Seconds for which replies are gathered before they are reported.
-_GATHER_SECONDS = 0.02
 
 
 class Worker:
@@ -181,18 +181,11 @@ class Worker:
         return without_key(text.encode("utf-8", "replace").decode("utf-8"), self._key or "")
 
 
-# Seconds before another attempt to start a worker.
-_RETRY_SECONDS = 1.0
-
-
 class WorkerPool:
     """Worker actors on the cluster's nodes in turn; on the gate's node if another has no key.
 
     The workers are children of the gate, so Ray ends them when the gate ends.
-
-    Args:
-        endpoint: Endpoint to which the workers send requests.
-        lost: Called with the numbers of the requests of a worker whose process has ended.
+    `lost` is called with the numbers of the requests of a worker whose process has ended.
     """
 
     def __init__(self, endpoint: Endpoint, lost: Callable[[list[int]], Awaitable[None]]) -> None:

@@ -42,20 +42,6 @@ async def serve(session: Session, port: int, on_start: Callable[[str], None]) ->
     """
     token = new_token()
     finished = asyncio.Event()
-    application = labelling_application(session, token, finished)
-    async with serving(application, token, port) as address:
-        on_start(address)
-        await finished.wait()
-
-
-def labelling_application(session: Session, token: str, finished: asyncio.Event) -> web.Application:
-    """The web application of the page and of its requests.
-
-    Args:
-        session: The labelling session; only this application's event loop may use it.
-        token: Token that every request must carry.
-        finished: Set when the human finishes.
-    """
     routes = _Routes(session, finished)
     application = web.Application(middlewares=[token_middleware(token)])
     application.add_routes(
@@ -68,7 +54,9 @@ def labelling_application(session: Session, token: str, finished: asyncio.Event)
             web.post("/api/finish", routes.finish),
         ]
     )
-    return application
+    async with serving(application, token, port) as address:
+        on_start(address)
+        await finished.wait()
 
 
 class _Routes:

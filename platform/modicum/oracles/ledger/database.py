@@ -23,26 +23,9 @@ from modicum.oracles.ledger.records import Remembered
 from modicum.oracles.protocol import digest
 
 LEDGERS_VARIABLE = "MODICUM_LEDGERS"
-
-
-def ledgers_folder() -> Path:
-    """The folder of ledgers: `MODICUM_LEDGERS`, or `~/.local/share/modicum/ledgers`."""
-    named = os.environ.get(LEDGERS_VARIABLE)
-    if named:
-        return Path(named).expanduser().absolute()
-    return Path.home() / ".local" / "share" / "modicum" / "ledgers"
-
-
-def default_ledger(owner: str, prefix: str = "") -> Path:
-    """The ledger file of an owner who names none; different owners have different files."""
-    words = re.sub(r"[^A-Za-z0-9]+", "-", owner).strip("-")[:60]
-    return ledgers_folder() / f"{prefix}{words}-{digest(owner)[:8]}.sqlite"
-
-
 _FORMAT = "1"
 _MOST_VARIABLES = 500  # Bound variables in one SQL statement.
 _BUSY_SECONDS = 10.0  # Wait while another program has the file locked.
-
 _SCHEMA = f"""
 CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE questions (
@@ -80,7 +63,6 @@ CREATE INDEX requests_by_question ON requests (question);
 CREATE UNIQUE INDEX one_answer ON requests (question) WHERE state = 'answered';
 INSERT INTO meta VALUES ('format', '{_FORMAT}');
 """
-
 # SQL columns for the sums that rows count as spent: calls, tokens, dollars.
 SPENT = """
     SUM(state <> 'refused'),
@@ -88,6 +70,20 @@ SPENT = """
         ELSE prompt_tokens + completion_tokens END),
     SUM(CASE WHEN state IN ('reserved', 'lost') THEN reserved_dollars ELSE dollars END)
 """
+
+
+def ledgers_folder() -> Path:
+    """The folder of ledgers: `MODICUM_LEDGERS`, or `~/.local/share/modicum/ledgers`."""
+    named = os.environ.get(LEDGERS_VARIABLE)
+    if named:
+        return Path(named).expanduser().absolute()
+    return Path.home() / ".local" / "share" / "modicum" / "ledgers"
+
+
+def default_ledger(owner: str, prefix: str = "") -> Path:
+    """The ledger file of an owner who names none; different owners have different files."""
+    words = re.sub(r"[^A-Za-z0-9]+", "-", owner).strip("-")[:60]
+    return ledgers_folder() / f"{prefix}{words}-{digest(owner)[:8]}.sqlite"
 
 
 def recall(connection: sqlite3.Connection, keys: Iterable[str]) -> dict[str, Remembered]:

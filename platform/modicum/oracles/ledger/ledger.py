@@ -15,6 +15,7 @@ import sqlite3
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import astuple
 from pathlib import Path
 from typing import TypeVar
 
@@ -116,7 +117,7 @@ class Ledger:
             )
             connection.executemany(
                 "INSERT OR IGNORE INTO questions VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                [_question_row(r.question) for r in reservations],
+                [(r.question.key, *astuple(r.question)) for r in reservations],
             )
             numbers = []
             for r in reservations:
@@ -173,13 +174,6 @@ class Ledger:
         """Close the file and release its lock."""
         self._connection.close()
         self._lock.release()
-
-
-def _question_row(question: Question) -> tuple[object, ...]:
-    return (
-        *(question.key, question.prompt, question.first, question.second, question.order),
-        *(question.model, question.temperature, question.template, question.repeat),
-    )
 
 
 def _holder(path: Path) -> str:

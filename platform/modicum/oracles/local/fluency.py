@@ -19,6 +19,12 @@ from modicum.models.hugging_face import LoadedModel, load_pretrained
 from modicum.oracles.local.scoring import NoScore
 from modicum.oracles.protocol import digest
 
+# Line breaks of raw reviews; predictable as they are, they would count as fluent.
+_LINE_BREAK = re.compile(r"<br\s*/?>")
+_WORD = re.compile(r"\w+(?:'\w+)?|[^\w\s]")
+_UNKNOWN = 0  # Number of all words outside the vocabulary.
+_LARGEST_KEY = 2**63
+
 
 class Fluency(Protocol):
     """A language model that measures the fluency of texts.
@@ -146,13 +152,6 @@ class HuggingFaceFluency:
             )
             sums_B = (losses_BT * mask_BT[:, 1:]).double().sum(1)
         return [-total / (n - 1) for total, n in zip(sums_B.tolist(), lengths, strict=True)]
-
-
-# Line breaks of raw reviews; predictable as they are, they would count as fluent.
-_LINE_BREAK = re.compile(r"<br\s*/?>")
-_WORD = re.compile(r"\w+(?:'\w+)?|[^\w\s]")
-_UNKNOWN = 0  # Number of all words outside the vocabulary.
-_LARGEST_KEY = 2**63
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,14 @@ from modicum.oracles.local.fluency import Fluency, HuggingFaceFluency, NGramFlue
 from modicum.oracles.local.scoring import NoScore, Score, Text, joined, judge_by_score
 from modicum.oracles.protocol import Failure, Judgement, Pair, digest
 
+_FORMAT = 1
+_ANALYSIS: Mapping[str, Any] = MappingProxyType(
+    {"ngram_range": (1, 2), "sublinear_tf": True, "lowercase": True}
+)
+_KINDS: Mapping[str, type[NGramFluency] | type[HuggingFaceFluency]] = MappingProxyType(
+    {kind.kind: kind for kind in (NGramFluency, HuggingFaceFluency)}
+)
+
 
 class VaderOracle:
     """Oracle that prefers the text (prompt and completion) with the higher compound score.
@@ -64,15 +72,6 @@ class VaderOracle:
         return [
             Score(float(self._analyser.polarity_scores(text)["compound"])) for text in joined(texts)
         ]
-
-
-_FORMAT = 1
-_ANALYSIS: Mapping[str, Any] = MappingProxyType(
-    {"ngram_range": (1, 2), "sublinear_tf": True, "lowercase": True}
-)
-_KINDS: Mapping[str, type[NGramFluency] | type[HuggingFaceFluency]] = MappingProxyType(
-    {kind.kind: kind for kind in (NGramFluency, HuggingFaceFluency)}
-)
 
 
 @dataclass(frozen=True, eq=False)
