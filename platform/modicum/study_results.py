@@ -21,7 +21,7 @@ from modicum.results.curves import (
     progress_by_row,
 )
 from modicum.results.layout import ReportLayout, report_layout
-from modicum.results.records import Key, StudyRecords, TrialInfo, Where, final_values
+from modicum.results.records import Key, StudyRecords, Where, final_values
 from modicum.results.reference import JudgedCell, Reference, judge_study, study_reference
 from modicum.results.store import consolidate, load_records
 from modicum.results.tables import Table, Wins, make_table, tables_of, wins_by_row, write_summary
@@ -54,7 +54,9 @@ class Results:
         frame: One row per record: `trial_id`, `config/*`, `seed`, `status`, `record`, `budget`,
             `seconds`, and the metrics by name.
         trials: Trials of the study with their status, in the order of its plan.
+        failed: Trials that failed.
         experiment: Name, version, budget unit, budget settings and metrics of the experiment.
+        budget_unit: Unit of the budget.
         spec: Plain contents of the study file; empty without one.
     """
 
@@ -63,7 +65,9 @@ class Results:
         self.folder = records.folder
         self.frame = records.frame
         self.trials = records.trials
+        self.failed = records.failed
         self.experiment = records.experiment
+        self.budget_unit = str(records.experiment["budget_unit"])
         self.spec = records.spec
 
     @classmethod
@@ -77,19 +81,9 @@ class Results:
         return cls(consolidate(folder))
 
     @property
-    def budget_unit(self) -> str:
-        """Unit of the budget."""
-        return str(self.experiment["budget_unit"])
-
-    @property
     def varied(self) -> list[str]:
         """Settings with more than one value among the trials, in the order of the study."""
         return self.records.varied
-
-    @property
-    def failed(self) -> list[TrialInfo]:
-        """Trials that failed."""
-        return self.records.failed
 
     @cached_property
     def _layout(self) -> ReportLayout:

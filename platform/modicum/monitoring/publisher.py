@@ -12,7 +12,6 @@ import os
 import socket
 import threading
 import time
-from collections import Counter, defaultdict
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Self
@@ -120,18 +119,13 @@ class StatusPublisher:
         """Costs of endpoints since midnight (UTC), by the ledgers on this machine."""
         if time.monotonic() - self._costs_read > _LEDGER_SECONDS:
             self._costs_read = time.monotonic()
+            today = datetime.now(UTC).date().isoformat()
+            spent: dict[str, tuple[int, float]] = {}
             with contextlib.suppress(Exception):  # A ledger may be half written or damaged.
-                self._costs = _costs_today()
+                for path in sorted(ledgers_folder().glob("*.sqlite")):
+                    for entry in spending(path):
+                        if entry.day == today:
+                            calls, dollars = spent.get(entry.model, (0, 0.0))
+                            spent[entry.model] = calls + entry.calls, dollars + entry.dollars
+                self._costs = [f"{m}: {n:,} calls, ${d:.2f} today" for m, (n, d) in spent.items()]
         return self._costs
-
-
-def _costs_today() -> list[str]:
-    today = datetime.now(UTC).date().isoformat()
-    calls: Counter[str] = Counter()
-    dollars: defaultdict[str, float] = defaultdict(float)
-    for path in sorted(ledgers_folder().glob("*.sqlite")):
-        for entry in spending(path):
-            if entry.day == today:
-                calls[entry.model] += entry.calls
-                dollars[entry.model] += entry.dollars
-    return [f"{model}: {calls[model]:,} calls, ${dollars[model]:.2f} today" for model in calls]

@@ -6,7 +6,7 @@ import contextlib
 import math
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from pydantic import ValidationError
@@ -159,8 +159,29 @@ class RunReader:
         }
 
     def trials(self, query: str = "", limit: int = 100) -> dict[str, Any]:
-        """List of trials; see `list_trials`."""
-        return list_trials(list(self._trials.values()), self._metric, query, limit)
+        """List trials: running ones first, then failed ones, then the others by their end.
+
+        Args:
+            query: Words that must occur in a trial's name, status or settings.
+            limit: Largest number of trials to list.
+
+        Returns:
+            Plain data: the number of trials that match, the settings that vary, and the trials.
+        """
+        words, trials = query.lower().split(), list(self._trials.values())
+        found = []
+        for trial in trials:
+            settings = [f"{name}={show(value)}" for name, value in trial.columns.items()]
+            text = " ".join([trial.id, trial.status, *settings]).lower()
+            if all(word in text for word in words):
+                found.append(trial)
+        found.sort(key=lambda s: (_ORDER.get(s.status, 9), -(s.ended or s.started or 0.0)))
+        varied = varying(trial.columns for trial in trials)
+        return {
+            "found": len(found),
+            "settings": varied,
+            "trials": [_row(trial, varied, self._metric) for trial in found[:limit]],
+        }
 
     def document(self) -> dict[str, Any]:
         """Make the report as it stands, which takes seconds where there is much to draw."""
@@ -195,33 +216,6 @@ class RunReader:
             return send_request(self.folder, StopRequest.of(trial_id))
         except OSError as error:
             raise InputError(f"the request cannot be left in the run folder ({error})") from error
-
-
-def list_trials(
-    trials: Sequence[TrialRecord], metric: str | None, query: str, limit: int
-) -> dict[str, Any]:
-    """List trials as plain data: running ones first, then failed ones, then others by their end.
-
-    Args:
-        trials: Trials of the study.
-        metric: Metric of the column `value` and of the curve; None for neither.
-        query: Words that must occur in a trial's name, status or settings.
-        limit: Largest number of trials to list.
-    """
-    words = query.lower().split()
-    found = []
-    for trial in trials:
-        settings = [f"{name}={show(value)}" for name, value in trial.columns.items()]
-        text = " ".join([trial.id, trial.status, *settings]).lower()
-        if all(word in text for word in words):
-            found.append(trial)
-    found.sort(key=lambda s: (_ORDER.get(s.status, 9), -(s.ended or s.started or 0.0)))
-    varied = varying(trial.columns for trial in trials)
-    return {
-        "found": len(found),
-        "settings": varied,
-        "trials": [_row(trial, varied, metric) for trial in found[:limit]],
-    }
 
 
 def _row(trial: TrialRecord, varied: Iterable[str], metric: str | None) -> dict[str, Any]:

@@ -159,7 +159,7 @@ class ClusterPublisher:
 
 
 class RemoteStudy:
-    """Shows a study as `RunReader` does, as far as its driver publishes it.
+    """Shows a study as `RunReader` does, with the same methods, as far as its driver publishes it.
 
     The process must be connected to the study's cluster.
 

@@ -90,10 +90,8 @@ def _notes(records: StudyRecords) -> list[str]:
 
 def wins(layout: ReportLayout) -> dict[str, Any] | None:
     """Count how often each row leads, if there is more than one group to count over."""
-    if len(layout.groups()) < 2 or not layout.metrics:
-        return None
-    metric = layout.main_metric
-    if not layout.records.metric_info(metric)["goal"]:
+    metric = next(iter(layout.metrics), None)
+    if len(layout.groups()) < 2 or not metric or not layout.records.metric_info(metric)["goal"]:
         return None
     counts = wins_by_row(layout, metric)
     if not any(count.cells for count in counts.values()):

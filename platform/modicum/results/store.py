@@ -94,9 +94,8 @@ def read_parquet(folder: StorageFolder) -> StudyRecords | None:
     if metadata is None:
         return None
     planned = [entry["id"] for entry in read_plan(folder)["trials"]]
-    if planned != [entry["id"] for entry in metadata["trials"]]:
-        return None
-    if any(entry["status"] in {"pending", "running"} for entry in metadata["trials"]):
+    same_plan = planned == [entry["id"] for entry in metadata["trials"]]
+    if not same_plan or {"pending", "running"} & {entry["status"] for entry in metadata["trials"]}:
         return None
     return StudyRecords(
         folder=folder,

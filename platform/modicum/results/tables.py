@@ -125,28 +125,18 @@ class Table:
 
     def to_latex(self) -> str:
         """Write a `tabular` for the booktabs package; best bold, second best underlined."""
-        lines = self._lines({None: "{}", 1: r"\textbf{{{}}}", 2: r"\underline{{{}}}"})
-        width = len(self.row_names)
-        head = " & ".join(_latex(name) for name in self.header)
-        body = [
-            " & ".join(
-                _latex(text) if index < width else text.replace("±", r"$\pm$")
-                for index, text in enumerate(line)
-            ).replace("–", "--")
-            for line in lines
+        keys = len(self.row_names)
+        lines = [
+            rf"\begin{{tabular}}{{{'l' * keys + 'r' * len(self.columns)}}}",
+            r"\toprule",
+            " & ".join(map(_latex, self.header)) + r" \\",
+            r"\midrule",
         ]
-        return "\n".join(
-            [
-                rf"\begin{{tabular}}{{{'l' * width + 'r' * len(self.columns)}}}",
-                r"\toprule",
-                head + r" \\",
-                r"\midrule",
-                *[line + r" \\" for line in body],
-                r"\bottomrule",
-                r"\end{tabular}",
-                "",
-            ]
-        )
+        for line in self._lines({None: "{}", 1: r"\textbf{{{}}}", 2: r"\underline{{{}}}"}):
+            cells = [text.replace("±", r"$\pm$") for text in line[keys:]]
+            line = [*map(_latex, line[:keys]), *cells]
+            lines.append(" & ".join(line).replace("–", "--") + r" \\")
+        return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", ""])
 
     def _repr_markdown_(self) -> str:
         marks = "; best bold, second best in italics" if self.goal else ""

@@ -23,7 +23,7 @@ import time
 import traceback
 from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 
@@ -38,6 +38,12 @@ from modicum.web_guard import (
     token_middleware,
 )
 
+if TYPE_CHECKING:
+    from modicum.monitoring.run_reader import RunReader
+    from modicum.monitoring.study_actor import RemoteStudy
+
+    StudySource = RunReader | RemoteStudy
+
 _READ_SECONDS = 1.0
 _DRAW_SECONDS = 5.0
 # Pause after a drawing, as a multiple of its time: drawing takes a fifth of a processor at most.
@@ -45,30 +51,6 @@ _DRAW_PAUSE = 4
 _WATCHED_SECONDS = 30.0
 _MOST_LISTED = 500
 _PAGE = templates(Path(__file__).parent).get_template("live.html.j2")
-
-
-class StudySource(Protocol):
-    """A study to show: `RunReader`, or `RemoteStudy` where the run folder cannot be seen."""
-
-    version: int  # Number of changes so far.
-
-    def refresh(self) -> bool:
-        """Read what has changed; returns True if anything has."""
-
-    def view(self) -> dict[str, Any]:
-        """State of the study."""
-
-    def trials(self, query: str = "", limit: int = 100) -> dict[str, Any]:
-        """List of trials."""
-
-    def document(self) -> dict[str, Any] | None:
-        """The report; None if there is none yet."""
-
-    def log(self, trial_id: str) -> str:
-        """Log of a trial."""
-
-    def stop(self, trial_id: str | None) -> str:
-        """Ask the driver to stop a trial, or with None the study; returns the request's name."""
 
 
 class Dashboard:
