@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from modicum.report.rendering import write_report
 from modicum.results import figures
-from modicum.results.comparisons import Comparison, RunsComparison, compare_methods, compare_records
+from modicum.results.comparisons import RunsComparison, compare_records
 from modicum.results.curves import (
     BudgetNeeded,
     CurvePoint,
@@ -24,7 +24,16 @@ from modicum.results.layout import ReportLayout, report_layout
 from modicum.results.records import Key, StudyRecords, Where, final_values
 from modicum.results.reference import JudgedCell, Reference, judge_study, study_reference
 from modicum.results.store import consolidate, load_records
-from modicum.results.tables import Table, Wins, make_table, tables_of, wins_by_row, write_summary
+from modicum.results.tables import (
+    Comparison,
+    Table,
+    Wins,
+    compare_methods,
+    make_table,
+    tables_of,
+    wins_by_row,
+    write_summary,
+)
 from modicum.storage import StorageFolder
 
 Names = str | Sequence[str] | None

@@ -12,12 +12,11 @@ from typing import Any
 
 from modicum.errors import InputError
 from modicum.report.sections import describe, section, show_count, signed_interval, whole
-from modicum.results.comparisons import compare_methods
 from modicum.results.formatting import show, show_duration, show_summary
 from modicum.results.layout import ReportLayout
 from modicum.results.records import StudyRecords
 from modicum.results.reference import JudgedCell, judge_study, study_reference
-from modicum.results.tables import wins_by_row
+from modicum.results.tables import compare_methods, wins_by_row
 
 _LOG_LINES = 40
 

@@ -1,4 +1,4 @@
-"""Comparisons: of two methods of a study over the same seeds, and of whole runs."""
+"""Comparison of whole runs: their settings, versions and results."""
 
 from __future__ import annotations
 
@@ -27,9 +27,7 @@ from modicum.results.records import (
     Key,
     StudyRecords,
     TrialInfo,
-    Where,
     final_values,
-    values_by_seed,
 )
 from modicum.results.statistics import (
     Difference,
@@ -42,43 +40,6 @@ from modicum.run_folder.plan_file import read_plan
 
 # A longer list of values is shortened to their number.
 _MOST_VALUES = 6
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """A cell of two methods, with their settings: first minus second, paired by seed."""
-
-    where: Mapping[str, Any]
-    first: Mapping[str, Any]
-    second: Mapping[str, Any]
-    difference: Difference
-
-
-def compare_methods(
-    records: StudyRecords,
-    first: Mapping[str, Any],
-    second: Mapping[str, Any],
-    metric: str,
-    where: Where = None,
-) -> list[Comparison]:
-    """Compare two methods, given by the same settings, in every cell that both have."""
-    if set(first) != set(second):
-        raise InputError("compare: both sides must name the same settings")
-    others = [n for n in records.varied if n not in first and n not in (where or {})]
-    sides = [
-        values_by_seed(records, metric, others, {**(where or {}), **side})
-        for side in (first, second)
-    ]
-    compared = []
-    for key in records.keys(others):
-        one, two = (side.get(key, {}) for side in sides)
-        seeds = sorted(one.keys() & two.keys())
-        if not seeds:
-            continue
-        difference = paired_difference([one[s] for s in seeds], [two[s] for s in seeds])
-        settings = {**(where or {}), **dict(zip(others, key, strict=True))}
-        compared.append(Comparison(settings, first, second, difference))
-    return compared
 
 
 @dataclass(frozen=True)

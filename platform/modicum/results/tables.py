@@ -1,4 +1,4 @@
-"""Tables of cells (mean, sd, interval over seeds), with the best in each column marked."""
+"""Cells of a study beside each other: tables, counts of wins, paired comparisons of methods."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any, Literal
 from rich import box
 from rich.table import Table as RichTable
 
+from modicum.errors import InputError
 from modicum.results.formatting import (
     markdown_table,
     rendered,
@@ -19,7 +20,7 @@ from modicum.results.formatting import (
 )
 from modicum.results.layout import ReportLayout
 from modicum.results.records import Key, StudyRecords, Where, values_by_seed
-from modicum.results.statistics import Summary, summarise
+from modicum.results.statistics import Difference, Summary, paired_difference, summarise
 
 
 @dataclass(frozen=True)
@@ -253,6 +254,43 @@ def wins_by_row(layout: ReportLayout, metric: str) -> dict[Key, Wins]:
     layout.records.goal(metric, "a count of wins")
     wins = count_wins(tables_of(layout, [metric]))
     return {key: wins[key] for key in layout.records.keys(layout.rows) if key in wins}
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A cell of two methods, with their settings: first minus second, paired by seed."""
+
+    where: Mapping[str, Any]
+    first: Mapping[str, Any]
+    second: Mapping[str, Any]
+    difference: Difference
+
+
+def compare_methods(
+    records: StudyRecords,
+    first: Mapping[str, Any],
+    second: Mapping[str, Any],
+    metric: str,
+    where: Where = None,
+) -> list[Comparison]:
+    """Compare two methods, given by the same settings, in every cell that both have."""
+    if set(first) != set(second):
+        raise InputError("compare: both sides must name the same settings")
+    others = [n for n in records.varied if n not in first and n not in (where or {})]
+    sides = [
+        values_by_seed(records, metric, others, {**(where or {}), **side})
+        for side in (first, second)
+    ]
+    compared = []
+    for key in records.keys(others):
+        one, two = (side.get(key, {}) for side in sides)
+        seeds = sorted(one.keys() & two.keys())
+        if not seeds:
+            continue
+        difference = paired_difference([one[s] for s in seeds], [two[s] for s in seeds])
+        settings = {**(where or {}), **dict(zip(others, key, strict=True))}
+        compared.append(Comparison(settings, first, second, difference))
+    return compared
 
 
 def write_summary(layout: ReportLayout) -> None:
