@@ -183,7 +183,7 @@ def stream_images(
     where: str,
     size: int,
 ) -> Iterator[np.ndarray]:
-    """Yield batches from a file of plain pixels.
+    """Yield batches from a file of plain pixels, in a layout that `image_shape` accepts.
 
     Raises:
         InputError: The file is broken, or its length does not match its shape.

@@ -51,7 +51,7 @@ class WeakRows:
 
 
 def check_weak_rows(rows: WeakRows, where: str) -> WeakRows:
-    """Check the rules that hold for every format.
+    """Check the rules that hold for every format; votes and labels are known classes already.
 
     Raises:
         InputError: There are fewer than two classes, a split is empty, a label is missing outside

@@ -37,6 +37,8 @@ _PAGE = files("modicum.oracles.labelling") / "page.html"
 async def serve(session: Session, port: int, on_start: Callable[[str], None]) -> None:
     """Serve the page until the human finishes there, or the task is cancelled.
 
+    `on_start` is called with the address once the server answers. Port 0 is a free one.
+
     Raises:
         InputError: The port is taken or not allowed.
     """

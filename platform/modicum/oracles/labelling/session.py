@@ -81,7 +81,7 @@ class Session:
         pairs: Sequence[Pair],
         ledger: Ledger,
         asking: Asking,
-        clock: Callable[[], float] = time.monotonic,
+        clock: Callable[[], float] = time.monotonic,  # Seconds.
     ) -> None:
         self.pairs = list(pairs)
         self.asking = asking

@@ -132,7 +132,7 @@ class Ledger:
         return numbers
 
     def record(self, question: Question, verdict: Verdict, latency: float) -> None:
-        """Write an answer that costs nothing, such as a human's.
+        """Write an answer that costs nothing, such as a human's; the latency is in seconds.
 
         Raises:
             sqlite3.Error: The answer was not written.
