@@ -188,7 +188,7 @@ def test_a_study_runs_as_a_job_and_nothing_secret_travels(command, cluster, tmp_
     assert token not in known
     sent = [path for path in cluster.folder.rglob("runtime_resources/**/*") if path.is_file()]
     assert any(path.name == "quickstart.yaml" for path in sent)
-    assert any(path.name == "location.py" for path in sent)
+    assert any(path.name == "study_results.py" for path in sent)
     for path in sent:
         content = path.read_bytes()
         assert KEY.encode() not in content
