@@ -87,7 +87,7 @@ __getattr__ = lazy_exports(
         "Study": "study",
         "compare_runs": "study_results",
         "data": "data",
-        "find_checkpoint": "results.checkpoints",
+        "find_checkpoint": "results.store",
         "load_model": "models.saved",
         "load_results": "study_results",
         "loading_model": "models.saved",
