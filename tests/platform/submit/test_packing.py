@@ -99,7 +99,7 @@ def test_code_keeps_its_package_of_data():
     """`data` at the top of a folder is left out, but not where it is a package."""
     (code,) = checkouts_for("weak")
     packages = {package.folder.name: package for package in code.packages}
-    assert Path("data/location.py") in packages["modicum"].files
+    assert Path("data/digest.py") in packages["modicum"].files
     assert set(packages) == {"modicum", "modicum_algorithms"}
 
 
