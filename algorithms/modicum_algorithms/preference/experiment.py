@@ -24,8 +24,8 @@ class ActivePreferenceLearning(md.Experiment[PreferenceConfig]):
     uses_torch = True
     metrics: ClassVar[Mapping[str, md.Metric]] = {
         "evaluation/win_rate": md.Metric(
-            "Mean points over held-out prompts: 1 where the oracle prefers the model's completion "
-            "in both orders, 1/2 for a tie.",
+            "Mean points over held-out prompts, each judged in both orders: 1 where the oracle "
+            "prefers the model's completion, 1/2 for a tie.",
             goal="max",
         ),
         "evaluation/standard_error": md.Metric("Standard error of the win-rate over prompts."),
