@@ -20,7 +20,7 @@ from programs import python_program
 from toys import Descent
 from waiting import comes_true
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("cluster")]
+pytestmark = pytest.mark.slow
 
 COMMAND = """
 import modicum.study

@@ -5,7 +5,7 @@ import pytest
 from oracle_load.faults import faults
 from oracle_load.pacing import pacing
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("cluster")]
+pytestmark = pytest.mark.slow
 
 
 def test_a_limit_is_kept_to_from_two_nodes(tmp_path):

@@ -19,7 +19,7 @@ import modicum as md
 from conftest import ROOT, SUPPORT
 from modicum.storage import StorageFolder
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("cluster")]
+pytestmark = pytest.mark.slow
 QUICK = ("tune_configs/quickstart.yaml", "--seeds", "1", "--set", "max_iterations=60")
 
 

@@ -17,7 +17,7 @@ from two_nodes import two_nodes
 
 from conftest import ROOT
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("cluster")]
+pytestmark = pytest.mark.slow
 RAY = Path(sys.executable).parent / "ray"
 KEY = "sk-" + "a1B2" * 10
 QUICK = ("tune_configs/quickstart.yaml", "--seeds", "1", "--set", "max_iterations=30")
