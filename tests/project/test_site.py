@@ -105,4 +105,4 @@ def test_the_api_reference_shows_what_docstrings_say(site):
     assert "Parameters" in part
     assert "Raises" in part
     # Fields of settings come with their descriptions.
-    assert "Requests, spread evenly." in shown["oracles"]
+    assert "Rate limit of requests, which are spread evenly." in shown["oracles"]

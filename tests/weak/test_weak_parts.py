@@ -438,6 +438,7 @@ def test_memory_of_a_step_by_hand():
 PEAK = """
 from pathlib import Path
 import numpy as np
+from modicum_algorithms.weak.estimators import IntegratedWeakLearner
 rng = np.random.default_rng(0)
 X, votes = rng.normal(size=(800, 10)), rng.integers(-1, 6, size=(800, 40))
 small = {"depends_on_x": True, "classes": range(6), "max_iterations": 2, "random_state": 0}
