@@ -75,12 +75,13 @@ def require_choice(field: str, value: object, choices: Any) -> None:
         raise InputError(f"{field}: must be one of {allowed}, got {value!r}")
 
 
-def validated(model: type[Model], values: Mapping[str, Any]) -> Model:
+def validated(model: type[Model], values: object, where: str = "") -> Model:
     """Create settings from the user's values, with errors of one sentence.
 
     Args:
         model: Class of the settings, such as a `Config`.
         values: Values by name.
+        where: Name of the input, for example `"study quickstart.yaml"`.
 
     Raises:
         InputError: A name is unknown, or a value is not allowed.
@@ -88,7 +89,7 @@ def validated(model: type[Model], values: Mapping[str, Any]) -> Model:
     try:
         return model.model_validate(values)
     except ValidationError as error:
-        raise from_validation(error, model, given=values) from error
+        raise from_validation(error, model, where, values) from None
 
 
 def from_validation(

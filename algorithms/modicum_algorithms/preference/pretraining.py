@@ -104,8 +104,7 @@ def pretrain(texts: Sequence[str], folder: Path, recipe: Recipe) -> Pretraining:
     validation_NT = pack([texts[i] for i in order[:held_out]], tokenizer, recipe.context)
     rows_NT = pack([texts[i] for i in order[held_out:]], tokenizer, recipe.context)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(recipe.seed)
+    with md.seeded(recipe.seed):
         model = _new_model(tokenizer, recipe).to(device)
     started = time.monotonic()
     with md.quiet_loggers("transformers"):  # Rows hold the padding token.

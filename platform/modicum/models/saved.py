@@ -19,8 +19,13 @@ if TYPE_CHECKING:
 
 # Errors from damaged files, and from building a model of a wrong description or wrong weights.
 _LOADING_ERRORS = (
-    *(OSError, SafetensorError, ValueError, KeyError),
-    *(TypeError, AttributeError, RuntimeError),
+    OSError,
+    SafetensorError,
+    ValueError,
+    KeyError,
+    TypeError,
+    AttributeError,
+    RuntimeError,
 )
 
 

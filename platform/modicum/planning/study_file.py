@@ -6,9 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
-
-from modicum.errors import InputError, from_validation, unknown_name
+from modicum.errors import InputError, unknown_name, validated
 from modicum.planning.space import merge
 from modicum.planning.spec import StudySpec
 from modicum.yaml_io import read_yaml
@@ -30,10 +28,7 @@ def validate_spec(experiment: str, fields: Mapping[str, Any], source: str) -> St
     """
     given = {k: v for k, v in fields.items() if v is not None or k not in _MAY_BE_NONE}
     raw = {"name": experiment, "experiment": experiment, "space": {}, **given}
-    try:
-        return StudySpec.model_validate(raw)
-    except ValidationError as error:
-        raise from_validation(error, StudySpec, source, raw) from None
+    return validated(StudySpec, raw, source)
 
 
 def read_study_file(

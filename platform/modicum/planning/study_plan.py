@@ -9,9 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from pydantic import ValidationError
-
-from modicum.errors import InputError, from_validation
+from modicum.errors import InputError, validated
 from modicum.experiment.config import Config, flatten, settings_of, unflatten
 from modicum.experiment.experiment import Experiment
 from modicum.experiment.setting_filters import find_baseline, find_cell
@@ -146,11 +144,7 @@ class StudyPlan:
         return self._trials_of(self._config(settings))
 
     def _config(self, settings: Mapping[str, Any]) -> Config:
-        model = self.experiment.Config
-        try:
-            return model.model_validate(settings)
-        except ValidationError as error:
-            raise from_validation(error, model, "space", settings) from None
+        return validated(self.experiment.Config, settings, "space")
 
     def _trials_of(self, config: Config) -> list[TrialPlan]:
         """A configuration with every seed, checked against its data."""

@@ -6,9 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pydantic import ValidationError
-
-from modicum.errors import InputError, from_validation
+from modicum.errors import InputError, validated
 from modicum.experiment.setting_filters import find_baseline
 from modicum.planning.spec import ReportSpec
 from modicum.results.records import Key, StudyRecords
@@ -87,11 +85,7 @@ def report_layout(records: StudyRecords) -> ReportLayout:
     Raises:
         InputError: The study file's section `report` is broken.
     """
-    raw = records.spec.get("report", {})
-    try:
-        spec = ReportSpec.model_validate(raw)
-    except ValidationError as error:
-        raise from_validation(error, ReportSpec, "study.yaml: report", raw) from None
+    spec = validated(ReportSpec, records.spec.get("report", {}), "study.yaml: report")
     named = [*(spec.rows or []), *(spec.columns or []), *(spec.by or [])]
     free = [name for name in records.varied if name not in named]
     rows = spec.rows

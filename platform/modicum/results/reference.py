@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from modicum.errors import InputError, from_validation
+from modicum.errors import InputError, validated
 from modicum.experiment.config import settings_of
 from modicum.experiment.experiment import Experiment
 from modicum.experiment.setting_filters import agrees, find_cell, require_settings
@@ -100,10 +100,7 @@ class Reference(_Part):
         Raises:
             InputError: A field is missing, unknown or wrong.
         """
-        try:
-            return cls.model_validate(raw)
-        except ValidationError as error:
-            raise from_validation(error, cls, where, raw) from None
+        return validated(cls, raw, where)
 
     @classmethod
     def load(cls, path: Path, experiment: Experiment[Any] | None = None) -> Reference:

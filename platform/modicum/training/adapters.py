@@ -9,6 +9,7 @@ from typing import Any
 
 from modicum.errors import InputError
 from modicum.models.language_models import LanguageModel
+from modicum.seeding import seeded
 from modicum.training.settings import TrainingSettings
 
 
@@ -31,7 +32,6 @@ def add_adapters(
         return language_model
     try:
         import peft
-        import torch
     except ModuleNotFoundError as error:
         raise InputError(f"lora_rank: needs the package {error.name!r} (extra 'llm')") from error
     model = language_model.model
@@ -42,10 +42,9 @@ def add_adapters(
         lora_dropout=settings.lora_dropout,
         target_modules=_target_modules(model, settings.lora_targets),
     )
-    with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
+    with seeded(seed), warnings.catch_warnings():
         # peft warns that it detects transposed weights, which is no fault.
         warnings.filterwarnings("ignore", message="fan_in_fan_out")
-        torch.manual_seed(seed)
         try:
             adapted = peft.get_peft_model(model, config, autocast_adapter_dtype=False)
         except ValueError as error:
