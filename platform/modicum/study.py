@@ -48,7 +48,8 @@ class Study:
     All input is checked when a study is made, or at the latest before the first trial starts.
 
     Args:
-        experiment: Registered name of an experiment, or an `Experiment` class or instance.
+        experiment: Registered name of an experiment, `module:Class` of one without a registration,
+            or an `Experiment` class or instance.
         space: Settings (nested or by dotted name) with a value, `md.grid(...)` or a `ray.tune`
             domain; or a list of such spaces.
         seeds: Number of seeds (0, 1, 2, ...), or the seeds themselves.
@@ -90,10 +91,11 @@ class Study:
         report: ReportSpec | Mapping[str, Any] | None = None,
         tracking: TrackingSpec | Mapping[str, Any] | None = None,
     ) -> None:
+        self.experiment = as_experiment(experiment)
         given_searcher, search_fields = describe_searcher(search, samples)
         given_scheduler, scheduler_fields = describe_scheduler(scheduler)
         fields = {
-            "name": name,
+            "name": self.experiment.name if name is None else name,
             "description": description,
             "exclude": list(exclude) if isinstance(exclude, tuple) else exclude,
             "seeds": [*seeds]
@@ -106,8 +108,8 @@ class Study:
             "report": report,
             "tracking": tracking,
         }
-        self.experiment = as_experiment(experiment)
-        self.spec = validate_spec(self.experiment.name, fields, "study")
+        reference = experiment if isinstance(experiment, str) else self.experiment.name
+        self.spec = validate_spec(reference, fields, "study")
         self.spaces = _parse_spaces(space)
         check_fields(self.experiment, self.spec, self.spaces)
         self._plan = StudyPlan(

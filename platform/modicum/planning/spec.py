@@ -219,7 +219,8 @@ class StudySpec(_Spec):
     Attributes:
         name: Name of the study and of its run folder.
         description: One paragraph, shown in the report.
-        experiment: Registered name of the experiment.
+        experiment: Registered name of the experiment, or `module:Class` of one without a
+            registration.
         space: Settings with values, `{grid: [...]}` or `ray.tune` domains; or a list of such
             spaces, whose configurations are joined.
         exclude: Combinations of settings to leave out; a list of values means any of them.

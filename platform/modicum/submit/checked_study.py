@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from modicum.errors import InputError
 from modicum.experiment.config import flatten
 from modicum.planning.space import is_domain
 from modicum.study import Study
+from modicum.submit.file_selection import edited_source
 
 
 @dataclass(frozen=True)
@@ -22,8 +24,9 @@ class CheckedStudy:
         name: Name of the study.
         experiment: Name of the experiment.
         trials: Number of trials; an upper bound if the data are not on this machine.
-        files: The study file, its reference table, and files that its settings name and that are
-            in the packed folder; relative to that folder.
+        files: The study file, its reference table, the module of an experiment without a
+            registration, and files that its settings name and that are in the packed folder;
+            relative to that folder.
         notes: Remarks for the user, each one sentence.
     """
 
@@ -47,10 +50,16 @@ def check_study(
     Missing or faulty data on this machine only become a note, because the job uses the cluster's.
 
     Raises:
-        InputError: The study has a mistake, or its file or reference table is not in the folder.
+        InputError: The study has a mistake, or a file that it needs is not in the folder.
     """
+    if str(folder.resolve()) not in sys.path:
+        sys.path.insert(0, str(folder.resolve()))  # As in the job, for an experiment's module.
     study = Study.from_yaml(config, overrides=overrides, seeds=seeds)
     files = [_relative(config, folder, "CONFIG")]
+    if ":" in study.spec.experiment:
+        source = edited_source(type(study.experiment).__module__.partition(".")[0])
+        if source is not None:
+            files.append(_relative(source, folder, "experiment"))
     if study.spec.report.reference is not None:
         table = Path(study.spec.report.reference)
         files.append(_relative(table, folder, "report.reference"))

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 import shutil
+import site
 import subprocess
+import sysconfig
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatch
+from importlib.util import find_spec
 from pathlib import Path
 
 from modicum.errors import InputError
@@ -108,6 +111,18 @@ def select(
     return _checked(folder, wanted, required)
 
 
+def select_module(path: Path) -> Selection:
+    """Select a single-file module, whose copy is a package, since Ray sends folders only.
+
+    Raises:
+        InputError: The file looks like a secret.
+    """
+    name = Path(path.name)
+    return Selection(
+        path.parent, {Path("__init__.py"): _checked(path.parent, {name}, {name}).files[name]}, []
+    )
+
+
 def check_size(selections: Iterable[Selection], limit_mb: float) -> int:
     """Total size of the selected files, bytes.
 
@@ -129,6 +144,18 @@ def check_size(selections: Iterable[Selection], limit_mb: float) -> int:
             "keep data on the cluster (--data), or raise the limit"
         )
     return total
+
+
+def edited_source(name: str) -> Path | None:
+    """A package's folder or a module's file; None if this Python's own folders hold it."""
+    spec = find_spec(name)
+    if spec is None or spec.origin is None:
+        return None
+    origin = Path(spec.origin).resolve()
+    own = {*site.getsitepackages(), site.getusersitepackages(), *sysconfig.get_paths().values()}
+    if any(origin.is_relative_to(Path(path).resolve()) for path in own):
+        return None
+    return origin.parent if spec.submodule_search_locations else origin
 
 
 def _checked(folder: Path, wanted: set[Path], required: set[Path]) -> Selection:

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-import site
-import sysconfig
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import Distribution, distribution, entry_points
-from importlib.util import find_spec
 from pathlib import Path
 
 from modicum.experiment.registry import EXPERIMENTS
 from modicum.run_folder.provenance import PACKED_COMMIT, commit_of
 from modicum.submit.checked_study import CheckedStudy
-from modicum.submit.file_selection import Selection, check_size, select
+from modicum.submit.file_selection import (
+    Selection,
+    check_size,
+    edited_source,
+    select,
+    select_module,
+)
 
 _PLATFORM = "modicum"
 
@@ -56,15 +59,15 @@ def packed(study: CheckedStudy, folder: Path, limits: Limits) -> Iterator[Packag
         InputError: A file must not be sent, or the package is too large; names the files.
     """
     checkouts = checkouts_for(study.experiment)
-    selections = [package for checkout in checkouts for package in checkout.packages]
+    sources = {place: s for checkout in checkouts for place, s in checkout.sources.items()}
     files = select(
         folder,
         needed=study.files,
         include=limits.include,
         exclude=limits.exclude,
-        without=[package.folder for package in selections],
+        without=sources,
     )
-    selections.append(files)
+    selections = [*sources.values(), files]
     size = check_size(selections, limits.megabytes)
     with tempfile.TemporaryDirectory(prefix="modicum-submit-") as temporary:
         working_dir, code = Path(temporary) / "working_dir", Path(temporary) / "code"
@@ -80,14 +83,15 @@ def packed(study: CheckedStudy, folder: Path, limits: Limits) -> Iterator[Packag
 
 @dataclass(frozen=True)
 class Checkout:
-    """Packages of one distribution, from the folders where they are edited.
+    """Packages and single-file modules of one distribution, from where they are edited.
 
-    The files that `importlib.metadata` reads are given as texts by name.
+    The files that `importlib.metadata` reads are given as texts by name. A key of `sources` is the
+    folder of a package or the file of a module.
     """
 
     metadata_folder: str
     metadata: dict[str, str]
-    packages: list[Selection]
+    sources: dict[Path, Selection]
 
     def copy_to(self, target: Path) -> list[Path]:
         """Copy packages and metadata into a folder.
@@ -100,10 +104,10 @@ class Checkout:
         for name, text in self.metadata.items():
             (described / name).write_text(text, encoding="utf-8")
         copied = [described]
-        for package in self.packages:
-            place = target / package.folder.name
-            package.copy_to(place)
-            commit = commit_of(package.folder)
+        for source, selection in self.sources.items():
+            place = target / source.stem
+            selection.copy_to(place)
+            commit = commit_of(selection.folder)
             if commit is not None:
                 (place / PACKED_COMMIT).write_text(commit)
             copied.append(place)
@@ -126,8 +130,8 @@ def _checkout(dist: Distribution) -> Checkout | None:
     names = {point.module.partition(".")[0] for point in dist.entry_points}
     if dist.name == _PLATFORM:
         names.add(_PLATFORM)
-    packages = [folder for name in sorted(names) if (folder := _edited(name)) is not None]
-    if not packages:
+    sources = [source for name in sorted(names) if (source := edited_source(name)) is not None]
+    if not sources:
         return None
     files = ("METADATA", "entry_points.txt", "top_level.txt")
     metadata = {name: text for name in files if (text := dist.read_text(name)) is not None}
@@ -136,15 +140,5 @@ def _checkout(dist: Distribution) -> Checkout | None:
     return Checkout(
         f"{dist.name.replace('-', '_')}-{dist.version}.dist-info",
         metadata,
-        [select(folder) for folder in packages],
+        {place: select_module(place) if place.is_file() else select(place) for place in sources},
     )
-
-
-def _edited(package: str) -> Path | None:
-    """A package's folder; None if it lies in one of this Python's own folders."""
-    spec = find_spec(package)
-    if spec is None or spec.origin is None or not spec.submodule_search_locations:
-        return None
-    folder = Path(spec.origin).parent.resolve()
-    own = {*site.getsitepackages(), site.getusersitepackages(), *sysconfig.get_paths().values()}
-    return None if any(folder.is_relative_to(Path(p).resolve()) for p in own) else folder

@@ -98,7 +98,7 @@ def test_packed_code_runs_where_it_is_not_installed(packed_here, tmp_path):
 def test_code_keeps_its_package_of_data():
     """`data` at the top of a folder is left out, but not where it is a package."""
     (code,) = checkouts_for("weak")
-    packages = {package.folder.name: package for package in code.packages}
+    packages = {place.name: files for place, files in code.sources.items()}
     assert Path("data/digest.py") in packages["modicum"].files
     assert set(packages) == {"modicum", "modicum_algorithms"}
 

@@ -15,7 +15,7 @@ import psutil
 import pytest
 from two_nodes import two_nodes
 
-from conftest import ROOT
+from conftest import ROOT, SUPPORT
 
 pytestmark = pytest.mark.slow
 RAY = Path(sys.executable).parent / "ray"
@@ -253,6 +253,33 @@ def test_a_job_is_left_alone_followed_stopped_and_continued(command, cluster, tm
     assert len(finished(out)) == 12
     # What was finished was not computed again.
     assert {trial: when for trial, when in finished(out).items() if trial in done} == done
+
+
+@pytest.mark.parametrize("experiment", ["coin", "my_coin:Coin"])
+def test_single_file_modules_travel(command, tmp_path, experiment):
+    """One that an installation registers, and one of the packed folder that nothing registers."""
+    source, folder = tmp_path / "source", tmp_path / "folder"
+    described = source / "my_coin-0.1.dist-info"
+    described.mkdir(parents=True)
+    folder.mkdir()
+    (folder / "mine.yaml").write_text(f"{{experiment: '{experiment}', space: {{}}, seeds: 2}}")
+    toy = SUPPORT / "third_party/modicum_toy/coin.py"
+    if experiment == "coin":
+        shutil.copy(toy, source / "my_coin.py")
+        (described / "METADATA").write_text("Metadata-Version: 2.1\nName: my-coin\nVersion: 0.1\n")
+        (described / "entry_points.txt").write_text("[modicum.experiments]\ncoin = my_coin:Coin\n")
+    else:
+        shutil.copy(toy, folder / "my_coin.py")
+    arguments = (
+        str(folder / "mine.yaml"),
+        "--working-dir",
+        str(folder),
+        "--out",
+        str(tmp_path / "o"),
+    )
+    code, log, err = finish(command(*arguments, PYTHONPATH=str(source)))
+    assert code == 0, log + err
+    assert len(pd.read_parquet(tmp_path / "o/results.parquet")) == 2 * 6
 
 
 def finished(out):
