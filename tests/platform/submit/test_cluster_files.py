@@ -1,7 +1,10 @@
 """The files of `cluster/`, as far as they can be checked without a cloud, Docker or Kubernetes."""
 
+import os
 import re
 import shlex
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -17,6 +20,7 @@ from modicum.cli.main import app
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 
 CLUSTER = ROOT / "cluster"
+DOCKERFILE = (CLUSTER / "Dockerfile").read_text()
 RAY_UP = ["aws.yaml", "gcp.yaml"]
 MANIFESTS = ["ray_cluster.yaml", "ray_job.yaml", "storage.yaml"]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -106,6 +110,50 @@ def test_nodes_start_with_the_token_and_the_dashboard_on_loopback(name):
     assert head["autoscaling_config"] == "~/ray_bootstrap_config.yaml"
     assert worker["address"] == f"$RAY_HEAD_IP:{head['port']}"
     assert worker["object_manager_port"] == head["object_manager_port"]
+
+
+@pytest.mark.parametrize("name", RAY_UP)
+def test_the_autoscaler_finds_its_clouds_client(name):
+    """The head imports its provider inside the image, which installs the extra `clouds`."""
+    from ray.autoscaler._private.providers import _get_node_provider_cls
+
+    assert ".[all,clouds]" in DOCKERFILE
+    assert _get_node_provider_cls(read(name)["provider"]).bootstrap_config
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounts folders, for which it needs to be root")
+@pytest.mark.parametrize("profile", [True, False])
+def test_login_shells_of_the_image_find_ray(tmp_path, profile):
+    """Debian's /etc/profile resets PATH; Ray's updater runs all of its commands after it."""
+    from ray.autoscaler._private.command_runner import _with_interactive
+    from ray.autoscaler._private.docker import with_docker_exec
+
+    (line,) = re.findall(r"^RUN (echo .*/etc/profile\.d/.*)$", DOCKERFILE, re.MULTILINE)
+    (variables,) = re.findall(r"^ENV PATH=(\S+):\$PATH", DOCKERFILE, re.MULTILINE)
+    assert variables == "/opt/venv/bin"
+    # `docker exec CONTAINER /bin/bash -c ...` becomes a shell in a namespace of its own.
+    inside = " ".join(_with_interactive("command -v ray"))
+    (command,) = with_docker_exec([inside], container_name="", docker_cmd="docker")
+    shell = command.partition("/bin/bash -c ")[2]
+    (tmp_path / ".bashrc").touch()
+    script = (
+        f"mount -t tmpfs tmpfs /opt && mkdir /opt/venv && mount --bind {sys.prefix} /opt/venv\n"
+        f"mount -t tmpfs tmpfs /etc/profile.d\n"
+        f"{line if profile else ''}\n"
+        f"exec env -i HOME={tmp_path} PATH=/opt/venv/bin:/usr/bin:/bin /bin/bash -c {shell}\n"
+    )
+    done = subprocess.run(
+        ["unshare", "--mount", "bash", "-c", script],
+        capture_output=True,
+        text=True,
+        stdin=subprocess.DEVNULL,
+    )
+    assert done.stdout.strip() == ("/opt/venv/bin/ray" if profile else ""), done.stderr
+
+
+@pytest.mark.parametrize("program", ["openssh-client", "rsync"])
+def test_the_image_has_what_reaches_new_nodes(program):
+    assert re.search(rf"apt-get install[^&]* {program}[ \n]", DOCKERFILE)
 
 
 def test_an_option_that_ray_does_not_have_would_be_seen():
