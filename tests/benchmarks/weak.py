@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from modicum_algorithms.weak.config import SnorkelConfig
-from modicum_algorithms.weak.data.votes import majority_vote
+from modicum_algorithms.weak.labeling import majority_vote
 from modicum_algorithms.weak.methods.integrated import votes_log_likelihood
 from modicum_algorithms.weak.methods.snorkel import fit_snorkel
 from modicum_algorithms.weak.models.end_model import mlp

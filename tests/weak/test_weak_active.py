@@ -156,7 +156,7 @@ def test_the_posterior_against_a_loop_over_votes(pointwise, settings):
     )
     with torch.no_grad():
         log_p = model(supervision.features_ND).log_softmax(-1)
-        log_phi = objective.label_network.log_transitions(supervision.features_ND)[..., 0]
+        log_phi = objective.label_network.outputs(supervision.features_ND)[0][..., 0]
     emitted = settings.get("abstain") != "missing"
     for n, votes in enumerate(supervision.votes_NK):
         evidence, own = np.zeros(3), np.zeros(3)

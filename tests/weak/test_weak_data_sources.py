@@ -100,7 +100,7 @@ def write_hugging_face(folder, made, label=None):
 
 def assert_same(ours, theirs):
     assert ours.classes == theirs.classes
-    for split in datasets.SPLITS:
+    for split in md.data.SPLITS:
         mine, other = getattr(ours, split), getattr(theirs, split)
         for name in ("features_ND", "votes_NK", "labels_N"):
             array = np.asarray(getattr(mine, name))
@@ -190,7 +190,7 @@ def test_lists_in_parquet_files(tmp_path):
 def test_numbers_with_gaps_and_mixed_spellings_are_the_same_classes(tmp_path):
     """Tools write whole numbers beside missing ones as 1.0; people write -1, or nothing."""
     head = "label,vote_a,vote_b,feature_x\n"
-    for split in datasets.SPLITS:
+    for split in md.data.SPLITS:
         (tmp_path / f"{split}.csv").write_text(head + "1.0,1,,5\n0,-1,0.0,1e2\n")
     data = datasets.load(str(tmp_path), "auto")
     assert data.classes == ("0", "1")
@@ -205,7 +205,7 @@ def test_names_may_be_mixed_with_minus_one_and_numbers(tmp_path):
         {"label": "ham", "vote_a": -1, "vote_b": 1, "text": "two three"},
         {"label": "ham", "vote_b": 0, "text": "three one"},
     ]
-    for split in datasets.SPLITS:
+    for split in md.data.SPLITS:
         (tmp_path / f"{split}.jsonl").write_text("\n".join(map(json.dumps, lines)))
     data = datasets.load(str(tmp_path), "auto")
     assert data.classes == CLASSES
@@ -216,7 +216,7 @@ def test_names_may_be_mixed_with_minus_one_and_numbers(tmp_path):
 @pytest.mark.parametrize("suffix", WRITERS)
 def test_truth_values_are_classes(tmp_path, suffix):
     frame = pd.DataFrame({"label": [True, False], "vote_a": [False, None], "feature_x": [1, 2]})
-    folder = write_tables(tmp_path / "set", suffix, dict.fromkeys(datasets.SPLITS, frame))
+    folder = write_tables(tmp_path / "set", suffix, dict.fromkeys(md.data.SPLITS, frame))
     data = datasets.load(folder, "auto")
     assert data.classes == ("False", "True")
     assert data.train.labels_N.tolist() == [1, 0]
@@ -419,11 +419,11 @@ FILES = {
     "a list in JSONL": ({"train.jsonl": "[1]\n"}, "line 1: expected an object"),
     "not parquet": ({"train.parquet": b"PAR"}, "train.parquet is not readable parquet"),
     "numbers with a gap": (
-        {f"{s}.csv": "label,vote_a,feature_x\n0,0,1\n3,0,1\n" for s in datasets.SPLITS},
+        {f"{s}.csv": "label,vote_a,feature_x\n0,0,1\n3,0,1\n" for s in md.data.SPLITS},
         "label numbers must be 0, 1, .* got 0, 3",
     ),
     "numbers from 1": (
-        {f"{s}.csv": "label,vote_a,feature_x\n1,1,1\n2,1,1\n" for s in datasets.SPLITS},
+        {f"{s}.csv": "label,vote_a,feature_x\n1,1,1\n2,1,1\n" for s in md.data.SPLITS},
         "label numbers must be 0, 1, .* got 1, 2",
     ),
     "nothing there": ({"readme.txt": "x"}, "neither label.json .* nor train, valid and test"),
@@ -433,7 +433,7 @@ FILES = {
 @pytest.mark.parametrize(("files", "message"), FILES.values(), ids=FILES.keys())
 def test_wrong_files(tmp_path, files, message):
     present = {name.split(".")[0] for name in files}
-    for split in datasets.SPLITS:
+    for split in md.data.SPLITS:
         if present == {"train"} and split != "train":
             (tmp_path / f"{split}.csv").write_text(GOOD)
     for name, content in files.items():
@@ -485,7 +485,7 @@ LISTS = {
 
 @pytest.mark.parametrize(("lines", "message"), LISTS.values(), ids=LISTS.keys())
 def test_wrong_lists_and_types(tmp_path, lines, message):
-    for split in datasets.SPLITS:
+    for split in md.data.SPLITS:
         (tmp_path / f"{split}.jsonl").write_text("\n".join(map(json.dumps, lines)))
     with pytest.raises(md.InputError, match=message) as raised:
         datasets.load(str(tmp_path), "auto")
@@ -493,13 +493,13 @@ def test_wrong_lists_and_types(tmp_path, lines, message):
 
 
 def test_lists_that_differ_in_width_between_splits(tmp_path):
-    for split in datasets.SPLITS:
+    for split in md.data.SPLITS:
         votes = [[0, 1], [1, 0]] if split != "test" else [[0], [1]]
         lines = rows(vote_a=..., weak_labels=votes)
         (tmp_path / f"{split}.jsonl").write_text("\n".join(map(json.dumps, lines)))
     with pytest.raises(md.InputError, match=r"splits differ in labeling functions: .*'test': 1"):
         datasets.load(str(tmp_path), "auto")
-    for split in datasets.SPLITS:
+    for split in md.data.SPLITS:
         features = [[0.5], [1]] if split != "test" else [[0.5, 1], [1, 1]]
         lines = rows(text=..., feature=features)
         (tmp_path / f"{split}.jsonl").write_text("\n".join(map(json.dumps, lines)))
@@ -586,7 +586,7 @@ def test_vectorised_reading_against_a_loop_on_many_chunks():
     )
     expected = [[meaning[token] for token in row] for row in votes.tolist()]
     for form in (table, wide, wide.slice(11), table.slice(11)):
-        rows_read = read_columns(dict.fromkeys(datasets.SPLITS, form), "here").splits["train"]
+        rows_read = read_columns(dict.fromkeys(md.data.SPLITS, form), "here").splits["train"]
         assert rows_read.votes_NK.tolist() == expected[-len(form) :]
         assert rows_read.features_ND.tolist() == values.astype(np.float32)[-len(form) :].tolist()
         labels = table["label"].to_pylist()[-len(form) :]

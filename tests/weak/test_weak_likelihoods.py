@@ -363,7 +363,7 @@ def test_tempered_gradients_are_those_of_a_loss_with_its_posterior_held_fixed(de
     label = objective.label_network
     got = [p.grad.clone() for p in [*model.parameters(), *label.parameters()] if p.grad is not None]
     log_classes = model(data.features_ND).log_softmax(-1)
-    log_matrices = label.log_transitions(data.features_ND).squeeze(-1)  # (N, V, K + 2, C)
+    log_matrices = label.outputs(data.features_ND)[0].squeeze(-1)  # (N, V, K + 2, C)
     total, sure = torch.zeros(()), 0
     strong, weak = batches
     for n in range(12):
@@ -414,15 +414,14 @@ def test_label_networks_start_from_the_shared_matrices_at_every_point(states):
     shared = SharedTransitions(start, states, generator())
     pointwise = PointwiseTransitions(D, start, [4], states, generator())
     features = torch.randn(B, D, generator=generator(6))
-    assert torch.allclose(
-        pointwise.log_transitions(features), shared.log_transitions(features), atol=1e-6
-    )
+    log_matrices, log_states = shared.outputs(features)
+    for found, wanted in zip(pointwise.outputs(features), (log_matrices, log_states), strict=True):
+        assert torch.allclose(found, wanted, atol=1e-6)
     uniform = torch.full((B, states), -math.log(states))
-    for model in (shared, pointwise):
-        assert torch.allclose(model.log_states(features), uniform, atol=1e-6)
+    assert torch.allclose(log_states, uniform, atol=1e-6)
     # With one state it is the start itself; more of them are told apart by noise.
     given = start.log_softmax(0).unsqueeze(-1).expand(B, *shared.shape_VKCH)
-    assert torch.allclose(shared.log_transitions(features), given, atol=1e-6) == (states == 1)
+    assert torch.allclose(log_matrices, given, atol=1e-6) == (states == 1)
 
 
 def test_an_empty_set_drops_its_term():

@@ -111,10 +111,11 @@ def _rebuild_networks(estimator: WeakClassifier, saved: md.SavedModel) -> None:
     end_model = mlp(inputs, classes, config.hidden, torch.Generator())
     end_model.load_state_dict(saved.weights["end_model"])
     estimator.end_model_ = end_model.eval()
-    weights = saved.weights.get("label_model")
-    estimator.label_network_ = (
-        None if weights is None else estimator.rebuilt_label_network(config, weights)
-    )
+    estimator.label_network_ = None
+    if (weights := saved.weights.get("label_model")) is not None:
+        rebuild = type(estimator).rebuild_network
+        assert rebuild is not None
+        estimator.label_network_ = rebuild(config, weights, inputs)
 
 
 def study_config(folder: Path) -> dict[str, Any]:

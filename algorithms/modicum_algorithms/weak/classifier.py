@@ -10,8 +10,8 @@ from __future__ import annotations
 import itertools
 import numbers
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -19,7 +19,7 @@ import torch
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
-from torch import Tensor, nn
+from torch import nn
 
 import modicum as md
 from modicum_algorithms.weak.config import (
@@ -28,14 +28,11 @@ from modicum_algorithms.weak.config import (
     VALIDATED,
     EndModelConfig,
 )
-from modicum_algorithms.weak.data.arguments import as_tensor, read_arguments
-from modicum_algorithms.weak.data.class_labels import class_numbers
+from modicum_algorithms.weak.data.arguments import as_tensor, class_numbers, read_arguments
 from modicum_algorithms.weak.data.supervision import Supervision, ValidationSet
-from modicum_algorithms.weak.data.votes import UNKNOWN
 from modicum_algorithms.weak.memory import require_memory
-from modicum_algorithms.weak.methods.labels_only import labels_only_objective
-from modicum_algorithms.weak.methods.objective import Objective
-from modicum_algorithms.weak.models.end_model import mlp, predict
+from modicum_algorithms.weak.methods.soft_labels import labels_only_objective
+from modicum_algorithms.weak.models.end_model import predict
 from modicum_algorithms.weak.models.label_summary import describe_votes
 from modicum_algorithms.weak.parameters import (
     checked_config,
@@ -43,29 +40,7 @@ from modicum_algorithms.weak.parameters import (
     described,
     parameter_names,
 )
-from modicum_algorithms.weak.training import Fitted, train
-
-
-@dataclass(frozen=True)
-class _Candidate:
-    """An end model, trained with one combination of the settings to try.
-
-    Attributes:
-        chosen: The combination, by parameter; empty if there was nothing to try.
-        end_model: From features to logits.
-        objective: The loss that was minimised.
-        fitted: Scores and iterations.
-    """
-
-    chosen: Mapping[str, Any]
-    end_model: nn.Module
-    objective: Objective
-    fitted: Fitted
-
-    def score(self, metric: str) -> float:
-        """The metric on the validation set; 0 without one."""
-        validation = self.fitted.validation
-        return 0.0 if validation is None else float(getattr(validation, metric))
+from modicum_algorithms.weak.training import MakeObjective, Objective, train_best
 
 
 class WeakClassifier(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[misc]
@@ -97,6 +72,8 @@ class WeakClassifier(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[misc]
     config_class: ClassVar[type[EndModelConfig]]
     names: ClassVar[Mapping[str, str]]
     """The parameters that are settings, each with the name of its setting."""
+    make_objective: ClassVar[MakeObjective | None]
+    rebuild_network: ClassVar[Callable[..., nn.Module] | None]
 
     classes: Sequence[Any] | None
     random_state: int | np.random.RandomState | None
@@ -106,6 +83,8 @@ class WeakClassifier(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[misc]
         cls,
         *,
         config: type[EndModelConfig],
+        objective: MakeObjective | None = None,
+        network: Callable[..., nn.Module] | None = None,
         prefix: str = "",
         own: Mapping[str, Any] | None = None,
         **more: Any,
@@ -114,12 +93,16 @@ class WeakClassifier(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[misc]
 
         Args:
             config: Config of the method.
+            objective: The method's loss; None for a class that overrides `objective`.
+            network: Rebuilds the network that the method trains beside the end model, from config,
+                saved tensors and number of features.
             prefix: Prefix of the method's settings, which parameters leave out.
             own: Default values of parameters that are no settings.
             **more: Passed on to scikit-learn.
         """
         super().__init_subclass__(**more)
         cls.config_class, cls.names = config, parameter_names(config, prefix)
+        cls.make_objective, cls.rebuild_network = objective, network
         defaults = {name: config.model_fields[field].default for name, field in cls.names.items()}
         # An estimator may have no validation set, so its number of steps depends on that.
         defaults |= {"classes": None, "max_iterations": None, "random_state": None, **(own or {})}
@@ -134,7 +117,6 @@ class WeakClassifier(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[misc]
     def method(self) -> str:
         """Name of the method in the experiments' settings."""
 
-    @abstractmethod
     def objective(
         self,
         model: nn.Module,
@@ -142,23 +124,10 @@ class WeakClassifier(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[misc]
         config: Any,
         generator: torch.Generator,
     ) -> Objective:
-        """The method's loss.
-
-        Args:
-            model: End model, from features to logits.
-            supervision: Features, votes of which at least one is cast, and labels.
-            config: Settings of the method, an instance of `config_class`.
-            generator: Source of all randomness.
-        """
-
-    def rebuilt_label_network(self, config: Any, weights: Mapping[str, Tensor]) -> nn.Module:
-        """Rebuild the network that the method trains beside the end model.
-
-        Args:
-            config: Settings of the method, an instance of `config_class`.
-            weights: Saved tensors of the network by name.
-        """
-        raise NotImplementedError  # a method without such a network saves none
+        """The method's loss on a training set with votes; see `MakeObjective`."""
+        make_objective = type(self).make_objective
+        assert make_objective is not None
+        return make_objective(model, supervision, config, generator)
 
     def matters(self, setting: str, supervision: Supervision) -> bool:
         """Tell whether a setting in `TRIED` has an effect on this training set."""
@@ -207,23 +176,30 @@ class WeakClassifier(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[misc]
         if validation is not None and getattr(config, "class_balance", "") == "validation":
             balance_C = validation.class_balance(supervision.classes)
             supervision = replace(supervision, class_balance_C=balance_C)
-        seed, metric = self._seed(), config.early_stopping_metric
-        best: _Candidate | None = None
-        for chosen in _combinations(self, config, supervision, validation is not None):
-            start = md.derive_seed(seed, "initialisation")
-            generator = torch.Generator().manual_seed(start)
-            tried = config.model_copy(update={self.names[n]: v for n, v in chosen.items()})
-            # Some layers draw from torch's global generator.
-            with md.seeded(start):
-                model = mlp(X.shape[1], supervision.classes, config.hidden, generator)
-                objective = self._objective(model, supervision, tried, generator)
-                fitted = train(model, objective, validation, tried, md.derive_seed(seed, "batches"))
-            _require_finite(model, config)
-            candidate = _Candidate(chosen, model.eval(), objective, fitted)
-            if best is None or candidate.score(metric) > best.score(metric):
-                best = candidate
-        assert best is not None
-        self._keep(best, supervision, arguments.functions, metric)
+        alone = supervision.classes == 1 or not supervision.covered.any()
+        tried = self._tried(config)
+        best = train_best(
+            labels_only_objective if alone else self.objective,
+            self._candidates(config, tried, supervision, validation is not None),
+            supervision,
+            validation,
+            self._seed(),
+        )
+        objective, fitted = best.objective, best.fitted
+        self.end_model_ = best.end_model
+        self.label_network_ = objective.label_network
+        self.joint_posterior_ = objective.joint_posterior
+        self.label_model_ = describe_votes(
+            supervision.votes_NK,
+            objective.denoised(),
+            None if objective.transitions is None else objective.transitions(),
+            arguments.functions,
+        )
+        self.chosen_ = {name: getattr(best.config, setting) for name, setting in tried.items()}
+        self.n_iter_ = fitted.iterations
+        self.best_iteration_ = fitted.best_iteration
+        self.validation_scores_ = fitted.validation
+        self.validation_score_ = best.validation_score
         return self
 
     def predict_proba(self, X: Any) -> np.ndarray:
@@ -246,10 +222,7 @@ class WeakClassifier(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[misc]
         return tags
 
     def config(self, *, validated: bool) -> EndModelConfig:
-        """The parameters as the method's config.
-
-        Args:
-            validated: True if there is a validation set, which decides the number of steps.
+        """The parameters as the method's config; a validation set decides the number of steps.
 
         Raises:
             InputError: A parameter is outside its limits.
@@ -283,7 +256,7 @@ class WeakClassifier(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[misc]
             raise md.InputError(f"{missing}: X_valid and y_valid must be given together")
         X, y = validate_data(self, X_valid, y_valid, reset=False, dtype=np.float32, order="C")
         labels_N = class_numbers(y, self.classes_, "y_valid")
-        if (labels_N == UNKNOWN).any():
+        if (labels_N == md.data.UNKNOWN).any():
             raise md.InputError("y_valid: every row of the validation set needs a label, got -1")
         return ValidationSet(as_tensor(X), labels_N)
 
@@ -292,62 +265,24 @@ class WeakClassifier(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[misc]
             return int(self.random_state)
         return int(check_random_state(self.random_state).randint(2**31 - 1))
 
-    def _objective(
+    def _tried(self, config: EndModelConfig) -> dict[str, str]:
+        """Parameters that are `validated`, each with its setting, in the order of `TRIED`."""
+        names = {setting: name for name, setting in self.names.items()}
+        return {names[s]: s for s in TRIED if s in names and getattr(config, s) == VALIDATED}
+
+    def _candidates(
         self,
-        model: nn.Module,
-        supervision: Supervision,
         config: EndModelConfig,
-        generator: torch.Generator,
-    ) -> Objective:
-        if supervision.classes == 1 or not supervision.covered.any():
-            return labels_only_objective(model, supervision, config)
-        return self.objective(model, supervision, config, generator)
-
-    def _keep(
-        self,
-        best: _Candidate,
+        tried: Mapping[str, str],
         supervision: Supervision,
-        names: Sequence[str | int],
-        metric: str,
-    ) -> None:
-        objective, fitted = best.objective, best.fitted
-        self.end_model_ = best.end_model
-        self.label_network_ = objective.label_network
-        self.joint_posterior_ = objective.joint_posterior
-        self.label_model_ = describe_votes(
-            supervision.votes_NK,
-            objective.denoised(),
-            None if objective.transitions is None else objective.transitions(),
-            names,
+        validated: bool,
+    ) -> list[EndModelConfig]:
+        """The config with each combination of values to try; with the first one without validation.
+
+        A setting without an effect on the training set has its first value throughout.
+        """
+        values = itertools.product(
+            *(TRIED[s] if self.matters(s, supervision) else TRIED[s][:1] for s in tried.values())
         )
-        self.chosen_ = dict(best.chosen)
-        self.n_iter_ = fitted.iterations
-        self.best_iteration_ = fitted.best_iteration
-        self.validation_scores_ = fitted.validation
-        self.validation_score_ = None if fitted.validation is None else best.score(metric)
-
-
-def _combinations(
-    estimator: WeakClassifier, config: EndModelConfig, supervision: Supervision, validated: bool
-) -> list[dict[str, float]]:
-    """Combinations of the values to try for settings that are `validated`, by parameter.
-
-    Only the first one without a validation set. A setting without an effect has its first value
-    throughout.
-    """
-    names = {setting: name for name, setting in estimator.names.items()}
-    asked = [s for s in TRIED if s in names and getattr(config, s) == VALIDATED]
-    values = itertools.product(
-        *(TRIED[s] if estimator.matters(s, supervision) else TRIED[s][:1] for s in asked)
-    )
-    found = [{names[s]: v for s, v in zip(asked, row, strict=True)} for row in values]
-    return found if validated else found[:1]
-
-
-def _require_finite(model: nn.Module, config: EndModelConfig) -> None:
-    """Refuse a model whose training diverged."""
-    if not all(parameter.isfinite().all() for parameter in model.parameters()):
-        raise md.InputError(
-            f"learning_rate: training diverged at {config.learning_rate}; take a smaller one, or "
-            "scale X"
-        )
+        rows = [dict(zip(tried.values(), row, strict=True)) for row in values]
+        return [config.model_copy(update=row) for row in (rows if validated else rows[:1])]

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -81,18 +80,14 @@ def _picture(model: str, functions: int, points: int) -> Figure:
     rows = of_every_class(data.test.labels_N, points)
     transitions_MVKC = estimator.transitions_at(data.test.features_ND[rows])
     classes = estimator.classes_.tolist()
+    title = f"{config['method']} on {config['dataset']}"
+    if "strong_fraction" in config:  # a model of active labels has none
+        title += f", {config['strong_fraction']:.0%} strong labels"
     return transitions_figure(
         transitions_MVKC[:, :, shown],
         classes=classes,
         functions=[f"LF {k}" for k in shown],
         points=[f"row {row}\n{classes[data.test.labels_N[row]]}" for row in rows],
         votes_MK=data.test.votes_NK[rows][:, shown],
-        title=_title(config),
+        title=title,
     )
-
-
-def _title(config: Mapping[str, Any]) -> str:
-    title = f"{config['method']} on {config['dataset']}"
-    # A model of active labels has no fraction.
-    fraction = config.get("strong_fraction")
-    return title if fraction is None else f"{title}, {fraction:.0%} strong labels"

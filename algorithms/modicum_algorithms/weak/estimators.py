@@ -12,13 +12,12 @@ passed as metadata: `set_fit_request(weak_labels=True)` with scikit-learn's
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import torch
 from sklearn.utils.validation import validate_data
-from torch import Tensor, nn
+from torch import nn
 
 import modicum as md
 from modicum_algorithms.weak.classifier import WeakClassifier
@@ -31,24 +30,25 @@ from modicum_algorithms.weak.config import (
     WeakMethodConfig,
     WeaselConfig,
 )
-from modicum_algorithms.weak.data.arguments import as_tensor
-from modicum_algorithms.weak.data.class_labels import class_numbers, read_votes
+from modicum_algorithms.weak.data.arguments import as_tensor, class_numbers, read_votes
 from modicum_algorithms.weak.data.supervision import Supervision
 from modicum_algorithms.weak.methods.denoise import denoise_objective, rebuilt_attention
 from modicum_algorithms.weak.methods.integrated import integrated_objective
-from modicum_algorithms.weak.methods.labels_only import labels_only_objective
-from modicum_algorithms.weak.methods.majority_vote import majority_vote_objective
-from modicum_algorithms.weak.methods.objective import Objective
 from modicum_algorithms.weak.methods.snorkel import snorkel_objective
+from modicum_algorithms.weak.methods.soft_labels import (
+    labels_only_objective,
+    majority_vote_objective,
+)
 from modicum_algorithms.weak.methods.weasel import rebuilt_encoder, weasel_objective
 from modicum_algorithms.weak.models.label_model import (
     LabelModel,
     mean_transitions,
     rebuilt_label_model,
 )
+from modicum_algorithms.weak.training import Objective
 
 
-class LabelsOnlyClassifier(WeakClassifier, config=EndModelConfig):
+class LabelsOnlyClassifier(WeakClassifier, config=EndModelConfig, objective=labels_only_objective):
     """Learns from the class labels alone: the baseline of every other method.
 
     Attributes are those of `WeakClassifier`.
@@ -56,94 +56,53 @@ class LabelsOnlyClassifier(WeakClassifier, config=EndModelConfig):
 
     method = "labels_only"
 
-    def objective(
-        self,
-        model: nn.Module,
-        supervision: Supervision,
-        config: EndModelConfig,
-        generator: torch.Generator,
-    ) -> Objective:
-        """Cross-entropy to the class labels."""
-        return labels_only_objective(model, supervision, config)
 
-
-class MajorityVoteClassifier(WeakClassifier, config=TwoStageConfig):
+class MajorityVoteClassifier(
+    WeakClassifier, config=TwoStageConfig, objective=majority_vote_objective
+):
     """Learns normalised vote counts."""
 
     method = "majority_vote"
 
-    def objective(
-        self,
-        model: nn.Module,
-        supervision: Supervision,
-        config: TwoStageConfig,
-        generator: torch.Generator,
-    ) -> Objective:
-        """Cross-entropy to the vote counts."""
-        return majority_vote_objective(model, supervision, config)
 
-
-class SnorkelClassifier(WeakClassifier, config=SnorkelConfig, prefix="snorkel_"):
+class SnorkelClassifier(
+    WeakClassifier, config=SnorkelConfig, objective=snorkel_objective, prefix="snorkel_"
+):
     """Learns the soft labels of Snorkel's label model (Ratner et al. 2019)."""
 
     method = "snorkel"
 
-    def objective(
-        self,
-        model: nn.Module,
-        supervision: Supervision,
-        config: SnorkelConfig,
-        generator: torch.Generator,
-    ) -> Objective:
-        """Cross-entropy to the label model's posteriors."""
-        return snorkel_objective(model, supervision, config, generator)
 
-
-class WeaselClassifier(WeakClassifier, config=WeaselConfig, prefix="weasel_"):
+class WeaselClassifier(
+    WeakClassifier,
+    config=WeaselConfig,
+    objective=weasel_objective,
+    network=rebuilt_encoder,
+    prefix="weasel_",
+):
     """End model and an encoder of the votes learn to agree (Rühling Cachay et al. 2021)."""
 
     method = "weasel"
 
-    def objective(
-        self,
-        model: nn.Module,
-        supervision: Supervision,
-        config: WeaselConfig,
-        generator: torch.Generator,
-    ) -> Objective:
-        """Symmetric cross-entropy between end model and encoder."""
-        return weasel_objective(model, supervision, config, generator)
 
-    def rebuilt_label_network(
-        self, config: WeaselConfig, weights: Mapping[str, Tensor]
-    ) -> nn.Module:
-        """See `WeakClassifier`."""
-        return rebuilt_encoder(config, weights, self.n_features_in_)
-
-
-class DenoiseClassifier(WeakClassifier, config=DenoiseConfig, prefix="denoise_"):
+class DenoiseClassifier(
+    WeakClassifier,
+    config=DenoiseConfig,
+    objective=denoise_objective,
+    network=rebuilt_attention,
+    prefix="denoise_",
+):
     """Attention over labeling functions, with self-supervision (Ren et al. 2020)."""
 
     method = "denoise"
 
-    def objective(
-        self,
-        model: nn.Module,
-        supervision: Supervision,
-        config: DenoiseConfig,
-        generator: torch.Generator,
-    ) -> Objective:
-        """Weighted sum of the losses of attention, end model and self-supervision."""
-        return denoise_objective(model, supervision, config, generator)
 
-    def rebuilt_label_network(
-        self, config: DenoiseConfig, weights: Mapping[str, Tensor]
-    ) -> nn.Module:
-        """See `WeakClassifier`."""
-        return rebuilt_attention(config, weights, self.n_features_in_)
-
-
-class IntegratedWeakLearner(WeakClassifier, config=IntegratedConfig, own={"depends_on_x": False}):
+class IntegratedWeakLearner(
+    WeakClassifier,
+    config=IntegratedConfig,
+    network=rebuilt_label_model,
+    own={"depends_on_x": False},
+):
     """End model and label model trained as one: iWL, and iWLD (thesis chapter 3).
 
     `IntegratedWeakLearner(**THESIS)`, with `THESIS` from `config`, has the thesis's objective.
@@ -176,12 +135,6 @@ class IntegratedWeakLearner(WeakClassifier, config=IntegratedConfig, own={"depen
         return integrated_objective(
             model, supervision, config, generator, depends_on_x=self.depends_on_x
         )
-
-    def rebuilt_label_network(
-        self, config: IntegratedConfig, weights: Mapping[str, Tensor]
-    ) -> nn.Module:
-        """See `WeakClassifier`."""
-        return rebuilt_label_model(weights, self.n_features_in_, config.label_network_hidden)
 
     def transitions_at(self, X: Any) -> np.ndarray:
         """Transition matrices φ_k(v|c) at given points, averaged over the states of h.
@@ -245,13 +198,7 @@ class IntegratedWeakLearner(WeakClassifier, config=IntegratedConfig, own={"depen
 
 
 def estimator_of(config: WeakMethodConfig, classes: int, seed: int) -> WeakClassifier:
-    """The estimator that an experiment's configuration describes.
-
-    Args:
-        config: Method and settings.
-        classes: Number of classes; labels are class numbers.
-        seed: Seed of the fit.
-    """
+    """The estimator that an experiment's configuration describes; labels are class numbers."""
     kinds: dict[str, type[WeakClassifier]] = {
         "majority_vote": MajorityVoteClassifier,
         "snorkel": SnorkelClassifier,

@@ -26,8 +26,8 @@ from sklearn.base import clone
 
 import modicum as md
 from modicum_algorithms.weak.config import SnorkelConfig
-from modicum_algorithms.weak.data.votes import ABSTAIN, UNKNOWN, majority_vote
 from modicum_algorithms.weak.estimators import IntegratedWeakLearner
+from modicum_algorithms.weak.labeling import majority_vote
 from modicum_algorithms.weak.methods.snorkel import fit_snorkel
 from modicum_algorithms.weak.models.expectation_maximisation import (
     maximise_expectation,
@@ -38,6 +38,7 @@ from modicum_algorithms.weak.models.label_model import (
     Votes,
     majority_vote_transitions,
     self_transitions,
+    with_abstains,
 )
 from modicum_algorithms.weak.models.label_summary import LabelModelSummary, describe_votes
 
@@ -94,7 +95,7 @@ def votes_of(answers: Sequence[Sequence[Answer]]) -> np.ndarray:
 
 def _vote(answer: Answer) -> int:
     if isinstance(answer, md.oracles.Failure):
-        return ABSTAIN
+        return md.data.ABSTAIN
     return _FIRST if answer.winner == "first" else _SECOND
 
 
@@ -185,9 +186,6 @@ def default_learner(random_state: int = 0) -> IntegratedWeakLearner:
     """The plain model of equation 3.4, suitable for oracles that err independently.
 
     Judgements have their full power, and there are no labeling functions beside the oracles.
-
-    Args:
-        random_state: Seed of the fit.
     """
     return IntegratedWeakLearner(
         vote_weight=1.0, coverage_vote=False, self_supervision=False, random_state=random_state
@@ -216,7 +214,7 @@ def _label_model(votes_NK: np.ndarray, symmetric: bool) -> tuple[np.ndarray, np.
     model = SharedTransitions(start_VKC, 1, torch.Generator()).double()
     prior_VKCH = self_transitions(_PRIOR_ACCURACY, _CLASSES, _CLASSES).exp().unsqueeze(-1)
     prior_VKCH = prior_VKCH * _PRIOR_VOTES * (len(seen_NK) / pairs)
-    labels_N = torch.full((len(seen_NK),), UNKNOWN)
+    labels_N = torch.full((len(seen_NK),), md.data.UNKNOWN)
     balance_C = torch.full((_CLASSES,), 1 / _CLASSES, dtype=torch.float64)
     before_NC = torch.zeros(len(seen_NK), _CLASSES, dtype=torch.float64)
     with torch.no_grad():
@@ -226,25 +224,19 @@ def _label_model(votes_NK: np.ndarray, symmetric: bool) -> tuple[np.ndarray, np.
                 model, votes.outcomes_NK, votes.counted_NK, log_balance_NC, labels_N
             )
             expected_NC = expected_NCH.squeeze(-1)
-            settled = bool((expected_NC - before_NC).abs().max() < _SETTLED)
-            if settled:
+            if (expected_NC - before_NC).abs().max() < _SETTLED:
                 break
             before_NC = expected_NC
             maximise_expectation(model, votes, expected_NCH, prior_VKCH)
             # An additional pair of each class keeps both classes possible.
             balance_C = (expected_NC.sum(0) + 1) / (len(seen_NK) + _CLASSES)
         votes_VKC = model.logits_VKCH.softmax(0).squeeze(-1).numpy()
-    coverage_K1 = (votes_NK != ABSTAIN).mean(0)[:, None]
-    abstain_1KC = np.broadcast_to(1 - coverage_K1, votes_VKC.shape[1:])[None]
-    return (
-        expected_NC[:pairs].numpy(),
-        np.concatenate([votes_VKC * coverage_K1, abstain_1KC]),
-    )
+    return expected_NC[:pairs].numpy(), with_abstains(votes_VKC, votes_NK)
 
 
 def _mirror(votes_NK: np.ndarray) -> np.ndarray:
     """The votes of the same judgements with the completions swapped."""
-    return np.where(votes_NK == ABSTAIN, ABSTAIN, _SECOND - votes_NK)
+    return np.where(votes_NK == md.data.ABSTAIN, md.data.ABSTAIN, _SECOND - votes_NK)
 
 
 def _checked(votes_NK: np.ndarray) -> np.ndarray:
@@ -254,7 +246,7 @@ def _checked(votes_NK: np.ndarray) -> np.ndarray:
             "votes_NK: must be whole numbers, a row for each pair and a column for each oracle, "
             f"got {votes_NK.dtype} of shape {votes_NK.shape}"
         )
-    if not np.isin(votes_NK, [ABSTAIN, _FIRST, _SECOND]).all():
+    if not np.isin(votes_NK, [md.data.ABSTAIN, _FIRST, _SECOND]).all():
         raise md.InputError("votes_NK: must be 0 (first wins), 1 (second wins) or -1 (none)")
     return votes_NK.astype(np.int64)
 

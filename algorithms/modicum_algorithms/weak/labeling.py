@@ -1,4 +1,4 @@
-"""Labeling functions: plain Python functions that vote on rows, and their statistics.
+"""Labeling functions: plain Python functions that vote on rows, their majority and statistics.
 
 Shapes: N rows, K labeling functions, C classes.
 """
@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 import modicum as md
-from modicum_algorithms.weak.data.votes import ABSTAIN, UNKNOWN
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -78,30 +77,27 @@ def apply_labeling_functions(
         InputError: There is no function, a function failed (chained from the exception), or a
             vote is not a class number; the message names the function and the row.
     """
+    import pandas as pd
+
     names = labeling_function_names(functions)
     if not names:
         raise md.InputError("functions: at least one labeling function is needed")
     if isinstance(rows, str | bytes):
         raise md.InputError("rows: expected a list of rows, got a single text")
-    listed = _listed(rows)
+    if isinstance(rows, pd.DataFrame):
+        # A Series would turn whole numbers beside fractions into fractions.
+        rows = rows.to_dict("records")
     count = classes if classes is None or isinstance(classes, int) else len(classes)
 
     def vote(start: int, chunk: list[Any]) -> np.ndarray | _Failure:
         return _votes(functions, names, start, chunk, count)
 
     parts: list[np.ndarray] = []
-    for part in md.data.map_chunks(vote, listed, workers):
+    for part in md.data.map_chunks(vote, list(rows), workers):
         if isinstance(part, _Failure):
             raise md.InputError(part.message) from part.cause
         parts.append(part)
     return np.concatenate(parts)
-
-
-def _listed(rows: Iterable[Any] | pd.DataFrame) -> list[Any]:
-    import pandas as pd
-
-    # A Series would turn whole numbers beside fractions into fractions.
-    return rows.to_dict("records") if isinstance(rows, pd.DataFrame) else list(rows)
 
 
 def _votes(
@@ -112,7 +108,7 @@ def _votes(
     classes: int | None,
 ) -> np.ndarray | _Failure:
     """Votes on one chunk; failures are returned, because Ray wraps raised exceptions."""
-    votes_NK = np.full((len(rows), len(functions)), ABSTAIN, dtype=np.int64)
+    votes_NK = np.full((len(rows), len(functions)), md.data.ABSTAIN, dtype=np.int64)
     for n, row in enumerate(rows):
         for k, function in enumerate(functions):
             place = f"functions: {names[k]!r}, row {start + n}"
@@ -135,7 +131,7 @@ def _votes(
 def _is_vote(vote: Any, classes: int | None) -> bool:
     """Accept whole numbers only; a boolean is most likely a condition without a class."""
     whole = isinstance(vote, numbers.Integral) and not isinstance(vote, bool)
-    return whole and bool(ABSTAIN <= vote < (_NEVER if classes is None else classes))
+    return whole and bool(md.data.ABSTAIN <= vote < (_NEVER if classes is None else classes))
 
 
 def _portable(error: Exception) -> Exception:
@@ -148,16 +144,28 @@ def _portable(error: Exception) -> Exception:
     return portable
 
 
+def majority_vote(votes_NK: np.ndarray, classes: int) -> np.ndarray:
+    """Normalised vote counts, (N, C), float32; uniform where every labeling function abstains."""
+    rows = np.arange(len(votes_NK))[:, None]
+    # Abstains (-1) fall into the bin before the row's first class and are cut off.
+    bins = (rows * (classes + 1) + votes_NK + 1).ravel()
+    counts = np.bincount(bins, minlength=len(votes_NK) * (classes + 1))
+    counts_NC = counts.reshape(len(votes_NK), classes + 1)[:, 1:]
+    totals_N1 = counts_NC.sum(1, keepdims=True)
+    uniform = np.full_like(counts_NC, 1 / classes, dtype=np.float64)
+    return np.divide(counts_NC, totals_N1, out=uniform, where=totals_N1 > 0).astype(np.float32)
+
+
 def conflicts(votes_NK: np.ndarray) -> np.ndarray:
     """Share of rows on which a function votes and another one votes for another class, (K,).
 
     Args:
         votes_NK: Votes, -1 is an abstain.
     """
-    voted_NK = votes_NK != ABSTAIN
+    voted_NK = votes_NK != md.data.ABSTAIN
     # If a row's votes differ, every vote has another one against it.
     lowest_N1 = votes_NK.min(1, keepdims=True, where=voted_NK, initial=_NEVER)
-    highest_N1 = votes_NK.max(1, keepdims=True, initial=ABSTAIN)
+    highest_N1 = votes_NK.max(1, keepdims=True, initial=md.data.ABSTAIN)
     return np.asarray((voted_NK & (highest_N1 > lowest_N1)).mean(0))
 
 
@@ -197,7 +205,7 @@ def labeling_function_table(
         )
     if rows == 0:
         raise md.InputError("votes_NK: at least one row is needed")
-    voted_NK = votes_NK != ABSTAIN
+    voted_NK = votes_NK != md.data.ABSTAIN
     several_N = voted_NK.sum(axis=1) > 1
     columns: dict[str, Any] = {
         "polarity": [_polarity(votes_N, classes) for votes_N in votes_NK.T],
@@ -209,7 +217,7 @@ def labeling_function_table(
         labels_N = _checked(labels_N, "labels_N", 1, classes)
         if len(labels_N) != rows:
             raise md.InputError(f"labels_N: {len(labels_N)} labels for {rows} rows of votes")
-        judged_NK = voted_NK & (labels_N != UNKNOWN)[:, None]
+        judged_NK = voted_NK & (labels_N != md.data.UNKNOWN)[:, None]
         correct_K = (judged_NK & (votes_NK == labels_N[:, None])).sum(axis=0)
         judged_K = judged_NK.sum(axis=0)
         columns["correct"] = correct_K
@@ -230,7 +238,7 @@ def _checked(
             f"of shape {array.shape}"
         )
     count = classes if classes is None or isinstance(classes, int) else len(classes)
-    wrong = (array < ABSTAIN) | (array >= count if count is not None else False)
+    wrong = (array < md.data.ABSTAIN) | (array >= count if count is not None else False)
     if wrong.any():
         top = "0 and up" if count is None else f"0 to {count - 1}"
         raise md.InputError(f"{field}: {array[wrong][0]} is not a class number ({top}) or -1")
@@ -238,7 +246,7 @@ def _checked(
 
 
 def _polarity(votes_N: np.ndarray, classes: int | Sequence[str] | None) -> list[Any]:
-    found = [int(vote) for vote in np.unique(votes_N) if vote != ABSTAIN]
+    found = [int(vote) for vote in np.unique(votes_N) if vote != md.data.ABSTAIN]
     if classes is None or isinstance(classes, int):
         return found
     return [classes[vote] for vote in found]

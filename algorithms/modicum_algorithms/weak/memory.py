@@ -28,15 +28,7 @@ def step_bytes(
     Counts six copies of the weights, and the value and gradient of every layer's output. In iWLD
     (equation 3.8) the label network puts out transition matrices for each row, rows × (C + 1) × K
     × C × H numbers; together with their normalised logarithms they nearly always dominate.
-    Measured peaks were 0.86 to 1.24 times this.
-
-    Args:
-        config: Sizes of the networks and of the label model.
-        method: Name of the method.
-        rows: Rows in a step, all pools together.
-        features: Features D.
-        classes: Classes C.
-        labeling_functions: Labeling functions K.
+    Measured peaks were 0.86 to 1.24 times this. Rows are those of a step, all pools together.
     """
     numbers = _of_network([features, *config.hidden, classes], rows)
     if method in ("iwl", "iwld"):
@@ -63,36 +55,20 @@ def _of_network(sizes: list[int], rows: int) -> int:
 
 
 def require_memory(
-    config: EndModelConfig,
-    method: str,
-    *,
-    rows: int,
-    features: int,
-    classes: int,
-    labeling_functions: int,
+    config: EndModelConfig, method: str, *, rows: int, labeling_functions: int, **sizes: int
 ) -> None:
     """Refuse a training step that does not fit into this machine's free memory.
 
-    Args:
-        config: Settings of the method.
-        method: Name of the method.
-        rows: Rows of the training split.
-        features: Features D.
-        classes: Classes C.
-        labeling_functions: Labeling functions K.
+    The arguments are those of `step_bytes`, with the rows of the training split.
 
     Raises:
         InputError: It does not fit; the message says how much memory it needs.
     """
+    in_step = min(2 * config.batch_size, rows)  # a step draws from the strong and the weak rows
     needed = step_bytes(
-        config,
-        method,
-        rows=min(2 * config.batch_size, rows),  # a step draws from the strong and the weak rows
-        features=features,
-        classes=classes,
-        labeling_functions=labeling_functions,
+        config, method, rows=in_step, labeling_functions=labeling_functions, **sizes
     )
-    available = available_bytes()
+    available = psutil.virtual_memory().available
     if needed > available:
         raise md.InputError(
             f"batch_size: one step of {method} at {config.batch_size} rows with "
@@ -100,8 +76,3 @@ def require_memory(
             f"about {needed / 2**30:.1f} GiB, this machine has {available / 2**30:.1f} GiB free; "
             "take a smaller batch or network"
         )
-
-
-def available_bytes() -> int:
-    """Free memory of this machine in bytes."""
-    return int(psutil.virtual_memory().available)

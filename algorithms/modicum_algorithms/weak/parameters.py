@@ -18,10 +18,6 @@ def parameter_names(config: type[EndModelConfig], prefix: str) -> dict[str, str]
 
     A parameter has the setting's name without the method's prefix, unless another setting has that
     name: `temperature` is `weasel_temperature`, but `snorkel_learning_rate` keeps its name.
-
-    Args:
-        config: Config of the method.
-        prefix: Prefix of the method's settings, such as `weasel_`.
     """
     fields = config.model_fields
     short = {field: field.removeprefix(prefix) for field in fields}
@@ -31,11 +27,7 @@ def parameter_names(config: type[EndModelConfig], prefix: str) -> dict[str, str]
 
 
 def constructor(parameters: Mapping[str, Any]) -> Callable[..., None]:
-    """An `__init__` that takes keyword parameters and stores them, as scikit-learn expects.
-
-    Args:
-        parameters: Default values by name.
-    """
+    """An `__init__` that stores keyword parameters with these defaults, as scikit-learn expects."""
 
     def __init__(self: Any, **given: Any) -> None:  # noqa: N807
         unknown = sorted(given.keys() - parameters.keys())
@@ -63,12 +55,7 @@ def described(config: type[EndModelConfig], names: Mapping[str, str]) -> str:
 def checked_config(
     config: type[EndModelConfig], names: Mapping[str, str], values: Mapping[str, Any]
 ) -> EndModelConfig:
-    """The config with an estimator's parameters.
-
-    Args:
-        config: Config of the method.
-        names: From `parameter_names`.
-        values: Values by parameter; NumPy scalars count as Python's.
+    """The config with an estimator's parameters, of which NumPy scalars count as Python's.
 
     Raises:
         InputError: A value is outside its limits; the message names the parameter.

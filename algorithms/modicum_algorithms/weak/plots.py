@@ -94,10 +94,6 @@ def most_voting(votes_NK: np.ndarray, count: int) -> list[int]:
     A function belongs to the class that it votes for most often. First come the most active
     function of class 0, that of class 1, and so on, then the second ones; functions that never vote
     come last.
-
-    Args:
-        votes_NK: Votes, -1 is an abstain.
-        count: Number of functions.
     """
     classes = range(int(votes_NK.max(initial=0)) + 1)
     counts_KC = np.stack([(votes_NK == c).sum(0) for c in classes], axis=1)

@@ -13,8 +13,6 @@ from modicum_algorithms.weak.checkpoints import save_trained
 from modicum_algorithms.weak.classifier import WeakClassifier
 from modicum_algorithms.weak.config import WeakLearningConfig
 from modicum_algorithms.weak.data import datasets
-from modicum_algorithms.weak.data.datasets import WeakData
-from modicum_algorithms.weak.data.votes import UNKNOWN
 from modicum_algorithms.weak.estimators import estimator_of
 from modicum_algorithms.weak.evaluation import score
 
@@ -52,14 +50,9 @@ def choose_strong(rows: int, fraction: float, generator: np.random.Generator) ->
     return np.sort(generator.permutation(rows)[:count])
 
 
-def fit_arguments(data: WeakData, strong: np.ndarray) -> dict[str, Any]:
-    """Arguments of `WeakClassifier.fit`: the votes, and the true labels of some rows.
-
-    Args:
-        data: The data; its test split is not used.
-        strong: Row numbers of the training split whose labels are given.
-    """
-    labels_N = np.full(len(data.train), UNKNOWN)
+def fit_arguments(data: datasets.WeakData, strong: np.ndarray) -> dict[str, Any]:
+    """Arguments of `WeakClassifier.fit`: the votes, and the true labels of the strong rows."""
+    labels_N = np.full(len(data.train), md.data.UNKNOWN)
     labels_N[strong] = data.train.labels_N[strong]
     return {
         "X": data.train.features_ND,
@@ -70,14 +63,10 @@ def fit_arguments(data: WeakData, strong: np.ndarray) -> dict[str, Any]:
     }
 
 
-def metrics_of(estimator: WeakClassifier, data: WeakData, seconds: float) -> dict[str, Any]:
-    """Metrics of a fitted estimator, by the names of `WeakLearning.metrics`.
-
-    Args:
-        estimator: Fitted on class numbers.
-        data: The data, with the test split to score on.
-        seconds: Training time, label model included.
-    """
+def metrics_of(
+    estimator: WeakClassifier, data: datasets.WeakData, seconds: float
+) -> dict[str, Any]:
+    """Metrics of an estimator fitted on class numbers, by the names of `WeakLearning.metrics`."""
     predicted_N = estimator.predict(data.test.features_ND)
     test = score(np.asarray(data.test.labels_N), predicted_N, len(data.classes))
     validation = estimator.validation_scores_

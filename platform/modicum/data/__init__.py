@@ -23,12 +23,15 @@ from modicum.data.tables.hugging_face import (
     load_huggingface,
     read_huggingface,
 )
-from modicum.data.tables.weak_rows import WeakRows, WeakSplit
+from modicum.data.tables.weak_rows import ABSTAIN, SPLITS, UNKNOWN, WeakRows, WeakSplit
 from modicum.data.tables.wrench import is_wrench_folder, read_wrench, wrench_files
 from modicum.data.text_features import encode_texts, encoder_digest, tfidf_features
 
 __all__ = [
+    "ABSTAIN",
+    "SPLITS",
     "TABLE_SUFFIXES",
+    "UNKNOWN",
     "ImageSource",
     "ImageSplits",
     "WeakRows",

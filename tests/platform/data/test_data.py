@@ -83,7 +83,7 @@ def test_tfidf_separates_the_themes(tmp_path):
 
 def test_feature_files_beside_the_data(tmp_path):
     folder = write(tmp_path / "set", False)
-    arrays = {s: np.full((6, 2), i, dtype=np.float16) for i, s in enumerate(datasets.SPLITS)}
+    arrays = {s: np.full((6, 2), i, dtype=np.float16) for i, s in enumerate(md.data.SPLITS)}
     np.savez(folder / "f.npz", **arrays)
     data = datasets.load(str(folder), "f.npz")
     assert data.test.features_ND.tolist() == [[2.0, 2.0]] * 6

@@ -14,7 +14,7 @@ from functools import cache
 
 import numpy as np
 
-from modicum_algorithms.weak.data.votes import ABSTAIN
+import modicum as md
 
 BENIGN, MALIGNANT = 0, 1
 CLASSES = ("benign", "malignant")
@@ -40,7 +40,7 @@ class ThresholdRule:
 
     def votes(self, values_N: np.ndarray) -> np.ndarray:
         """Votes for values of the measurement, int64 (N,)."""
-        votes_N = np.full(len(values_N), ABSTAIN, dtype=np.int64)
+        votes_N = np.full(len(values_N), md.data.ABSTAIN, dtype=np.int64)
         if self.below is not None:
             votes_N[values_N < self.below] = BENIGN
         if self.above is not None:

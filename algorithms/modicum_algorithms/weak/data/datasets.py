@@ -15,7 +15,7 @@ import numpy as np
 import modicum as md
 from modicum_algorithms.weak.config import EMBEDDED
 from modicum_algorithms.weak.data import breast_cancer
-from modicum_algorithms.weak.data.features import SPLITS, features_digest, load_features
+from modicum_algorithms.weak.data.features import features_digest, load_features
 
 HUGGING_FACE = "hf:"
 
@@ -66,13 +66,7 @@ class WeakData:
 
 @dataclass(frozen=True)
 class _Source:
-    """Source of a data set.
-
-    Attributes:
-        digest: Computes a digest of the contents.
-        read: Reads and checks the rows.
-        folder: Folder of files that are named relative to the data set.
-    """
+    """Source of a data set; paths of features are relative to its folder."""
 
     digest: Callable[[], str]
     read: Callable[[], md.data.WeakRows]
@@ -121,7 +115,10 @@ def data_digests(dataset: str, features: str) -> dict[str, str]:
         InputError: The data or the features cannot be found.
     """
     if dataset == EMBEDDED:
-        _require_given(features)
+        if features != "auto":
+            raise md.InputError(
+                f"features: {EMBEDDED} carries its own features (allowed: auto), got {features!r}"
+            )
         return {"dataset": _embedded_digest()}
     source = _find(dataset)
     return {
@@ -136,13 +133,7 @@ def _embedded_digest() -> str:
 
 
 def load(dataset: str, features: str) -> WeakData:
-    """Load a data set with its features.
-
-    Args:
-        dataset: Setting `dataset` of `WeakDataConfig`. The columns of tables are those of
-            `modicum.data.tables.columns`.
-        features: Setting `features` of `TaskConfig`; the path of a `.npz` file is absolute or
-            relative to the data set's folder.
+    """Load the data set of the setting `dataset` with the features of the setting `features`.
 
     Raises:
         InputError: Data or features are missing or do not fit together.
@@ -152,9 +143,6 @@ def load(dataset: str, features: str) -> WeakData:
 
 def read_rows(dataset: str) -> md.data.WeakRows:
     """Read votes, labels, and texts or given features; no features are computed.
-
-    Args:
-        dataset: Setting `dataset` of `WeakDataConfig`.
 
     Raises:
         InputError: The data set cannot be found or read.
@@ -166,7 +154,7 @@ def read_rows(dataset: str) -> md.data.WeakRows:
         s: md.data.WeakSplit(
             arrays[f"{s}_labels"], arrays[f"{s}_votes"], None, arrays[f"{s}_features"]
         )
-        for s in SPLITS
+        for s in md.data.SPLITS
     }
     return md.data.WeakRows(breast_cancer.CLASSES, _embedded_names(), splits)
 
@@ -191,7 +179,8 @@ def _assemble(
     classes: tuple[str, ...], names: tuple[str, ...], arrays: dict[str, np.ndarray]
 ) -> WeakData:
     train, valid, test = (
-        Split(arrays[f"{s}_features"], arrays[f"{s}_votes"], arrays[f"{s}_labels"]) for s in SPLITS
+        Split(arrays[f"{s}_features"], arrays[f"{s}_votes"], arrays[f"{s}_labels"])
+        for s in md.data.SPLITS
     )
     return WeakData(classes, train, valid, test, names)
 
@@ -203,15 +192,8 @@ def _compute(source: _Source, features: str) -> dict[str, np.ndarray]:
         "classes": np.array(rows.classes),
         "labeling_functions": np.array(rows.labeling_functions),
     }
-    for name in SPLITS:
+    for name in md.data.SPLITS:
         arrays[f"{name}_features"] = vectors[name]
         arrays[f"{name}_votes"] = rows.splits[name].votes_NK
         arrays[f"{name}_labels"] = rows.splits[name].labels_N
     return arrays
-
-
-def _require_given(features: str) -> None:
-    if features != "auto":
-        raise md.InputError(
-            f"features: {EMBEDDED} carries its own features (allowed: auto), got {features!r}"
-        )

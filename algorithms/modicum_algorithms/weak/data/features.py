@@ -13,15 +13,9 @@ import numpy as np
 
 import modicum as md
 
-SPLITS = ("train", "valid", "test")
-
 
 def features_digest(features: str, folder: Path) -> str:
-    """Digest of the features, for data that have a digest already.
-
-    Args:
-        features: Setting `features` of `TaskConfig`.
-        folder: Folder that the path of a `.npz` file may be relative to.
+    """Digest of the setting `features`, for data that have a digest already.
 
     Raises:
         InputError: There is no such file.
@@ -34,12 +28,9 @@ def features_digest(features: str, folder: Path) -> str:
 
 
 def load_features(rows: md.data.WeakRows, features: str, folder: Path) -> dict[str, np.ndarray]:
-    """Feature vectors of every split, float32.
+    """Feature vectors of every split by the setting `features`, float32.
 
-    Args:
-        rows: Rows of the data set.
-        features: Setting `features` of `TaskConfig`.
-        folder: Folder that the path of a `.npz` file may be relative to.
+    The path of a `.npz` file may be relative to the folder.
 
     Raises:
         InputError: Texts or a file are missing, or the vectors do not fit the rows or are not
@@ -47,7 +38,7 @@ def load_features(rows: md.data.WeakRows, features: str, folder: Path) -> dict[s
     """
     vectors = _vectors(rows, features, folder)
     arrays = {}
-    for name, array_ND in zip(SPLITS, vectors, strict=True):
+    for name, array_ND in zip(md.data.SPLITS, vectors, strict=True):
         count = len(rows.splits[name].labels_N)
         if len(array_ND) != count:
             raise md.InputError(
@@ -62,12 +53,12 @@ def load_features(rows: md.data.WeakRows, features: str, folder: Path) -> dict[s
 def _vectors(rows: md.data.WeakRows, features: str, folder: Path) -> Sequence[np.ndarray]:
     if features.endswith(".npz"):
         return _read(_file(features, folder))
-    splits = [rows.splits[name] for name in SPLITS]
+    splits = [rows.splits[name] for name in md.data.SPLITS]
     given = [split.features_ND for split in splits if split.features_ND is not None]
-    if features == "auto" and len(given) == len(SPLITS):
+    if features == "auto" and len(given) == len(md.data.SPLITS):
         return given
     texts = [split.texts for split in splits if split.texts is not None]
-    if len(texts) < len(SPLITS):
+    if len(texts) < len(md.data.SPLITS):
         raise md.InputError(
             f"features: {features!r} needs texts, but the rows have features; use auto"
         )
@@ -88,7 +79,7 @@ def _read(path: Path) -> list[np.ndarray]:
     try:
         # Values too large for float32 become infinite, and are refused as such.
         with np.load(path, allow_pickle=False) as arrays, np.errstate(over="ignore"):
-            found = [arrays[split].astype(np.float32) for split in SPLITS]
+            found = [arrays[split].astype(np.float32) for split in md.data.SPLITS]
     except (KeyError, ValueError, TypeError, EOFError, OSError, BadZipFile) as error:
         raise md.InputError(
             f"features: {path} must hold arrays train, valid and test ({error})"

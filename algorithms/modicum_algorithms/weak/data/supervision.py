@@ -12,7 +12,6 @@ import numpy as np
 from torch import Tensor
 
 import modicum as md
-from modicum_algorithms.weak.data.votes import ABSTAIN, UNKNOWN
 
 
 @dataclass(frozen=True)
@@ -54,12 +53,12 @@ class Supervision:
     @cached_property
     def strong(self) -> np.ndarray:
         """Row numbers with a known label (the set S)."""
-        return np.flatnonzero(self.labels_N != UNKNOWN)
+        return np.flatnonzero(self.labels_N != md.data.UNKNOWN)
 
     @cached_property
     def covered(self) -> np.ndarray:
         """Mask of the rows with at least one vote, bool (N,)."""
-        return np.asarray((self.votes_NK != ABSTAIN).any(axis=1))
+        return np.asarray((self.votes_NK != md.data.ABSTAIN).any(axis=1))
 
     @cached_property
     def with_strong_votes(self) -> np.ndarray:

@@ -20,7 +20,6 @@ from modicum_algorithms.weak.checkpoints import save_trained
 from modicum_algorithms.weak.classifier import WeakClassifier
 from modicum_algorithms.weak.data import datasets
 from modicum_algorithms.weak.data.arguments import as_tensor
-from modicum_algorithms.weak.data.datasets import WeakData
 from modicum_algorithms.weak.estimators import IntegratedWeakLearner, estimator_of
 from modicum_algorithms.weak.experiments.config import ActiveLearningConfig
 from modicum_algorithms.weak.run import fit_arguments, metrics_of
@@ -58,7 +57,7 @@ def run(config: ActiveLearningConfig, trial: md.Trial) -> Iterator[md.Record]:
         acquired = np.concatenate([acquired, np.array(chosen, dtype=np.int64)])
 
 
-def label_order(data: WeakData, trial: md.Trial) -> np.ndarray:
+def label_order(data: datasets.WeakData, trial: md.Trial) -> np.ndarray:
     """Training rows with a known label, in the random order that breaks all ties.
 
     `weak` takes its strong labels in the same order. Under one seed all acquisitions therefore
@@ -83,7 +82,7 @@ class _Round:
     def __init__(
         self,
         config: ActiveLearningConfig,
-        data: WeakData,
+        data: datasets.WeakData,
         trial: md.Trial,
         acquired: np.ndarray,
     ) -> None:
@@ -117,14 +116,7 @@ class _Round:
         return folder
 
     def acquire(self, pool: np.ndarray) -> tuple[list[int], dict[str, Any]]:
-        """Choose the rows to label next.
-
-        Args:
-            pool: Row numbers to choose from.
-
-        Returns:
-            The rows, and metrics of the choice.
-        """
+        """Choose the next rows to label from a pool; the rows, and metrics of the choice."""
         estimator, count = self._trained[0], self._config.labels_per_round
         started = time.perf_counter()
         scores_N = self._scores(pool)
@@ -168,13 +160,7 @@ def label_model_disagreement(
     """JS(p_θ(y|x), p(y|ỹ)): divergence of the end model from the votes alone, (N,).
 
     p(y|ỹ) ∝ π(y) Π_k φ_k(ỹ_k|y)^{w_k}. The divergence is set to 0 for rows without votes, which
-    have no second opinion.
-
-    Args:
-        estimator: A fitted iWL or iWLD.
-        features_ND: Features.
-        votes_NK: Votes, -1 is an abstain.
-        prior_C: π; the experiment takes the mean prediction on the training split.
+    have no second opinion. The experiment takes the mean prediction on the training split for π.
     """
     assert estimator.joint_posterior_ is not None
     of_votes_NC = estimator.joint_posterior_.of_votes(as_tensor(features_ND), votes_NK, prior_C)

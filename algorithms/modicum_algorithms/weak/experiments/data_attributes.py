@@ -6,8 +6,7 @@ Shapes: N rows, K labeling functions, C classes.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
@@ -48,60 +47,34 @@ class WeakDataAttributes(md.Experiment[WeakDataConfig]):
         """Measure the data set; the one record has budget 0."""
         rows = datasets.read_rows(config.dataset)
         train, classes = rows.splits["train"], len(rows.classes)
-        measured = weak_label_attributes(train.votes_NK, train.labels_N, classes)
-        metrics: dict[str, Any] = {
+        metrics = {
             "classes": classes,
             "labeling_functions": train.votes_NK.shape[1],
             **{f"{name}/rows": len(split.labels_N) for name, split in rows.splits.items()},
-            "train/coverage": measured.coverage,
-            "train/votes_per_covered_row": measured.votes_per_covered_row,
-            "train/conflict": measured.conflict,
+            **weak_label_attributes(train.votes_NK, train.labels_N, classes),
         }
-        if measured.majority_vote_accuracy is not None:
-            metrics["train/majority_vote_accuracy"] = measured.majority_vote_accuracy
         yield md.Record(budget=0, metrics=metrics)
-
-
-@dataclass(frozen=True)
-class WeakLabelAttributes:
-    """Statistics of weak labels.
-
-    Attributes:
-        coverage: Share of rows with at least one vote.
-        votes_per_covered_row: Mean number of votes of the covered rows; 0 if there are none.
-        conflict: Share of rows whose votes name more than one class.
-        majority_vote_accuracy: Accuracy of the majority vote on rows with a vote and a label; a
-            tie counts as a fair draw among its classes. None without any such row.
-    """
-
-    coverage: float
-    votes_per_covered_row: float
-    conflict: float
-    majority_vote_accuracy: float | None
 
 
 def weak_label_attributes(
     votes_NK: np.ndarray, labels_N: np.ndarray, classes: int
-) -> WeakLabelAttributes:
-    """Coverage, votes, conflict and majority-vote accuracy of weak labels.
+) -> dict[str, float]:
+    """Coverage, votes, conflict and majority-vote accuracy of weak labels, by name of the metric.
 
-    Args:
-        votes_NK: Votes, -1 is an abstain.
-        labels_N: True classes, -1 where unknown.
-        classes: Number of classes.
+    Votes per covered row are 0 if there is none. A vote of -1 is an abstain, a label of -1 unknown.
     """
     counts_NC = np.stack([(votes_NK == c).sum(1) for c in range(classes)], axis=1)
     votes_N = counts_NC.sum(1)
     covered_N = votes_N > 0
+    attributes = {
+        "train/coverage": float(covered_N.mean()),
+        "train/votes_per_covered_row": float(votes_N[covered_N].mean()) if covered_N.any() else 0.0,
+        "train/conflict": float(((counts_NC > 0).sum(1) > 1).mean()),
+    }
     scored = np.flatnonzero(covered_N & (labels_N >= 0))
-    accuracy = None
     if len(scored):
         winners_NC = counts_NC[scored] == counts_NC[scored].max(1, keepdims=True)
         won_N = winners_NC[np.arange(len(scored)), labels_N[scored]]
-        accuracy = float((won_N / winners_NC.sum(1)).mean())
-    return WeakLabelAttributes(
-        coverage=float(covered_N.mean()),
-        votes_per_covered_row=float(votes_N[covered_N].mean()) if covered_N.any() else 0.0,
-        conflict=float(((counts_NC > 0).sum(1) > 1).mean()),
-        majority_vote_accuracy=accuracy,
-    )
+        accuracy_N = won_N / winners_NC.sum(1)
+        attributes["train/majority_vote_accuracy"] = float(accuracy_N.mean())
+    return attributes

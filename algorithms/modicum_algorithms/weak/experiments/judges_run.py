@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from scipy.special import expit, logit, ndtri
@@ -30,7 +29,7 @@ def run(config: JudgesConfig, trial: md.Trial) -> Iterator[md.Record]:
         for k, accuracy in enumerate(config.accuracies)
     ]
     votes_NK = judges.votes_of([oracle.judge(pairs) for oracle in oracles])
-    features = None
+    evidence_N: np.ndarray | float = 0.0
     if config.method == "iwl":
         features = simulated_features(
             first_better_N,
@@ -38,12 +37,17 @@ def run(config: JudgesConfig, trial: md.Trial) -> Iterator[md.Record]:
             config.features_accuracy,
             trial.generator("features"),
         )
-    verdicts = _combine(config, votes_NK, features, trial)
+        evidence_N = features.log_odds_N
+        learner = judges.default_learner(random_state=trial.seed_for("training"))
+        verdicts = judges.combine_votes_with_features(
+            votes_NK, features.features_ND, learner=learner
+        )
+    else:
+        verdicts = judges.combine_votes(votes_NK, method=config.method)
     majority = judges.combine_votes(votes_NK, method="majority_vote")
     accuracy = judged_right(verdicts.first_wins, first_better_N)
     best = int(np.argmax(config.accuracies))
     first_wins_by_best_N = (votes_NK[:, best] == 0).astype(np.float64)
-    evidence_N = 0.0 if features is None else features.log_odds_N
     metrics = {
         "accuracy": accuracy,
         "failures": float((verdicts.first_wins == 1 / 2).mean()),
@@ -56,19 +60,6 @@ def run(config: JudgesConfig, trial: md.Trial) -> Iterator[md.Record]:
         "estimates/error": float(np.abs(verdicts.accuracy - config.accuracies).mean()),
     }
     yield md.Record(budget=votes_NK.size, metrics=metrics)
-
-
-def _combine(
-    config: JudgesConfig,
-    votes_NK: np.ndarray,
-    features: SimulatedFeatures | None,
-    trial: md.Trial,
-) -> judges.Verdicts:
-    if features is not None:
-        learner = judges.default_learner(random_state=trial.seed_for("training"))
-        return judges.combine_votes_with_features(votes_NK, features.features_ND, learner=learner)
-    method: Any = config.method
-    return judges.combine_votes(votes_NK, method=method)
 
 
 @dataclass(frozen=True)
@@ -94,11 +85,7 @@ class KnowingOracle:
 
 
 def simulated_pairs(first_better_N: np.ndarray) -> list[md.oracles.Pair]:
-    """Pairs whose winner `KnowingOracle` knows.
-
-    Args:
-        first_better_N: True where the first completion is the better one.
-    """
+    """Pairs whose winner `KnowingOracle` knows."""
     return [
         md.oracles.Pair(f"pair {n}", *((BETTER, WORSE) if first else (WORSE, BETTER)))
         for n, first in enumerate(first_better_N)
@@ -125,13 +112,7 @@ def simulated_features(
     """Unit normal noise around ±μ, with + where the first completion is the better one.
 
     μ has a random direction and the length Φ⁻¹(accuracy), so that the best classifier, the sign of
-    μᵀx, is right with that probability.
-
-    Args:
-        first_better_N: True where the first completion is the better one.
-        features: Number of features D.
-        accuracy: Accuracy of the best classifier, at least 1/2 and below 1.
-        generator: Draws the direction, then the noise pair by pair.
+    μᵀx, is right with that probability. The direction is drawn first, then the noise pair by pair.
     """
     direction_D = generator.normal(size=features)
     mean_D = ndtri(accuracy) * direction_D / np.linalg.norm(direction_D)
@@ -146,10 +127,7 @@ def best_verdicts(
 ) -> np.ndarray:
     """Probability that the first completion is the better one, by Bayes' rule.
 
-    Args:
-        votes_NK: 0 (the first wins) or 1 (the second wins), from oracles that err independently.
-        accuracies: Accuracies of the K oracles.
-        evidence_N: Log-odds from other sources, such as features.
+    The oracles err independently. Evidence is log-odds from other sources, such as features.
     """
     signs_NK = np.where(votes_NK == 0, 1.0, -1.0)
     return np.asarray(expit(signs_NK @ logit(np.asarray(accuracies)) + evidence_N))

@@ -18,8 +18,8 @@ from torch.nn import functional
 import modicum as md
 from modicum_algorithms.weak.config import DenoiseConfig
 from modicum_algorithms.weak.data.supervision import Supervision
-from modicum_algorithms.weak.methods.objective import Objective
 from modicum_algorithms.weak.models.end_model import mlp
+from modicum_algorithms.weak.training import Objective
 
 
 class Attention(nn.Module):
@@ -37,9 +37,7 @@ class Attention(nn.Module):
     def forward(self, features_BD: Tensor, votes_BK: Tensor) -> Tensor:
         """Attention over all functions, abstaining ones included, (B, K); rows sum to 1.
 
-        Args:
-            features_BD: Features.
-            votes_BK: Votes as floats, -1 is an abstain.
+        Votes are floats, -1 is an abstain.
         """
         return self.network(torch.cat([votes_BK, features_BD], 1)).softmax(-1)
 
@@ -75,13 +73,7 @@ class Ensemble:
 
 
 def vote_weights(weights_BK: Tensor, votes_BK: Tensor, classes: int) -> Tensor:
-    """Σ_k w_k 1[ỹ_k = c], shape (B, C).
-
-    Args:
-        weights_BK: Weights of the functions; of shape (K,) if all rows have the same.
-        votes_BK: Votes, -1 is an abstain.
-        classes: Number of classes.
-    """
+    """Σ_k w_k 1[ỹ_k = c], shape (B, C); weights of shape (K,) are those of all rows."""
     indicators_BCK = votes_BK[:, None] == torch.arange(classes)[:, None]
     return (indicators_BCK * weights_BK.unsqueeze(-2)).sum(-1)
 
@@ -89,12 +81,7 @@ def vote_weights(weights_BK: Tensor, votes_BK: Tensor, classes: int) -> Tensor:
 def reliabilities(attention_BK: Tensor, votes_BK: Tensor) -> Tensor:
     """One weight for each function: softmax of its mean attention, 0 where it abstains.
 
-    Args:
-        attention_BK: Attention at some rows.
-        votes_BK: Votes at the same rows, -1 is an abstain.
-
-    Returns:
-        Shape (K,), without gradient.
+    Shape (K,), without gradient.
     """
     return (attention_BK.detach() * (votes_BK >= 0)).mean(0).softmax(-1)
 
@@ -110,13 +97,8 @@ def denoise_objective(
     Attention and end model both learn hard labels of the rows with a vote, initially those of the
     majority vote. After each step the labels of the mini-batch become the vote weighted by
     `reliabilities`. Self-supervision uses the rows without a vote, or all rows if there are none.
-    Strong labels are the votes of one more labeling function.
-
-    Args:
-        model: End model, from features to logits.
-        supervision: Features, votes and strong labels.
-        config: Settings of the method.
-        generator: Initialises the attention and breaks ties of the first majority vote.
+    Strong labels are the votes of one more labeling function. The generator initialises the
+    attention and breaks ties of the first majority vote.
 
     Raises:
         InputError: No row has a vote or a strong label.
@@ -140,11 +122,8 @@ def denoise_objective(
         voted_B, free_B = batches
         assert voted_B is not None
         assert free_B is not None
-        features_BD, votes_BK, targets_B = (
-            features_ND[voted_B],
-            votes_NK[voted_B],
-            targets_N[voted_B],
-        )
+        features_BD, votes_BK = features_ND[voted_B], votes_NK[voted_B]
+        targets_B = targets_N[voted_B]
         attention_BK = attention(features_BD, votes_BK)
         # The weighted votes themselves serve as logits.
         attention_loss = functional.cross_entropy(
@@ -178,13 +157,7 @@ def denoise_objective(
 def rebuilt_attention(
     config: DenoiseConfig, weights: Mapping[str, Tensor], inputs: int
 ) -> Attention:
-    """An attention from its saved tensors.
-
-    Args:
-        config: Settings of the method.
-        weights: State of an `Attention`.
-        inputs: Number of features.
-    """
+    """An attention from its saved tensors, for a number of features."""
     functions = weights["network.0.weight"].shape[1] - inputs
     attention = Attention(inputs, functions, config.hidden_units, torch.Generator())
     attention.load_state_dict(weights)

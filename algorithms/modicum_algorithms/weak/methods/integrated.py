@@ -19,8 +19,8 @@ from torch import Tensor, nn
 
 from modicum_algorithms.weak.config import IntegratedConfig, weight_of
 from modicum_algorithms.weak.data.supervision import Supervision
-from modicum_algorithms.weak.methods.objective import Objective
 from modicum_algorithms.weak.models.joint_model import JointModel
+from modicum_algorithms.weak.training import Objective
 
 
 def votes_log_likelihood(log_joint_BC: Tensor) -> Tensor:
@@ -102,12 +102,7 @@ def integrated_objective(
 ) -> Objective:
     """The negative of equation 3.7 over the strong set S and the weak set W.
 
-    Args:
-        model: End model, from features to logits.
-        supervision: Features, votes and strong labels.
-        config: Settings of the method.
-        generator: Initialises the label model.
-        depends_on_x: True for transition matrices made from x (iWLD), else they are shared (iWL).
+    Transition matrices are made from x (iWLD) if `depends_on_x`, else they are shared (iWL).
     """
     joint = JointModel(model, supervision, config, generator, depends_on_x=depends_on_x)
     targets_N = torch.tensor(supervision.labels_N)
@@ -147,27 +142,19 @@ def integrated_objective(
     # A label network has no closed-form update, so iWLD always learns by gradient.
     by_gradient = depends_on_x or config.transition_updates == "gradient"
     joint.label_model.requires_grad_(by_gradient)
+    groups = [{"params": list(model.parameters()), "lr": config.learning_rate}]
+    if by_gradient:
+        rate = (
+            config.label_network_learning_rate if depends_on_x else config.transition_learning_rate
+        )
+        groups.append({"params": list(joint.label_model.parameters()), "lr": rate})
     return Objective(
         pools=[supervision.strong, joint.weak_rows()],
         loss=loss,
-        groups=_parameter_groups(joint, config, depends_on_x, by_gradient),
+        groups=groups,
         denoised=denoised,
         transitions=joint.transitions,
         label_network=joint.label_model,
         joint_posterior=joint.on_any_rows(),
         refresh=(lambda: None) if by_gradient else joint.maximise,
     )
-
-
-def _parameter_groups(
-    joint: JointModel, config: IntegratedConfig, depends_on_x: bool, by_gradient: bool
-) -> list[dict[str, object]]:
-    groups: list[dict[str, object]] = [
-        {"params": list(joint.model.parameters()), "lr": config.learning_rate}
-    ]
-    if by_gradient:
-        rate = (
-            config.label_network_learning_rate if depends_on_x else config.transition_learning_rate
-        )
-        groups.append({"params": list(joint.label_model.parameters()), "lr": rate})
-    return groups

@@ -21,9 +21,8 @@ from torch import Tensor, nn
 import modicum as md
 from modicum_algorithms.weak.config import SnorkelConfig
 from modicum_algorithms.weak.data.supervision import Supervision
-from modicum_algorithms.weak.data.votes import ABSTAIN
-from modicum_algorithms.weak.methods.objective import Objective
 from modicum_algorithms.weak.methods.soft_labels import two_stage_objective
+from modicum_algorithms.weak.training import Objective
 
 
 def snorkel_objective(
@@ -31,11 +30,7 @@ def snorkel_objective(
 ) -> Objective:
     """Cross-entropy to the label model's posteriors.
 
-    Args:
-        model: End model, from features to logits.
-        supervision: Features, votes and strong labels.
-        config: Settings of the method.
-        generator: Random generator whose seed scales the label model's initial values.
+    The generator's seed scales the label model's initial values.
     """
     fitted: list[SnorkelLabelModel] = []
 
@@ -58,27 +53,21 @@ class SnorkelLabelModel:
         conditionals_KVC: p(ỹ_k = v | y = c), float32; the sum over v is at most 1 if the model
             fits, but is not constrained.
         class_balance_C: p(y = c).
-        coverage_K: Fraction of the training rows that each function votes on.
     """
 
     conditionals_KVC: np.ndarray
     class_balance_C: np.ndarray
-    coverage_K: np.ndarray
 
     def predict(self, votes_NK: np.ndarray) -> np.ndarray:
         """Soft labels p(y | votes) ∝ p(y) Π_k p(ỹ_k | y) over the functions that vote.
 
-        Args:
-            votes_NK: Votes, -1 is an abstain.
-
-        Returns:
-            Shape (N, C), float32; uniform where every function abstains.
+        Shape (N, C), float32; uniform where every function abstains.
         """
         functions, votes, classes = self.conditionals_KVC.shape
         log_conditionals_LC = np.log(self.conditionals_KVC).reshape(functions * votes, classes)
         scores_NC = _indicators(votes_NK, votes) @ log_conditionals_LC
         scores_NC += np.log(self.class_balance_C).astype(np.float32)
-        scores_NC[(votes_NK == ABSTAIN).all(1)] = 0
+        scores_NC[(votes_NK == md.data.ABSTAIN).all(1)] = 0
         soft_NC = np.exp(scores_NC - scores_NC.max(1, keepdims=True))
         return np.asarray(soft_NC / soft_NC.sum(1, keepdims=True), dtype=np.float32)
 
@@ -92,29 +81,13 @@ class SnorkelLabelModel:
         outcomes_VKC = np.concatenate([votes_VKC, abstain_1KC])
         return np.asarray(outcomes_VKC / outcomes_VKC.sum(0))
 
-    def accuracies(self) -> np.ndarray:
-        """p(ỹ_k = y | function k votes), shape (K,), within [1e-6, 1].
-
-        A function that never votes has the accuracy of chance.
-        """
-        correct_K = np.einsum("kcc,c->k", self.conditionals_KVC, self.class_balance_C)
-        chance_K = np.full(len(correct_K), 1 / len(self.class_balance_C))
-        accuracies_K = np.divide(
-            correct_K, self.coverage_K, out=chance_K, where=self.coverage_K > 0
-        )
-        return np.asarray(accuracies_K.clip(1e-6, 1))
-
 
 def fit_snorkel(
     votes_NK: np.ndarray, config: SnorkelConfig, class_balance_C: np.ndarray, seed: int
 ) -> SnorkelLabelModel:
     """Fit the label model to votes by gradient descent on `matching_loss`.
 
-    Args:
-        votes_NK: Votes, -1 is an abstain.
-        config: Settings of the gradient descent.
-        class_balance_C: p(y = c), all above 0.
-        seed: Scales the initial values, as the package's seed does.
+    The seed scales the initial values, as the package's seed does.
 
     Raises:
         InputError: A class has no weight in the balance, or the descent diverges.
@@ -155,7 +128,6 @@ def fit_snorkel(
     return SnorkelLabelModel(
         conditionals_KVC=most_trusting(fitted_KVC, balance_C.numpy()),
         class_balance_C=class_balance_C,
-        coverage_K=(votes_NK != ABSTAIN).mean(0),
     )
 
 
@@ -194,13 +166,6 @@ def most_trusting(conditionals_KVC: np.ndarray, balance_C: np.ndarray) -> np.nda
 
     Permuting classes with the same balance (to three decimals) leaves the loss unchanged. With the
     initial values of `fit_snorkel` a permutation is rarely needed.
-
-    Args:
-        conditionals_KVC: p(ỹ_k = v | y = c).
-        balance_C: p(y = c).
-
-    Returns:
-        The conditionals with permuted classes, (K, V, C).
     """
     joint_VC = conditionals_KVC.sum(0) * balance_C
     permuted_KVC = conditionals_KVC.copy()

@@ -1,8 +1,9 @@
-"""Training the end model alone on soft labels: the second stage of two-stage methods.
+"""Training the end model alone: on the strong labels, or on soft labels made from the votes.
 
-A two-stage method first makes soft labels from the votes (majority vote, Snorkel), then trains the
-end model on them. Strong labels join as one more labeling function (-V) or replace the denoised
-label (-S), appendix A.1.
+Strong labels alone are maximum likelihood (equation 3.1), the baseline without votes. A two-stage
+method first makes soft labels from the votes (majority vote here, Snorkel in `snorkel`), then
+trains the end model on them. Strong labels join as one more labeling function (-V) or replace the
+denoised label (-S), appendix A.1.
 
 Shapes: N rows, B mini-batch, D features, K labeling functions, C classes.
 """
@@ -10,30 +11,78 @@ Shapes: N rows, B mini-batch, D features, K labeling functions, C classes.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from modicum_algorithms.weak.config import TwoStageConfig
+from modicum_algorithms.weak.config import EndModelConfig, TwoStageConfig
 from modicum_algorithms.weak.data.supervision import Supervision
-from modicum_algorithms.weak.methods.objective import Objective
-from modicum_algorithms.weak.models.end_model import soft_cross_entropy
+from modicum_algorithms.weak.labeling import majority_vote
+from modicum_algorithms.weak.models.end_model import predict, soft_cross_entropy
+from modicum_algorithms.weak.training import Objective
+
+
+def labels_only_objective(
+    model: nn.Module,
+    supervision: Supervision,
+    config: EndModelConfig,
+    generator: torch.Generator,
+) -> Objective:
+    """Cross-entropy to the strong labels; votes are ignored.
+
+    The denoised labels are the known ones, and elsewhere the end model's predictions.
+    """
+    nothing_NC = np.zeros((len(supervision), supervision.classes), dtype=np.float32)
+    soft_NC = supervision.with_strong_labels(nothing_NC)
+    features_ND = supervision.features_ND
+    objective = _soft_label_objective(
+        model, features_ND, soft_NC, supervision.strong, config.learning_rate
+    )
+    return replace(
+        objective,
+        denoised=lambda: supervision.with_strong_labels(predict(model, features_ND)),
+    )
+
+
+def majority_vote_objective(
+    model: nn.Module,
+    supervision: Supervision,
+    config: TwoStageConfig,
+    generator: torch.Generator,
+) -> Objective:
+    """Cross-entropy to the normalised vote counts."""
+    denoise = partial(majority_vote, classes=supervision.classes)
+    return two_stage_objective(model, supervision, config, denoise)
+
+
+def two_stage_objective(
+    model: nn.Module,
+    supervision: Supervision,
+    config: TwoStageConfig,
+    denoise: Callable[[np.ndarray], np.ndarray],
+) -> Objective:
+    """Cross-entropy to the soft labels of a label model, which `denoise` makes from votes."""
+    return _soft_label_objective(
+        model,
+        supervision.features_ND,
+        soft_labels(supervision, denoise, config.strong_labels),
+        informed_rows(supervision, config.uncovered),
+        config.learning_rate,
+    )
 
 
 def soft_labels(
     supervision: Supervision, denoise: Callable[[np.ndarray], np.ndarray], how: str
 ) -> np.ndarray:
-    """Soft labels of a label model, combined with the strong labels.
+    """Soft labels of a label model, combined with the strong labels, (N, C), float32.
 
     Args:
         supervision: Votes and strong labels.
         denoise: From votes, (N, K) or (N, K + 1), to soft labels (N, C).
-        how: `vote` adds a labeling function that knows the strong labels, `replace` puts the
-            strong label in the place of the denoised one.
-
-    Returns:
-        Shape (N, C), float32.
+        how: Setting `strong_labels`.
     """
     if how == "vote":
         return denoise(supervision.with_strong_votes)
@@ -41,29 +90,16 @@ def soft_labels(
 
 
 def informed_rows(supervision: Supervision, uncovered: str) -> np.ndarray:
-    """Row numbers that a two-stage method trains on.
-
-    Args:
-        supervision: Votes and strong labels.
-        uncovered: `drop` leaves out rows with neither a vote nor a label, `uniform` keeps them.
-    """
+    """Row numbers that a two-stage method trains on, by the setting `uncovered`."""
     if uncovered == "uniform":
         return np.arange(len(supervision))
     return np.flatnonzero(supervision.covered | (supervision.labels_N >= 0))
 
 
-def soft_label_objective(
+def _soft_label_objective(
     model: nn.Module, features_ND: Tensor, soft_NC: np.ndarray, rows: np.ndarray, rate: float
 ) -> Objective:
-    """Cross-entropy to soft labels over some rows of the training split.
-
-    Args:
-        model: End model, from features to logits.
-        features_ND: Features of the training split.
-        soft_NC: Soft labels; one-hot for strong ones.
-        rows: Row numbers to train on.
-        rate: Adam's learning rate.
-    """
+    """Cross-entropy to soft labels over some rows of the training split."""
     targets_NC = torch.from_numpy(soft_NC)
 
     def loss(batches: Sequence[Tensor | None]) -> Tensor:
@@ -73,26 +109,3 @@ def soft_label_objective(
 
     groups = [{"params": list(model.parameters()), "lr": rate}]
     return Objective([rows], loss, groups, denoised=lambda: soft_NC)
-
-
-def two_stage_objective(
-    model: nn.Module,
-    supervision: Supervision,
-    config: TwoStageConfig,
-    denoise: Callable[[np.ndarray], np.ndarray],
-) -> Objective:
-    """Cross-entropy to the soft labels of a label model.
-
-    Args:
-        model: End model, from features to logits.
-        supervision: Features, votes and strong labels.
-        config: Use of strong labels and of uncovered rows, and the learning rate.
-        denoise: Label model, from votes to soft labels; see `soft_labels`.
-    """
-    return soft_label_objective(
-        model,
-        supervision.features_ND,
-        soft_labels(supervision, denoise, config.strong_labels),
-        informed_rows(supervision, config.uncovered),
-        config.learning_rate,
-    )

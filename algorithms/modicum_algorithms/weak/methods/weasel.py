@@ -17,8 +17,8 @@ from torch import Tensor, nn
 import modicum as md
 from modicum_algorithms.weak.config import WeaselConfig, weight_of
 from modicum_algorithms.weak.data.supervision import Supervision
-from modicum_algorithms.weak.methods.objective import Objective
 from modicum_algorithms.weak.models.end_model import mlp, soft_cross_entropy
+from modicum_algorithms.weak.training import Objective
 
 _CHUNK = 8192  # rows encoded at once after training
 
@@ -26,14 +26,8 @@ _CHUNK = 8192  # rows encoded at once after training
 class Encoder(nn.Module):
     """Logits of p(y | votes, x), from accuracies of the labeling functions predicted for each row.
 
-    Batch normalisation and dropout follow each hidden layer, as in WRENCH.
-
-    Args:
-        features: Number of features.
-        functions: Number of labeling functions.
-        balance_C: Class balance p(y), all above 0.
-        config: Settings of the method.
-        generator: Draws the initial weights and a seed for the dropout masks.
+    Batch normalisation and dropout follow each hidden layer, as in WRENCH. The generator draws the
+    initial weights and a seed for the dropout masks.
     """
 
     log_balance_C: Tensor
@@ -67,9 +61,7 @@ class Encoder(nn.Module):
     def forward(self, features_BD: Tensor, votes_BK: Tensor) -> Tensor:
         """Logits, shape (B, C); where no function votes, the logarithm of the class balance.
 
-        Args:
-            features_BD: Features.
-            votes_BK: Votes as floats, -1 is an abstain.
+        Votes are floats, -1 is an abstain.
         """
         classes = len(self.log_balance_C)
         scores_BCK = self.network(torch.cat([votes_BK, features_BD], 1)).unflatten(1, (classes, -1))
@@ -79,12 +71,8 @@ class Encoder(nn.Module):
 def weighted_votes(scores_BCK: Tensor, votes_BK: Tensor) -> Tensor:
     """√K · C · Σ_k softmax_k(scores_c)[k] 1[ỹ_k = c], shape (B, C).
 
-    The softmax is over all functions, abstaining ones included. The paper's factor is √K;
-    WRENCH has √K · C.
-
-    Args:
-        scores_BCK: Scores of the functions, divided by the temperature.
-        votes_BK: Votes, -1 is an abstain.
+    The softmax is over all functions, abstaining ones included, of their scores divided by the
+    temperature. The paper's factor is √K; WRENCH has √K · C.
     """
     _, classes, functions = scores_BCK.shape
     accuracies_BCK = functions**0.5 * classes * scores_BCK.softmax(-1)
@@ -93,12 +81,7 @@ def weighted_votes(scores_BCK: Tensor, votes_BK: Tensor) -> Tensor:
 
 
 def agreement_loss(end_logits_BC: Tensor, encoder_logits_BC: Tensor) -> Tensor:
-    """H(encoder, end model) + H(end model, encoder), each with the target held fixed.
-
-    Args:
-        end_logits_BC: Logits of the end model.
-        encoder_logits_BC: Logits of the encoder.
-    """
+    """H(encoder, end model) + H(end model, encoder), each with the target held fixed."""
     end_loss = soft_cross_entropy(end_logits_BC, encoder_logits_BC.detach().softmax(-1))
     encoder_loss = soft_cross_entropy(encoder_logits_BC, end_logits_BC.detach().softmax(-1))
     return end_loss + encoder_loss
@@ -113,12 +96,6 @@ def weasel_objective(
     """Agreement of end model and encoder on the rows with a vote.
 
     Strong labels are the votes of one more labeling function.
-
-    Args:
-        model: End model, from features to logits.
-        supervision: Features, votes and strong labels.
-        config: Settings of the method.
-        generator: Initialises the encoder and seeds its dropout.
 
     Raises:
         InputError: No row has a vote or a strong label.
@@ -161,13 +138,7 @@ def weasel_objective(
 
 
 def rebuilt_encoder(config: WeaselConfig, weights: Mapping[str, Tensor], inputs: int) -> Encoder:
-    """An encoder from its saved tensors.
-
-    Args:
-        config: Settings of the method.
-        weights: State of an `Encoder`.
-        inputs: Number of features.
-    """
+    """An encoder from its saved tensors, for a number of features."""
     functions = weights["network.0.weight"].shape[1] - inputs
     balance_C = weights["log_balance_C"].exp().numpy()
     encoder = Encoder(inputs, functions, balance_C, config, torch.Generator())

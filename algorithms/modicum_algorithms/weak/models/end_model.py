@@ -19,12 +19,6 @@ def mlp(inputs: int, outputs: int, hidden: Sequence[int], generator: torch.Gener
     """A feed-forward network with ReLU units.
 
     Weights and biases are uniform within ±1/√(inputs of the layer), torch's default.
-
-    Args:
-        inputs: Width of the input.
-        outputs: Width of the output.
-        hidden: Sizes of the hidden layers.
-        generator: Draws the initial weights.
     """
     sizes = [inputs, *hidden, outputs]
     layers: list[nn.Module] = []

@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from modicum_algorithms.weak.data.votes import UNKNOWN
+import modicum as md
 from modicum_algorithms.weak.models.label_model import SharedTransitions, Votes, shared_log_votes
 
 _LEAST_COUNT = 1e-30
@@ -42,7 +42,7 @@ def responsibilities(
     log_votes_NCH = log_votes_NL.unflatten(1, (-1, states))
     log_states_H = label_model.state_logits_H.log_softmax(0)
     log_joint_NCH = log_classes_NC.unsqueeze(-1) + log_votes_NCH + log_states_H
-    known_N1 = (labels_N != UNKNOWN).unsqueeze(1)
+    known_N1 = (labels_N != md.data.UNKNOWN).unsqueeze(1)
     other_NC = labels_N.unsqueeze(1) != torch.arange(log_classes_NC.shape[1])
     log_joint_NCH = log_joint_NCH.masked_fill((known_N1 & other_NC).unsqueeze(-1), -torch.inf)
     log_likelihood_N = torch.logsumexp(log_joint_NCH, (1, 2))
@@ -60,12 +60,6 @@ def maximise_expectation(
 
     φ_k(v|c, h) ∝ Σ_n r_n(c, h) 1[ỹ_k = v] over the votes that count, and p(h) ∝ Σ_n,c r_n(c, h).
     Pseudo-counts make it a maximum a posteriori step under a Dirichlet prior.
-
-    Args:
-        label_model: Changed in place.
-        votes: Votes of the rows.
-        responsibilities_NCH: From `responsibilities`.
-        pseudo_counts_VKCH: Pseudo-counts that are added to the expected counts.
     """
     sizes_CH = label_model.shape_VKCH[2:]
     weights_NL = responsibilities_NCH.flatten(1)

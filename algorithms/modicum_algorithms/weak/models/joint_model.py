@@ -14,9 +14,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+import modicum as md
 from modicum_algorithms.weak.config import IntegratedConfig, weight_of
 from modicum_algorithms.weak.data.supervision import Supervision
-from modicum_algorithms.weak.data.votes import ABSTAIN
 from modicum_algorithms.weak.models.expectation_maximisation import (
     maximise_expectation,
     responsibilities,
@@ -30,6 +30,7 @@ from modicum_algorithms.weak.models.label_model import (
     majority_vote_transitions,
     mean_transitions,
     self_transitions,
+    with_abstains,
 )
 
 _NUMBERS_AT_ONCE = 2**22  # transition probabilities in memory, in passes over the training split
@@ -86,7 +87,7 @@ def encode_votes(
     if not says_coverage:
         return votes
     ones_N = torch.ones(len(votes_NK))
-    uncovered_N = torch.from_numpy((votes_NK == ABSTAIN).all(1))
+    uncovered_N = torch.from_numpy((votes_NK == md.data.ABSTAIN).all(1))
     return votes.joined_by(uncovered_N, ones_N, ones_N)
 
 
@@ -119,12 +120,7 @@ class JointPosterior:
 
     @torch.inference_mode()
     def __call__(self, features_ND: Tensor, votes_NK: np.ndarray) -> np.ndarray:
-        """Posterior q(y) of features and votes together, shape (N, C); see `tempered_posterior`.
-
-        Args:
-            features_ND: Features.
-            votes_NK: Votes of the labeling functions, -1 is an abstain.
-        """
+        """Posterior q(y) of features and votes together, shape (N, C); see `tempered_posterior`."""
         votes, posteriors = self._encoded(votes_NK), []
         weight = weight_of(self.config, "end_model_weight")
         for rows_B in self._chunks(features_ND):
@@ -144,11 +140,6 @@ class JointPosterior:
         """Posterior of the votes alone, p(y|ỹ) ∝ π(y) Π_k p(ỹ_k|y, x)^{w_k}, shape (N, C).
 
         The end model has no part in it, nor has its own vote (`self_supervision`).
-
-        Args:
-            features_ND: Features, on which the matrices of iWLD depend.
-            votes_NK: Votes of the labeling functions, -1 is an abstain.
-            prior_C: π.
         """
         votes, posteriors = self._encoded(votes_NK), []
         if self.config.self_supervision:
@@ -289,11 +280,7 @@ class JointModel:
 
     @torch.inference_mode()
     def transitions(self) -> np.ndarray:
-        """p(ỹ_k = v | y = c) of the labeling functions, averaged over rows and states of h.
-
-        Shape (C + 1, K, C). Where abstains are missing, a function's abstain rate is its observed
-        one, the same for every class.
-        """
+        """p(ỹ_k = v | y = c), (C + 1, K, C), averaged over rows and states of h."""
         functions = self._supervision.votes_NK.shape[1]
         outcomes, _, classes, _ = self.label_model.shape_VKCH
         total_VKC = torch.zeros(outcomes, functions, classes)
@@ -302,6 +289,4 @@ class JointModel:
         mean_VKC = (total_VKC / len(self._supervision)).numpy()
         if self.config.abstain == "emission":
             return mean_VKC
-        coverage_K1 = (self._supervision.votes_NK != ABSTAIN).mean(0)[:, None]
-        abstain_1KC = np.broadcast_to(1 - coverage_K1, mean_VKC.shape[1:])[None]
-        return np.concatenate([mean_VKC * coverage_K1, abstain_1KC])
+        return with_abstains(mean_VKC, self._supervision.votes_NK)

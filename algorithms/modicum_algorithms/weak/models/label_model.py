@@ -18,7 +18,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from modicum_algorithms.weak.data.votes import ABSTAIN, majority_vote
+import modicum as md
+from modicum_algorithms.weak.config import IntegratedConfig
+from modicum_algorithms.weak.labeling import majority_vote
 from modicum_algorithms.weak.models.end_model import mlp
 
 _LEAST_RATE = 1e-4  # rate of an outcome that a labeling function never shows
@@ -51,17 +53,12 @@ class Votes:
         vote_weight: float,
         abstain_weight: float,
     ) -> Votes:
-        """Encode votes as outcomes.
+        """Encode votes, of which -1 is an abstain; the other arguments are settings.
 
-        Args:
-            votes_NK: Votes, -1 is an abstain.
-            classes: Number of classes.
-            abstain: `emission` makes abstain the last of C + 1 outcomes (section 3.2.1);
-                `missing` leaves abstains out of the product.
-            vote_weight: Power of a vote in the posterior.
-            abstain_weight: Power of an abstain in the posterior, under `emission`.
+        `emission` makes abstain the last of C + 1 outcomes (section 3.2.1), `missing` leaves
+        abstains out of the product.
         """
-        voted_NK = votes_NK != ABSTAIN
+        voted_NK = votes_NK != md.data.ABSTAIN
         emitted = abstain == "emission"
         outcomes_NK = np.where(voted_NK, votes_NK, classes if emitted else 0)
         counted_NK = np.ones_like(voted_NK) if emitted else voted_NK
@@ -105,17 +102,16 @@ def majority_vote_transitions(
     Args:
         votes_NK: Votes, -1 is an abstain.
         classes: Number of classes.
-        abstain: Argument of `Votes.of`.
-        smoothing: Mean pseudo-count of an outcome.
-        towards: Distribution r of the pseudo-counts: `base_rate`, the function's rates of its
-            outcomes, or `uniform`, 1/V.
+        abstain: Setting `abstain`.
+        smoothing: Setting `transition_smoothing`.
+        towards: Setting `transition_prior`: r is a function's rates of its outcomes, or 1/V.
 
     Returns:
         Log-probabilities, shape (V, K, C).
     """
-    covered_NK = votes_NK[(votes_NK != ABSTAIN).any(1)]
+    covered_NK = votes_NK[(votes_NK != md.data.ABSTAIN).any(1)]
     soft_NC = majority_vote(covered_NK, classes)
-    outcomes = [*range(classes)] if abstain == "missing" else [*range(classes), ABSTAIN]
+    outcomes = [*range(classes)] if abstain == "missing" else [*range(classes), md.data.ABSTAIN]
     counts_VKC = np.stack([(covered_NK == v).T.astype(np.float32) @ soft_NC for v in outcomes])
     if towards == "base_rate":
         shown_VK = np.stack([(covered_NK == v).sum(0) for v in outcomes])
@@ -130,13 +126,8 @@ def majority_vote_transitions(
 def coverage_transitions(coverage: float, outcomes: int, classes: int) -> Tensor:
     """Initial matrix of the coverage vote: 0 where some function votes on the row, else 1.
 
-    Args:
-        coverage: Share of rows with a vote.
-        outcomes: Number of outcomes V; the coverage vote shows two of them.
-        classes: Number of classes.
-
-    Returns:
-        Log-probabilities, the same for every class, shape (V, 1, C).
+    Log-probabilities, shape (V, 1, C), the same for every class; coverage is the share of rows with
+    a vote.
     """
     rates_V = torch.full((outcomes,), _LEAST_RATE)
     rates_V[:2] += torch.tensor([coverage, 1 - coverage])
@@ -146,13 +137,8 @@ def coverage_transitions(coverage: float, outcomes: int, classes: int) -> Tensor
 def self_transitions(accuracy: float, outcomes: int, classes: int) -> Tensor:
     """Initial matrix of the self vote, which repeats the end model's prediction.
 
-    Args:
-        accuracy: p(ỹ = y | y); the other classes share the rest equally.
-        outcomes: Number of outcomes V.
-        classes: Number of classes.
-
-    Returns:
-        Log-probabilities, shape (V, 1, C).
+    Log-probabilities, shape (V, 1, C). The accuracy is p(ỹ = y | y); the other classes share the
+    rest equally.
     """
     wrong = (1 - accuracy) / max(classes - 1, 1)
     votes_CC = torch.full((classes, classes), wrong).fill_diagonal_(accuracy)
@@ -214,26 +200,13 @@ class LabelModel(nn.Module):
     def forward(self, features_BD: Tensor, votes: Votes) -> tuple[Tensor, Tensor]:
         """Log p(ỹ|y, x), and the same with every vote raised to its power as evidence.
 
-        Args:
-            features_BD: Features, which iWL's label model ignores.
-            votes: Votes of the same rows.
-
-        Returns:
-            Two tensors (B, C); no gradient passes through the second.
+        Both are (B, C); no gradient passes through the second. iWL's label model ignores x.
         """
         raise NotImplementedError
 
     def outputs(self, features_BD: Tensor) -> tuple[Tensor, Tensor]:
         """Log-probabilities for every row: transitions (B, V, K, C, H) and p(h|x) (B, H)."""
         raise NotImplementedError
-
-    def log_transitions(self, features_BD: Tensor) -> Tensor:
-        """Log transition probabilities for every row, shape (B, V, K, C, H)."""
-        return self.outputs(features_BD)[0]
-
-    def log_states(self, features_BD: Tensor) -> Tensor:
-        """Log p(h|x), shape (B, H)."""
-        return self.outputs(features_BD)[1]
 
 
 def _likelihood_and_evidence(
@@ -244,12 +217,8 @@ def _likelihood_and_evidence(
 ) -> tuple[Tensor, Tensor]:
     """Log-likelihood and evidence of the votes, as `LabelModel.forward` returns them.
 
-    Args:
-        votes: Votes of the rows.
-        log_votes: `shared_log_votes` or `pointwise_log_votes`.
-        log_transitions: Third argument of `log_votes`, with classes and states as one dimension
-            L = C·H.
-        log_states_BH: log p(h|x).
+    The transitions are those that `log_votes` takes, with classes and states as one dimension
+    L = C·H.
     """
 
     def total(weights_BK: Tensor, log_transitions: Tensor) -> Tensor:
@@ -357,6 +326,16 @@ class PointwiseTransitions(LabelModel):
         return log_transitions_BVKCH, outputs_BO[:, matrices:].log_softmax(-1)
 
 
+def with_abstains(transitions_VKC: np.ndarray, votes_NK: np.ndarray) -> np.ndarray:
+    """Transitions (C + 1, K, C) of a model that leaves abstains out, with abstain as last outcome.
+
+    A function's abstain rate is its observed one, the same for every class.
+    """
+    coverage_K1 = (votes_NK != md.data.ABSTAIN).mean(0)[:, None]
+    abstain_1KC = np.broadcast_to(1 - coverage_K1, transitions_VKC.shape[1:])[None]
+    return np.concatenate([transitions_VKC * coverage_K1, abstain_1KC])
+
+
 def mean_transitions(label_model: LabelModel, features_BD: Tensor) -> Tensor:
     """p(ỹ_k = v | y = c, x) = Σ_h p(h|x) φ_k(v|c, h) at each point, shape (B, V, K, C)."""
     log_transitions_BVKCH, log_states_BH = label_model.outputs(features_BD)
@@ -364,15 +343,9 @@ def mean_transitions(label_model: LabelModel, features_BD: Tensor) -> Tensor:
 
 
 def rebuilt_label_model(
-    weights: Mapping[str, Tensor], inputs: int, hidden: Sequence[int]
+    config: IntegratedConfig, weights: Mapping[str, Tensor], inputs: int
 ) -> LabelModel:
-    """A label model from its saved tensors.
-
-    Args:
-        weights: State of a `SharedTransitions` or a `PointwiseTransitions`.
-        inputs: Number of features.
-        hidden: Sizes of the label network's hidden layers, for `PointwiseTransitions`.
-    """
+    """A `SharedTransitions` or `PointwiseTransitions` from its saved tensors."""
     generator = torch.Generator()
     label_model: LabelModel
     if "logits_VKCH" in weights:
@@ -380,7 +353,8 @@ def rebuilt_label_model(
         label_model = SharedTransitions(torch.zeros(shape_VKC), states, generator)
     else:
         *shape_VKC, states = weights["sizes_VKCH"].tolist()
-        start_VKC = torch.zeros(shape_VKC)
-        label_model = PointwiseTransitions(inputs, start_VKC, hidden, states, generator)
+        label_model = PointwiseTransitions(
+            inputs, torch.zeros(shape_VKC), config.label_network_hidden, states, generator
+        )
     label_model.load_state_dict(weights)
     return label_model

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from modicum_algorithms.weak.data.votes import ABSTAIN
+import modicum as md
 from modicum_algorithms.weak.labeling import conflicts
 
 
@@ -65,11 +65,8 @@ def describe_votes(
 ) -> LabelModelSummary:
     """Summarise a method's estimates of the labeling functions.
 
-    Args:
-        votes_NK: Votes of the training rows, -1 is an abstain.
-        denoised_NC: The method's soft labels of the same rows.
-        transitions_VKC: The method's p(ỹ_k = v | y = c); None to count them.
-        names: Names of the labeling functions.
+    The soft labels are those of the rows with the votes. Without transitions p(ỹ_k = v | y = c) of
+    the method they are counted.
     """
     if transitions_VKC is None:
         transitions_VKC = counted_transitions(votes_NK, denoised_NC)
@@ -77,7 +74,7 @@ def describe_votes(
         names=names,
         transitions=np.ascontiguousarray(transitions_VKC.transpose(1, 0, 2)),
         class_balance=denoised_NC.mean(0),
-        coverage=(votes_NK != ABSTAIN).mean(0),
+        coverage=(votes_NK != md.data.ABSTAIN).mean(0),
         conflict=conflicts(votes_NK),
     )
 
@@ -85,18 +82,13 @@ def describe_votes(
 def counted_transitions(votes_NK: np.ndarray, soft_NC: np.ndarray) -> np.ndarray:
     """p(ỹ_k = v | y = c) = Σ_n q_n(c) 1[ỹ_nk = v] / Σ_n q_n(c), with abstain as the last outcome.
 
-    A class without any weight gets the uniform distribution.
-
-    Args:
-        votes_NK: Votes, -1 is an abstain.
-        soft_NC: Soft labels q.
-
-    Returns:
-        Shape (C + 1, K, C).
+    Shape (C + 1, K, C). A class without any weight gets the uniform distribution.
     """
     classes = soft_NC.shape[1]
     weights_NC = soft_NC.astype(np.float64)
-    counts_VKC = np.stack([(votes_NK == v).T @ weights_NC for v in [*range(classes), ABSTAIN]])
+    counts_VKC = np.stack(
+        [(votes_NK == v).T @ weights_NC for v in [*range(classes), md.data.ABSTAIN]]
+    )
     uniform_VKC = np.full(counts_VKC.shape, 1 / (classes + 1))
     totals_C = weights_NC.sum(0)
     return np.divide(counts_VKC, totals_C, out=uniform_VKC, where=totals_C > 0)

@@ -13,8 +13,13 @@ import numpy as np
 from modicum.errors import InputError
 
 SPLITS = ("train", "valid", "test")
+"""Names of the splits of a data set with votes."""
+
 ABSTAIN = -1
+"""The vote of a labeling function that does not vote."""
+
 UNKNOWN = -1
+"""A label that is not given."""
 
 
 @dataclass(frozen=True)
