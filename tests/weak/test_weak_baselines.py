@@ -5,13 +5,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_model, save_model
 from torch.nn import functional
 
 import modicum as md
-from modicum_algorithms.weak.config import DenoiseConfig, EndModelConfig, WeaselConfig
-from modicum_algorithms.weak.data import breast_cancer
-from modicum_algorithms.weak.data.supervision import Supervision, ValidationSet
+from modicum_algorithms.weak.config import DenoiseConfig, WeaselConfig
+from modicum_algorithms.weak.data.supervision import Supervision
 from modicum_algorithms.weak.methods.denoise import (
     Attention,
     Ensemble,
@@ -26,7 +24,6 @@ from modicum_algorithms.weak.methods.weasel import (
     weighted_votes,
 )
 from modicum_algorithms.weak.models.end_model import mlp, predict
-from modicum_algorithms.weak.training import train
 
 B, K, C, D = 6, 4, 3, 5
 BALANCE = np.array([0.5, 0.3, 0.2])
@@ -342,31 +339,6 @@ def test_denoises_soft_labels_are_the_weighted_votes():
 
 
 @pytest.mark.parametrize("method", OBJECTIVES)
-@pytest.mark.parametrize("extreme", ["silent function", "class without votes", "one function"])
-@pytest.mark.parametrize("covered", ["some rows", "one row", "all rows"])
-def test_extremes_are_finite(method, extreme, covered):
-    supervision = toy(functions=1 if extreme == "one function" else K)
-    votes = supervision.votes_NK
-    if covered == "one row":
-        votes[:] = -1
-        votes[7] = 0
-    elif covered == "all rows":
-        votes[votes < 0] = 0
-    if extreme == "silent function":
-        votes[:, 1] = -1
-    elif extreme == "class without votes":
-        votes[votes == C - 1] = 0
-    model, objective = build(method, supervision)
-    features = supervision.features_ND
-    valid = ValidationSet(features, np.zeros(40, dtype=np.int64))
-    schedule = EndModelConfig(batch_size=8, max_iterations=12, evaluate_every=3, patience=100)
-    train(model, objective, valid, schedule, seed=0)
-    assert np.isfinite(predict(model, features)).all()
-    assert np.isfinite(objective.denoised()).all()
-    assert np.isfinite(one_step(objective))
-
-
-@pytest.mark.parametrize("method", OBJECTIVES)
 def test_no_vote_at_all_is_said(method):
     supervision = toy()
     supervision.votes_NK[:] = -1
@@ -378,37 +350,3 @@ def test_no_vote_at_all_is_said(method):
 def test_a_class_balance_is_checked(balance):
     with pytest.raises(md.InputError, match="class_balance: must be 3 numbers above 0"):
         replace(toy(), class_balance_C=np.array(balance))
-
-
-@pytest.mark.parametrize("method", OBJECTIVES)
-def test_label_models_come_back_from_their_files(method, tmp_path):
-    supervision = toy()
-    _, objective = build(method, supervision)
-    one_step(objective)
-    save_model(objective.label_network, str(tmp_path / "label_model.safetensors"))
-    _, other = build(method, supervision, seed=1)
-    assert (other.denoised() != objective.denoised()).any()
-    load_model(other.label_network, str(tmp_path / "label_model.safetensors"))
-    assert (other.denoised() == objective.denoised()).all()
-
-
-@pytest.mark.parametrize("strong", [0, 34])
-@pytest.mark.parametrize("method", OBJECTIVES)
-def test_the_embedded_set_is_learnt(method, strong):
-    """The larger class has 63% of the rows; the standard error of an accuracy is 4.5 points."""
-    arrays = breast_cancer.load_arrays()
-    labels = np.full(len(arrays["train_labels"]), -1)
-    labels[:strong] = arrays["train_labels"][:strong]
-    features = torch.from_numpy(arrays["train_features"])
-    supervision = Supervision(features, arrays["train_votes"], labels, 2)
-    settings = {"weasel": WeaselConfig(), "denoise": DenoiseConfig()}[method]
-    model = mlp(features.shape[1], 2, [100, 100], generator())
-    objective = OBJECTIVES[method][0](model, supervision, settings, generator())
-    schedule = EndModelConfig(max_iterations=200, evaluate_every=20)
-    valid = ValidationSet(torch.from_numpy(arrays["valid_features"]), arrays["valid_labels"])
-    train(model, objective, valid, schedule, seed=0)
-    predicted = predict(model, torch.from_numpy(arrays["test_features"])).argmax(1)
-    assert (predicted == arrays["test_labels"]).mean() > 0.8
-    known = objective.denoised()[supervision.with_strong_votes.max(1) >= 0].argmax(1)
-    truth = arrays["train_labels"][supervision.with_strong_votes.max(1) >= 0]
-    assert (known == truth).mean() > 0.7

@@ -29,14 +29,6 @@ from modicum_algorithms.weak.run import choose_strong
 from weak_training import train
 
 SMALL = {"hidden_units": 16, "hidden_layers": 1, "learning_rate": 1e-2, "max_iterations": 30}
-KINDS = [
-    MajorityVoteClassifier,
-    SnorkelClassifier,
-    WeaselClassifier,
-    DenoiseClassifier,
-    LabelsOnlyClassifier,
-    IntegratedWeakLearner,
-]
 METHODS = {
     "majority_vote": MajorityVoteClassifier(),
     "snorkel": SnorkelClassifier(),
@@ -49,18 +41,18 @@ METHODS = {
 OF_VOTES = [name for name in METHODS if name != "labels_only"]
 
 
+def small(method, **parameters):
+    return clone(METHODS[method]).set_params(random_state=0, **{**SMALL, **parameters})
+
+
 @parametrize_with_checks(
-    [kind(random_state=0, **SMALL) for kind in KINDS],
+    [small(method) for method in METHODS if method != "iwld"],
     expected_failed_checks=lambda estimator: {
         "check_classifiers_classes": "takes -1 for a class; here it marks an unknown label"
     },
 )
 def test_scikit_learn(estimator, check):
     check(estimator)
-
-
-def small(method, **parameters):
-    return clone(METHODS[method]).set_params(random_state=0, **{**SMALL, **parameters})
 
 
 @pytest.fixture(scope="module")
@@ -102,18 +94,6 @@ def test_an_estimator_gives_the_numbers_of_a_study(method, data, tmp_path):
     assert estimator.n_iter_ == result.estimator.n_iter_
     theirs = result.estimator.predict_proba(data.test.features_ND)
     assert np.array_equal(estimator.predict_proba(data.test.features_ND), theirs)
-
-
-@pytest.mark.parametrize("method", METHODS)
-def test_defaults_are_those_of_the_experiment(method):
-    config = WeakLearningConfig(method=method)
-    settings = {
-        name: (value, getattr(config, setting))
-        for name, value in METHODS[method].get_params().items()
-        if (setting := METHODS[method].names.get(name)) is not None
-    }
-    assert settings.pop("max_iterations") == (None, 10_000)
-    assert all(ours == theirs for ours, theirs in settings.values()), settings
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -166,23 +146,6 @@ def test_names_of_classes_change_nothing_but_names(method, mark, toy):
     assert np.array_equal(named.predict_proba(features), plain.predict_proba(features))
     assert np.array_equal(named.predict(features), names[plain.predict(features)])
     assert named.label_model_.table.index.tolist() == list("abcd")
-
-
-@pytest.mark.parametrize("method", METHODS)
-def test_a_class_without_votes_and_a_function_that_never_fires(method, toy):
-    features, y, votes, _ = toy
-    votes = votes.copy()
-    votes[:, 1] = -1
-    estimator = small(method, classes=[0, 1, 2]).fit(features, y, weak_labels=votes)
-    probabilities = estimator.predict_proba(features)
-    assert probabilities.shape == (60, 3)
-    assert np.isfinite(probabilities).all()
-    assert probabilities.sum(1) == pytest.approx(np.ones(60), abs=1e-5)
-    table = estimator.label_model_.table
-    assert table["accuracy"].isna().tolist() == [False, True, False, False]
-    transitions = estimator.label_model_.transitions
-    assert transitions.shape == (4, 4, 3)
-    assert transitions.sum(1) == pytest.approx(np.ones((4, 3)), abs=1e-4)
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -65,6 +65,7 @@ EXTREMES = {
     "ordinary": ordinary(),
     "one row": ordinary(rows=1),
     "two rows": ordinary(rows=2),
+    "one function": ordinary(functions=1),
     "more functions than rows": ordinary(functions=200),
     "huge features": changed(X=lambda X: X * 1e30),
     "largest features": changed(X=put(EVERYWHERE, 3e38)),
@@ -161,6 +162,7 @@ def test_values_too_large_for_a_trained_network_are_refused():
 
 TRIALS = {
     "one row": (ordinary(rows=1), {}),
+    "one function": (ordinary(functions=1), {}),
     "huge features": (EXTREMES["huge features"], {}),
     "a silent function": (EXTREMES["a silent function"], {}),
     "a class without votes": (EXTREMES["a class without votes"], {}),

@@ -27,7 +27,6 @@ from modicum_algorithms.weak.models.label_model import (
     PointwiseTransitions,
     SharedTransitions,
     Votes,
-    pointwise_log_votes,
     shared_log_votes,
 )
 from weak_training import train
@@ -173,22 +172,6 @@ def test_one_state_of_h_is_the_plain_model_and_so_are_two_equal_ones(abstain):
     (split,) = torch.autograd.grad((weights * twice).sum(), two.logits_VKCH)
     shares = torch.tensor([0.2, 0.8], dtype=torch.float64)
     assert torch.allclose(split, plain_gradient * shares, atol=1e-7)
-
-
-def test_a_label_network_with_one_state_has_nothing_to_say_of_h():
-    data = tiny()
-    votes = Votes.of(data.votes_NK, C, "emission", **FULL)
-    model = label_model(True, votes.size, 1)
-    outputs = model.network(data.features_ND)
-    assert outputs.shape == (B, votes.size * K * C)
-    matrices = outputs.reshape(B, votes.size, K, C).log_softmax(1)
-    plain = pointwise_log_votes(votes.outcomes_NK, votes.counted_NK, matrices)
-    got = model(data.features_ND, votes)[0]
-    assert got.equal(plain)
-    weight = next(model.parameters())
-    assert torch.autograd.grad(got.sum(), weight)[0].equal(
-        torch.autograd.grad(plain.sum(), weight)[0]
-    )
 
 
 def test_strong_and_weak_terms_by_hand():
@@ -414,6 +397,9 @@ def test_label_networks_start_from_the_shared_matrices_at_every_point(states):
     shared = SharedTransitions(start, states, generator())
     pointwise = PointwiseTransitions(D, start, [4], states, generator())
     features = torch.randn(B, D, generator=generator(6))
+    # With one state p(h|x) is 1 and needs no output.
+    outputs = math.prod(shared.shape_VKCH) + (states if states > 1 else 0)
+    assert pointwise.network[-1].out_features == outputs
     log_matrices, log_states = shared.outputs(features)
     for found, wanted in zip(pointwise.outputs(features), (log_matrices, log_states), strict=True):
         assert torch.allclose(found, wanted, atol=1e-6)

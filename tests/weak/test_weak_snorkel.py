@@ -100,18 +100,6 @@ def test_equals_the_package_on_real_votes(package, wrench):
     assert_like_the_package(package, rows.splits["train"].votes_NK, len(rows.classes))
 
 
-def test_most_voted_classes_equal_the_packages_voter(package):
-    """The package shares a tied row equally; the classes with most votes are the same ones."""
-    votes = np.random.default_rng(0).integers(-1, 4, size=(500, 5))
-    votes[:3] = -1
-    votes[3] = [0, 0, 2, 2, -1]
-    soft = majority_vote(votes, 4)
-    most = soft == soft.max(1, keepdims=True)
-    assert (most[3] == [True, False, True, False]).all()
-    wanted = package.MajorityLabelVoter(cardinality=4).predict_proba(votes)
-    assert most / most.sum(1, keepdims=True) == pytest.approx(wanted)
-
-
 def test_known_accuracies_are_recovered():
     """20,000 rows: an accuracy counted with labels has a standard error of at most 0.005."""
     labels, accuracies, votes = synthetic(3, rows=20_000, seed=5)

@@ -60,6 +60,7 @@ RULES = (
     ThresholdRule("area error", None, 45.19),
     ThresholdRule("worst radius", 13.01, None),
 )
+LABELING_FUNCTIONS = tuple(rule.measurement for rule in RULES)
 
 
 @cache

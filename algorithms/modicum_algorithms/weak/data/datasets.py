@@ -49,7 +49,7 @@ class WeakData:
         train: Training split; methods see only the labels that an experiment declares strong.
         valid: Validation split, for early stopping.
         test: Test split, for the reported numbers.
-        labeling_functions: Names of the K labeling functions; "0", "1", ... if not given.
+        labeling_functions: Names of the K labeling functions.
     """
 
     classes: tuple[str, ...]
@@ -57,11 +57,6 @@ class WeakData:
     valid: Split
     test: Split
     labeling_functions: tuple[str, ...] = ()
-
-    def __post_init__(self) -> None:
-        if not self.labeling_functions:
-            numbered = tuple(str(k) for k in range(self.train.votes_NK.shape[1]))
-            object.__setattr__(self, "labeling_functions", numbered)
 
 
 @dataclass(frozen=True)
@@ -156,18 +151,15 @@ def read_rows(dataset: str) -> md.data.WeakRows:
         )
         for s in md.data.SPLITS
     }
-    return md.data.WeakRows(breast_cancer.CLASSES, _embedded_names(), splits)
-
-
-def _embedded_names() -> tuple[str, ...]:
-    return tuple(rule.measurement for rule in breast_cancer.RULES)
+    return md.data.WeakRows(breast_cancer.CLASSES, breast_cancer.LABELING_FUNCTIONS, splits)
 
 
 @lru_cache(maxsize=8)
 def _load(digests: tuple[tuple[str, str], ...], dataset: str, features: str) -> WeakData:
     """Load once per process; features are computed once per machine."""
     if dataset == EMBEDDED:
-        return _assemble(breast_cancer.CLASSES, _embedded_names(), breast_cancer.load_arrays())
+        arrays = breast_cancer.load_arrays()
+        return _assemble(breast_cancer.CLASSES, breast_cancer.LABELING_FUNCTIONS, arrays)
     key = f"weak-{_LAYOUT}-" + "-".join(f"{name}-{value}" for name, value in digests)
     safe = "".join(c if c.isalnum() or c in "-_." else "_" for c in key)
     arrays = md.data.cached_arrays(safe, lambda: _compute(_find(dataset), features))
