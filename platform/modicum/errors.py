@@ -122,7 +122,10 @@ def from_validation(
             f", or: {_lower_first(e['msg'])}" for e in words if e["loc"][:-1] == first["loc"][:-1]
         )
     value = _value_at(given, first["loc"], default=first.get("input"))
-    return InputError(f"{prefix}{path}: {_lower_first(message)} (got {_QUOTED.repr(value)})")
+    # A list that stands for one value is most often meant as a grid.
+    hint = "; to try each of them, write {grid: […]}" if isinstance(value, list) else ""
+    got = f"(got {_QUOTED.repr(value)}{hint if where == 'space' else ''})"
+    return InputError(f"{prefix}{path}: {_lower_first(message)} {got}")
 
 
 def _lower_first(text: str) -> str:

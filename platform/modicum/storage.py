@@ -43,6 +43,8 @@ class StorageFolder:
         from pyarrow import fs
 
         text = os.fspath(location)
+        if not text.strip():
+            raise InputError("--out: expected a path or URI of the run folder, got an empty one")
         self.filesystem: FileSystem
         if "://" in text:
             try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -40,6 +41,12 @@ def _check_search(experiment: Experiment[Any], spec: StudySpec, spaces: Spaces) 
     drawn = {name for space in spaces for name in domains_of(space)}
     if spec.draws > 1 and not drawn:
         raise InputError("draws: more than one draw needs a random domain in the space")
+    if spec.seed != 0 and not drawn:
+        warnings.warn(
+            f"seed: {spec.seed} has no effect, since nothing is drawn; `seeds` gives the number of "
+            "seeds of each configuration",
+            stacklevel=5,
+        )
     if spec.search is not None:
         goal_of(experiment, spec.search.metric, spec.search.goal, "search.metric")
         if len(spaces) > 1:

@@ -74,6 +74,10 @@ STUDIES = {
     "out of range in a grid": (space(batch_size={"grid": [0, 8]}), "batch_size: .*equal to 1"),
     "not a number": (space(learning_rate=float("nan")), "learning_rate: .*finite|greater"),
     "number or word": (space(lambda_strong="valid"), "lambda_strong: .*number.*'validated'"),
+    "list for a grid": (
+        space(method=["iwl", "snorkel"]),
+        r"method: .*\['iwl', 'snorkel'\]; to try each of them, write {grid: \[…\]}\)",
+    ),
     "unknown method": (space(method="snorkle"), "method: .*'majority_vote'"),
     "impossible method": (space(strong_fraction=0.0), "strong_fraction: labels_only learns"),
     "impossible features": (space(features="tfidf"), "features: breast_cancer carries its own"),
@@ -253,6 +257,7 @@ def test_broken_feature_files(modicum, tmp_path, content):
         (["run", "study.yaml", "--tables", "html"], "--tables: expected text"),
         (["run", "study.yaml", "--out", "taken"], "--out"),
         (["run", "study.yaml", "--out", "gopher://x/y"], "--out"),
+        (["run", "study.yaml", "--out", ""], "--out: expected a path or URI of the run folder"),
         (["run", "study.yaml", "--local", "--address", "h:1"], "address: the local runner"),
         (
             ["run", "study.yaml", "--address", "http://127.0.0.1:8265"],
@@ -301,6 +306,17 @@ def test_ignored_settings_warn(modicum, tmp_path):
     code, error = modicum("validate", "study.yaml")
     assert code == 0
     assert "warning: the setting 'abstain' is ignored" in error
+
+
+def test_a_seed_of_no_draws_warns(modicum, tmp_path):
+    """`seed` is most often a slip for `seeds`."""
+    (tmp_path / "study.yaml").write_text(study(seed=3))
+    code, error = modicum("validate", "study.yaml")
+    assert code == 0
+    assert "seed: 3 has no effect, since nothing is drawn; `seeds`" in error
+    drawn = {**GOOD["space"], "learning_rate": {"loguniform": [1e-4, 1e-2]}}
+    (tmp_path / "study.yaml").write_text(study(seed=3, space=drawn))
+    assert modicum("validate", "study.yaml") == (0, "")
 
 
 def test_validate_reports_every_wrong_file(modicum, tmp_path):
