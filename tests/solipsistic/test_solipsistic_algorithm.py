@@ -18,21 +18,15 @@ from ray.rllib.core.columns import Columns
 from ray.rllib.env.single_agent_episode import SingleAgentEpisode
 
 import modicum as md
-from episodic_algorithms import (
-    building,
-    kill_a_runner,
-    same,
-    wait_for_runners,
-    weights,
-)
+from episodic_algorithms import building, same, small, small_markov, weights
 from modicum_algorithms.solipsistic.algorithm import Solipsistic, SolipsisticConfig, training_batch
 from modicum_algorithms.solipsistic.environments.mnist_game import MnistGame
 from modicum_algorithms.solipsistic.methods.solipsistic.replay import (
     Trajectories,
     TrajectoryReplayBuffer,
 )
-from modicum_algorithms.solipsistic.networks.normalisation import measure_batch_statistics
-from toy_environments import Broken, Endless, Shaped, SideOfLight
+from modicum_algorithms.solipsistic.networks import measure_batch_statistics
+from toy_environments import Shaped, SideOfLight
 
 VECTORS = gym.spaces.Box(-1, 1, (3,), np.float32)
 IMAGES = gym.spaces.Box(0, 255, (28, 28, 1), np.uint8)
@@ -43,28 +37,6 @@ TWO = gym.spaces.Discrete(2)
 def build(ray_cluster):
     with building() as build:
         yield build
-
-
-def small(**settings):
-    """An iteration takes a moment."""
-    values = {
-        "state_size": 4,
-        "model_updates": 3,
-        "trajectories": 4,
-        "trajectory_length": 5,
-        "prediction_steps": 2,
-        "statistics_observations": 30,
-        "imagined_steps": 4,
-        "starts": 2,
-        "policy_iterations": 3,
-        "perturbations": 6,
-        "exploration_rates": (0.0, 0.5),
-    }
-    return SolipsisticConfig().training(**(values | settings))
-
-
-def small_markov(**settings):
-    return small(dynamics="markov", contrast="any_time", **settings)
 
 
 def build_learner(observations=VECTORS, actions=TWO, **settings):
@@ -88,7 +60,20 @@ def an_episode(length, *, terminated=True, seed=0, shape=(3,), dtype=np.float32)
     rng = np.random.default_rng(seed)
     observations = rng.integers(0, 256, (length + 1, *shape)).astype(dtype)
     actions = rng.integers(0, 2, length)
-    rewards = 0.5 + 0.5 * rng.random(length)
+    return episode_of(observations, actions, 0.5 + 0.5 * rng.random(length), terminated=terminated)
+
+
+def a_game(game, actions, seed=None):
+    """An episode of the MNIST game."""
+    observations, rewards = [game.reset(seed=seed)[0]], []
+    for action in actions:
+        x, reward, *_ = game.step(action)
+        observations.append(x)
+        rewards.append(reward)
+    return episode_of(observations, actions, rewards, terminated=False)
+
+
+def episode_of(observations, actions, rewards, *, terminated):
     return SingleAgentEpisode(
         observations=list(observations),
         actions=list(actions),
@@ -181,17 +166,7 @@ def test_rewards_come_with_the_observation_that_followed_the_action():
     """In the MNIST game a reward of 1 is received together with an image of a 9."""
     game = MnistGame(start=7)
     images = {digit: game.reset(options={"digit": digit})[0] for digit in range(10)}
-    x, _ = game.reset()
-    observations, actions, rewards = [x], [1, 1, 1, 0, 1], []
-    for action in actions:
-        x, reward, *_ = game.step(action)
-        observations.append(x)
-        rewards.append(reward)
-    episode = SingleAgentEpisode(
-        observations=observations, actions=actions, rewards=rewards, truncated=True,
-        len_lookback_buffer=0,
-    ).to_numpy()  # fmt: skip
-    sample = buffer_of(episode).sample_trajectories(50, 3)
+    sample = buffer_of(a_game(game, [1, 1, 1, 0, 1])).sample_trajectories(50, 3)
     nine = (sample.observations == images[9]).all((2, 3, 4))
     assert nine.any()
     assert np.array_equal(sample.rewards == 1, nine)
@@ -199,20 +174,10 @@ def test_rewards_come_with_the_observation_that_followed_the_action():
 
 def test_the_buffer_s_state_is_exact_and_much_smaller_than_its_images():
     game = MnistGame()
-    episodes = []
-    for number in range(3):
-        observations, rewards = [game.reset(seed=number)[0]], []
-        actions = np.random.default_rng(number).integers(0, 2, 14)
-        for action in actions:
-            x, reward, *_ = game.step(action)
-            observations.append(x)
-            rewards.append(reward)
-        episodes.append(
-            SingleAgentEpisode(
-                observations=observations, actions=list(actions), rewards=rewards,
-                truncated=True, len_lookback_buffer=0,
-            ).to_numpy()
-        )  # fmt: skip
+    episodes = [
+        a_game(game, np.random.default_rng(number).integers(0, 2, 14), seed=number)
+        for number in range(3)
+    ]
     buffer = buffer_of(*episodes, an_episode(4, shape=(28, 28, 1), dtype=np.uint8))
     stored = pickle.dumps(buffer.get_state())
     raw = sum(episode.get_observations().nbytes for episode in episodes)
@@ -651,75 +616,6 @@ def test_continuous_actions_are_scaled_to_the_environment_s(build):
     assert episode.get_rewards().min() < -1
 
 
-def test_evaluation_is_greedy_and_takes_nothing_from_the_budget(build):
-    algorithm = build(small().evaluation(evaluation_duration=3))
-    algorithm.train()
-    counted = algorithm.counter.episodes
-    returns = algorithm.evaluate()["env_runners"]["episode_returns"]
-    assert algorithm.evaluate()["env_runners"]["episode_returns"] == returns
-    assert (algorithm.counter.episodes, len(algorithm.replay_buffer.episodes)) == (counted, counted)
-    environment, acting_module = gym.make("CartPole-v1"), algorithm.env_runner.module
-    for request, expected in zip(algorithm.counter.evaluation_requests(3), returns, strict=True):
-        observation, _ = environment.reset(seed=request.seed)
-        total, done = 0.0, False
-        while not done:
-            action = policy_probability(acting_module, torch.tensor(observation)[None]) > 0.5
-            observation, reward, terminated, truncated, _ = environment.step(int(action))
-            total, done = total + reward, terminated or truncated
-        assert total == expected
-
-
-CASES = {
-    "images": (small, SideOfLight),
-    "markov": (lambda **settings: small_markov(recognition="digits", **settings), MnistGame),
-    "vectors": (lambda **settings: small(reinitialise_policy=False, **settings), "CartPole-v1"),
-}
-
-
-@pytest.mark.parametrize(
-    "case", [pytest.param("images", marks=pytest.mark.slow), "markov", "vectors"]
-)
-def test_a_restored_algorithm_goes_on_as_if_never_stopped(build, tmp_path, case):
-    config, environment = CASES[case]
-    if environment is MnistGame:
-        gym_id = "modicum_algorithms.solipsistic.environments:modicum/MnistGame-v0"
-        environment = gym_id
-    algorithm = build(config().evaluation(evaluation_duration=1), environment, seed=None)
-    algorithm.train()
-    algorithm.save_to_path(tmp_path)
-    restored = Algorithm.from_checkpoint(str(tmp_path))
-    again = [restored]
-    if case == "vectors":  # also two others that have been trained as long, or longer
-        others = [build(config().evaluation(evaluation_duration=1), environment, 8) for _ in "ab"]
-        for number, other in enumerate(others):
-            for _ in range(1 + number):
-                other.train()
-        others[0].restore_from_path(str(tmp_path))
-        others[1].set_state(algorithm.get_state())
-        again += others
-    runs = []
-    for each in (algorithm, *again):
-        returns = [each.train()["env_runners"]["episode_return_mean"] for _ in range(2)]
-        returns += each.evaluate()["env_runners"]["episode_returns"]
-        runs.append((returns, weights(each), [e.get_return() for e in each.replay_buffer.episodes]))
-    restored.stop()
-    for returns, found, collected in runs[1:]:
-        assert returns == runs[0][0]
-        assert same(found, runs[0][1])
-        assert collected == runs[0][2]
-    assert len(collected) == 6
-
-
-def test_a_seed_makes_runs_equal(build):
-    runs = []
-    for seed in (1, 1, 2):
-        algorithm = build(small(), seed=seed)
-        algorithm.train()
-        runs.append(weights(algorithm))
-    assert same(runs[0], runs[1])
-    assert not same(runs[0], runs[2])
-
-
 # --- Mistakes ---
 
 
@@ -742,12 +638,7 @@ def test_a_seed_makes_runs_equal(build):
         ({"trajectories": 1}, "^trajectories: must be at least 2 with contrast same_time"),
         ({"dynamics": "semi"}, r"^dynamics: input should be 'memory' or 'markov' \(got 'semi'\)"),
         ({"contrast": "info"}, "^contrast: input should be 'same_time', 'any_time', 'information"),
-        ({"transition": "lstm"}, "^transition: input should be 'gru' or 'residual'"),
         ({"state_bound": 1}, r"^state_bound: input should be 'none' or 'tanh' \(got 1\)"),
-        ({"reward_distribution": "beta"}, "^reward_distribution: input should be 'bernoulli' or"),
-        ({"imagined_return": "mean"}, "^imagined_return: input should be 'sum' or 'survival'"),
-        ({"start_frames": "last"}, "^start_frames: input should be 'first' or 'any'"),
-        ({"recognition": "cnn"}, "^recognition: input should be 'auto', 'convolutional'"),
         ({"state_sise": 3}, "^unknown setting 'state_sise'; did you mean 'state_size'"),
         (
             {"imagined_return": "survival", "reward_distribution": "gaussian"},
@@ -805,18 +696,6 @@ def test_rewards_that_are_not_probabilities_are_refused(build, reward):
         algorithm.train()
 
 
-def test_an_environment_that_raises_is_named(build):
-    algorithm = build(small(), Broken)
-    with pytest.raises(RuntimeError, match="ArithmeticError: the pole has come off"):
-        algorithm.train()
-
-
-def test_an_episode_that_does_not_end_is_refused(build):
-    algorithm = build(small(max_episode_steps=20), Endless)
-    with pytest.raises(md.InputError, match=r"^max_episode_steps: .* within 20 steps"):
-        algorithm.train()
-
-
 @pytest.mark.slow
 def test_a_checkpoint_of_other_settings_is_refused(build, tmp_path):
     algorithm = build(small(), Shaped)
@@ -830,9 +709,6 @@ def test_a_checkpoint_of_other_settings_is_refused(build, tmp_path):
         assert same(before, weights(other))
         assert other.counter.episodes == 0
         other.train()  # as if nothing had been
-
-
-# --- With Tune, and with runners in other processes ---
 
 
 @pytest.mark.slow
@@ -860,21 +736,3 @@ def test_it_runs_under_tune_and_goes_on_from_its_checkpoint(build, tmp_path):
         plain.train()
     assert same(weights(restored), weights(plain))
     restored.stop()
-
-
-@pytest.mark.slow
-def test_training_is_the_same_with_remote_runners_of_which_one_is_killed(build):
-    """The killed runner is replaced, and its episodes are collected again."""
-    trained = []
-    for runners in (0, 2):
-        algorithm = build(small().env_runners(num_env_runners=runners), SideOfLight)
-        algorithm.train()
-        if runners:
-            kill_a_runner(algorithm)
-        algorithm.train()
-        algorithm.train()
-        trained.append(weights(algorithm))
-        if runners:
-            wait_for_runners(algorithm, runners)
-        algorithm.stop()
-    assert same(*trained)

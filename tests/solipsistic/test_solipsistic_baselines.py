@@ -1,4 +1,4 @@
-"""PPO and DQN with whole episodes: what they collect, learn from, store, and refuse."""
+"""PPO and DQN with whole episodes: their settings, what they learn from, and what they refuse."""
 
 from __future__ import annotations
 
@@ -7,62 +7,20 @@ import math
 import numpy as np
 import pytest
 import torch
-from ray.rllib.algorithms.algorithm import Algorithm
 from ray.rllib.core.columns import Columns
 from ray.rllib.evaluation.postprocessing import Postprocessing
 
 import modicum as md
-from episodic_algorithms import (
-    building,
-    kill_a_runner,
-    learner,
-    module,
-    same,
-    weights,
-)
+from episodic_algorithms import building, learner, module, optimizer, same, small_dqn, updates
 from modicum_algorithms.solipsistic.methods.dqn import EpisodicDQNConfig
 from modicum_algorithms.solipsistic.methods.ppo import EpisodicPPOConfig
-from toy_environments import Broken, Endless, SideOfLight
+from toy_environments import SideOfLight
 
 
 @pytest.fixture(scope="module")
 def build(ray_cluster):
     with building() as build:
         yield build
-
-
-def small_dqn():
-    """Learns from the first episodes on."""
-    return EpisodicDQNConfig().training(
-        train_batch_size_per_learner=16,
-        num_steps_sampled_before_learning_starts=16,
-        target_update_episodes=3,
-        updates_per_step=0.25,
-    )
-
-
-def small_ppo():
-    return EpisodicPPOConfig().training(num_epochs=2, episodes_per_iteration=2)
-
-
-def optimizer(algorithm):
-    return learner(algorithm).get_optimizer("default_policy")
-
-
-def updates(algorithm):
-    """Updates that the optimiser has made."""
-    states = optimizer(algorithm).state.values()
-    return int(next(iter(states))["step"]) if states else 0
-
-
-@pytest.mark.parametrize("config", [small_ppo, small_dqn])
-def test_an_iteration_collects_its_episodes(build, config):
-    number = 3
-    algorithm = build(config().training(episodes_per_iteration=number))
-    for iteration in (1, 2):
-        results = algorithm.train()["env_runners"]
-        assert results["num_episodes_lifetime"] == algorithm.counter.episodes == iteration * number
-        assert results["num_episodes"] == number
 
 
 def test_episodes_per_iteration_of_the_thesis():
@@ -247,77 +205,6 @@ def test_images_stay_bytes_up_to_the_networks(dqn):
     assert episode.get_observations().dtype == np.uint8
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("config", [small_ppo, small_dqn])
-def test_a_seed_makes_runs_equal(build, config):
-    runs = []
-    for seed in (1, 1, 2):
-        algorithm = build(config(), seed=seed)
-        for _ in range(2):
-            algorithm.train()
-        runs.append(weights(algorithm))
-    assert same(runs[0], runs[1])
-    assert not same(runs[0], runs[2])
-
-
-def test_without_a_seed_runs_differ(build):
-    first, second = (build(small_ppo(), seed=None) for _ in range(2))
-    assert first.counter.seed != second.counter.seed
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("config", [small_ppo, small_dqn])
-def test_a_restored_algorithm_goes_on_as_if_never_stopped(build, tmp_path, config):
-    algorithm = build(config(), SideOfLight, seed=None)
-    for _ in range(2):
-        algorithm.train()
-    algorithm.save_to_path(tmp_path)
-    restored = Algorithm.from_checkpoint(str(tmp_path))
-    assert restored.counter.episodes == algorithm.counter.episodes
-    for _ in range(2):  # in which the target network is replaced
-        algorithm.train()
-        restored.train()
-    assert updates(restored) == updates(algorithm) > 0
-    assert same(weights(restored), weights(algorithm))
-    restored.stop()
-
-
-@pytest.mark.parametrize(
-    ("config", "interval"), [(EpisodicPPOConfig, None), (EpisodicDQNConfig, 1)]
-)
-def test_evaluation_is_greedy_and_from_the_same_starts(build, config, interval):
-    evaluated = config().evaluation(evaluation_interval=interval, evaluation_duration=3)
-    algorithm = build(evaluated)
-    returns = algorithm.evaluate()["env_runners"]["episode_returns"]
-    again = algorithm.evaluate()["env_runners"]
-    assert again["episode_returns"] == returns
-    assert again["episode_return_mean"] == np.mean(returns)
-    environment = algorithm.env_runner.env.unwrapped.envs[0]
-    for request, expected in zip(algorithm.counter.evaluation_requests(3), returns, strict=True):
-        observation, _ = environment.reset(seed=request.seed)
-        total, done = 0.0, False
-        while not done:
-            batch = {Columns.OBS: torch.from_numpy(observation)[None]}
-            output = algorithm.env_runner.module.forward_inference(batch)
-            scores = output.get(Columns.ACTION_DIST_INPUTS)
-            action = int(output[Columns.ACTIONS] if scores is None else scores.argmax())
-            observation, reward, terminated, truncated, _ = environment.step(action)
-            total, done = total + reward, terminated or truncated
-        assert total == expected
-    assert algorithm.counter.episodes == 0  # evaluation takes nothing from the budget
-
-
-def test_evaluation_does_not_change_training(build):
-    trained = []
-    for interval in (None, 1):
-        algorithm = build(small_dqn().evaluation(evaluation_interval=interval))
-        for _ in range(3):
-            results = algorithm.train()
-        trained.append(weights(algorithm))
-    assert len(results["evaluation"]["env_runners"]["episode_returns"]) == 10
-    assert same(*trained)
-
-
 @pytest.mark.parametrize(
     ("config", "setting", "message"),
     [
@@ -348,62 +235,3 @@ def test_networks_and_actions_that_do_not_fit_are_refused(build):
         build(EpisodicPPOConfig().training(recognition="digits"))
     with pytest.raises(md.InputError, match=r"^action_space: must be Discrete for DQN"):
         build(EpisodicDQNConfig(), "Pendulum-v1")
-
-
-@pytest.mark.slow
-def test_training_is_the_same_with_remote_runners(build):
-    """Two runners share three episodes."""
-    trained = []
-    for runners in (0, 2):
-        configured = small_dqn().training(episodes_per_iteration=3)
-        algorithm = build(configured.env_runners(num_env_runners=runners), SideOfLight)
-        for _ in range(2):
-            algorithm.train()
-        trained.append(weights(algorithm))
-        algorithm.stop()
-    assert same(*trained)
-
-
-@pytest.mark.slow
-def test_evaluation_by_remote_runners_is_the_same(build):
-    returns = []
-    for runners in (0, 2):
-        evaluated = small_ppo().evaluation(
-            evaluation_num_env_runners=runners, evaluation_duration=5
-        )
-        algorithm = build(evaluated)
-        algorithm.train()
-        returns.append(algorithm.evaluate()["env_runners"]["episode_returns"])
-        algorithm.stop()
-    assert returns[0] == returns[1]
-
-
-@pytest.mark.slow
-def test_the_last_runner_is_waited_for(build):
-    """Killed, and its episodes collected again: they are those of an algorithm without runners."""
-    trained = []
-    for runners in (0, 1):
-        algorithm = build(small_ppo().env_runners(num_env_runners=runners))
-        algorithm.train()
-        if runners:
-            kill_a_runner(algorithm)
-        algorithm.train()
-        trained.append(weights(algorithm))
-        algorithm.stop()
-    assert same(*trained)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("environment", "error", "message"),
-    [
-        (Broken, RuntimeError, "ArithmeticError: the pole has come off"),
-        (Endless, md.InputError, r"^max_episode_steps: .* within 50 steps"),
-    ],
-)
-def test_a_fault_in_a_remote_environment_is_named(build, environment, error, message):
-    config = EpisodicPPOConfig().training(max_episode_steps=50)
-    algorithm = build(config.env_runners(num_env_runners=1), environment)
-    with pytest.raises(error, match=message):
-        algorithm.train()
-    algorithm.stop()

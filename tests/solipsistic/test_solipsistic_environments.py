@@ -18,7 +18,7 @@ from modicum_algorithms.solipsistic.environments.cart_pole_drawing import (
     CartPoleDrawing,
     area_weights,
 )
-from modicum_algorithms.solipsistic.environments.cart_pole_physics import is_down, next_state
+from modicum_algorithms.solipsistic.environments.cart_pole_simulations import is_down, next_state
 from modicum_algorithms.solipsistic.environments.mnist_game import MnistGame
 from modicum_algorithms.solipsistic.environments.pixel_cart_pole import PixelCartPole
 
@@ -342,46 +342,37 @@ def test_pictures_equal_gymnasiums_to_the_bit():
         assert np.array_equal(drawing.picture(state), cart_pole.render())
 
 
-def differences(rows, count, seed):
-    """Absolute differences in grey levels from gymnasium's renderer and wrappers."""
-    # Only so are frames of any state to be had from the wrappers.
-    simulation = PixelCartPole(drawing="rendered", crop=rows)._simulation
-    simulation.reset(np.random.default_rng(0))
-    wrapped = simulation._seen.env
-    drawing = CartPoleDrawing(rows or (0, 400))
-    drawn = states(count, seed)
-    found = np.empty((count, 64, 64), np.uint8)
-    for row, state in enumerate(drawn):
-        simulation._cart_pole.state = state
-        small, grey, kept, picture = _chain(wrapped)
-        expected = small.func(grey.func(kept.func(picture.func(None))))
-        found[row] = np.abs(drawing.frame(state).astype(int) - expected)
-    return found
-
-
-def _chain(wrapper):
+def wrappers(wrapper):
+    """Those that transform observations, the outermost first."""
     while isinstance(wrapper, gym.wrappers.TransformObservation):
         yield wrapper
         wrapper = wrapper.env
 
 
-def assert_frames_equal(rows, count, seed):
-    """Equal, but for averages so near to half-way that the last bits of float32 decide."""
-    found = differences(rows, count, seed)
-    assert found.max() <= 1
-    assert found.mean() < 1e-4
-
-
 @pytest.mark.parametrize(
-    ("rows", "count"), [((100, 350), 60), (None, 20), ((100, 356), 20), ((250, 330), 20)]
+    ("rows", "count"),
+    [
+        ((100, 350), 60),
+        (None, 20),
+        ((100, 356), 20),
+        ((250, 330), 20),
+        pytest.param((100, 350), 500, marks=pytest.mark.slow),
+    ],
 )
 def test_frames_equal_those_of_the_wrappers(rows, count):
-    assert_frames_equal(rows, count, seed=1)
-
-
-@pytest.mark.slow
-def test_frames_equal_those_of_the_wrappers_over_hundreds_of_states():
-    assert_frames_equal((100, 350), count=500, seed=2)
+    """But for averages so near to half-way that the last bits of float32 decide."""
+    # Only so are frames of any state to be had from the wrappers.
+    simulation = PixelCartPole(drawing="rendered", crop=rows)._simulation
+    simulation.reset(np.random.default_rng(0))
+    drawing = CartPoleDrawing(rows or (0, 400))
+    found = np.empty((count, 64, 64), np.uint8)
+    for row, state in enumerate(states(count, seed=1)):
+        simulation._cart_pole.state = state
+        small, grey, kept, picture = wrappers(simulation._seen.env)
+        expected = small.func(grey.func(kept.func(picture.func(None))))
+        found[row] = np.abs(drawing.frame(state).astype(int) - expected)
+    assert found.max() <= 1
+    assert found.mean() < 1e-4
 
 
 def test_an_episode_is_the_same_drawn_directly_and_rendered():

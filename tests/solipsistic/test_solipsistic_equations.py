@@ -9,20 +9,18 @@ from torch.distributions import Categorical, MultivariateNormal, kl_divergence
 
 from modicum_algorithms.solipsistic.config import SolipsisticOptions
 from modicum_algorithms.solipsistic.methods.solipsistic import losses
-from modicum_algorithms.solipsistic.methods.solipsistic.dynamic_programming import (
-    action_values,
-    state_values,
-)
-from modicum_algorithms.solipsistic.methods.solipsistic.imagination import imagined_returns
 from modicum_algorithms.solipsistic.methods.solipsistic.models import MarkovModel, MemoryModel
-from modicum_algorithms.solipsistic.methods.solipsistic.policy import PolicyNetwork
-from modicum_algorithms.solipsistic.methods.solipsistic.variational_optimisation import (
+from modicum_algorithms.solipsistic.methods.solipsistic.policy import (
+    PolicyNetwork,
+    action_values,
     fitness_shaping,
     gradient,
+    imagined_returns,
     maximise,
     perturbations,
+    state_values,
 )
-from modicum_algorithms.solipsistic.networks.spaces import ActionShape, ObservationShape
+from modicum_algorithms.solipsistic.networks import ActionShape, ObservationShape
 from modicum_algorithms.solipsistic.rllib_settings import SolipsisticAlgorithmOptions
 
 TWO_ACTIONS = ActionShape(2, 2)

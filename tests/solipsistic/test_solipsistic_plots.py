@@ -23,8 +23,7 @@ from modicum_algorithms.solipsistic.inspection import (
 )
 from modicum_algorithms.solipsistic.methods.ppo import ActorCriticModule
 from modicum_algorithms.solipsistic.methods.solipsistic.models import MarkovModel
-from modicum_algorithms.solipsistic.networks.recognition import Recognition
-from modicum_algorithms.solipsistic.networks.spaces import ActionShape, ObservationShape
+from modicum_algorithms.solipsistic.networks import ActionShape, ObservationShape, Recognition
 from modicum_algorithms.solipsistic.plots import (
     activations_figure,
     draw_activations,

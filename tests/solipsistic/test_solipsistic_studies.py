@@ -28,12 +28,6 @@ TINY = {
 }
 
 
-def run(out, space, **options):
-    return md.Study(SolipsisticLearning, space, **{"seeds": 1, **options}).run(
-        out, runner="ray", quiet=True
-    )
-
-
 def comparable(results):
     """Everything that two runs of the same trials must have in common."""
     timing = [n for n, m in results.experiment["metrics"].items() if m["timing"]]
@@ -43,7 +37,8 @@ def comparable(results):
 @pytest.mark.slow
 def test_the_three_methods_spend_the_same_budget_on_the_same_environment(tmp_path, ray_cluster):
     space = {**TINY, "method": md.grid("solipsistic", "ppo", "dqn"), "updates_per_step": 0.05}
-    frame = run(tmp_path / "run", space).frame
+    study = md.Study(SolipsisticLearning, space, seeds=1)
+    frame = study.run(tmp_path / "run", runner="ray", quiet=True).frame
     assert sorted(set(frame["config/method"])) == ["dqn", "ppo", "solipsistic"]
     for method, records in frame.groupby("config/method"):
         assert records["budget"].tolist() == [5, 10], method

@@ -13,6 +13,45 @@ from typing import Any
 import torch
 from ray.rllib.core import DEFAULT_MODULE_ID
 
+from modicum_algorithms.solipsistic import EpisodicDQNConfig, EpisodicPPOConfig, SolipsisticConfig
+
+
+def small(**settings: Any) -> SolipsisticConfig:
+    """An iteration takes a moment."""
+    values = {
+        "state_size": 4,
+        "model_updates": 3,
+        "trajectories": 4,
+        "trajectory_length": 5,
+        "prediction_steps": 2,
+        "statistics_observations": 30,
+        "imagined_steps": 4,
+        "starts": 2,
+        "policy_iterations": 3,
+        "perturbations": 6,
+        "exploration_rates": (0.0, 0.5),
+    }
+    return SolipsisticConfig().training(**(values | settings))
+
+
+def small_markov(**settings: Any) -> SolipsisticConfig:
+    return small(dynamics="markov", contrast="any_time", **settings)
+
+
+def small_ppo() -> EpisodicPPOConfig:
+    return EpisodicPPOConfig().training(num_epochs=2, episodes_per_iteration=2)
+
+
+def small_dqn(**settings: Any) -> EpisodicDQNConfig:
+    """Learns from the first episodes on."""
+    return EpisodicDQNConfig().training(
+        train_batch_size_per_learner=16,
+        num_steps_sampled_before_learning_starts=16,
+        target_update_episodes=3,
+        updates_per_step=0.25,
+        **settings,
+    )
+
 
 @contextmanager
 def building() -> Iterator[Callable[..., Any]]:
@@ -35,6 +74,16 @@ def learner(algorithm: Any) -> Any:
 
 def module(algorithm: Any) -> Any:
     return learner(algorithm).module[DEFAULT_MODULE_ID]
+
+
+def optimizer(algorithm: Any) -> Any:
+    return learner(algorithm).get_optimizer(DEFAULT_MODULE_ID)
+
+
+def updates(algorithm: Any) -> int:
+    """Updates that the optimiser has made."""
+    states = optimizer(algorithm).state.values()
+    return int(next(iter(states))["step"]) if states else 0
 
 
 def weights(algorithm: Any) -> dict[str, torch.Tensor]:

@@ -11,7 +11,6 @@ from typing import Any, Self
 import numpy as np
 from ray.rllib.core import DEFAULT_MODULE_ID
 from ray.rllib.core.columns import Columns
-from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 from ray.rllib.policy.sample_batch import MultiAgentBatch, SampleBatch
 from ray.rllib.utils.metrics import LEARNER_RESULTS, LEARNER_UPDATE_TIMER
 
@@ -29,8 +28,6 @@ from modicum_algorithms.solipsistic.methods.solipsistic.rl_module import (
     SolipsisticRLModule,
 )
 from modicum_algorithms.solipsistic.rllib_settings import SolipsisticAlgorithmOptions
-
-POLICY_SEARCH_TIMER = "policy_search"
 
 
 class SolipsisticConfig(EpisodicConfig[SolipsisticAlgorithmOptions]):
@@ -53,9 +50,10 @@ class SolipsisticConfig(EpisodicConfig[SolipsisticAlgorithmOptions]):
 
     method_name = "solipsistic"
     options_class = SolipsisticAlgorithmOptions
+    rl_module_class = SolipsisticRLModule
+    default_learner_class = SolipsisticLearner
 
     def __init__(self, algo_class: Any = None) -> None:
-        """Start from the settings of the pixel CartPole study."""
         super().__init__(algo_class=algo_class or Solipsistic)
 
     def training(self, **settings: Any) -> Self:
@@ -73,14 +71,6 @@ class SolipsisticConfig(EpisodicConfig[SolipsisticAlgorithmOptions]):
         if rates is not None:
             self.episodes_per_iteration = len(rates)
         return self
-
-    def get_default_rl_module_spec(self) -> RLModuleSpec:
-        """The module that acts and that is trained."""
-        return RLModuleSpec(module_class=SolipsisticRLModule)
-
-    def get_default_learner_class(self) -> type[SolipsisticLearner]:
-        """The learner of the model and the policy."""
-        return SolipsisticLearner
 
 
 class Solipsistic(EpisodicAlgorithm):
@@ -142,7 +132,7 @@ class Solipsistic(EpisodicAlgorithm):
         )
         starts = starts.reshape(options.policy_iterations, options.starts, *starts.shape[1:])
         seed = self.counter.iteration_seed("policy")
-        with self.timed("policy", POLICY_SEARCH_TIMER):
+        with self.timed("policy", "policy_search"):
             answers = self.learner_group.foreach_learner(
                 lambda learner: learner.search_policy(starts, seed)
             )

@@ -12,14 +12,13 @@ from ray.rllib.core import DEFAULT_MODULE_ID
 
 import modicum as md
 from modicum_algorithms.solipsistic.algorithm import SolipsisticConfig
-from modicum_algorithms.solipsistic.config import SolipsisticSettings
+from modicum_algorithms.solipsistic.config import MNIST_GAME, MethodName, SolipsisticSettings
+from modicum_algorithms.solipsistic.environments import environment_id, refusing_environment
 from modicum_algorithms.solipsistic.environments.digit_images import found_images
-from modicum_algorithms.solipsistic.environments.making import environment_id, refusing_environment
 from modicum_algorithms.solipsistic.episodic.algorithm import EpisodicAlgorithm
 from modicum_algorithms.solipsistic.episodic.config import EpisodicConfig
 from modicum_algorithms.solipsistic.methods.dqn import EpisodicDQNConfig
 from modicum_algorithms.solipsistic.methods.ppo import EpisodicPPOConfig
-from modicum_algorithms.solipsistic.names import MNIST_GAME, MethodName
 from modicum_algorithms.solipsistic.rllib_settings import training_arguments
 
 _CONFIGS: Mapping[MethodName, type[EpisodicConfig[Any]]] = {
@@ -35,12 +34,7 @@ def quietly() -> contextlib.AbstractContextManager[None]:
 
 
 def algorithm_config(config: SolipsisticSettings, seed: int) -> EpisodicConfig[Any]:
-    """RLlib's configuration of a trial.
-
-    Args:
-        config: Settings of the trial.
-        seed: Seed of the algorithm.
-    """
+    """RLlib's configuration of a trial."""
     found = _CONFIGS[config.method]()
     found.training(**training_arguments(config, found.options_class))
     arguments = config.environment_arguments
@@ -56,15 +50,7 @@ def algorithm_config(config: SolipsisticSettings, seed: int) -> EpisodicConfig[A
 
 
 def build_algorithm(config: SolipsisticSettings, seed: int) -> EpisodicAlgorithm:
-    """Build the algorithm of a trial.
-
-    Args:
-        config: Settings of the trial.
-        seed: Seed from which everything random derives.
-
-    Raises:
-        InputError: A setting is not allowed, or does not suit the environment.
-    """
+    """Build the algorithm of a trial; everything random derives from the seed."""
     with quietly():
         algorithm: Any = algorithm_config(config, seed).build_algo()
     # RLlib makes a folder in the user's home, which stays empty.
@@ -75,11 +61,7 @@ def build_algorithm(config: SolipsisticSettings, seed: int) -> EpisodicAlgorithm
 
 
 def untrained_module(config: EpisodicConfig[Any]) -> Any:
-    """An untrained RLModule on the spaces of the environment.
-
-    Raises:
-        InputError: The environment cannot be made, or does not suit the method's networks.
-    """
+    """An untrained RLModule on the spaces of the environment."""
     with refusing_environment(config.env), quietly():
         environment = gym.make(str(config.env), **config.env_config)
     spaces = (environment.observation_space, environment.action_space)
@@ -89,12 +71,7 @@ def untrained_module(config: EpisodicConfig[Any]) -> Any:
 
 
 def check_settings(config: SolipsisticSettings) -> None:
-    """Check that the settings make an environment and an algorithm that fit each other.
-
-    Raises:
-        InputError: The environment cannot be made, a setting is not allowed, or the method's
-            networks do not suit the environment.
-    """
+    """Raise an `InputError` if the environment, the settings and the networks do not fit."""
     found = algorithm_config(config, seed=0)
     untrained_module(found)
     with quietly():

@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import json
 import pickle
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +19,9 @@ from ray.rllib.core.rl_module.rl_module import RLModule
 
 import modicum as md
 from modicum_algorithms.solipsistic.building import algorithm_config, quietly, untrained_module
-from modicum_algorithms.solipsistic.config import SolipsisticSettings
+from modicum_algorithms.solipsistic.config import MNIST_GAME, SolipsisticSettings
 from modicum_algorithms.solipsistic.episodic.algorithm import EpisodicAlgorithm
 from modicum_algorithms.solipsistic.episodic.config import EpisodicConfig
-from modicum_algorithms.solipsistic.names import MNIST_GAME
 
 # Contents of a trial's checkpoint.
 _ALGORITHM = "algorithm"
@@ -74,34 +71,15 @@ class Agent:
 def save_checkpoint(
     folder: Path, algorithm: EpisodicAlgorithm, config: SolipsisticSettings, progress: Progress
 ) -> None:
-    """Write a trial's checkpoint.
-
-    Args:
-        folder: Folder to write, which does not exist yet.
-        algorithm: The algorithm in training.
-        config: Settings of the trial.
-        progress: Counts of the trial.
-    """
+    """Write a trial's checkpoint into a folder that does not exist yet."""
     algorithm.save_to_path(folder / _ALGORITHM)
     save_agent(folder, algorithm, config)
-    state = {
-        "seconds": algorithm.seconds,
-        "evaluation_episodes": progress.evaluation_episodes,
-        "steps": progress.steps,
-    }
+    state = {"seconds": algorithm.seconds, **asdict(progress)}
     (folder / _PROGRESS).write_text(json.dumps(state))
 
 
 def restore_checkpoint(folder: Path, algorithm: EpisodicAlgorithm) -> Progress:
-    """Restore an algorithm from a trial's checkpoint.
-
-    Args:
-        folder: Folder that `save_checkpoint` wrote.
-        algorithm: New algorithm with the settings of the trial.
-
-    Returns:
-        Counts of the trial.
-    """
+    """Restore a new algorithm from what `save_checkpoint` wrote; returns the trial's counts."""
     algorithm.restore_from_path(folder / _ALGORITHM)
     state = json.loads((folder / _PROGRESS).read_text())
     algorithm.seconds = state.pop("seconds")
@@ -109,13 +87,7 @@ def restore_checkpoint(folder: Path, algorithm: EpisodicAlgorithm) -> Progress:
 
 
 def save_agent(folder: Path, algorithm: EpisodicAlgorithm, config: SolipsisticSettings) -> None:
-    """Write an agent as plain files, `agent.json` and `agent.safetensors`.
-
-    Args:
-        folder: Made where it does not exist.
-        algorithm: The trained algorithm.
-        config: Settings that the algorithm was built from.
-    """
+    """Write an agent as plain files, `agent.json` and `agent.safetensors`, for its settings."""
     described = config.model_dump(mode="json")
     if config.environment == MNIST_GAME:
         # The images that were found where it was trained.
@@ -152,8 +124,12 @@ def load_agent(location: str | Path, *, trust: bool = False, field: str = "check
                 f"{field}: {str(location)!r} is a checkpoint of RLlib, whose pickles can run any "
                 "code; trust=True (--trust) reads one that you trust"
             )
-        with _refusing(algorithm, field), quietly():
-            return _read_rllib(algorithm)
+        try:
+            with quietly():
+                return _read_rllib(algorithm)
+        except Exception as error:  # unpickling another thing may raise any
+            message = f"{field}: {str(algorithm)!r} holds no checkpoint that can be read ({error})"
+            raise md.InputError(message) from error
     needed = "finished trial with a checkpoint"
     place = md.find_checkpoint(str(folder), _AGENT_FILE, field, needed)
     with md.loading_model(place, "agent", field):
@@ -175,11 +151,7 @@ def _read_agent(folder: Path, field: str) -> Agent:
 
 
 def _read_rllib(folder: Path) -> Agent:
-    """Read an agent from a checkpoint of RLlib, whose pickles are loaded.
-
-    Raises:
-        ValueError: The algorithm is not of this family.
-    """
+    """Read an agent from a checkpoint of RLlib, whose pickles are loaded."""
     constructor = pickle.loads((folder / _CONSTRUCTOR).read_bytes())
     if not issubclass(constructor["class"], EpisodicAlgorithm):
         raise ValueError(f"of a {constructor['class'].__name__}")
@@ -189,13 +161,3 @@ def _read_rllib(folder: Path) -> Agent:
     module: Any = RLModule.from_checkpoint(folder / _MODULE)
     runner = folder / _ENV_RUNNER
     return Agent(config, module.eval(), runner if runner.is_dir() else None)
-
-
-@contextmanager
-def _refusing(folder: Path, field: str) -> Iterator[None]:
-    # Unpickling another thing may raise any error.
-    try:
-        yield
-    except Exception as error:
-        message = f"{field}: {str(folder)!r} holds no checkpoint that can be read ({error})"
-        raise md.InputError(message) from error

@@ -10,7 +10,7 @@ from typing import Annotated, cast
 import typer
 
 import modicum as md
-from modicum_algorithms.solipsistic.names import Shown
+from modicum_algorithms.solipsistic.config import Shown
 
 
 def watch(

@@ -8,24 +8,25 @@ from it.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from pydantic import model_validator
 
 import modicum as md
-from modicum_algorithms.solipsistic.names import (
-    MNIST_GAME,
-    PIXEL_CART_POLE,
-    ContrastName,
-    DynamicsName,
-    ImaginedReturn,
-    MethodName,
-    RecognitionName,
-    RewardName,
-    StartFrames,
-    StateBound,
-    TransitionName,
-)
+
+MNIST_GAME = "modicum/MnistGame-v0"
+PIXEL_CART_POLE = "modicum/PixelCartPole-v0"
+
+MethodName = Literal["solipsistic", "ppo", "dqn"]
+DynamicsName = Literal["memory", "markov"]
+RecognitionName = Literal["auto", "convolutional", "digits", "mlp"]
+TransitionName = Literal["gru", "residual"]
+StateBound = Literal["none", "tanh"]
+ContrastName = Literal["same_time", "any_time", "information_bottleneck", "none"]
+RewardName = Literal["bernoulli", "gaussian"]
+ImaginedReturn = Literal["sum", "survival"]
+StartFrames = Literal["first", "any"]
+Shown = Literal["picture", "observation"]
 
 _OWN_ENVIRONMENTS = (MNIST_GAME, PIXEL_CART_POLE)
 
@@ -379,9 +380,3 @@ class SolipsisticSettings(DQNOptions, PPOOptions, SolipsisticOptions, TrialSetti
         if self.method == "solipsistic" and self.environment == PIXEL_CART_POLE:
             arguments["frames_after_fall"] = self.frames_after_fall
         return arguments
-
-    @property
-    def resources(self) -> md.Resources:
-        """A core for the trial, one for each environment runner, and the GPUs of the learner."""
-        runners = (md.Bundle(),) * self.environment_runners
-        return md.Resources(trial=md.Bundle(gpus=self.gpus), actors=runners)

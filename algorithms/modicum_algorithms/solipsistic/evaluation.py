@@ -12,37 +12,15 @@ from ray.rllib.core import DEFAULT_MODULE_ID
 from ray.rllib.core.columns import Columns
 from ray.rllib.utils.metrics import LEARNER_RESULTS
 
-from modicum_algorithms.solipsistic.config import SolipsisticSettings
+from modicum_algorithms.solipsistic.config import MNIST_GAME, SolipsisticSettings
+from modicum_algorithms.solipsistic.environments import environment_id
 from modicum_algorithms.solipsistic.environments.digit_images import DIGITS
-from modicum_algorithms.solipsistic.environments.making import environment_id
-from modicum_algorithms.solipsistic.episodic.algorithm import EpisodicAlgorithm
-from modicum_algorithms.solipsistic.episodic.collection import evaluate_greedily
 from modicum_algorithms.solipsistic.methods.solipsistic.models import MarkovModel
 from modicum_algorithms.solipsistic.methods.solipsistic.rl_module import SolipsisticRLModule
-from modicum_algorithms.solipsistic.names import MNIST_GAME
-
-_PLUS_ONE = 1
-
-
-def greedy_returns(algorithm: EpisodicAlgorithm) -> list[float]:
-    """Returns of `evaluation_duration` greedy episodes, with the same starts at every evaluation.
-
-    Raises:
-        InputError: An episode did not end within `max_episode_steps`.
-        RuntimeError: The environment raised, or no runner is left.
-    """
-    results, _, _ = evaluate_greedily(algorithm, None)
-    returns: list[float] = results["episode_returns"]
-    return returns
 
 
 def model_metrics(results: Mapping[str, Any], config: SolipsisticSettings) -> dict[str, float]:
-    """Metrics of the model and of the policy search; none for the baselines.
-
-    Args:
-        results: Results of the algorithm's last iteration.
-        config: Settings of the trial.
-    """
+    """Metrics of the model and of the policy search in an iteration's results, if it has any."""
     if config.method != "solipsistic":
         return {}
     recent = results[LEARNER_RESULTS][DEFAULT_MODULE_ID]
@@ -55,16 +33,11 @@ def model_metrics(results: Mapping[str, Any], config: SolipsisticSettings) -> di
 
 @torch.no_grad()
 def mnist_game_metrics(module: Any, config: SolipsisticSettings) -> dict[str, float]:
-    """Metrics of a solution of the MNIST game; none in other environments.
-
-    Args:
-        module: The RLModule.
-        config: Settings of the trial.
-    """
+    """Metrics of a solution of the MNIST game; none in other environments."""
     if config.environment != MNIST_GAME:
         return {}
     observations = torch.as_tensor(digit_observations(config.environment_arguments))
-    optimal = greedy_actions(module, observations) == _PLUS_ONE
+    optimal = greedy_actions(module, observations) == 1  # plus 1
     metrics = {"evaluation/optimal_starts": float(optimal.float().mean())}
     if isinstance(module, SolipsisticRLModule) and isinstance(module.averaged_model, MarkovModel):
         states = module.averaged_model.recognise(observations).argmax(-1)
@@ -73,11 +46,7 @@ def mnist_game_metrics(module: Any, config: SolipsisticSettings) -> dict[str, fl
 
 
 def digit_observations(options: Mapping[str, Any]) -> np.ndarray[Any, Any]:
-    """First observation of the MNIST game at each digit; shape (10, 28, 28, 1).
-
-    Args:
-        options: Keyword arguments of the game.
-    """
+    """First observation of the MNIST game with these options at each digit; (10, 28, 28, 1)."""
     game = gym.make(environment_id(MNIST_GAME), **options)
     observations = [game.reset(seed=0, options={"digit": digit})[0] for digit in range(DIGITS)]
     game.close()
@@ -85,12 +54,7 @@ def digit_observations(options: Mapping[str, Any]) -> np.ndarray[Any, Any]:
 
 
 def greedy_actions(module: Any, observations: Any) -> Any:
-    """Best actions at the first step of an episode, as numbers; shape (N,).
-
-    Args:
-        module: The RLModule, with discrete actions.
-        observations: N raw observations.
-    """
+    """Best of the discrete actions for N raw observations at an episode's first step; (N,)."""
     if hasattr(module, "start_episode"):
         module.start_episode(None)
     found = module.forward_inference({Columns.OBS: observations})

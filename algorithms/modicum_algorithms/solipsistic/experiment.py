@@ -6,8 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import ClassVar
 
 import modicum as md
-from modicum_algorithms.solipsistic.config import SolipsisticSettings
-from modicum_algorithms.solipsistic.names import MNIST_GAME
+from modicum_algorithms.solipsistic.config import MNIST_GAME, SolipsisticSettings
 
 
 class SolipsisticLearning(md.Experiment[SolipsisticSettings]):
@@ -80,7 +79,8 @@ class SolipsisticLearning(md.Experiment[SolipsisticSettings]):
 
     def resources(self, config: SolipsisticSettings) -> md.Resources:
         """A core for the trial, one for each environment runner, and the GPUs of the learner."""
-        return config.resources
+        runners = (md.Bundle(),) * config.environment_runners
+        return md.Resources(trial=md.Bundle(gpus=config.gpus), actors=runners)
 
     def saves_checkpoints(self, config: SolipsisticSettings) -> bool:
         """Always true: every trial ends with a checkpoint."""

@@ -14,8 +14,6 @@ import numpy as np
 
 import modicum as md
 
-SUFFIXES = (".gif", ".mp4")
-
 _SMALLEST_HEIGHT = 224  # pixels; smaller frames are enlarged
 _GIF_UNIT = 10  # milliseconds
 _SHORTEST_GIF_DELAY = 20  # milliseconds; viewers show shorter frames for a tenth of a second
@@ -24,18 +22,11 @@ _CODECS = ("vp09", "mp4v")
 
 
 def check_film_path(path: Path, field: str) -> None:
-    """Refuse a file whose suffix is not that of a film.
-
-    Args:
-        path: File to be written.
-        field: Setting to name in an error.
-
-    Raises:
-        InputError: The suffix is neither .gif nor .mp4.
-    """
-    if path.suffix not in SUFFIXES:
-        allowed = " or ".join(SUFFIXES)
-        raise md.InputError(f"{field}: expected a file that ends in {allowed}, got {str(path)!r}")
+    """Refuse a file whose suffix is not that of a film; `field` names the setting in the error."""
+    if path.suffix not in (".gif", ".mp4"):
+        raise md.InputError(
+            f"{field}: expected a file that ends in .gif or .mp4, got {str(path)!r}"
+        )
 
 
 class Film:
@@ -46,7 +37,6 @@ class Film:
     """
 
     def __init__(self, frames_per_second: float) -> None:
-        """Start without frames."""
         self.frames_per_second = frames_per_second
         self._compressed: list[bytes] = []
         self._shape: tuple[int, ...] = ()

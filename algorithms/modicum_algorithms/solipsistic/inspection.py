@@ -17,11 +17,11 @@ from sklearn.decomposition import PCA
 from torch import nn
 
 import modicum as md
-from modicum_algorithms.solipsistic.environments.making import environment_id
-from modicum_algorithms.solipsistic.methods.solipsistic.dynamic_programming import state_values
+from modicum_algorithms.solipsistic.config import PIXEL_CART_POLE
+from modicum_algorithms.solipsistic.environments import environment_id
 from modicum_algorithms.solipsistic.methods.solipsistic.models import MarkovModel, MemoryModel
-from modicum_algorithms.solipsistic.names import PIXEL_CART_POLE
-from modicum_algorithms.solipsistic.networks.recognition import Recognition
+from modicum_algorithms.solipsistic.methods.solipsistic.policy import state_values
+from modicum_algorithms.solipsistic.networks import Recognition
 
 LEFT, RIGHT = 0, 1
 
@@ -45,13 +45,7 @@ class DigitsInMarkovModel:
 def digits_in_markov_model(
     model: MarkovModel, observations: np.ndarray[Any, Any], horizon: int
 ) -> DigitsInMarkovModel:
-    """Recognise images, and predict their rewards and values (equation 5.8).
-
-    Args:
-        model: Model in evaluation mode.
-        observations: N observations as the environment gives them.
-        horizon: Time steps of the plan, T.
-    """
+    """Recognise N raw images, and predict their rewards and values for T steps (equation 5.8)."""
     states_NS = model.recognise(torch.as_tensor(observations)).exp()
     # `state_values` counts the steps that are left, which fall as t rises.
     values_TS = state_values(model.transitions, model.expected_rewards, horizon).flip(0)
@@ -73,12 +67,8 @@ def scripted_observations(
 ) -> np.ndarray[Any, Any]:
     """Observations of pixel CartPole from the fixed start on, continued after a fall.
 
-    Args:
-        options: Keyword arguments of the environment; its start and its end are set here.
-        actions: T actions.
-
-    Returns:
-        Shape (T + 1, 64, 64, 3).
+    The options are those of the environment, whose start and end are set here. T actions give the
+    shape (T + 1, 64, 64, 3).
     """
     lasting = {"start": "fixed", "horizon": len(actions) + 1, "frames_after_fall": len(actions) + 1}
     cart_pole = gym.make(environment_id(PIXEL_CART_POLE), **{**options, **lasting})
@@ -92,10 +82,7 @@ def falls(steps: int) -> dict[str, tuple[int, ...]]:
     """Actions of three trajectories: the pole falls to the left in two, to the right in one.
 
     Pushes to the left and right in turn hold the pole for a while. Then it falls away from the
-    first push. The second trajectory differs from the first in two pushes.
-
-    Args:
-        steps: Actions of each trajectory, at least 12.
+    first push. The second trajectory differs from the first in its 11th and 12th push.
     """
     left = [RIGHT, LEFT] * steps
     similar = left.copy()
@@ -112,14 +99,9 @@ def falls(steps: int) -> dict[str, tuple[int, ...]]:
 def first_layer_activations(
     network: Recognition, observations: np.ndarray[Any, Any]
 ) -> np.ndarray[Any, Any]:
-    """Activation maps: sigmoid of the first convolution's outputs (figures 5.6, C.2 and C.3).
+    """Sigmoid of the first convolution's outputs for N raw images, shape (N, F, H, W).
 
-    Args:
-        network: Network for images.
-        observations: N observations as the environment gives them.
-
-    Returns:
-        Activations from 0 to 1, shape (N, F, H, W).
+    These are the activation maps of figures 5.6, C.2 and C.3.
 
     Raises:
         InputError: The network has no convolutions.
@@ -168,11 +150,7 @@ class Projection:
 
 
 def projected(states: Mapping[str, np.ndarray[Any, Any]]) -> Projection:
-    """Project the states of all trajectories by one PCA.
-
-    Args:
-        states: States of each trajectory, shape (T, S) with S at least 2.
-    """
+    """Project the states of all trajectories, of shapes (T, S) with S > 1, by one PCA."""
     analysis = PCA(2, svd_solver="full").fit(np.concatenate(list(states.values())))
     first, second = map(float, analysis.explained_variance_ratio_)
     points = {name: analysis.transform(states_TS) for name, states_TS in states.items()}

@@ -19,6 +19,7 @@ from matplotlib.figure import Figure
 
 import modicum as md
 from modicum_algorithms.solipsistic.checkpoints import load_agent
+from modicum_algorithms.solipsistic.config import MNIST_GAME, PIXEL_CART_POLE
 from modicum_algorithms.solipsistic.evaluation import digit_observations
 from modicum_algorithms.solipsistic.inspection import (
     RIGHT,
@@ -34,8 +35,7 @@ from modicum_algorithms.solipsistic.inspection import (
     scripted_observations,
 )
 from modicum_algorithms.solipsistic.methods.solipsistic.models import MarkovModel, MemoryModel
-from modicum_algorithms.solipsistic.names import MNIST_GAME, PIXEL_CART_POLE
-from modicum_algorithms.solipsistic.networks.recognition import Recognition
+from modicum_algorithms.solipsistic.networks import Recognition
 
 _COLOURS = ("#D55E00", "#E69F00", "#0072B2")
 _SMALL = 8  # points
@@ -56,9 +56,6 @@ def markov_model_figure(digits: DigitsInMarkovModel) -> Figure:
     """State assignment, rewards and values of the digits in the MNIST game (figure 5.4).
 
     Values are scaled to the range from 0 to 1 within each time step.
-
-    Args:
-        digits: States, rewards and values of the ten digits in order.
     """
     figure = Figure(figsize=(9.6, 3.3), layout="constrained")
     left, middle, right = figure.subplots(1, 3)
@@ -182,39 +179,17 @@ def _label_row(axes: Axes, text: str, **style: Any) -> None:
     axes.set_ylabel(text, rotation=0, ha="right", va="center", fontsize=_SMALL, **style)
 
 
-def draw_markov_model(module: Any, options: Mapping[str, Any]) -> Figure:
-    """Draw figure 5.4 from a module with a Markov model.
-
-    Args:
-        module: RLModule trained on the MNIST game.
-        options: Keyword arguments of the game.
-    """
-    observations = digit_observations(options)
-    return markov_model_figure(
-        digits_in_markov_model(module.averaged_model, observations, module.options.horizon)
-    )
-
-
 def draw_activations(network: Recognition, options: Mapping[str, Any], title: str = "") -> Figure:
-    """Draw figure 5.6, C.2 or C.3: activation maps while the cart is pushed to the right.
-
-    Args:
-        network: Network trained on pixel CartPole.
-        options: Keyword arguments of the environment.
-        title: Title of the figure.
-    """
+    """Draw figure 5.6, C.2 or C.3: activation maps while the cart is pushed to the right."""
     pushed = scripted_observations(options, [RIGHT] * (max(_PUSHES) - 1))
     shown = pushed[[time - 1 for time in _PUSHES]]
     return activations_figure(shown, first_layer_activations(network, shown), _PUSHES, title)
 
 
 def draw_trajectories(module: Any, options: Mapping[str, Any]) -> Figure:
-    """Draw figure 5.7: states of three scripted trajectories.
+    """Draw figure 5.7: states of three scripted trajectories of pixel CartPole.
 
-    Args:
-        module: RLModule trained on pixel CartPole, with a memory model whose states have at least
-            two dimensions.
-        options: Keyword arguments of the environment.
+    The module has a memory model whose states have at least two dimensions.
     """
     scripts = falls(max(_SHOWN) - 1)
     seen = {name: scripted_observations(options, script) for name, script in scripts.items()}
@@ -223,14 +198,7 @@ def draw_trajectories(module: Any, options: Mapping[str, Any]) -> Figure:
 
 
 def draw_all(checkpoint: str, folder: Path) -> list[Path]:
-    """Draw and write the pictures of a checkpoint.
-
-    Args:
-        checkpoint: Location of a checkpoint; see `checkpoints.load_agent`.
-        folder: Folder of the pictures, made where it does not exist.
-
-    Returns:
-        The written files.
+    """Draw and write the pictures of a checkpoint (see `load_agent`); returns the files.
 
     Raises:
         InputError: There is no checkpoint, or it has no pictures. There are pictures of a Markov
@@ -242,7 +210,8 @@ def draw_all(checkpoint: str, folder: Path) -> list[Path]:
     model = getattr(module, "averaged_model", None)
     figures: dict[str, Figure] = {}
     if environment == MNIST_GAME and isinstance(model, MarkovModel):
-        figures["markov_model"] = draw_markov_model(module, options)
+        digits = digits_in_markov_model(model, digit_observations(options), module.options.horizon)
+        figures["markov_model"] = markov_model_figure(digits)
     if environment == PIXEL_CART_POLE:
         for name, network in networks(module).items():
             figures[f"activations_{name}"] = draw_activations(network, options, _NETWORKS[name])

@@ -12,10 +12,10 @@ import modicum as md
 from modicum_algorithms.solipsistic.config import (
     DQNOptions,
     EpisodicOptions,
+    MethodName,
     PPOOptions,
     SolipsisticOptions,
 )
-from modicum_algorithms.solipsistic.names import MethodName
 
 # Settings that RLlib's configurations hold under another name.
 _RLLIB_NAMES = {
@@ -158,14 +158,9 @@ class DQNAlgorithmOptions(EpisodicAlgorithmOptions, DQNOptions):
 def training_arguments(
     settings: md.Config, options: type[EpisodicAlgorithmOptions]
 ) -> dict[str, Any]:
-    """Settings under the names that RLlib's configurations hold them by.
+    """Keyword arguments of `training`: fields of `options` that the settings have.
 
-    Args:
-        settings: The experiment's settings, or options of a method.
-        options: Model of the method, whose fields are taken where `settings` has them.
-
-    Returns:
-        Keyword arguments of `training`, without a learning rate that is None.
+    They have the names of RLlib's configurations. A learning rate that is None is left out.
     """
     values = {
         rllib_name(name): getattr(settings, name)

@@ -15,20 +15,12 @@ from modicum_algorithms.solipsistic.checkpoints import (
     save_checkpoint,
 )
 from modicum_algorithms.solipsistic.config import SolipsisticSettings
-from modicum_algorithms.solipsistic.evaluation import (
-    greedy_returns,
-    mnist_game_metrics,
-    model_metrics,
-)
+from modicum_algorithms.solipsistic.episodic.collection import evaluate_greedily
+from modicum_algorithms.solipsistic.evaluation import mnist_game_metrics, model_metrics
 
 
 def run_trial(config: SolipsisticSettings, trial: md.Trial) -> Iterator[md.Record]:
-    """Train an algorithm, and yield a record after every `evaluate_every` training episodes.
-
-    Args:
-        config: Settings of the trial.
-        trial: Seeds, a place for files, and an earlier attempt's checkpoint.
-    """
+    """Train an algorithm, and yield a record after every `evaluate_every` training episodes."""
     algorithm = build_algorithm(config, trial.seed_for("algorithm") % 2**31)
     try:
         progress = Progress()
@@ -41,7 +33,7 @@ def run_trial(config: SolipsisticSettings, trial: md.Trial) -> Iterator[md.Recor
             returns += [float(episode.get_return()) for episode in algorithm.collected]
             if counter.episodes % config.evaluate_every:
                 continue
-            greedy = greedy_returns(algorithm)
+            greedy = evaluate_greedily(algorithm, None)[0]["episode_returns"]
             progress.evaluation_episodes += len(greedy)
             metrics = {
                 "evaluation/return": float(np.mean(greedy)),

@@ -12,12 +12,12 @@ from ray.tune.registry import ENV_CREATOR, _global_registry
 import modicum as md
 from modicum_algorithms.solipsistic.building import quietly
 from modicum_algorithms.solipsistic.checkpoints import Agent, load_agent
-from modicum_algorithms.solipsistic.environments.making import refusing_environment
+from modicum_algorithms.solipsistic.config import Shown
+from modicum_algorithms.solipsistic.environments import refusing_environment
 from modicum_algorithms.solipsistic.episodic.config import EpisodicConfig
 from modicum_algorithms.solipsistic.episodic.counter import EpisodeCounter
 from modicum_algorithms.solipsistic.episodic.runner import EpisodeEnvRunner
 from modicum_algorithms.solipsistic.films import Film, observation_picture
-from modicum_algorithms.solipsistic.names import Shown
 
 _USUAL_FRAMES_PER_SECOND = 30
 

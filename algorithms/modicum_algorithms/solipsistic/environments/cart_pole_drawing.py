@@ -76,9 +76,10 @@ class CartPoleDrawing:
             self._canvas_RC4.data, (PICTURE_COLUMNS, PICTURE_ROWS), "RGBX"
         )
         self._drawn = _Rectangle(0, 0, 0, 0)
-        self._first, self._last = rows
+        first, last = rows
+        self._height, self._foot = last - first, PICTURE_ROWS - last
         # Counted from the foot of the canvas, and so are the rows of the frame here.
-        self._rows_HR = area_weights(self._last - self._first, FRAME_SIZE)
+        self._rows_HR = area_weights(self._height, FRAME_SIZE)
         self._columns_CW = area_weights(PICTURE_COLUMNS, FRAME_SIZE).T.copy()
         self._draw_track()
         whole = _Rectangle(0, FRAME_SIZE, 0, FRAME_SIZE)
@@ -122,21 +123,18 @@ class CartPoleDrawing:
 
     def _changed(self) -> _Rectangle:
         """Part of a frame that is not background, with rows counted from the foot."""
-        height = self._last - self._first
-        foot = PICTURE_ROWS - self._last
-        first = max(self._drawn.first - foot, 0)
-        last = min(self._drawn.last - foot, height)
+        first = max(self._drawn.first - self._foot, 0)
+        last = min(self._drawn.last - self._foot, self._height)
         return _Rectangle(
-            first * FRAME_SIZE // height,
-            -(-last * FRAME_SIZE // height),
+            first * FRAME_SIZE // self._height,
+            -(-last * FRAME_SIZE // self._height),
             self._drawn.left * FRAME_SIZE // PICTURE_COLUMNS,
             -(-self._drawn.right * FRAME_SIZE // PICTURE_COLUMNS),
         )
 
     def _averaged(self, part: _Rectangle) -> np.ndarray:
         """Grey levels of a part of a frame, whole numbers in float32."""
-        height = self._last - self._first
-        foot = PICTURE_ROWS - self._last
+        foot, height = self._foot, self._height
         rows = slice(part.first * height // FRAME_SIZE, -(-part.last * height // FRAME_SIZE))
         columns = slice(
             part.left * PICTURE_COLUMNS // FRAME_SIZE,
@@ -149,16 +147,10 @@ class CartPoleDrawing:
 
 
 def area_weights(pixels: int, averages: int) -> np.ndarray:
-    """Weights of pixels in averages over equal lengths of a row or column.
+    """Weights of pixels in averages over equal lengths of a row or column, as in INTER_AREA.
 
-    The averages equal OpenCV's INTER_AREA.
-
-    Args:
-        pixels: Number of pixels, at least `averages`.
-        averages: Number of averages.
-
-    Returns:
-        Weights, float32 (averages, pixels); every row sums to 1.
+    There are as many pixels as averages or more. The weights are float32 (averages, pixels), and
+    every row sums to 1.
     """
     length = pixels / averages
     starts = np.arange(averages)[:, None] * length

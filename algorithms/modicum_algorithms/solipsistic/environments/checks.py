@@ -1,4 +1,4 @@
-"""Checks of an environment's arguments, actions and call order."""
+"""Checks of an environment's arguments, actions and call order, which raise an `InputError`."""
 
 from __future__ import annotations
 
@@ -12,11 +12,7 @@ import modicum as md
 
 
 def require_one_of(field: str, value: object, allowed: tuple[object, ...]) -> None:
-    """Refuse a value that is not among `allowed`.
-
-    Raises:
-        InputError: The value is not allowed.
-    """
+    """Refuse a value that is not among `allowed`."""
     # The types are compared since 4.0 and True equal whole numbers that may be allowed.
     if not any(type(value) is type(one) and value == one for one in allowed):
         names = ", ".join(map(str, allowed))
@@ -24,11 +20,7 @@ def require_one_of(field: str, value: object, allowed: tuple[object, ...]) -> No
 
 
 def require_whole(field: str, value: object, lowest: int, highest: int | None = None) -> None:
-    """Refuse a value that is not a whole number from `lowest` to `highest` (None for no limit).
-
-    Raises:
-        InputError: The value is not such a number.
-    """
+    """Refuse a value that is not a whole number from `lowest` to `highest` (None for no limit)."""
     if (
         not isinstance(value, (int, np.integer))
         or isinstance(value, bool)
@@ -40,11 +32,7 @@ def require_whole(field: str, value: object, lowest: int, highest: int | None = 
 
 
 def require_options(options: Mapping[str, Any] | None, allowed: tuple[str, ...]) -> None:
-    """Refuse options of a reset that would have no effect.
-
-    Raises:
-        InputError: An option is not among `allowed`.
-    """
+    """Refuse options of a reset that would have no effect."""
     for name in options or {}:
         if name not in allowed:
             names = ", ".join(allowed) or "none"
@@ -52,22 +40,14 @@ def require_options(options: Mapping[str, Any] | None, allowed: tuple[str, ...])
 
 
 def checked_action(action: SupportsInt, actions: gym.Space[np.int64]) -> int:
-    """The action as a plain integer.
-
-    Raises:
-        InputError: The action is neither 0 nor 1.
-    """
+    """The action, 0 or 1, as a plain integer."""
     if not actions.contains(action):
         raise md.InputError(f"action: {action!r} is unknown (allowed: 0, 1)")
     return int(action)
 
 
 def started(steps: int | None) -> int:
-    """The number of steps since the last reset.
-
-    Raises:
-        ResetNeeded: There was no reset.
-    """
+    """The number of steps since the last reset; raises gymnasium's `ResetNeeded` without one."""
     if steps is None:
         raise gym.error.ResetNeeded("call reset() first")
     return steps

@@ -21,10 +21,6 @@ DIGITS = 10
 SIZE = 28
 
 _MNIST = "mnist"
-_WHITE = 255
-_DIGITS_MAXIMUM = 16  # largest value of a pixel in scikit-learn's images
-_DIGITS_SCALE = 3
-_DIGITS_MARGIN = 2  # 2 + 3 x 8 + 2 = 28 pixels; MNIST's digits have margins, too
 
 
 def found_images(images: Images) -> Images:
@@ -46,9 +42,6 @@ def digit_images(images: Images, count: int) -> np.ndarray:
 
     Returns:
         uint8 (10, count, 28, 28), read-only.
-
-    Raises:
-        InputError: MNIST is missing or has another shape, or a digit has fewer images.
     """
     images = found_images(images)
     folder = md.data.find_data(_MNIST, field="images") if images == "mnist" else None
@@ -56,11 +49,7 @@ def digit_images(images: Images, count: int) -> np.ndarray:
 
 
 def image_digest(options: Mapping[str, Any]) -> str:
-    """SHA-256 digest of the images of an MNIST game.
-
-    Args:
-        options: Keyword arguments of the game.
-    """
+    """SHA-256 digest of the images of an MNIST game with these keyword arguments."""
     images = digit_images(options.get("images", "auto"), options.get("images_per_digit", 1))
     return hashlib.sha256(images.tobytes()).hexdigest()
 
@@ -82,7 +71,6 @@ def _selected(mnist: Path | None, count: int) -> np.ndarray:
 
 
 def _read(folder: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Training images and labels of a folder."""
     splits = md.data.read_image_set(folder)
     labels = splits.train_labels_N
     if splits.train_NCHW.shape[1:] != (1, SIZE, SIZE) or labels is None:
@@ -94,7 +82,7 @@ def _scikit_learn_digits() -> tuple[np.ndarray, np.ndarray]:
     from sklearn.datasets import load_digits
 
     digits = load_digits()
-    small = np.rint(digits.images * _WHITE / _DIGITS_MAXIMUM).astype(np.uint8)
-    large = small.repeat(_DIGITS_SCALE, axis=1).repeat(_DIGITS_SCALE, axis=2)
-    margin = (_DIGITS_MARGIN, _DIGITS_MARGIN)
-    return np.pad(large, ((0, 0), margin, margin)), digits.target
+    small = np.rint(digits.images * 255 / 16).astype(np.uint8)  # their brightest pixels have 16
+    large = small.repeat(3, axis=1).repeat(3, axis=2)
+    # 2 + 3 x 8 + 2 = 28 pixels; MNIST's digits have margins, too.
+    return np.pad(large, ((0, 0), (2, 2), (2, 2))), digits.target

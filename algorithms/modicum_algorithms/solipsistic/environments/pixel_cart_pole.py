@@ -10,12 +10,11 @@ import numpy as np
 import modicum as md
 from modicum_algorithms.solipsistic.environments import checks
 from modicum_algorithms.solipsistic.environments.cart_pole_drawing import FRAME_SIZE, PICTURE_ROWS
-from modicum_algorithms.solipsistic.environments.cart_pole_physics import is_down
 from modicum_algorithms.solipsistic.environments.cart_pole_simulations import (
     FRAMES,
     DirectSimulation,
     RenderedSimulation,
-    Simulation,
+    is_down,
 )
 
 Start = Literal["fixed", "random"]
@@ -89,7 +88,7 @@ class PixelCartPole(gym.Env[np.ndarray, np.int64]):
         self.render_mode = render_mode
         self._horizon = horizon
         self._frames_after_fall = frames_after_fall
-        self._simulation: Simulation = _SIMULATIONS[drawing](rows, _BOUNDS[start])
+        self._simulation = _SIMULATIONS[drawing](rows, _BOUNDS[start])
         self._steps: int | None = None
         self._steps_after_fall: int | None = None
 
@@ -154,11 +153,7 @@ class PixelCartPole(gym.Env[np.ndarray, np.int64]):
 
 
 def _checked_rows(crop: tuple[int, int] | None) -> tuple[int, int]:
-    """First row and end of the kept rows as a tuple, since YAML gives lists for pairs.
-
-    Raises:
-        InputError: These are not two rows of the picture, 64 or more apart.
-    """
+    """First row and end of the kept rows as a tuple, since YAML gives lists for pairs."""
     if crop is None:
         return 0, PICTURE_ROWS
     if (

@@ -64,24 +64,14 @@ class EpisodicAlgorithm(Algorithm):
 
     @contextmanager
     def timed(self, part: str, timer: str) -> Iterator[None]:
-        """Time a part of the iteration, in `seconds` and in RLlib's timers.
-
-        Args:
-            part: Key of `seconds`.
-            timer: Name of RLlib's timer.
-        """
+        """Time a part of the iteration, in `seconds` and under the name of RLlib's timer."""
         started = time.perf_counter()
         with self.metrics.log_time((TIMERS, timer)):
             yield
         self.seconds[part] += time.perf_counter() - started
 
     def collect(self, exploration_rates: Sequence[float | None]) -> list[SingleAgentEpisode]:
-        """Collect and count the iteration's episodes, one for each exploration rate.
-
-        Raises:
-            InputError: An episode did not end within `max_episode_steps`.
-            RuntimeError: The environment raised, or no runner is left.
-        """
+        """Collect and count the iteration's episodes, one for each exploration rate."""
         requests = self.counter.next_requests(exploration_rates)
         with self.timed("collection", ENV_RUNNER_SAMPLING_TIMER):
             episodes, metrics = collect_episodes(self, self.env_runner_group, requests)
@@ -90,12 +80,7 @@ class EpisodicAlgorithm(Algorithm):
         return episodes
 
     def learn(self, episodes: Sequence[SingleAgentEpisode], **kwargs: Any) -> None:
-        """Have the learners make an update from episodes.
-
-        Args:
-            episodes: Training data of the update.
-            **kwargs: Arguments of RLlib's `LearnerGroup.update`.
-        """
+        """Have the learners make an update from episodes, with RLlib's further arguments."""
         steps = self.metrics.peek((ENV_RUNNER_RESULTS, NUM_ENV_STEPS_SAMPLED_LIFETIME), default=0)
         with self.timed("model", LEARNER_UPDATE_TIMER):
             results = self.learner_group.update(
@@ -126,7 +111,9 @@ class EpisodicAlgorithm(Algorithm):
         """Go on from a stored state."""
         if COMPONENT_LEARNER_GROUP in state:
             # Otherwise a learner keeps its weights where the stored ones are of no later update.
-            self.learner_group.foreach_learner(_forget_updates)
+            self.learner_group.foreach_learner(
+                lambda learner: setattr(learner, "_weights_seq_no", 0)
+            )
         super().set_state(state)
         for name, component in self.own_components().items():
             if name in state:
@@ -139,7 +126,3 @@ class EpisodicAlgorithm(Algorithm):
     def own_components(self) -> dict[str, Any]:
         """Components of the checkpoints beside RLlib's, by name."""
         return {"counter": self.counter}
-
-
-def _forget_updates(learner: Any) -> None:
-    learner._weights_seq_no = 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from ray.rllib.algorithms.algorithm import Algorithm
@@ -74,21 +75,20 @@ def _answer(runner: Any, requests: Mapping[int, EpisodeRequest]) -> _Answer:
 def _remote_answers(
     algorithm: Algorithm, group: EnvRunnerGroup, requests: Mapping[int, EpisodeRequest]
 ) -> Iterator[_Answer]:
-    """Answers of remote runners until all requests are answered or an environment raised.
-
-    Raises:
-        RuntimeError: No runner came back in time.
-    """
+    """Answers of remote runners until all requests are answered or an environment raised."""
     missing = dict(requests)
     deadline = time.monotonic() + RESTORE_SECONDS
     while missing:
-        shares = _shares(missing, group.healthy_worker_ids())
+        runners, numbers = group.healthy_worker_ids(), sorted(missing)
+        shares = {
+            runner: {number: missing[number] for number in numbers[place :: len(runners)]}
+            for place, runner in enumerate(runners[: len(numbers)])
+        }
+        collections: list[Any] = [partial(_answer, requests=share) for share in shares.values()]
         answers: list[_Answer] = []
         if shares:
             answers = group.foreach_env_runner(
-                [_sharer(share) for share in shares.values()],
-                remote_worker_ids=list(shares),
-                local_env_runner=False,
+                collections, remote_worker_ids=list(shares), local_env_runner=False
             )
         yield from answers
         if any(answer.error for answer in answers):
@@ -106,20 +106,6 @@ def _remote_answers(
             time.sleep(0.1)
 
 
-def _shares(
-    requests: Mapping[int, EpisodeRequest], runners: Sequence[int]
-) -> dict[int, dict[int, EpisodeRequest]]:
-    """Requests in turn to each of the runners; nothing if there is no runner."""
-    shares: dict[int, dict[int, EpisodeRequest]] = {}
-    for place, number in enumerate(sorted(requests) if runners else ()):
-        shares.setdefault(runners[place % len(runners)], {})[number] = requests[number]
-    return shares
-
-
-def _sharer(share: dict[int, EpisodeRequest]) -> Any:
-    return lambda runner: _answer(runner, share)
-
-
 def evaluate_greedily(
     algorithm: Any, eval_env_runner_group: EnvRunnerGroup | None
 ) -> tuple[dict[str, Any], int, int]:
@@ -128,10 +114,8 @@ def evaluate_greedily(
     Needs an `EpisodicAlgorithm`. RLlib makes runners for evaluation if `evaluation_interval` or
     `evaluation_num_env_runners` is set; otherwise the runners of the training evaluate. RLlib
     reports the algorithm's metrics as the results of an evaluation: `env_runners` holds RLlib's
-    usual means, and all returns as `episode_returns`.
-
-    Returns:
-        Results, environment steps and agent steps.
+    usual means, and all returns as `episode_returns`. Returned are results, environment steps and
+    agent steps.
     """
     number = algorithm.evaluation_config.evaluation_duration
     requests = algorithm.counter.evaluation_requests(number)

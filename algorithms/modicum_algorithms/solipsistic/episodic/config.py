@@ -9,12 +9,13 @@ from typing import Any, ClassVar, Generic, Self, TypeVar, cast
 
 from pydantic import ValidationError
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
+from ray.rllib.core.learner.learner import Learner
+from ray.rllib.core.rl_module.rl_module import RLModule, RLModuleSpec
 
 import modicum as md
-from modicum_algorithms.solipsistic.config import EPISODES_PER_ITERATION
+from modicum_algorithms.solipsistic.config import EPISODES_PER_ITERATION, MethodName
 from modicum_algorithms.solipsistic.episodic.collection import evaluate_greedily
 from modicum_algorithms.solipsistic.episodic.runner import EpisodeEnvRunner
-from modicum_algorithms.solipsistic.names import MethodName
 from modicum_algorithms.solipsistic.rllib_settings import (
     RLLIB_SETTINGS,
     EpisodicAlgorithmOptions,
@@ -36,17 +37,20 @@ class EpisodicConfig(AlgorithmConfig, Generic[Options]):
     Attributes:
         method_name: Name of the method, the key of its defaults.
         options_class: Model of the method's own settings.
+        rl_module_class: Module that acts and that is trained.
+        default_learner_class: Learner of the module.
     """
 
     method_name: ClassVar[MethodName]
     options_class: ClassVar[type[EpisodicAlgorithmOptions]]
+    rl_module_class: ClassVar[type[RLModule]]
+    default_learner_class: ClassVar[type[Learner]]
 
     # RLlib types these as the defaults that it gives them.
     env_runner_cls: Any
     custom_evaluation_function: Any
 
     def __init__(self, algo_class: Any = None) -> None:
-        """Start from the method's defaults."""
         super().__init__(algo_class=algo_class)
         self.env_runner_cls = EpisodeEnvRunner
         self.num_env_runners = 0
@@ -62,6 +66,14 @@ class EpisodicConfig(AlgorithmConfig, Generic[Options]):
             setattr(self, name, value)
         for name, value in RLLIB_SETTINGS[self.method_name].items():
             setattr(self, name, copy.deepcopy(value))
+
+    def get_default_rl_module_spec(self) -> RLModuleSpec:
+        """RLlib's description of the module."""
+        return RLModuleSpec(module_class=self.rl_module_class)
+
+    def get_default_learner_class(self) -> type[Learner]:
+        """Learner that RLlib takes where a script sets no other."""
+        return self.default_learner_class
 
     def training(self, **settings: Any) -> Self:
         """Set what concerns training; settings that are left out keep their values.
@@ -98,24 +110,13 @@ class EpisodicConfig(AlgorithmConfig, Generic[Options]):
             raise md.from_validation(error, self.options_class, given=values) from None
 
     def validate(self) -> None:
-        """Check the settings.
-
-        Raises:
-            InputError: A setting is not allowed.
-        """
+        """Raise an `InputError` for a setting that is not allowed."""
         super().validate()
         _ = self.options
         self.require({"num_envs_per_env_runner": 1, "evaluation_parallel_to_training": False})
 
     def require(self, values: Mapping[str, Any]) -> None:
-        """Check settings of RLlib that only make sense with one value here.
-
-        Args:
-            values: The one value of each setting.
-
-        Raises:
-            InputError: A setting has another value.
-        """
+        """Refuse settings of RLlib with other values than those that make sense here."""
         for name, value in values.items():
             if getattr(self, name) != value:
                 raise md.InputError(f"{name}: must be {value}, got {getattr(self, name)}")

@@ -20,7 +20,6 @@ class EpisodeCounter(Checkpointable):
     """
 
     def __init__(self, seed: int) -> None:
-        """Start with nothing collected."""
         self.seed = seed
         self.episodes = 0
         self.iterations = 0
@@ -63,5 +62,5 @@ class EpisodeCounter(Checkpointable):
         self.iterations = state["iterations"]
 
     def get_ctor_args_and_kwargs(self) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        """Arguments of the constructor for an equal counter at its start."""
+        """The constructor's arguments, for checkpoints."""
         return (self.seed,), {}

@@ -46,12 +46,7 @@ class EpisodeEnvRunner(SingleAgentEnvRunner):
         super().set_state({**state, WEIGHTS_SEQ_NO: 0})
 
     def run(self, requests: Sequence[EpisodeRequest]) -> list[SingleAgentEpisode]:
-        """Collect the requested episodes one after another.
-
-        Raises:
-            RuntimeError: The environment raised.
-            InputError: An episode did not end within the configuration's `max_episode_steps`.
-        """
+        """Collect the requested episodes one after another."""
         return [self._episode(request) for request in requests]
 
     def _episode(self, request: EpisodeRequest) -> SingleAgentEpisode:

@@ -17,7 +17,6 @@ from ray.rllib.algorithms.dqn.torch.dqn_torch_learner import DQNTorchLearner
 from ray.rllib.core.columns import Columns
 from ray.rllib.core.learner.utils import make_target_network
 from ray.rllib.core.rl_module.apis import InferenceOnlyAPI, QNetAPI, TargetNetworkAPI
-from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 from ray.rllib.core.rl_module.torch import TorchRLModule
 from ray.rllib.utils.metrics import REPLAY_BUFFER_RESULTS, TD_ERROR_KEY
 from torch import nn
@@ -25,22 +24,14 @@ from torch import nn
 import modicum as md
 from modicum_algorithms.solipsistic.episodic.algorithm import EpisodicAlgorithm
 from modicum_algorithms.solipsistic.episodic.config import EpisodicConfig
-from modicum_algorithms.solipsistic.networks.recognition import Recognition
-from modicum_algorithms.solipsistic.networks.spaces import action_shape, observation_shape
+from modicum_algorithms.solipsistic.networks import Recognition, action_shape, observation_shape
 from modicum_algorithms.solipsistic.rllib_settings import DQNAlgorithmOptions
 
 _REPLAY_BUFFER = "replay_buffer"
 
 
 def decayed_rate(steps: float, initial: float, final: float, decay_steps: float) -> float:
-    """Probability of a random action, decayed exponentially.
-
-    Args:
-        steps: Environment steps since the rate was `initial`.
-        initial: The rate at step 0.
-        final: The rate after infinitely many steps.
-        decay_steps: Steps in which the difference from `final` shrinks by a factor of e.
-    """
+    """Probability of a random action: it nears `final` by a factor of e every `decay_steps`."""
     return final + (initial - final) * math.exp(-steps / decay_steps)
 
 
@@ -58,11 +49,7 @@ class QModule(TorchRLModule, InferenceOnlyAPI, TargetNetworkAPI, QNetAPI):
     model_config: Any
 
     def setup(self) -> None:
-        """Build the network.
-
-        Raises:
-            InputError: The spaces do not suit DQN or the recognition network.
-        """
+        """Build the network."""
         actions = action_shape(self.action_space)
         if actions.choices is None:
             raise md.InputError(f"action_space: must be Discrete for DQN, got {self.action_space}")
@@ -176,17 +163,14 @@ class EpisodicDQNConfig(EpisodicConfig[DQNAlgorithmOptions], DQNConfig):
 
     method_name = "dqn"
     options_class = DQNAlgorithmOptions
+    rl_module_class = QModule
+    default_learner_class = QLearner
 
     def __init__(self, algo_class: Any = None) -> None:
-        """Start from the tutorial's settings."""
         super().__init__(algo_class=algo_class or EpisodicDQN)
 
     def validate(self) -> None:
-        """Check the settings.
-
-        Raises:
-            InputError: A setting is not allowed.
-        """
+        """Raise an `InputError` for a setting that is not allowed."""
         super().validate()
         if self.replay_buffer_config["type"] != "EpisodeReplayBuffer":
             raise md.InputError(
@@ -200,14 +184,6 @@ class EpisodicDQNConfig(EpisodicConfig[DQNAlgorithmOptions], DQNConfig):
             }
         )  # fmt: skip
 
-    def get_default_rl_module_spec(self) -> RLModuleSpec:
-        """The module with one Q-network."""
-        return RLModuleSpec(module_class=QModule, model_config=self.model_config)
-
-    def get_default_learner_class(self) -> type[QLearner]:
-        """The learner with the optimiser of the tutorial."""
-        return QLearner
-
 
 class EpisodicDQN(EpisodicAlgorithm, DQN):
     """RLlib's DQN, collecting whole episodes."""
@@ -218,12 +194,7 @@ class EpisodicDQN(EpisodicAlgorithm, DQN):
         return EpisodicDQNConfig()
 
     def training_step(self) -> None:
-        """Collect an iteration's episodes, and make `updates_per_step` updates for each step.
-
-        Raises:
-            InputError: An episode did not end within `max_episode_steps`.
-            RuntimeError: The environment raised, or no runner is left.
-        """
+        """Collect an iteration's episodes, and make `updates_per_step` updates for each step."""
         config, buffer = self.config, self.local_replay_buffer
         steps_before, episodes_before = buffer.get_added_timesteps(), self.counter.episodes
         rate = decayed_rate(

@@ -14,15 +14,13 @@ from ray.rllib.algorithms.ppo.torch.ppo_torch_learner import PPOTorchLearner
 from ray.rllib.connectors.connector_v2 import ConnectorV2
 from ray.rllib.core.columns import Columns
 from ray.rllib.core.rl_module.apis.value_function_api import ValueFunctionAPI
-from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 from ray.rllib.core.rl_module.torch import TorchRLModule
 from torch import Tensor
 
 import modicum as md
 from modicum_algorithms.solipsistic.episodic.algorithm import EpisodicAlgorithm
 from modicum_algorithms.solipsistic.episodic.config import EpisodicConfig
-from modicum_algorithms.solipsistic.networks.recognition import Recognition
-from modicum_algorithms.solipsistic.networks.spaces import action_shape, observation_shape
+from modicum_algorithms.solipsistic.networks import Recognition, action_shape, observation_shape
 from modicum_algorithms.solipsistic.rllib_settings import PPOAlgorithmOptions
 
 # Most observations that go through a network at once, to bound memory.
@@ -46,11 +44,7 @@ class ActorCriticModule(TorchRLModule, ValueFunctionAPI):
     model_config: Any
 
     def setup(self) -> None:
-        """Build the networks.
-
-        Raises:
-            InputError: The spaces do not suit PPO or the recognition network.
-        """
+        """Build the networks."""
         observation = observation_shape(self.observation_space)
         actions = action_shape(self.action_space)
         name = self.model_config["recognition"]
@@ -68,11 +62,9 @@ class ActorCriticModule(TorchRLModule, ValueFunctionAPI):
     def compute_values(self, batch: dict[str, Any], embeddings: Tensor | None = None) -> Tensor:
         """Values of N observations, shape (N,).
 
-        Args:
-            batch: RLlib's batch with the observations.
-            embeddings: Outputs of the value network in a training pass. Without them, the values
-                are computed for advantages and bootstraps: without gradients, and with batch
-                normalisation by running statistics, as when acting.
+        Embeddings are the value network's outputs in a training pass. Without them, the values are
+        computed for advantages and bootstraps: without gradients, and with batch normalisation by
+        running statistics, as when acting.
         """
         if embeddings is None:
             was_training = self.training
@@ -129,18 +121,11 @@ class EpisodicPPOConfig(EpisodicConfig[PPOAlgorithmOptions], PPOConfig):
 
     method_name = "ppo"
     options_class = PPOAlgorithmOptions
+    rl_module_class = ActorCriticModule
+    default_learner_class = EpisodicPPOLearner
 
     def __init__(self, algo_class: Any = None) -> None:
-        """Start from the settings of the thesis."""
         super().__init__(algo_class=algo_class or EpisodicPPO)
-
-    def get_default_rl_module_spec(self) -> RLModuleSpec:
-        """The module with separate networks."""
-        return RLModuleSpec(module_class=ActorCriticModule, model_config=self.model_config)
-
-    def get_default_learner_class(self) -> type[EpisodicPPOLearner]:
-        """The learner for networks with batch normalisation."""
-        return EpisodicPPOLearner
 
 
 class EpisodicPPO(EpisodicAlgorithm, PPO):
@@ -152,12 +137,7 @@ class EpisodicPPO(EpisodicAlgorithm, PPO):
         return EpisodicPPOConfig()
 
     def training_step(self) -> None:
-        """Collect an iteration's episodes and learn from them.
-
-        Raises:
-            InputError: An episode did not end within `max_episode_steps`.
-            RuntimeError: The environment raised, or no runner is left.
-        """
+        """Collect an iteration's episodes and learn from them."""
         episodes = self.collect([None] * self.config.episodes_per_iteration)
         with md.seeded(self.counter.iteration_seed("update")):
             self.learn(

@@ -14,8 +14,7 @@ from torch import Tensor, nn
 import modicum as md
 from modicum_algorithms.solipsistic.config import SolipsisticOptions
 from modicum_algorithms.solipsistic.methods.solipsistic import losses
-from modicum_algorithms.solipsistic.networks.recognition import Recognition
-from modicum_algorithms.solipsistic.networks.spaces import ActionShape, ObservationShape
+from modicum_algorithms.solipsistic.networks import ActionShape, ObservationShape, Recognition
 
 _REWARD_HIDDEN_UNITS = 32
 _TRANSITION_HIDDEN_UNITS = 64
@@ -32,18 +31,9 @@ class SolipsisticModel(nn.Module, ABC):
     def __init__(
         self, observation: ObservationShape, action: ActionShape, options: SolipsisticOptions
     ) -> None:
-        """Build the recognition network.
-
-        Args:
-            observation: Shape of the observations.
-            action: Form of the actions.
-            options: Settings of the model.
-
-        Raises:
-            InputError: The recognition network does not suit the observations.
-        """
         super().__init__()
         self.options = options
+        self.bernoulli = options.reward_distribution == "bernoulli"
         self.recognition = Recognition(observation, options.state_size, options.recognition)
 
     @abstractmethod
@@ -81,16 +71,12 @@ class SolipsisticModel(nn.Module, ABC):
     def expected_reward(self, states: Tensor) -> Tensor:
         """Expected reward R(s), the mean of p(r | s)."""
         outputs = self.reward_outputs(states)
-        return (
-            torch.sigmoid(outputs) if self.options.reward_distribution == "bernoulli" else outputs
-        )
+        return torch.sigmoid(outputs) if self.bernoulli else outputs
 
     def reward_loss(self, states: Tensor, rewards: Tensor) -> Tensor:
         """Negative log-likelihood −log p(r | s) of each state and reward."""
-        outputs = self.reward_outputs(states)
-        if self.options.reward_distribution == "bernoulli":
-            return losses.bernoulli_reward_loss(outputs, rewards)
-        return losses.gaussian_reward_loss(outputs, rewards)
+        loss = losses.bernoulli_reward_loss if self.bernoulli else losses.gaussian_reward_loss
+        return loss(self.reward_outputs(states), rewards)
 
 
 class MemoryModel(SolipsisticModel):
@@ -103,7 +89,6 @@ class MemoryModel(SolipsisticModel):
     def __init__(
         self, observation: ObservationShape, action: ActionShape, options: SolipsisticOptions
     ) -> None:
-        """Build the networks; see `SolipsisticModel`."""
         super().__init__(observation, action, options)
         self.transition: nn.GRUCell | ResidualCell
         cell = nn.GRUCell if options.transition == "gru" else ResidualCell
@@ -171,7 +156,6 @@ class ResidualCell(nn.Module):
     """
 
     def __init__(self, input_size: int, hidden_size: int) -> None:
-        """Build the network."""
         super().__init__()
         self.change = nn.Sequential(
             nn.Linear(hidden_size + input_size, _TRANSITION_HIDDEN_UNITS),
@@ -194,12 +178,6 @@ class MarkovModel(SolipsisticModel):
     def __init__(
         self, observation: ObservationShape, action: ActionShape, options: SolipsisticOptions
     ) -> None:
-        """Build the networks and matrices; see `SolipsisticModel`.
-
-        Raises:
-            InputError: The actions are continuous, or the recognition network does not suit the
-                observations.
-        """
         if action.choices is None:
             raise md.InputError("dynamics: must be memory where actions are continuous, got markov")
         super().__init__(observation, action, options)
@@ -220,9 +198,7 @@ class MarkovModel(SolipsisticModel):
     @property
     def expected_rewards(self) -> Tensor:
         """Expected reward R(s) of each discrete state; shape (S,)."""
-        if self.options.reward_distribution == "bernoulli":
-            return torch.sigmoid(self.reward_outputs_S)
-        return self.reward_outputs_S
+        return torch.sigmoid(self.reward_outputs_S) if self.bernoulli else self.reward_outputs_S
 
     def recognise(self, observations: Tensor) -> Tensor:
         """Log-probabilities log p(s | x), shape (N, S)."""
@@ -241,9 +217,7 @@ class MarkovModel(SolipsisticModel):
     def reward_outputs(self, states: Tensor) -> Tensor:
         """Logits or means of p(r | x) = Σ_s p(r | s) p(s | x)."""
         expected = states.exp() @ self.expected_rewards
-        if self.options.reward_distribution == "bernoulli":
-            return torch.logit(expected, eps=1e-6)
-        return expected
+        return torch.logit(expected, eps=1e-6) if self.bernoulli else expected
 
     def divergence(self, predicted: Tensor, recognised: Tensor) -> Tensor:
         """Categorical KL divergence."""

@@ -39,16 +39,14 @@ class TrajectoryReplayBuffer(EpisodeReplayBuffer, Checkpointable):
 
     Samples come from `rng`, which the algorithm seeds anew in every iteration, since RLlib neither
     seeds nor stores its generator.
+
+    Args:
+        capacity: Time steps to keep; the oldest episodes are dropped first.
+        absorbing_steps: Copies of a terminated episode's last observation, with reward 0, that
+            windows may include.
     """
 
     def __init__(self, capacity: int, absorbing_steps: int) -> None:
-        """Make an empty buffer.
-
-        Args:
-            capacity: Time steps to keep; the oldest episodes are dropped first.
-            absorbing_steps: Copies of the last observation of a terminated episode, with reward
-                0, that windows may include.
-        """
         super().__init__(capacity=capacity)
         self.absorbing_steps = absorbing_steps
 
@@ -82,12 +80,7 @@ class TrajectoryReplayBuffer(EpisodeReplayBuffer, Checkpointable):
         )
 
     def sample_observations(self, number: int, *, first: bool = False) -> np.ndarray[Any, Any]:
-        """Observations of uniformly drawn episodes; shape (N, ...).
-
-        Args:
-            number: Number of observations, N.
-            first: Take the first observation of each episode.
-        """
+        """Observations, or first ones, of N uniformly drawn episodes; shape (N, ...)."""
         drawn = []
         for _ in range(number):
             episode = self.episodes[self.rng.integers(len(self.episodes))]
@@ -112,7 +105,7 @@ class TrajectoryReplayBuffer(EpisodeReplayBuffer, Checkpointable):
         self._num_timesteps_added = state["num_timesteps_added"]
 
     def get_ctor_args_and_kwargs(self) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        """Arguments of the constructor for an equal, empty buffer."""
+        """The constructor's arguments, for checkpoints."""
         return (), {"capacity": self.capacity, "absorbing_steps": self.absorbing_steps}
 
 

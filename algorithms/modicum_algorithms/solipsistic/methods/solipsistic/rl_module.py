@@ -16,13 +16,13 @@ from ray.rllib.core.rl_module.torch import TorchRLModule
 from torch import Tensor
 
 import modicum as md
-from modicum_algorithms.solipsistic.methods.solipsistic.dynamic_programming import (
+from modicum_algorithms.solipsistic.methods.solipsistic.models import MarkovModel, MemoryModel
+from modicum_algorithms.solipsistic.methods.solipsistic.policy import (
+    PolicyNetwork,
     action_values,
     state_values,
 )
-from modicum_algorithms.solipsistic.methods.solipsistic.models import MarkovModel, MemoryModel
-from modicum_algorithms.solipsistic.methods.solipsistic.policy import PolicyNetwork
-from modicum_algorithms.solipsistic.networks.spaces import action_shape, observation_shape
+from modicum_algorithms.solipsistic.networks import action_shape, observation_shape
 from modicum_algorithms.solipsistic.rllib_settings import SolipsisticAlgorithmOptions
 
 # Columns of a training batch beside RLlib's; see `replay.Trajectories`.
@@ -51,11 +51,7 @@ class SolipsisticRLModule(TorchRLModule):
     policy_weights_P: Tensor
 
     def setup(self) -> None:
-        """Build the model and the policy.
-
-        Raises:
-            InputError: The spaces do not suit the model or the recognition network.
-        """
+        """Build the model and the policy."""
         fields = SolipsisticAlgorithmOptions.model_fields
         self.options = options = SolipsisticAlgorithmOptions(
             **{name: self.model_config[name] for name in fields}
@@ -75,23 +71,15 @@ class SolipsisticRLModule(TorchRLModule):
 
     @torch.no_grad()
     def average(self, decay: float) -> None:
-        """Move the averaged model towards the trained one.
-
-        Args:
-            decay: Weight of the average so far; 0 copies the trained model.
-        """
+        """Move the averaged model, whose weight is `decay`, towards the trained one."""
         pairs = zip(self.averaged_model.parameters(), self.model.parameters(), strict=True)
         for averaged, trained in pairs:
             averaged.lerp_(trained, 1 - decay)
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """Take stored weights and statistics.
-
-        Raises:
-            InputError: The state is of a module with other settings or spaces. RLlib would take
-                part of it, or refuse it without naming anything.
-        """
+        """Take stored weights and statistics."""
         own = self.state_dict()
+        # RLlib would take part of another module's state, or refuse it without naming anything.
         for name in sorted({*own, *state}):
             here, there = (
                 np.shape(values[name]) if name in values else None for values in (own, state)
@@ -121,7 +109,9 @@ class SolipsisticRLModule(TorchRLModule):
     @torch.no_grad()
     def _act(self, observations: Tensor, *, explore: bool) -> Tensor:
         self.eval()
-        states_NS = self._states(observations)
+        states_NS = self._predicted_NS  # without `replanning`, from the second step on
+        if states_NS is None:
+            states_NS = self.averaged_model.recognise(observations)
         if isinstance(self.averaged_model, MarkovModel):
             actions = self._planned_actions(self.averaged_model, states_NS)
         else:
@@ -132,12 +122,6 @@ class SolipsisticRLModule(TorchRLModule):
             self._predicted_NS = self.averaged_model.step(states_NS, self.action.encode(actions))
         self._step += 1
         return actions
-
-    def _states(self, observations: Tensor) -> Tensor:
-        """States recognised now, or without `replanning` predicted from the first state."""
-        if self._predicted_NS is not None:
-            return self._predicted_NS
-        return self.averaged_model.recognise(observations)
 
     def _policy_actions(self, states_NS: Tensor, *, explore: bool) -> Tensor:
         outputs = self.policy.outputs_of(self.policy_weights_P[None], states_NS[None])[0]

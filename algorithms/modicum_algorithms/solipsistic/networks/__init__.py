@@ -1,1 +1,0 @@
-"""Networks that see observations, the same for all three methods."""
