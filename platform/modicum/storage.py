@@ -114,6 +114,22 @@ class StorageFolder:
         with self.filesystem.open_input_stream(self.path(*parts)) as stream:
             return bytes(stream.read())
 
+    def read_tail(self, most: int, *parts: str) -> bytes:
+        """Last bytes of a file, at most the given number; none if it does not exist.
+
+        Raises:
+            InputError: A link leads out of the folder.
+        """
+        if self.local is not None:
+            target = Path(self.path(*parts)).resolve()
+            if not target.is_relative_to(self.local.resolve()):
+                raise InputError(f"{self.display(*parts)}: the link leads out of the run folder")
+        if not self.exists(*parts):
+            return b""
+        with self.filesystem.open_input_file(self.path(*parts)) as file:
+            file.seek(max(0, file.size() - most))
+            return bytes(file.read(most))
+
     def read_text(self, *parts: str) -> str:
         """Content of a file, as UTF-8."""
         return self.read_bytes(*parts).decode()

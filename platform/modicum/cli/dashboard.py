@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
+import time
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -30,23 +32,36 @@ def dashboard(
     """Serve a live page of a study: its report so far, and its trials, which it can stop."""
     if (folder is None) == (address is None):
         raise InputError("dashboard: give either a run folder or --address")
-    if folder is not None:
-        from modicum.monitoring.run_reader import RunReader
+    with contextlib.suppress(KeyboardInterrupt):
+        if folder is not None:
+            from modicum.monitoring.run_reader import RunReader
 
-        reader = RunReader(folder)
-        _serve(reader, reader.title, host, port)
-        return
-    from modicum.monitoring.study_actor import find_study
-    from modicum.ray_support.connection import connected
+            _wait_for_run(folder)
+            reader = RunReader(folder)
+            _serve(reader, reader.title, host, port)
+            return
+        from modicum.monitoring.study_actor import find_study
+        from modicum.ray_support.connection import connected
 
-    with connected(address):
-        found = find_study(study)
-        _serve(found, found.about["name"], host, port)
+        with connected(address):
+            found = find_study(study)
+            _serve(found, found.about["name"], host, port)
+
+
+def _wait_for_run(folder: str) -> None:
+    """Wait until the folder holds a plan, which is the first thing that a run writes."""
+    from modicum.run_folder.plan_file import PLAN
+    from modicum.storage import StorageFolder
+
+    storage = StorageFolder(folder)
+    if not storage.exists(PLAN):
+        print(f"{folder}: no run here yet; waiting for one (Ctrl-C ends this)", file=sys.stderr)
+    while not storage.exists(PLAN):
+        time.sleep(1)
 
 
 def _serve(source: StudySource, title: str, host: str, port: int) -> None:
     import asyncio
-    import contextlib
 
     from modicum.monitoring.dashboard.server import serve
 
@@ -54,5 +69,4 @@ def _serve(source: StudySource, title: str, host: str, port: int) -> None:
         print(f"dashboard: {address}", flush=True)
         print("Ctrl-C ends it; the study runs on.", file=sys.stderr)
 
-    with contextlib.suppress(KeyboardInterrupt):
-        asyncio.run(serve(source, title, port=port, host=host, on_start=say))
+    asyncio.run(serve(source, title, port=port, host=host, on_start=say))

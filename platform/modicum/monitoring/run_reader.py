@@ -193,16 +193,15 @@ class RunReader:
         """Read the end of a trial's log, followed by the traceback of a failed trial.
 
         Raises:
-            InputError: The study has no such trial.
+            InputError: The study has no such trial, or a link leads out of the run folder.
         """
         if trial_id not in self._trials:
             raise InputError(f"trial: must be one of the study's, got {trial_id!r}")
-        parts = []
-        for name in ("log.txt", "error.txt"):
-            if self.folder.exists("trials", trial_id, name):
-                content = self.folder.read_bytes("trials", trial_id, name)[-_LOG_BYTES:]
-                parts.append(content.decode("utf-8", "replace"))
-        return "\n".join(parts)
+        ends = [
+            self.folder.read_tail(_LOG_BYTES, "trials", trial_id, name)
+            for name in ("log.txt", "error.txt")
+        ]
+        return "\n".join(end.decode("utf-8", "replace") for end in ends if end)
 
     def stop(self, trial_id: str | None) -> str:
         """Leave a request to stop a trial, or with None the study; returns the request's name.

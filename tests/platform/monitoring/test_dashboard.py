@@ -3,6 +3,8 @@
 import asyncio
 import json
 import shutil
+import subprocess
+import sys
 from contextlib import asynccontextmanager, suppress
 
 import aiohttp
@@ -119,6 +121,18 @@ def test_a_status_with_a_field_of_another_kind_is_none(run, field, value):
     assert RunReader(str(run)).view()["status"] == said
 
 
+def test_the_command_waits_for_a_run_to_begin(finished, tmp_path):
+    command = [sys.executable, "-m", "modicum", "dashboard", tmp_path / "run"]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen(command, **pipes) as server:
+        try:
+            assert "no run here yet; waiting for one" in server.stderr.readline()
+            shutil.copytree(finished, tmp_path / "run")
+            assert server.stdout.readline().startswith("dashboard: http://127.0.0.1:")
+        finally:
+            server.kill()
+
+
 def test_the_metric_is_the_reports_first_as_in_the_line_of_the_terminal(run):
     reader = RunReader(str(run))
     assert reader.view()["metric"] == study().main_metric == "test/loss"
@@ -180,8 +194,16 @@ def test_a_log_ends_with_the_traceback_and_belongs_to_a_trial(run):
     failed = next(row for row in reader.trials("failed")["trials"])
     log = reader.log(failed["id"])
     assert log.index("about to fail") < log.index("ZeroDivisionError")
-    (run / "trials" / failed["id"] / "log.txt").write_text("early" + "x" * 300_000)
-    assert "early" not in reader.log(failed["id"])
+    file = run / "trials" / failed["id"] / "log.txt"
+    file.write_text("early" + "x" * 300_000)
+    log = reader.log(failed["id"])
+    assert log.startswith("x" * 200_000 + "\n")
+    assert "ZeroDivisionError" in log
+    assert "early" not in log
+    file.unlink()
+    file.symlink_to("/etc/passwd")
+    with pytest.raises(md.InputError, match=r"log\.txt: the link leads out of the run folder"):
+        reader.log(failed["id"])
     for name in ("../../run", "..", "/etc/passwd", "", "0" * 12):
         with pytest.raises(md.InputError, match="trial"):
             reader.log(name)
