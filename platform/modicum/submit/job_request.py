@@ -62,12 +62,26 @@ class JobRequest:
     @property
     def entrypoint(self) -> str:
         """The job's shell command."""
-        command = ["python", "-m", "modicum", "run", self.config, "--out", self.out]
-        if self.seeds is not None:
-            command += ["--seeds", str(self.seeds)]
-        for pair in self.overrides:
-            command += ["--set", pair]
+        return shlex.join(["python", "-m", "modicum", "run", *self._study()])
+
+    def command(self, url: str) -> str:
+        """The shell command that makes this request, in the packed folder."""
+        command = ["modicum", "submit", *self._study(), "--address", url]
+        for name, value in self.environment.items():
+            command += ["--env", f"{name}={value}"]
+        for option, count in (("cpus", self.driver_cpus), ("gpus", self.driver_gpus)):
+            if count is not None:
+                command += [f"--driver-{option}", f"{count:g}"]
         return shlex.join(command)
+
+    def _study(self) -> list[str]:
+        """Arguments that `modicum run` and `modicum submit` share."""
+        arguments = [self.config, "--out", self.out]
+        if self.seeds is not None:
+            arguments += ["--seeds", str(self.seeds)]
+        for pair in self.overrides:
+            arguments += ["--set", pair]
+        return arguments
 
     @property
     def metadata(self) -> dict[str, str]:

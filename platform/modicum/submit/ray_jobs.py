@@ -153,15 +153,18 @@ def follow(
     """Write a job's log, piece by piece, until the job has ended.
 
     Raises:
+        LookupError: The cluster knows the job no more: its head was restarted.
         ConnectionError: The cluster has not answered for a minute.
         KeyboardInterrupt: The user stopped following; the job continues.
     """
     written, lost_since = 0, None
     while True:
         try:
-            written += asyncio.run(_write_new_log(client, job, written, write))
             details = client.get_job_info(job)
+            written += asyncio.run(_write_new_log(client, job, written, write))
         except Exception as error:
+            if isinstance(error, RuntimeError) and "status code 404" in str(error):
+                raise LookupError(job) from error
             now = time.monotonic()
             lost_since = now if lost_since is None else lost_since
             if now - lost_since > _PATIENCE:

@@ -111,6 +111,12 @@ class Submission:
                 f"stop it: ray job stop --address {self._url} {job.id}",
             )
             return 130
+        except LookupError:
+            _say(
+                "error: the cluster knows the job no more, since its head was restarted; submit "
+                f"the study again, and it continues: {job.request.command(self._url)}"
+            )
+            return 1
         except ConnectionError as error:
             _say(
                 f"error: the cluster does not answer any more ({error}); "

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -280,6 +281,26 @@ def test_single_file_modules_travel(command, tmp_path, experiment):
     code, log, err = finish(command(*arguments, PYTHONPATH=str(source)))
     assert code == 0, log + err
     assert len(pd.read_parquet(tmp_path / "o/results.parquet")) == 2 * 6
+
+
+def test_a_head_that_was_restarted_is_told_from_one_that_is_away(command, cluster, tmp_path):
+    """Last in this file, since it ends the cluster that the other tests share."""
+    out = tmp_path / "run"
+    following = command(*QUICK, *LONG, "--out", str(out), "--env", "NOTE=here")
+    deadline = time.monotonic() + 200
+    while not (out / "plan.json").exists():
+        assert time.monotonic() < deadline, following.poll()
+        time.sleep(0.2)
+    cluster.restart_head()
+    code, _, err = finish(following)
+    assert code == 1
+    again = err.splitlines()[-1].partition("and it continues: ")[2]
+    start, *arguments = shlex.split(again)[1:]
+    assert start == "submit"
+    assert arguments[arguments.index("--env") + 1] == "NOTE=here"
+    code, _, err = finish(command(*arguments, "--no-wait"))
+    assert code == 0, err
+    assert jobs(cluster).get_job_info(job_of(err)).entrypoint.endswith("patience=600")
 
 
 def finished(out):
