@@ -1,4 +1,4 @@
-"""The format of compressed files, byte by byte, and what is around it: names, outputs, models."""
+"""The format of compressed files, byte by byte, and what is around it: names, pixels, models."""
 
 import hashlib
 import io
@@ -12,19 +12,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import modicum as md
-from modicum.atomic_files import whole_file, whole_folder
-from modicum_algorithms.vae.codec.container import (
-    ContainerReader,
-    ContainerWriter,
-    FileError,
-)
-from modicum_algorithms.vae.codec.embedded_model import pack_model, unpack_model
+from modicum_algorithms.vae.codec.compress import BinaryPixels
+from modicum_algorithms.vae.codec.container import ContainerReader, ContainerWriter, FileError
 from modicum_algorithms.vae.codec.file_names import PackedNames, pack_names, unpack_names
 from modicum_algorithms.vae.codec.header import _DICTIONARY, Header
-from modicum_algorithms.vae.codec.pixel_values import BinaryPixels, restore
 from modicum_algorithms.vae.model_spec import ModelSpec
 from modicum_algorithms.vae.networks import build_vae
-from modicum_algorithms.vae.saved_models import model_hash
+from modicum_algorithms.vae.saved_models import model_hash, pack_model, unpack_model
 
 HASH = bytes(range(32))
 NAMES = PackedNames(runs=["b", "a", ("x", 1, 1, 2, "")], sorted=False)
@@ -289,7 +283,6 @@ def test_binary_pixels():
     pixels = binary.read(images[2:])
     assert pixels.sum(axis=(1, 2, 3)).tolist() == [0, 1, 2]
     assert binary.one == 255
-    np.testing.assert_array_equal(restore(pixels, 255), images[2:])
     images[:] = 1
     with pytest.raises(md.InputError, match="image 5 has a pixel of value 1 beside 255"):
         binary.read(images)
@@ -301,76 +294,6 @@ def test_the_first_image_with_other_pixels_is_named(values, name):
     images[:, 0, 0, 1] = values
     with pytest.raises(md.InputError, match=f"image '{name}' has a pixel of value"):
         BinaryPixels(("a", "b", "c")).read(images)
-
-
-def _write_and_fail(file):
-    file.write(b"two")
-    file.flush()
-    raise KeyError
-
-
-def test_a_file_appears_whole_or_not_at_all(tmp_path):
-    path = tmp_path / "deep" / "a"
-    with pytest.raises(KeyError), whole_file(path, "--out", overwrite=False) as file:
-        _write_and_fail(file)
-    assert list(tmp_path.iterdir()) == []
-    with whole_file(path, "--out", overwrite=False) as file:
-        file.write(b"one")
-        assert not path.exists()
-    assert path.read_bytes() == b"one"
-    with (
-        pytest.raises(md.InputError, match="--overwrite replaces it"),
-        whole_file(path, "--out", overwrite=False),
-    ):
-        pass
-    with pytest.raises(KeyError), whole_file(path, "--out", overwrite=True) as file:
-        _write_and_fail(file)
-    assert path.read_bytes() == b"one"
-    with whole_file(path, "--out", overwrite=True) as file:
-        file.write(b"two")
-    assert path.read_bytes() == b"two"
-    with pytest.raises(md.InputError, match="is a folder"), whole_file(tmp_path, "--out", True):
-        pass
-    with (
-        pytest.raises(md.InputError, match="cannot be written"),
-        whole_file(path / "b", "-o", True),
-    ):
-        pass
-    assert [p.name for p in path.parent.iterdir()] == ["a"]
-
-
-def test_a_folder_appears_whole_or_not_at_all(tmp_path):
-    path = tmp_path / "deep" / "a"
-    for _ in range(2):
-        with whole_folder(path, "--out") as folder:
-            (folder / "x").write_text("x")
-            assert not (path / "x").exists()
-        assert (path / "x").read_text() == "x"
-        # Once more, over an empty folder.
-        (path / "x").unlink()
-    with (
-        pytest.raises(KeyError),
-        whole_folder(path, "--out") as folder,
-        (folder / "x").open("wb") as file,
-    ):
-        _write_and_fail(file)
-    assert list(path.iterdir()) == []
-    (path / "y").write_text("y")
-    with pytest.raises(md.InputError, match="is not empty"), whole_folder(path, "--out"):
-        pass
-    deeper = tmp_path / "b" / "c" / "d"
-    with (
-        pytest.raises(KeyError),
-        whole_folder(deeper, "--out") as folder,
-        (folder / "x").open("wb"),
-    ):
-        raise KeyError
-    assert [p.name for p in tmp_path.iterdir()] == ["deep"]
-    with pytest.raises(md.InputError, match="is a file"), whole_folder(path / "y", "--out"):
-        pass
-    with pytest.raises(md.InputError, match="cannot be written"), whole_folder(path / "y/z", "-o"):
-        pass
-    assert [p.name for p in path.parent.iterdir()] == ["a"]
 
 
 def test_a_full_disk_is_told_as_such():

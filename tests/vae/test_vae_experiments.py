@@ -26,7 +26,7 @@ from modicum_algorithms.vae.methods.inference_method import InferenceMethod
 from modicum_algorithms.vae.model_spec import ModelSpec, model_spec
 from modicum_algorithms.vae.networks import build_vae
 from modicum_algorithms.vae.saved_models import load_vae
-from tiny_vae import TINY
+from tiny_vae import TINY, image_set
 
 
 @pytest.fixture
@@ -74,21 +74,8 @@ def refused(monkeypatch, capsys, tmp_path):
     return call
 
 
-def image_set(folder, shape=(8, 8), labels=True, high=256, train=20, test=5):
-    """A data set of random images in .npz files."""
-    folder.mkdir()
-    generator = np.random.default_rng(0)
-    for split, count in (("train", train), ("test", test)):
-        arrays = {"images": generator.integers(0, high, (count, *shape), np.uint8)}
-        if labels:
-            arrays["labels"] = np.arange(count) % 2
-        np.savez(folder / f"{split}.npz", **arrays)
-    return str(folder)
-
-
 MISTAKES = {
     "alpha": ("vae", {"inference": "reverse_half_sleep", "alpha": 1.5}, "alpha: .*equal to 1"),
-    "negative noise": ("vae", {"inference": "denoising", "noise": -0.1}, "noise: .*equal to 0"),
     "unknown method": (
         "vae",
         {"inference": "dreaming"},
@@ -117,11 +104,6 @@ MISTAKES = {
         "vae",
         {"epochs": 5, "checkpoint_every": 2},
         "checkpoint_every: must divide epochs, 5, got 2",
-    ),
-    "checkpoints after the end": (
-        "vae",
-        {"checkpoint_every": 4},
-        "checkpoint_every: must divide epochs, 2, got 4",
     ),
     "measures": (
         "vae",
@@ -166,26 +148,13 @@ def test_validating_refuses_mistakes_as_running_does(refused, mistake):
     assert len(sentences) == 1
 
 
-@pytest.mark.slow
-def test_mistakes_with_images_of_other_sizes_and_kinds(refused, tmp_path):
-    data = image_set(tmp_path / "mnist", (28, 28), labels=False)
-    sentence = refused("vae", dataset=data, samples=20, network="resnet", latent_size=16)
-    assert "latent_size: resnet lays it out on 7 x 7 places" in sentence
-    assert "must be a multiple of 49, got 16" in sentence
+def test_classification_needs_labels(refused, tmp_path):
+    data = image_set(tmp_path / "bare", labels=False)
     sentence = refused("vae", dataset=data, samples=20, classification=True)
-    assert sentence.startswith("classification: ")
-    assert "has no labels in train and test" in sentence
-    labelled = image_set(tmp_path / "labelled", (28, 28))
+    assert re.fullmatch("classification: .* has no labels in train and test", sentence)
+    labelled = image_set(tmp_path / "labelled")
     VaeInference().check(
         vae_config(dataset=labelled, classification=True).model_copy(update={"samples": 20})
-    )
-    colour = image_set(tmp_path / "colour", (8, 8, 3))
-    sentence = refused("vae", dataset=colour, samples=20)
-    assert sentence.startswith("binarisation: ")
-    assert sentence.endswith("(allowed: none)")
-    uneven = image_set(tmp_path / "uneven", (6, 8))
-    assert "network: resnet needs a height" in refused(
-        "vae", dataset=uneven, samples=20, network="resnet"
     )
 
 

@@ -21,7 +21,7 @@ from modicum_algorithms.vae.codec.coder import BitsBackCoder
 from modicum_algorithms.vae.codec.compress import compress_images, default_chunk_images
 from modicum_algorithms.vae.codec.container import ContainerReader, FileError
 from modicum_algorithms.vae.codec.decompress import decompress_file
-from modicum_algorithms.vae.codec.environment import Environment
+from modicum_algorithms.vae.codec.header import Environment
 from modicum_algorithms.vae.config import CoderSettings
 from modicum_algorithms.vae.model_spec import ModelSpec
 from modicum_algorithms.vae.networks import build_vae

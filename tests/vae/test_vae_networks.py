@@ -1,6 +1,7 @@
 """Encoders, decoders and saved models."""
 
 import json
+import shutil
 import struct
 
 import pytest
@@ -11,11 +12,8 @@ from torch import nn
 import modicum as md
 from modicum_algorithms.vae.model_spec import ModelSpec
 from modicum_algorithms.vae.networks import ResidualBlock, build_vae
-from modicum_algorithms.vae.saved_models import (
-    load_vae,
-    model_hash,
-    save_vae,
-)
+from modicum_algorithms.vae.saved_models import load_vae, model_hash, save_vae
+from tiny_vae import scattered
 
 SMALL = {"hidden_layers": 1, "hidden_units": 6, "channels": 4, "residual_blocks": 1}
 KINDS = {
@@ -66,22 +64,12 @@ def test_shapes(spec):
 
 @kinds
 def test_an_images_posterior_does_not_depend_on_those_beside_it(spec):
-    model, x = build_vae(spec, 0), images_for(spec, 5)
-    scatter(model)
+    model, x = scattered(spec), images_for(spec, 5)
     together = model.encoder(x)
     for n in range(5):
         alone = model.encoder(x[n : n + 1])
         assert torch.allclose(alone.mean[0], together.mean[n], atol=1e-5)
         assert torch.allclose(alone.stddev[0], together.stddev[n], atol=1e-5)
-
-
-def scatter(model):
-    """Weights of no special value: blocks start as the identity."""
-    generator = torch.Generator().manual_seed(7)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.copy_(0.3 * torch.randn(parameter.shape, generator=generator))
-    return model
 
 
 def test_the_standard_deviation_is_softplus_of_the_second_half():
@@ -123,7 +111,7 @@ def test_a_resnets_latents_are_a_map():
         residual_blocks=0,
         channels=4,
     )
-    model, x = scatter(build_vae(spec, 0)), images_for(spec, 1)
+    model, x = scattered(spec), images_for(spec, 1)
     other = x.clone()
     other[0, 0, 33] = 1 - other[0, 0, 33]
     # Two channels of sixteen rows, row by row.
@@ -190,7 +178,7 @@ def test_settings_that_do_not_fit_are_named(settings, message):
 
 @kinds
 def test_a_saved_model_comes_back_as_it_was(spec, tmp_path):
-    model, x = scatter(build_vae(spec, 0)), images_for(spec, 3)
+    model, x = scattered(spec), images_for(spec, 3)
     save_vae(model, tmp_path / "a" / "model", data="made up")
     found = load_vae(tmp_path / "a" / "model")
     assert found.spec == spec
@@ -213,7 +201,7 @@ def test_a_folder_is_never_written_over(tmp_path):
 
 
 def test_one_bit_of_any_weight_changes_the_hash():
-    model = scatter(build_vae(KINDS["binary resnet"], 0))
+    model = scattered(KINDS["binary resnet"])
     hashes = {model_hash(model)}
     assert len(next(iter(hashes))) == 32
     values = model.state_dict()
@@ -241,68 +229,50 @@ def test_the_hash_tells_apart_what_computes_other_numbers_from_the_same_weights(
     assert model_hash(first) != model_hash(second)
 
 
-def break_nothing_there(folder):
-    (folder / "model.json").unlink()
-    (folder / "model.safetensors").unlink()
-    folder.rmdir()
+def with_content(file, content):
+    """Damage to a file: another content, a function of the one before, or no file at all."""
+
+    def damage(folder):
+        path = folder / file
+        old = path.read_bytes()
+        path.unlink()
+        if content is not None:
+            path.write_bytes(content(old) if callable(content) else content)
+
+    return damage
 
 
-def break_no_weights(folder):
-    (folder / "model.safetensors").unlink()
+def with_spec(**settings):
+    def damage(folder):
+        described = json.loads((folder / "model.json").read_text())
+        described["spec"] |= settings
+        (folder / "model.json").write_text(json.dumps(described))
+
+    return damage
 
 
-def break_cut_weights(folder):
-    data = (folder / "model.safetensors").read_bytes()
-    (folder / "model.safetensors").write_bytes(data[: len(data) // 2])
-
-
-def break_header(folder):
-    (folder / "model.safetensors").write_bytes(struct.pack("<Q", 2**40) + b"{}")
-
-
-def break_json(folder):
-    (folder / "model.json").write_text("{")
-
-
-def break_bytes(folder):
-    (folder / "model.json").write_bytes(b"\xff\xfe\x00")
-
-
-def break_list(folder):
-    (folder / "model.json").write_text("[1, 2]")
-
-
-def break_no_spec(folder):
-    (folder / "model.json").write_text("{}")
-
-
-def break_unknown_likelihood(folder):
-    change(folder, likelihood="poisson")
-
-
-def break_other_size(folder):
-    change(folder, hidden_units=7)
-
-
-def break_impossible_spec(folder):
-    change(folder, likelihood="autoregressive_logistic")
-
-
-def break_missing_weight(folder):
+def without_a_weight(folder):
     weights = load_file(folder / "model.safetensors")
     weights.pop(next(iter(weights)))
     save_file(weights, folder / "model.safetensors")
 
 
-def change(folder, **settings):
-    described = json.loads((folder / "model.json").read_text())
-    described["spec"] |= settings
-    (folder / "model.json").write_text(json.dumps(described))
-
-
 @pytest.mark.parametrize(
     "damage",
-    [value for name, value in dict(globals()).items() if name.startswith("break_")],
+    [
+        shutil.rmtree,
+        without_a_weight,
+        with_content("model.safetensors", None),
+        with_content("model.safetensors", lambda old: old[: len(old) // 2]),
+        with_content("model.safetensors", struct.pack("<Q", 2**40) + b"{}"),
+        with_content("model.json", b"{"),
+        with_content("model.json", b"\xff\xfe\x00"),
+        with_content("model.json", b"[1, 2]"),
+        with_content("model.json", b"{}"),
+        with_spec(likelihood="poisson"),
+        with_spec(likelihood="autoregressive_logistic"),
+        with_spec(hidden_units=7),
+    ],
 )
 def test_a_broken_folder_is_named(damage, tmp_path):
     save_vae(build_vae(KINDS["binary mlp"], 0), tmp_path / "model")

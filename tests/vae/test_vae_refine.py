@@ -21,6 +21,7 @@ from modicum_algorithms.vae.evaluation import bits_per_dimension
 from modicum_algorithms.vae.model_spec import ModelSpec
 from modicum_algorithms.vae.networks import build_vae
 from modicum_algorithms.vae.refine import refine_encoder
+from tiny_vae import same, weights
 
 METHODS = ["wake", "sleep", "reverse_sleep", "reverse_half_sleep", "denoising"]
 
@@ -80,14 +81,6 @@ def real_pixels(h):
 ENCODER, DECODER = Module(6, 4, independent_normal), Module(2, 6, pixels)
 IMAGES = torch.randint(0, 2, (25, 1, 2, 3), generator=torch.Generator().manual_seed(0))
 BRIEF = {"epochs": 2, "batch_size": 10, "learning_rate": 1e-2}
-
-
-def weights(module):
-    return [value.clone() for value in module.state_dict().values()]
-
-
-def same(first, second):
-    return all(a.equal(b) for a, b in zip(first, second, strict=True))
 
 
 # --- Modules of every kind ---
@@ -271,8 +264,11 @@ def test_every_epoch_is_reported_in_evaluation_mode():
     [
         ({"method": "awake"}, "method: must be one of"),
         ({"alpha": 1.5}, r"alpha: .*less than or equal to 1 \(got 1.5\)"),
+        ({"alpha": -0.1}, "alpha"),
+        ({"alpha": float("nan")}, "alpha"),
         ({"samples_from": "data"}, "samples_from: .*'prior' or 'aggregate_posterior'"),
         ({"noise": -1.0}, "noise: .*greater than or equal to 0"),
+        ({"noise": float("nan")}, "noise"),
         ({"epochs": 0}, r"epochs: .*greater than or equal to 1 \(got 0\)"),
         ({"batch_size": 0}, "batch_size: .*greater than or equal to 1"),
         ({"learning_rate": 0.0}, "learning_rate: .*greater than 0"),

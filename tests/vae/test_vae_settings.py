@@ -10,11 +10,10 @@ import pytest
 import modicum as md
 from conftest import ROOT
 from modicum_algorithms.vae import config
-from modicum_algorithms.vae.codec.embedded_model import pack_model
 from modicum_algorithms.vae.data.datasets import load
 from modicum_algorithms.vae.model_spec import ModelSpec, model_spec
 from modicum_algorithms.vae.networks import build_vae
-from modicum_algorithms.vae.saved_models import model_hash
+from modicum_algorithms.vae.saved_models import model_hash, pack_model
 
 FAMILY = ROOT / "algorithms" / "modicum_algorithms" / "vae"
 MODELS = [

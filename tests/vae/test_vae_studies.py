@@ -28,7 +28,7 @@ from modicum_algorithms.vae.evaluation import bits_per_dimension
 from modicum_algorithms.vae.experiment import VaeInference
 from modicum_algorithms.vae.experiments.compression import VaeCompression
 from modicum_algorithms.vae.saved_models import load_vae
-from tiny_vae import TINY
+from tiny_vae import TINY, image_set
 
 MODICUM = [sys.executable, "-m", "modicum"]
 # Learns the digits in a second.
@@ -480,14 +480,9 @@ FEW = {
 def noise(tmp_path_factory):
     """Folders of few images of noise, in the shapes of the data sets that studies name."""
     folders = {"digits": "digits"}
-    generator = np.random.default_rng(0)
     shapes = {"mnist": (28, 28), "cifar10_jpeg": (32, 32, 3), "cifar10_lossless_4000": (32, 32, 3)}
     for name, shape in shapes.items():
-        folder = tmp_path_factory.mktemp(name)
-        for split, count in (("train", 40), ("test", 6)):
-            images = generator.integers(0, 256, (count, *shape), np.uint8)
-            np.savez(folder / f"{split}.npz", images=images, labels=np.arange(count) % 3)
-        folders[name] = str(folder)
+        folders[name] = image_set(tmp_path_factory.mktemp("noise") / name, shape, train=40, test=6)
     return folders
 
 

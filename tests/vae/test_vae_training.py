@@ -11,14 +11,13 @@ from torch.optim import SGD
 import modicum as md
 from modicum_algorithms.vae import checkpoints
 from modicum_algorithms.vae.checkpoints import Pretraining, Refinement, pretrained, refined
-from modicum_algorithms.vae.config import MethodConfig
 from modicum_algorithms.vae.evaluation import bits_per_dimension, iwae_bits_per_dimension
 from modicum_algorithms.vae.methods.elbo import latent_prior, wake
 from modicum_algorithms.vae.methods.joint import vae_gradients
 from modicum_algorithms.vae.model_spec import ModelSpec
 from modicum_algorithms.vae.networks import build_vae
 from modicum_algorithms.vae.training import TrainingSettings, adam, refine_epochs, train_epoch
-from tiny_vae import inference_method
+from tiny_vae import inference_method, same, weights
 
 SPEC = ModelSpec(
     shape=(1, 2, 4), likelihood="bernoulli", latent_size=2, hidden_layers=1, hidden_units=8
@@ -59,14 +58,6 @@ def epochs_trained(monkeypatch):
 
     monkeypatch.setattr(checkpoints, "train_epoch", counted)
     return seen
-
-
-def weights(module):
-    return [value.clone() for value in module.state_dict().values()]
-
-
-def same(first, second):
-    return all(a.equal(b) for a, b in zip(first, second, strict=True))
 
 
 def none_same(first, second):
@@ -466,30 +457,3 @@ def test_keys_of_refinements_tell_apart_what_gives_other_weights(plan, own_cache
     ]
     keys = [refinement.key, *(other.key for other in others)]
     assert len({*keys, stage.key}) == len(keys) + 1
-
-
-# --- Settings ---
-
-
-@pytest.mark.parametrize(
-    ("settings", "message"),
-    [
-        ({"inference": "awake"}, "inference: .*'wake', 'sleep'.*'awake'"),
-        ({"samples_from": "posterior"}, "samples_from: .*'prior' or 'aggregate_posterior'"),
-        ({"alpha": 1.01}, r"alpha: .*less than or equal to 1 \(got 1.01\)"),
-        ({"alpha": -0.1}, "alpha"),
-        ({"alpha": float("nan")}, "alpha"),
-        ({"noise": -1.0}, "noise: .*greater than or equal to 0"),
-        ({"noise": float("nan")}, "noise"),
-    ],
-)
-def test_settings_out_of_range_are_named(settings, message):
-    with pytest.raises(md.InputError, match=message):
-        md.validated(MethodConfig, settings)
-
-
-def test_the_learning_rate_falls_epoch_by_epoch():
-    """Four epochs from 0.8: 0.8, 0.6, 0.4, 0.2."""
-    falling = replace(SETTINGS, learning_rate=0.8, schedule="linear")
-    assert [falling.rate(epoch) for epoch in range(4)] == pytest.approx([0.8, 0.6, 0.4, 0.2])
-    assert replace(falling, schedule="constant").rate(3) == 0.8

@@ -88,14 +88,7 @@ class Pretraining:
         trial: md.Trial,
         checkpoint_epochs: int | None = None,
     ) -> Pretraining:
-        """The usual training of a trial's VAE.
-
-        Args:
-            config: Settings of the trial.
-            images: Images of the trial.
-            trial: Trial whose seed decides initialisation, order and samples.
-            checkpoint_epochs: Epochs between two checkpoints; None for ten checkpoints.
-        """
+        """The usual training of a trial's VAE, with ten checkpoints unless told otherwise."""
         return cls(
             spec=model_spec(config, images.data),
             images=images.train,

@@ -42,9 +42,6 @@ def classification_accuracy(
         seed: Seed of initialisation, order, latents and dropout; the global generators stay as they
             are.
 
-    Returns:
-        Share of the test images whose most probable class is right.
-
     Raises:
         InputError: A split has no images, or not one label for each.
     """
@@ -80,15 +77,9 @@ def classification_accuracy(
 def predictive_probabilities(
     classifier: nn.Module, posterior: Distribution, samples: int
 ) -> Tensor:
-    """Monte Carlo estimate of p(y|x) = ∫ p(y|z) q(z|x) dz (equation 4.27), from torch's generator.
+    """Monte Carlo estimate of p(y|x) = ∫ p(y|z) q(z|x) dz, (B, C) (equation 4.27).
 
-    Args:
-        classifier: Maps (B, L) latents to (B, C) logits.
-        posterior: q(z|x) of B images.
-        samples: K, latents drawn for each image.
-
-    Returns:
-        (B, C), with rows that sum to one.
+    The classifier maps latents (B, L), drawn by torch's generator, to logits (B, C).
     """
     with torch.no_grad():
         # One latent of every image at a time keeps the layers' outputs in the processor's cache.

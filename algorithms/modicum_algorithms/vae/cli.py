@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 import modicum as md
-from modicum_algorithms.vae.codec.requirements import require_constriction
+from modicum_algorithms.vae.codec import require_constriction
 from modicum_algorithms.vae.config import CoderMode, CoderSettings
 
 _MODEL_HELP = (

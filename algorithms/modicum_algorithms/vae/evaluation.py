@@ -118,20 +118,6 @@ def model_images(model: VAE, count: int, seed: int) -> Tensor:
 
 
 @dataclass(frozen=True)
-class CheckpointMetrics:
-    """Measurements that all encoders of a checkpoint share.
-
-    Attributes:
-        vae: Bits per dimension of the test images with the VAE's own encoder; None for a model that
-            was trained jointly, which never was a usual VAE.
-        metrics: The other metrics, by name.
-    """
-
-    vae: float | None
-    metrics: Mapping[str, float]
-
-
-@dataclass(frozen=True)
 class Encoder:
     """An encoder to measure.
 
@@ -150,27 +136,23 @@ class Encoder:
 
 def checkpoint_metrics(
     config: VaeConfig, images: Images, trial: md.Trial, stage: Stage
-) -> CheckpointMetrics:
-    """Measure a VAE at a checkpoint, and its optimal encoder.
+) -> dict[str, float]:
+    """Metrics of a VAE at a checkpoint and of its optimal encoder, shared by all encoders there.
 
-    Args:
-        config: Settings of the trial.
-        images: Images of the trial.
-        trial: Trial whose seed decides the sampled latents and the optimal encoder.
-        stage: The VAE at the checkpoint.
+    A model that was trained jointly never was a usual VAE, and has no `test/bpd_vae`.
     """
     seed = trial.seed_for("evaluation")
-    vae = None
-    if not config.trained_jointly:
-        vae = mean_bits(stage.model.encoder, stage.model.decoder, images.test, seed=seed)
     metrics = {"train/seconds": stage.seconds}
+    if not config.trained_jointly:
+        model = stage.model
+        metrics["test/bpd_vae"] = mean_bits(model.encoder, model.decoder, images.test, seed=seed)
     if config.optimal_epochs:
         best = refined(Refinement.optimal(config, images, trial, stage)).model
         metrics["test/bpd_optimal"] = mean_bits(best.encoder, best.decoder, images.test, seed=seed)
         metrics["evaluation/samples"] = len(images.test)
         if config.iwae_samples:
             metrics["test/iwae_bpd_optimal"] = _mean_iwae(config, best, images.test, seed)
-    return CheckpointMetrics(vae, metrics)
+    return metrics
 
 
 def encoder_metrics(
@@ -178,39 +160,32 @@ def encoder_metrics(
     images: Images,
     trial: md.Trial,
     encoder: Encoder,
-    shared: CheckpointMetrics,
+    shared: Mapping[str, float],
 ) -> dict[str, float]:
-    """All metrics of one encoder, by name.
-
-    Args:
-        config: Settings of the trial.
-        images: Images of the trial.
-        trial: Trial whose seed decides the sampled latents and the classifier.
-        encoder: The encoder.
-        shared: Measurements of the encoder's checkpoint.
-    """
+    """All metrics of one encoder, by name; `shared` are those of its checkpoint."""
     seed, model = trial.seed_for("evaluation"), encoder.model
+    metrics = dict(shared)
+    before = metrics.pop("test/bpd_vae", None)
     if config.inference == "vae":
-        assert shared.vae is not None
-        test = shared.vae
+        assert before is not None
+        test = before
     else:
         test = mean_bits(model.encoder, model.decoder, images.test, seed=seed)
     measured = images.train[:MEASURED_TRAINING_IMAGES]
     train = mean_bits(model.encoder, model.decoder, measured, seed=seed)
-    metrics = {
-        **shared.metrics,
+    metrics |= {
         "test/bpd": test,
         "train/bpd": train,
         "train/epoch": encoder.epoch,
         "refine/epoch": encoder.refined_epochs,
         "refine/seconds": encoder.seconds,
     }
-    if shared.vae is not None:
-        metrics["test/bpd_vae"] = shared.vae
+    if before is not None:
+        metrics["test/bpd_vae"] = before
     if config.iwae_samples:
         metrics["test/iwae_bpd"] = _mean_iwae(config, model, images.test, seed)
     if config.optimal_epochs:
-        metrics |= gaps(test, shared.metrics["test/bpd_optimal"], train, shared.vae)
+        metrics |= gaps(test, metrics["test/bpd_optimal"], train, before)
     if config.classification:
         metrics["test/classification_accuracy"] = _accuracy(images, trial, model)
     return metrics
@@ -219,12 +194,8 @@ def encoder_metrics(
 def gaps(test: float, optimal: float, train: float, before: float | None) -> dict[str, float]:
     """Generalization gaps, by the names of their metrics (equations 4.13 and 4.14).
 
-    Args:
-        test: Bits per dimension of the test images.
-        optimal: Bits per dimension of the test images with the optimal encoder.
-        train: Bits per dimension of training images.
-        before: Bits per dimension of the test images before the encoder was trained further; None
-            for a model that was trained jointly, which never was a usual VAE.
+    All arguments are bits per dimension: of the test images, of these with the optimal encoder, of
+    training images, and of the test images `before` the encoder was trained further.
     """
     found = {"gap/amortized_inference": test - optimal, "gap/generative": optimal - train}
     if before is not None and before > optimal:

@@ -64,10 +64,6 @@ class ModelSpec(ArchitectureConfig):
 def model_spec(config: ModelConfig, data: ImageData) -> ModelSpec:
     """The specification of a trial's VAE, with the likelihood `auto` resolved by the images.
 
-    Args:
-        config: Settings of the trial.
-        data: The trial's images.
-
     Raises:
         InputError: A setting does not fit the shape of the images.
     """
@@ -83,10 +79,6 @@ def model_spec(config: ModelConfig, data: ImageData) -> ModelSpec:
 
 def check_model(config: ModelConfig, samples: int | None) -> None:
     """Refuse a model that does not fit its images.
-
-    Args:
-        config: Settings of the trial.
-        samples: Number of training images; None for all.
 
     Raises:
         InputError: The images cannot be read, or a setting does not fit them.

@@ -84,11 +84,7 @@ def reconstructions_figure(models: Mapping[str, VAE], images: Tensor, title: str
 
 
 def expected_pixels(decoded: Distribution) -> Tensor:
-    """The mean image of p(x|z), from 0 to 1: probabilities of 1, or means of the logistics.
-
-    Args:
-        decoded: A likelihood p(x|z) of this family over (N, C, H, W).
-    """
+    """The mean image of p(x|z), from 0 to 1: probabilities of 1, or means of the logistics."""
     if not isinstance(decoded, DiscretisedLogistic):
         return decoded.mean
     x_NCHW = torch.zeros_like(decoded.mean_BCHW)

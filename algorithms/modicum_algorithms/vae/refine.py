@@ -91,7 +91,7 @@ def _check_modules(encoder: nn.Module, decoder: nn.Module, x: Tensor) -> None:
     """Pass images through both modules, so that a misfit is named before training starts."""
     if next(encoder.parameters(), None) is None:
         raise md.InputError("encoder: must have parameters to train")
-    shape, one_each = tuple(x.shape[1:]), x.shape[:1]
+    shape = tuple(x.shape[1:])
     with torch.no_grad(), md.seeded(0):
         with _misfit(
             f"encoder: must map a batch of images of shape {shape} to a torch distribution with "
@@ -100,11 +100,7 @@ def _check_modules(encoder: nn.Module, decoder: nn.Module, x: Tensor) -> None:
             posterior = encoder(x)
             z = posterior.rsample()
             densities = image_log_prob(posterior, z)
-        if densities.shape != one_each:
-            raise md.InputError(
-                "encoder: its distribution must give one log probability for each image of a "
-                f"batch, for {len(x)} it gives the shape {tuple(densities.shape)}"
-            )
+        _check_one_each("encoder", densities, len(x))
         with _misfit(
             "decoder: must map the encoder's latents to a torch distribution with sample, and with "
             "a log_prob of the data"
@@ -117,11 +113,15 @@ def _check_modules(encoder: nn.Module, decoder: nn.Module, x: Tensor) -> None:
                 f"decoder: its images must have the data's shape {shape}, a batch of {len(x)} has "
                 f"the shape {tuple(sampled.shape)}"
             )
-        if probabilities.shape != one_each:
-            raise md.InputError(
-                "decoder: its distribution must give one log probability for each image of a "
-                f"batch, for {len(x)} it gives the shape {tuple(probabilities.shape)}"
-            )
+        _check_one_each("decoder", probabilities, len(x))
+
+
+def _check_one_each(module: str, log_probabilities: Tensor, count: int) -> None:
+    if log_probabilities.shape != (count,):
+        raise md.InputError(
+            f"{module}: its distribution must give one log probability for each image of a "
+            f"batch, for {count} it gives the shape {tuple(log_probabilities.shape)}"
+        )
 
 
 @contextmanager

@@ -9,13 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import modicum as md
-from modicum_algorithms.vae.checkpoints import (
-    Pretraining,
-    Refinement,
-    Stage,
-    pretrained,
-    refined,
-)
+from modicum_algorithms.vae.checkpoints import Pretraining, Refinement, Stage, pretrained, refined
 from modicum_algorithms.vae.config import VaeConfig
 from modicum_algorithms.vae.data.tensors import Images, load_images
 from modicum_algorithms.vae.evaluation import Encoder, checkpoint_metrics, encoder_metrics
@@ -26,11 +20,8 @@ from modicum_algorithms.vae.saved_models import save_vae
 def run(config: VaeConfig, trial: md.Trial) -> Iterator[md.Record]:
     """Records of a trial, for each checkpoint one or one for each look at the refinement.
 
-    Weights come from the cache where an earlier trial has trained them.
-
-    Args:
-        config: Settings of the trial.
-        trial: Trial, of which the records done already are skipped.
+    Weights come from the cache where an earlier trial has trained them. Records that are done
+    already are skipped.
     """
     images = load_images(config, trial, config.samples)
     training = Pretraining.of(config, images, trial, config.checkpoint_every)

@@ -24,12 +24,8 @@ from modicum_algorithms.vae.networks import autocast
 class TrainingSettings:
     """Settings of one training by Adam, whose other settings are torch's defaults.
 
-    Attributes:
-        epochs: Epochs of training.
-        batch_size: Mini-batch size.
-        learning_rate: Adam's learning rate in the first epoch.
-        precision: Precision of matrix products; weights, losses and Adam stay in float32.
-        schedule: Learning rate schedule: constant, or a linear decay towards zero epoch by epoch.
+    The learning rate is that of the first epoch. Weights, losses and Adam are in float32, whatever
+    the precision of matrix products.
     """
 
     epochs: int
@@ -99,13 +95,8 @@ def refine_epochs(
 ) -> Iterator[float]:
     """Train an encoder in place against a fixed decoder; yields the mean loss after each epoch.
 
-    Args:
-        encoder: q(z|x), whose parameters are trained.
-        decoder: p(x|z); gradients of parameters that require them would be computed in vain.
-        images: (N, ...) training images, of any numeric type.
-        method: The objective.
-        settings: Settings of the training.
-        seed: Seed of order and samples.
+    Images (N, ...) are of any numeric type. Gradients of the decoder's parameters would be computed
+    in vain, so they should not require any.
     """
     prior = latent_prior(encoder, images[:1].float())
     optimiser = adam(encoder.parameters(), settings.learning_rate)

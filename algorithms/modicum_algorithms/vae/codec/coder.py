@@ -18,14 +18,16 @@ from numpy.typing import NDArray
 import modicum as md
 from modicum_algorithms.vae.codec.float_networks import PinnedNetworks
 from modicum_algorithms.vae.codec.integer_networks import PortableNetworks
-from modicum_algorithms.vae.codec.latent_symbols import (
+from modicum_algorithms.vae.codec.stack import Stack, Words
+from modicum_algorithms.vae.codec.symbols import (
+    Pixels,
+    pop_pixels,
     pop_posterior,
     pop_prior,
+    push_pixels,
     push_posterior,
     push_prior,
 )
-from modicum_algorithms.vae.codec.pixel_symbols import Pixels, pop_pixels, push_pixels
-from modicum_algorithms.vae.codec.stack import Stack, Words
 from modicum_algorithms.vae.codec.tables import MOST_BITS
 from modicum_algorithms.vae.config import CoderMode, CoderSettings
 from modicum_algorithms.vae.model_spec import ModelSpec
@@ -179,15 +181,11 @@ class BitsBackCoder:
 
 
 def batches(count: int, batch_size: int, growth: float = 1.0) -> list[slice]:
-    """Batches of which each has `growth` times as many images as were coded before, from 1.
+    """Batches, each of `growth` times as many images as were coded before, from 1 to `batch_size`.
 
     The latents of a batch are decoded from bits that earlier images have left. A larger batch would
     take bits from the start of the stack, which lengthens the file.
 
-    Args:
-        count: Number of images.
-        batch_size: Largest batch.
-        growth: Images in a batch for each image before it.
     """
     result, start = [], 0
     while start < count:

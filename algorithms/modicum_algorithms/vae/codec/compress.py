@@ -1,5 +1,6 @@
 """Compression of images into a file.
 
+Pixels of binary images are coded as 0 and 1, whether they are stored as 0 and 1 or as 0 and 255.
 Shapes: N images, C channels, H height, W width.
 """
 
@@ -14,21 +15,14 @@ import numpy as np
 
 import modicum as md
 from modicum_algorithms.vae.codec.coder import BitsBackCoder, Chunk, FileSettings
-from modicum_algorithms.vae.codec.container import (
-    CHUNK_PIXELS_LIMIT,
-    ContainerWriter,
-    FileError,
-)
-from modicum_algorithms.vae.codec.embedded_model import pack_model
-from modicum_algorithms.vae.codec.environment import Environment
+from modicum_algorithms.vae.codec.container import CHUNK_PIXELS_LIMIT, ContainerWriter, FileError
 from modicum_algorithms.vae.codec.file_names import can_be_kept, pack_names
-from modicum_algorithms.vae.codec.header import Header
-from modicum_algorithms.vae.codec.pixel_values import BinaryPixels
+from modicum_algorithms.vae.codec.header import Environment, Header
 from modicum_algorithms.vae.codec.stack import CorruptChunk
 from modicum_algorithms.vae.config import CoderSettings
 from modicum_algorithms.vae.model_spec import ModelSpec
 from modicum_algorithms.vae.networks import VAE
-from modicum_algorithms.vae.saved_models import model_hash
+from modicum_algorithms.vae.saved_models import model_hash, pack_model
 
 # The start of a chunk costs some hundred bits, and memory grows with its pixels.
 _CHUNK_IMAGES, _CHUNK_PIXELS = 16384, 2**24
@@ -104,7 +98,16 @@ def compress_images(
     _check(source, spec, chunk_images)
     agreed = FileSettings.here(settings)
     coder = BitsBackCoder(model, agreed)
-    header = _header(source, spec, agreed, chunk_images, embed_model)
+    header = Header(
+        settings=dataclasses.asdict(agreed),
+        shape=spec.shape,
+        levels=2 if spec.levels == 2 else 256,
+        chunk_images=chunk_images,
+        source="array" if source.names is None else "png",
+        names=None if source.names is None else pack_names(source.names),
+        embedded=embed_model,
+        environment=Environment.here() if agreed.mode == "pinned" else None,
+    )
     binary = BinaryPixels(source.names) if spec.levels == 2 else None
     start_bits = 0.0
     with md.whole_file(out, "--out", overwrite) as file:
@@ -128,23 +131,45 @@ def compress_images(
     )
 
 
-def _header(
-    source: md.data.ImageSource,
-    spec: ModelSpec,
-    settings: FileSettings,
-    chunk_images: int,
-    embedded: bool,
-) -> Header:
-    return Header(
-        settings=dataclasses.asdict(settings),
-        shape=spec.shape,
-        levels=2 if spec.levels == 2 else 256,
-        chunk_images=chunk_images,
-        source="array" if source.names is None else "png",
-        names=None if source.names is None else pack_names(source.names),
-        embedded=embedded,
-        environment=Environment.here() if settings.mode == "pinned" else None,
-    )
+class BinaryPixels:
+    """Reads images with pixels 0 and 1, or 0 and 255, piece by piece.
+
+    Attributes:
+        one: Pixel value that stands for 1; None until a pixel has it.
+    """
+
+    def __init__(self, names: tuple[str, ...] | None) -> None:
+        """Start before the first image; `names` of all images, if they have any, are for errors."""
+        self.one: int | None = None
+        self._names = names
+        self._seen = 0
+
+    def read(self, images_NCHW: np.ndarray) -> np.ndarray:
+        """The next images, with pixels 0 and 1.
+
+        Raises:
+            InputError: A pixel is neither 0 nor the value that stands for 1; the error names the
+                first image with such a pixel.
+        """
+        set_NCHW = images_NCHW != 0
+        if self.one is None and set_NCHW.any():
+            first = int(images_NCHW.flat[int(set_NCHW.argmax())])
+            self.one = first if first in (1, 255) else None
+        wrong_NCHW = set_NCHW if self.one is None else set_NCHW & (images_NCHW != self.one)
+        if wrong_NCHW.any():
+            place = int(wrong_NCHW.argmax())
+            raise self._error(place // wrong_NCHW[0].size, int(images_NCHW.flat[place]))
+        self._seen += len(images_NCHW)
+        return set_NCHW.view(np.uint8)
+
+    def _error(self, place: int, value: int) -> md.InputError:
+        number = self._seen + place
+        name = f"image {number}" if self._names is None else f"image {self._names[number]!r}"
+        earlier = "" if self.one is None else f" beside {self.one}"
+        return md.InputError(
+            f"images: {name} has a pixel of value {value}{earlier}; a Bernoulli model codes images "
+            "whose pixels are all 0 and 1, or all 0 and 255"
+        )
 
 
 def _check(source: md.data.ImageSource, spec: ModelSpec, chunk_images: int) -> None:

@@ -89,14 +89,7 @@ class ContainerWriter:
         model_hash: bytes,
         embedded: tuple[bytes, bytes] | None,
     ) -> None:
-        """Write the file header.
-
-        Args:
-            file: File open for writing, at its start.
-            header: The header; `embedded` must agree with the argument.
-            model_hash: SHA-256 of the model.
-            embedded: The model's specification (JSON) and weights (safetensors), or None.
-        """
+        """Write the file header, and the model's specification and weights if it is embedded."""
         self._file = file
         self._position = self._check = self.images = 0
         self._offsets: list[int] = []
@@ -113,12 +106,7 @@ class ContainerWriter:
             self._write(weights)
 
     def add(self, words: np.ndarray, images_NCHW: np.ndarray) -> None:
-        """Append a chunk.
-
-        Args:
-            words: Words of the entropy coder, uint32.
-            images_NCHW: Pixels to which the words decode, uint8.
-        """
+        """Append a chunk: words of the entropy coder, and the pixels to which they decode."""
         content = np.ascontiguousarray(words, "<u4").data
         pixels = np.ascontiguousarray(images_NCHW, np.uint8).data
         self._pixels.update(pixels)
@@ -129,14 +117,7 @@ class ContainerWriter:
         self._write(content)
 
     def finish(self, one: int) -> int:
-        """Write the table and the end record.
-
-        Args:
-            one: Pixel value that a model of two levels codes as 1.
-
-        Returns:
-            Length of the file in bytes.
-        """
+        """Write the table and the end record; returns the length of the file in bytes."""
         table = self._position
         self._write_checked(b"".join(map(_OFFSET.pack, self._offsets)))
         self._write_checked(_END.pack(self.images, one, self._pixels.digest(), table))
@@ -154,14 +135,7 @@ class ContainerWriter:
 
 @dataclass(frozen=True)
 class StoredChunk:
-    """A chunk whose words have passed their checksum.
-
-    Attributes:
-        number: Number of the chunk, from 0.
-        count: Number of images.
-        words: Words of the entropy coder, uint32.
-        pixels_crc: CRC-32 of the pixels to which the words decode.
-    """
+    """A chunk of `count` images, numbered from 0, whose words have passed their checksum."""
 
     number: int
     count: int
@@ -173,8 +147,6 @@ class ContainerReader:
     """Reads a file chunk by chunk, after its structure and checksums have been checked.
 
     Attributes:
-        path: Path of the file.
-        header: The header.
         model_hash: SHA-256 of the model that decoding needs.
         embedded: Specification (JSON) and weights (safetensors) of the embedded model, or None.
         images: Number of images.

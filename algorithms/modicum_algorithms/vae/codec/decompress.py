@@ -21,14 +21,11 @@ from pydantic import TypeAdapter, ValidationError
 import modicum as md
 from modicum_algorithms.vae.codec.coder import BitsBackCoder, FileSettings
 from modicum_algorithms.vae.codec.container import ContainerReader, StoredChunk
-from modicum_algorithms.vae.codec.embedded_model import unpack_model
-from modicum_algorithms.vae.codec.environment import Environment
 from modicum_algorithms.vae.codec.file_names import unpack_names
-from modicum_algorithms.vae.codec.pixel_values import restore
-from modicum_algorithms.vae.codec.restored import NpyFile, PngFolder
+from modicum_algorithms.vae.codec.header import Environment
 from modicum_algorithms.vae.codec.stack import CorruptChunk
 from modicum_algorithms.vae.networks import VAE
-from modicum_algorithms.vae.saved_models import model_hash
+from modicum_algorithms.vae.saved_models import model_hash, unpack_model
 
 ImageFormat = Literal["png", "npy"]
 
@@ -92,22 +89,50 @@ def decompress_file(
         coder = _coder(reader, _model(reader, model))
         _warn_of_differences(file, header.environment)
         with md.whole_folder(out, "--out") as folder:
+            chunks = _decoded(reader, coder)
             if chosen == "png":
-                _decode(reader, coder, PngFolder(folder, names))
+                _write_png_files(folder, names, chunks)
             else:
-                with (folder / "images.npy").open("wb") as npy:
-                    _decode(reader, coder, NpyFile(npy, reader.images, header.shape))
+                _write_npy_file(folder / "images.npy", reader.images, header.shape, chunks)
         return DecompressionReport(
             reader.images, chosen, reader.size, time.perf_counter() - started
         )
 
 
-def _decode(reader: ContainerReader, coder: BitsBackCoder, restored: PngFolder | NpyFile) -> None:
+def _write_png_files(folder: Path, names: Iterator[str], chunks: Iterator[np.ndarray]) -> None:
+    """Write a PNG file for each image of one channel (grey) or three (RGB)."""
+    from PIL import Image
+
+    for images_NCHW in chunks:
+        for image_CHW, name in zip(images_NCHW, names, strict=False):
+            pixels = image_CHW[0] if len(image_CHW) == 1 else np.moveaxis(image_CHW, 0, -1)
+            with (folder / f"{name}.png").open("xb") as file:
+                Image.fromarray(np.ascontiguousarray(pixels)).save(file, "PNG")
+
+
+def _write_npy_file(
+    path: Path, count: int, shape: tuple[int, int, int], chunks: Iterator[np.ndarray]
+) -> None:
+    """Write one array: (N, H, W) for images of one channel, (N, H, W, C) for more."""
+    channels, height, width = shape
+    grey = channels == 1
+    array_shape = (count, height, width) if grey else (count, height, width, channels)
+    with path.open("wb") as file:
+        np.lib.format.write_array_header_1_0(
+            file, {"descr": "|u1", "fortran_order": False, "shape": array_shape}
+        )
+        for images_NCHW in chunks:
+            pixels = images_NCHW if grey else np.moveaxis(images_NCHW, 1, -1)
+            file.write(np.ascontiguousarray(pixels).data)
+
+
+def _decoded(reader: ContainerReader, coder: BitsBackCoder) -> Iterator[np.ndarray]:
+    """The images (N, C, H, W) of each chunk, checked one by one, and at the end all together."""
     digest = hashlib.sha256()
     for chunk in reader.chunks():
         pixels_NCHW = _decode_chunk(reader, coder, chunk)
         digest.update(pixels_NCHW.data)
-        restored.add(restore(pixels_NCHW, reader.one))
+        yield pixels_NCHW * np.uint8(reader.one)
     if digest.digest() != reader.pixels_digest:
         raise reader.error("checksum of all pixels does not fit")
 

@@ -39,11 +39,7 @@ def can_be_kept(name: str) -> bool:
 
 
 def pack_names(names: Sequence[str]) -> PackedNames:
-    """Pack names for `unpack_names`.
-
-    Args:
-        names: Names without `.png`, all accepted by `can_be_kept`.
-    """
+    """Pack names without `.png`, all accepted by `can_be_kept`."""
     runs = _runs(names)
     if list(names) == _in_order_of_files(names):
         counted = _runs(sorted(names, key=_number_last))
@@ -54,10 +50,6 @@ def pack_names(names: Sequence[str]) -> PackedNames:
 
 def unpack_names(packed: PackedNames, count: int) -> Iterator[str]:
     """Iterate over packed names.
-
-    Args:
-        packed: The packed names.
-        count: Number of names that there must be.
 
     Raises:
         ValueError: There are not `count` names, or a name could lead out of a folder.

@@ -14,8 +14,7 @@ import numpy as np
 import torch
 
 from modicum_algorithms.vae.codec.elementary import Floats
-from modicum_algorithms.vae.codec.latent_symbols import LatticePosterior
-from modicum_algorithms.vae.codec.pixel_symbols import Pixels, parameter_bits
+from modicum_algorithms.vae.codec.symbols import LatticePosterior, Pixels, parameter_bits
 from modicum_algorithms.vae.codec.tables import LATTICE_SCALE, Integers, level_boundaries
 from modicum_algorithms.vae.methods.k_step import k_step_posterior
 from modicum_algorithms.vae.networks import VAE
@@ -43,14 +42,7 @@ def pinned(threads: int) -> Iterator[None]:
 
 
 class PinnedNetworks:
-    """A model's encoder and decoder in floats, optionally with K-step inference.
-
-    Args:
-        model: A trained model, on the CPU.
-        threads: PyTorch's threads within an operation.
-        inference_steps: K, steps of inference.
-        inference_learning_rate: Adam's learning rate in these steps.
-    """
+    """Encoder and decoder of a model on the CPU, in floats, optionally with K-step inference."""
 
     def __init__(
         self, model: VAE, threads: int, inference_steps: int, inference_learning_rate: float

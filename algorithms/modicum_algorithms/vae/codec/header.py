@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import platform
 import zlib
 from typing import Annotated, Any, Literal
 
+import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 import modicum as md
-from modicum_algorithms.vae.codec.environment import Environment
 from modicum_algorithms.vae.codec.file_names import PackedNames
 
 # Largest unpacked header (with the names of about a million files), a limit of what a file can make
@@ -25,6 +26,31 @@ _DICTIONARY = (
     b'"batch_size":512,"threads":null,"version":1},"shape":[1,28,28],"levels":2,'
     b'"chunk_images":16384,"source":"array","names":null,"embedded":false,"environment":null}'
 )
+
+
+class Environment(BaseModel):
+    """Version of torch, architecture of the CPU, and the widest instructions that torch uses on it.
+
+    Networks evaluated in floating point (pinned mode) depend on them.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    torch: str
+    machine: str
+    instructions: str
+
+    @classmethod
+    def here(cls) -> Environment:
+        """The environment of this process."""
+        return cls(
+            torch=torch.__version__.split("+")[0],
+            machine=platform.machine(),
+            instructions=torch.backends.cpu.get_cpu_capability(),
+        )
+
+    def __str__(self) -> str:
+        return f"torch {self.torch} on {self.machine} with {self.instructions}"
 
 
 class Header(BaseModel):

@@ -10,16 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import pixel_shuffle, unfold
+from torch.nn.functional import unfold
 
 import modicum as md
 from modicum_algorithms.vae.codec.elementary import Floats
-from modicum_algorithms.vae.codec.latent_symbols import LatticePosterior
-from modicum_algorithms.vae.codec.pixel_symbols import Pixels, parameter_bits
+from modicum_algorithms.vae.codec.symbols import LatticePosterior, Pixels, parameter_bits
 from modicum_algorithms.vae.codec.tables import (
     LATENT_LIMIT,
     LATTICE_BITS,
@@ -36,6 +34,7 @@ ACTIVATION_LIMIT = 2.0**23
 EXACT_LIMIT = 2.0**53
 # Numbers in an unfolded piece of a batch, small enough for the processor's cache.
 _UNFOLDED_NUMBERS = 2**19
+_AFFINE = (nn.Linear, nn.Conv2d)
 
 Operation = Callable[[Tensor], Tensor]
 
@@ -75,7 +74,7 @@ class IntegerNetwork:
 
     def __init__(self, network: nn.Sequential, inputs: Format, output_bits: int) -> None:
         layers = list(network)
-        affine = [place for place, layer in enumerate(layers) if _is_affine(layer)]
+        affine = [place for place, layer in enumerate(layers) if isinstance(layer, _AFFINE)]
         if not affine or any(isinstance(layer, ResidualBlock) for layer in layers[affine[-1] :]):
             raise md.InputError("model: the coder needs networks that end in a linear layer")
         self._operations: list[Operation] = []
@@ -83,27 +82,26 @@ class IntegerNetwork:
         for place, layer in enumerate(layers):
             follower = layers[place + 1] if place + 1 < len(layers) else None
             previous = layers[place - 1] if place else None
-            if _is_affine(layer):
+            if isinstance(layer, _AFFINE):
                 bits = output_bits if place == affine[-1] else ACTIVATION_BITS
                 relu = isinstance(follower, nn.ReLU)
                 self._operations.append(_affine(layer, form, bits, relu))
                 form = _ACTIVATIONS
             elif isinstance(layer, ScaleImage):
                 if layer.levels != 2:
-                    self._operations.append(_scale_image)
+                    # The numerator of x/127.5 − 1 = (2x − 255)/255.
+                    self._operations.append(lambda x: x.mul(2).sub_(255))
                     form = Format(0, form.limit, divisor=255)
             elif isinstance(layer, ResidualBlock):
                 self._operations.append(_Residual(layer))
             elif isinstance(layer, nn.ReLU):
-                if previous is None or not _is_affine(previous):
+                if not isinstance(previous, _AFFINE):
                     self._operations.append(lambda h: h.clamp(min=0))
-            elif isinstance(layer, nn.PixelShuffle):
-                factor = layer.upscale_factor
-                self._operations.append(partial(pixel_shuffle, upscale_factor=factor))
-            elif isinstance(layer, nn.Flatten | nn.Unflatten):
+            elif isinstance(layer, nn.PixelShuffle | nn.Flatten | nn.Unflatten):
                 self._operations.append(layer)
             else:
-                raise md.InputError(f"model: the coder has no integer form of a {_name(layer)}")
+                name = type(layer).__name__
+                raise md.InputError(f"model: the coder has no integer form of a {name}")
 
     @torch.no_grad()
     def __call__(self, inputs: Tensor) -> Tensor:
@@ -142,23 +140,9 @@ class PortableNetworks:
         return outputs
 
 
-def _is_affine(layer: nn.Module) -> bool:
-    return isinstance(layer, nn.Linear | nn.Conv2d)
-
-
-def _name(layer: nn.Module) -> str:
-    return type(layer).__name__
-
-
-def _scale_image(x_BCHW: Tensor) -> Tensor:
-    """2x − 255, the numerator of x/127.5 − 1 = (2x − 255)/255."""
-    return x_BCHW.mul(2).sub_(255)
-
-
-def _affine(layer: nn.Module, inputs: Format, bits: int, relu: bool) -> Operation:
+def _affine(layer: nn.Linear | nn.Conv2d, inputs: Format, bits: int, relu: bool) -> Operation:
     if isinstance(layer, nn.Linear):
         return _Linear(layer, inputs, bits, relu)
-    assert isinstance(layer, nn.Conv2d)
     return _Convolution(layer, inputs, bits, relu)
 
 
@@ -193,8 +177,8 @@ def _whole_weights(
     # This comparison is also false for NaN.
     if not bool((largest < EXACT_LIMIT).all()):
         raise md.InputError(
-            f"model: the weights of a {_name(layer)} are too large for exact sums, or not finite "
-            "(mode 'pinned' takes finite ones of any size)"
+            f"model: the weights of a {type(layer).__name__} are too large for exact sums, or not "
+            "finite (mode 'pinned' takes finite ones of any size)"
         )
     return weight, bias
 

@@ -33,11 +33,7 @@ def start_words(count: int) -> Words:
 
 
 class Stack:
-    """A stack of bits, last in, first out.
-
-    Args:
-        words: The words of the stack, top last.
-    """
+    """A stack of bits, last in, first out, made of words, top last."""
 
     def __init__(self, words: Words) -> None:
         self._coder = constriction.stream.stack.AnsCoder(words)
@@ -75,11 +71,7 @@ class Stack:
         return bits
 
     def taken(self) -> tuple[Words, float]:
-        """All words but those at the start that `pop` never reached.
-
-        Returns:
-            The words, and the number of their bits that were taken from the start.
-        """
+        """All words but those of the start that `pop` never reached, and the bits taken from it."""
         words: Words = self._coder.get_compressed()
         untouched = min(self._deepest, self._filled - STATE_WORDS)
         return words[untouched:], 32.0 * (self._filled - untouched)

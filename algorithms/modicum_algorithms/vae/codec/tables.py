@@ -72,19 +72,15 @@ def level_boundaries() -> Floats:
 
 
 @cache
-def levels_of_raw() -> Integers:
-    """Number of the level of σ = softplus(ρ), for ρ = -8 to 4 in steps of the lattice."""
+def _levels_of_raw() -> Integers:
+    """The levels of ρ = -8 to 4 in steps of the lattice."""
     raw = np.arange(-8 * LATTICE_SCALE, 4 * LATTICE_SCALE + 1) / LATTICE_SCALE
     return np.searchsorted(level_boundaries(), softplus(raw))
 
 
 def level_of_raw(raw: Floats) -> Integers:
-    """Number of the level of σ = softplus(ρ).
-
-    Args:
-        raw: ρ, integers in units of 2^-LATTICE_BITS.
-    """
-    table = levels_of_raw()
+    """Number of the level of σ = softplus(ρ), for integers ρ in units of 2^-LATTICE_BITS."""
+    table = _levels_of_raw()
     place = raw.astype(np.int64)
     place += 8 * LATTICE_SCALE
     return table.take(place, mode="clip")
@@ -138,11 +134,7 @@ def _bernoulli_table() -> Floats:
 
 
 def bernoulli_probabilities(logits: Floats) -> Floats:
-    """P(1), clipped like the likelihood's.
-
-    Args:
-        logits: Integers in units of 2^-LOGIT_BITS.
-    """
+    """P(1), clipped like the likelihood's, for integer logits in units of 2^-LOGIT_BITS."""
     table = _bernoulli_table()
     # PyTorch's gather with 32-bit indices takes a sixth of NumPy's time.
     place = torch.from_numpy(logits).add(len(table) // 2).clamp_(0, len(table) - 1).int()
@@ -167,11 +159,7 @@ def _inverse_scales() -> Floats:
 
 
 def inverse_scales(log_scales: Floats) -> Floats:
-    """1/s in the unit that `cumulative` takes.
-
-    Args:
-        log_scales: ln s, integers in units of 2^-LOGISTIC_BITS.
-    """
+    """1/s in the unit that `cumulative` takes, for integers ln s in units of 2^-LOGISTIC_BITS."""
     step = 2**LOGISTIC_BITS // _LOG_SCALE_STEPS
     place = np.floor((log_scales + step // 2) / step).astype(np.int64)
     place -= round(LOG_SCALE_MINIMUM * _LOG_SCALE_STEPS)

@@ -5,7 +5,6 @@ Shapes: N images, C channels, H height, W width.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, replace
 from functools import cache, lru_cache
 from typing import Literal
@@ -49,22 +48,14 @@ class ImageData:
         return (channels, height, width)
 
     @property
-    def dimensions(self) -> int:
-        """Numbers in an image: C × H × W."""
-        return math.prod(self.shape)
-
-    @property
     def pixel_range(self) -> int:
         """Highest value that a pixel can have; the lowest is 0."""
         return self.levels - 1
 
     def subset(self, samples: int, seed: int) -> ImageData:
-        """The data set with some of its training images, drawn at random.
+        """The data set with some of its training images, the first of a random permutation.
 
-        Args:
-            samples: Number of training images, the first of one random permutation: a smaller
-                number gives a subset of a larger one's.
-            seed: Seed of the permutation. Not negative.
+        A smaller number gives a subset of a larger one's.
 
         Raises:
             InputError: There are fewer training images.
@@ -85,9 +76,6 @@ class ImageData:
 
 def data_digests(dataset: str) -> dict[str, str]:
     """Digests of a data set's files for a trial's identity; no image is decoded.
-
-    Args:
-        dataset: Name or path, as for `load`.
 
     Raises:
         InputError: The data set cannot be found, or is in no known format.
@@ -113,7 +101,19 @@ def load(dataset: str, *, binarisation: Binarisation, seed: int) -> ImageData:
         InputError: The data cannot be found or read, or `binarisation` is asked of images that are
             in colour or binary already.
     """
-    return _binarised(dataset, data_digests(dataset)["dataset"], binarisation, seed)
+    digest = data_digests(dataset)["dataset"]
+    md.require_choice("binarisation", binarisation, Binarisation)
+    original = _original(dataset, digest)
+    if binarisation == "none":
+        return original
+    if original.shape[0] != 1:
+        raise md.InputError(
+            f"binarisation: {dataset} has {original.shape[0]} channels, {binarisation} is for grey "
+            "images (allowed: none)"
+        )
+    if original.levels == 2:
+        raise md.InputError(f"binarisation: the images of {dataset} are binary (allowed: none)")
+    return _binary(dataset, digest, binarisation, seed if binarisation == "sampling" else None)
 
 
 def _generator(seed: int, use: Literal["samples", "train", "test"]) -> np.random.Generator:
@@ -135,21 +135,6 @@ def _original(dataset: str, digest: str) -> ImageData:
         splits.test_labels_N,
         levels=2 if highest <= 1 else _WHITE + 1,
     )
-
-
-def _binarised(dataset: str, digest: str, binarisation: Binarisation, seed: int) -> ImageData:
-    md.require_choice("binarisation", binarisation, Binarisation)
-    original = _original(dataset, digest)
-    if binarisation == "none":
-        return original
-    if original.shape[0] != 1:
-        raise md.InputError(
-            f"binarisation: {dataset} has {original.shape[0]} channels, {binarisation} is for grey "
-            "images (allowed: none)"
-        )
-    if original.levels == 2:
-        raise md.InputError(f"binarisation: the images of {dataset} are binary (allowed: none)")
-    return _binary(dataset, digest, binarisation, seed if binarisation == "sampling" else None)
 
 
 @lru_cache(maxsize=_CACHED)

@@ -33,12 +33,7 @@ class Images:
 
 
 def load_images(config: DataConfig, trial: md.Trial, samples: int | None) -> Images:
-    """The images of a trial, on its device.
-
-    Args:
-        config: Settings of the trial.
-        trial: Trial whose seed draws binary images and the subset of training images.
-        samples: Number of training images; None for all.
+    """The images of a trial on its device, drawn by its seed; all if `samples` is None.
 
     Raises:
         InputError: The images cannot be read, or the trial asks for a GPU and there is none.

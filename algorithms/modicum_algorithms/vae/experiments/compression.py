@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import ClassVar
 
 import modicum as md
-from modicum_algorithms.vae.codec.requirements import require_constriction
+from modicum_algorithms.vae.codec import require_constriction
 from modicum_algorithms.vae.config import CompressionConfig
 from modicum_algorithms.vae.data import datasets
 from modicum_algorithms.vae.model_spec import check_model

@@ -22,11 +22,7 @@ from modicum_algorithms.vae.networks import VAE
 
 
 def run(config: CompressionConfig, trial: md.Trial) -> Iterator[md.Record]:
-    """The record of a trial.
-
-    Args:
-        config: Settings of the trial.
-        trial: Trial whose scratch folder holds the files.
+    """The record of a trial, whose scratch folder holds the files.
 
     Raises:
         RuntimeError: The decoded images differ from the test images.
@@ -74,14 +70,7 @@ def _code_images(
 
 
 def negative_elbo_bits(model: VAE, images: Tensor, config: CompressionConfig, seed: int) -> float:
-    """Mean negative ELBO per dimension under the coder's inference, in floating point.
-
-    Args:
-        model: A trained model, on the CPU.
-        images: (N, C, H, W), of any numeric type.
-        config: Settings of the coder's inference.
-        seed: Seed of the sampled latents.
-    """
+    """Mean negative ELBO in bits per dimension under the coder's inference, in floating point."""
     # Measured with other noise than it was fitted with: a fitted posterior would look too good.
     steps_seed = md.derive_seed(seed, "inference steps")
 

@@ -16,12 +16,7 @@ from modicum_algorithms.vae.training import TrainingSettings, refine_epochs
 
 
 def run(config: ConsistencyConfig, trial: md.Trial) -> Iterator[md.Record]:
-    """Records of a trial, one every `measure_every` epochs.
-
-    Args:
-        config: Settings of the trial.
-        trial: Trial whose seed decides the model, the images, and the encoder's training.
-    """
+    """Records of a trial, one every `measure_every` epochs."""
     images = load_images(config, trial, samples=None)
     stage = pretrained(Pretraining.of(config, images, trial), config.epochs)
     decoder, spec = stage.model.decoder, stage.model.spec

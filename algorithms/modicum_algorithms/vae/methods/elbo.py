@@ -58,15 +58,7 @@ def negative_elbo_at(
     x: Tensor,
     prior: Distribution | None = None,
 ) -> Tensor:
-    """Negative ELBO estimated with a given z ~ q(z|x), nats, (B,).
-
-    Args:
-        z: One latent from each posterior.
-        posterior: q(z|x) of the batch.
-        decoder: p(x|z).
-        x: (B, ...) images.
-        prior: p(z) of one image, or of a batch; N(0, I) if None.
-    """
+    """Negative ELBO estimated with a given z ~ q(z|x) of each image, nats, (B,)."""
     prior = prior_of(posterior, prior, z.device)
     try:
         divergence = _sum_rest(kl_divergence(posterior, prior))
@@ -87,11 +79,9 @@ def sampled_images(decoder: Network, z: Tensor) -> Tensor:
 
 
 def latent_prior(encoder: Network, x: Tensor) -> Distribution:
-    """N(0, I) over the latents of one image, in the shape of the encoder's posterior.
+    """N(0, I) over the latents of one image, in the shape of the posterior of the first of x.
 
-    Args:
-        encoder: q(z|x); a module is evaluated in evaluation mode, and put back into its mode.
-        x: (B, ...) images, of which the first is used.
+    A module is evaluated in evaluation mode, and put back into its mode.
     """
     training = isinstance(encoder, nn.Module) and encoder.training
     if isinstance(encoder, nn.Module):

@@ -35,24 +35,12 @@ class InferenceMethod:
 
     @classmethod
     def of(cls, config: MethodConfig, noise_unit: float = 1.0) -> InferenceMethod:
-        """The objective that settings name; `inference` must not be `vae`.
-
-        Args:
-            config: Settings.
-            noise_unit: One unit of the setting `noise`, in the images' units.
-        """
+        """The objective that settings name; `noise_unit` is the unit of their `noise`."""
         assert config.inference != "vae", "the encoder of a plain VAE is not trained further"
         return cls(config.inference, config.alpha, config.samples_from, config.noise * noise_unit)
 
     def loss(self, encoder: Network, decoder: Network, x: Tensor, prior: Distribution) -> Tensor:
-        """The objective on a batch of data, nats per image, with torch's global generator.
-
-        Args:
-            encoder: q(z|x).
-            decoder: p(x|z).
-            x: (B, ...) data.
-            prior: p(z) of one image.
-        """
+        """The objective on data (B, ...), nats per image, with torch's global generator."""
         match self.name:
             case "wake":
                 return wake(encoder, decoder, x, prior)

@@ -16,16 +16,11 @@ from modicum_algorithms.vae.networks import VAE, autocast
 def vae_gradients(
     model: VAE, precision: Precision, method: InferenceMethod | None = None
 ) -> Callable[[Tensor], Tensor]:
-    """A function of a batch that sets the gradients of joint training (equations 4.6 and 4.19).
+    """Gradients of joint training (equations 4.6 and 4.19), for `train_epoch`.
 
-    Args:
-        model: Model whose gradients are set.
-        precision: Precision of matrix products.
-        method: Objective of the encoder (section 4.5.3); the decoder always minimises the negative
-            ELBO. None gives both the negative ELBO, the usual VAE.
-
-    Returns:
-        A function from (B, C, H, W) floats to the negative ELBO, a scalar, for `train_epoch`.
+    Returns a function that sets them from (B, C, H, W) floats and returns the negative ELBO, a
+    scalar. The decoder always minimises the negative ELBO; so does the encoder, unless a method
+    gives its objective (section 4.5.3).
     """
     theta, phi = list(model.decoder.parameters()), list(model.encoder.parameters())
     device = phi[0].device

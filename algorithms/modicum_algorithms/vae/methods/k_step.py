@@ -36,9 +36,6 @@ def k_step_posterior(
         steps: K; 0 returns the start.
         learning_rate: Adam's learning rate.
         seed: Seed of the samples.
-
-    Returns:
-        Posteriors over (B, L).
     """
     if steps == 0:
         return start
@@ -60,14 +57,7 @@ def k_step_posterior(
 def elbo(
     decoder: ImageDecoder, posterior: Independent[Normal], x_BCHW: Tensor, noise_BL: Tensor
 ) -> Tensor:
-    """Evidence lower bound of each image, estimated with one sample (equation 4.2), nats, (B,).
-
-    Args:
-        decoder: p(x|z).
-        posterior: q(z|x) over (B, L).
-        x_BCHW: Images in the likelihood's own units.
-        noise_BL: The sample, standardised.
-    """
+    """ELBO of each image, estimated with one standardised sample (equation 4.2), nats, (B,)."""
     normal = posterior.base_dist
     z_BL = normal.loc + normal.scale * noise_BL
     return -negative_elbo_at(z_BL, posterior, decoder, x_BCHW)

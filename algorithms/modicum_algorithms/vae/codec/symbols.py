@@ -1,26 +1,35 @@
-"""Pixels on the stack, under distributions with integer parameters.
+"""Latents and pixels on the stack.
 
-Shapes: B batch, C channels, H height, W width, M pixels of a piece. A decoder's output has
-`PARAMETERS` numbers for every channel of a pixel, stacked along the channels.
+A latent's posterior has a mean on the lattice and one of the levels of σ of `tables`; a pixel's
+distribution has integer parameters.
+
+Shapes: B batch, L latent dimensions, C channels, H height, W width, M pixels of a piece. A
+decoder's output has `PARAMETERS` numbers for every channel of a pixel, stacked along the channels.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from modicum_algorithms.vae.codec.elementary import Floats
-from modicum_algorithms.vae.codec.stack import Stack
+from modicum_algorithms.vae.codec.stack import CorruptChunk, Stack
 from modicum_algorithms.vae.codec.tables import (
+    LATENT_LIMIT,
     LOGISTIC_BITS,
     LOGIT_BITS,
+    Integers,
     bernoulli_family,
     bernoulli_probabilities,
     cumulative,
     cumulative_total,
     inverse_scales,
+    posterior_models,
+    posterior_widths,
+    prior_model,
 )
 from modicum_algorithms.vae.config import LikelihoodName
 from modicum_algorithms.vae.likelihoods import LEVELS, PARAMETERS
@@ -32,6 +41,72 @@ Pixels = NDArray[np.uint8]
 PIECE = 2**15
 # Halves of the range of pixel values at each of the binary decisions that make a value.
 _HALVES = tuple(2**place for place in reversed(range(8)))
+
+
+@dataclass(frozen=True)
+class LatticePosterior:
+    """q(z|x) on the lattice.
+
+    Attributes:
+        mean_BL: μ, in steps of the lattice.
+        level_BL: Number of the level of σ.
+    """
+
+    mean_BL: Integers
+    level_BL: Integers
+
+    @classmethod
+    def within_prior(cls, mean_BL: Floats, level_BL: Integers) -> LatticePosterior:
+        """A posterior whose mean is clipped, so that the prior's table has each z within reach."""
+        reach_BL = LATENT_LIMIT - posterior_widths().take(level_BL)
+        return cls(np.clip(mean_BL.astype(np.int64), -reach_BL, reach_BL), level_BL)
+
+
+def push_prior(stack: Stack, z_BL: Integers) -> None:
+    """Encode z ~ p(z)."""
+    stack.push((z_BL + LATENT_LIMIT).ravel(), prior_model())
+
+
+def pop_prior(stack: Stack, batch_size: int, latent_size: int) -> Integers:
+    """Decode z ~ p(z), (B, L)."""
+    symbols = stack.pop(prior_model(), batch_size * latent_size)
+    return symbols.astype(np.int64).reshape(batch_size, latent_size) - LATENT_LIMIT
+
+
+def pop_posterior(stack: Stack, posterior: LatticePosterior) -> Integers:
+    """Decode z ~ q(z|x), (B, L), level after level: posteriors of one level share a table."""
+    level = posterior.level_BL.ravel()
+    models, widths = posterior_models(), posterior_widths()
+    groups = [
+        stack.pop(models[each], int(count)).astype(np.int64) - widths[each]
+        for each, count in _populated(level)
+    ]
+    z = np.empty(len(level), np.int64)
+    z[np.argsort(level, kind="stable")] = np.concatenate(groups)
+    return z.reshape(posterior.mean_BL.shape) + posterior.mean_BL
+
+
+def push_posterior(stack: Stack, posterior: LatticePosterior, z_BL: Integers) -> None:
+    """Encode z ~ q(z|x), the inverse of `pop_posterior`.
+
+    Raises:
+        CorruptChunk: A latent is out of reach of q(z|x).
+    """
+    level = posterior.level_BL.ravel()
+    models, widths = posterior_models(), posterior_widths()
+    offset = (z_BL - posterior.mean_BL).ravel()
+    if (np.abs(offset) > widths.take(level)).any():
+        raise CorruptChunk("a latent is out of its posterior's reach")
+    offset = offset[np.argsort(level, kind="stable")]
+    end = len(offset)
+    for each, count in reversed(_populated(level)):
+        stack.push(offset[end - count : end] + widths[each], models[each])
+        end -= count
+
+
+def _populated(level: Integers) -> list[tuple[int, int]]:
+    counts = np.bincount(level)
+    return [(int(each), int(counts[each])) for each in np.flatnonzero(counts)]
 
 
 def parameter_bits(name: LikelihoodName) -> int:
