@@ -239,9 +239,6 @@ def test_the_key_of_a_stage_holds_what_changes_its_weights(tmp_path, monkeypatch
         {"samples": 59},
         {"samples": None},
         {"dataset": data},
-        {"batch_size": 31},
-        {"learning_rate": 2e-2},
-        {"precision": "bfloat16"},
         {"hidden_units": 7},
     ]
     keys = [key_of(VaeInference.Config(**{**TINY, **other}), tmp_path) for other in others]
@@ -265,11 +262,8 @@ def test_the_key_of_a_stage_holds_nothing_else(tmp_path):
         {"epochs": 50, "checkpoint_every": 10},
         {"inference": "reverse_half_sleep", "alpha": 0.2},
         {"optimal_epochs": 3, "iwae_samples": 2, "classification": True, "save_model": True},
-        {"channels": 7, "likelihood": "auto"},
     ):
-        config = VaeInference.Config(**{**TINY, **other})
-        if "channels" not in other:
-            assert key_of(config, tmp_path) == usual
+        assert key_of(VaeInference.Config(**{**TINY, **other}), tmp_path) == usual
     first = image_set(tmp_path / "one", train=60)
     second = image_set(tmp_path / "two", train=60)
     keys = {key_of(vae_config(dataset=data), tmp_path) for data in (first, second)}

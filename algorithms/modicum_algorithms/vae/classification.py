@@ -32,15 +32,9 @@ def classification_accuracy(
     In each epoch the classifier is trained on one fresh z of each image. At test time the predicted
     probabilities of K latents of an image are averaged (equation 4.27).
 
-    Args:
-        encoder: q(z|x), used as it is; a module should be in evaluation mode.
-        train_images: (N, ...), of any numeric type.
-        train_labels: (N,) class numbers from 0.
-        test_images: (M, ...).
-        test_labels: (M,) class numbers.
-        config: Settings of the classifier.
-        seed: Seed of initialisation, order, latents and dropout; the global generators stay as they
-            are.
+    Images (N, ...) and (M, ...) are of any numeric type, labels (N,) and (M,) class numbers from 0.
+    The encoder is used as it is: a module should be in evaluation mode. The seed decides
+    initialisation, order, latents and dropout.
 
     Raises:
         InputError: A split has no images, or not one label for each.

@@ -119,13 +119,10 @@ def model_images(model: VAE, count: int, seed: int) -> Tensor:
 
 @dataclass(frozen=True)
 class Encoder:
-    """An encoder to measure.
+    """An encoder to measure, with its decoder, in evaluation mode.
 
-    Attributes:
-        model: The encoder with its decoder, in evaluation mode.
-        epoch: Epochs of the VAE's training.
-        refined_epochs: Epochs of the encoder's further training.
-        seconds: Time of the further training, since the encoder before.
+    `epoch` counts the VAE's training, `refined_epochs` the encoder's further training; `seconds` is
+    the time of the latter since the encoder before.
     """
 
     model: VAE

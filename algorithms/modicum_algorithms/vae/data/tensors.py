@@ -15,15 +15,7 @@ from modicum_algorithms.vae.data import datasets
 
 @dataclass(frozen=True)
 class Images:
-    """A data set as tensors, with keys that identify the two splits.
-
-    Attributes:
-        data: The data set as it was read.
-        train: (N, C, H, W) uint8.
-        test: (M, C, H, W) uint8.
-        train_key: Identifies the training images.
-        test_key: Identifies the test images.
-    """
+    """A data set as tensors (N, C, H, W), uint8, with keys that identify the two splits."""
 
     data: datasets.ImageData
     train: Tensor

@@ -18,15 +18,7 @@ from modicum_algorithms.vae.methods.sleep import sleep
 
 @dataclass(frozen=True)
 class InferenceMethod:
-    """An objective with its settings.
-
-    Attributes:
-        name: Name of the objective.
-        alpha: Weight of the model's images (reverse half-sleep) or of noisy images (denoising).
-        samples_from: Distribution of the latents of the model's images: the prior, or
-            q(z) = E q(z|x) over the data (section 4.5.1).
-        noise: Standard deviation of denoising's noise, in the images' units.
-    """
+    """An objective with its settings (`MethodConfig`); `noise` is in the images' units."""
 
     name: MethodName
     alpha: float
@@ -58,7 +50,7 @@ class InferenceMethod:
     def _latents(self, encoder: Network, x: Tensor, prior: Distribution) -> Tensor:
         """Latents to sample the model's images from, one for each image of the batch."""
         with torch.no_grad():
-            # A posterior sample of an image of the batch is a draw from q(z).
+            # A posterior sample of an image of the batch is a draw from q(z) (section 4.5.1).
             if self.samples_from == "aggregate_posterior":
                 return encoder(x).sample()
             return prior.sample(x.shape[:1])

@@ -24,18 +24,10 @@ def k_step_posterior(
 ) -> Independent[Normal]:
     """K steps of Adam on each image's own (μ, σ), up its ELBO (equation B.2, algorithm 4).
 
-    The steps move μ and ρ, where σ = softplus(ρ). Each step estimates the ELBO with one
-    reparameterised sample and the closed form of the Kullback-Leibler divergence to N(0, I). The
-    loss is a sum over the batch, so that images do not affect each other. The decoder stays as it
-    is.
-
-    Args:
-        decoder: p(x|z).
-        start: Posteriors over (B, L) to begin with.
-        x_BCHW: Images in the likelihood's own units.
-        steps: K; 0 returns the start.
-        learning_rate: Adam's learning rate.
-        seed: Seed of the samples.
+    The steps move μ and ρ, where σ = softplus(ρ), from posteriors over (B, L). Each step estimates
+    the ELBO with one reparameterised sample and the closed form of the Kullback-Leibler divergence
+    to N(0, I). The loss is a sum over the batch, so that images do not affect each other. The
+    decoder stays as it is. Images are in the likelihood's own units.
     """
     if steps == 0:
         return start
