@@ -20,6 +20,7 @@ from modicum.results.curves import (
     points_by_seed,
     progress_by_row,
 )
+from modicum.results.forecast import Forecast, describe_forecasts, forecasts_by_row
 from modicum.results.layout import ReportLayout, report_layout
 from modicum.results.records import Key, StudyRecords, Where, final_values
 from modicum.results.reference import JudgedCell, Reference, judge_study, study_reference
@@ -185,6 +186,20 @@ class Results:
         """Budget that each row needs to reach a level of a metric, which must have a goal."""
         return budgets_by_row(self.records, metric, target, self._rows(rows), where)
 
+    def forecast(
+        self, metric: str, target: float, rows: Names = None, where: Where = None
+    ) -> dict[Key, Forecast]:
+        """Forecast of the budget that each row needs to reach a level of a metric with a goal.
+
+        A figure to plan by: it extrapolates a fitted learning curve, which `budget_to_target`
+        never does. It says why where the records do not allow one.
+        """
+        return forecasts_by_row(self.records, metric, target, self._rows(rows), where)
+
+    def describe_forecasts(self, metric: str, target: float) -> str:
+        """Forecasts of the rows of the study's report, by group, as text."""
+        return describe_forecasts(self._layout, metric, target)
+
     def reference(self, path: str | Path | None = None) -> Reference:
         """Table of published numbers, from a file or by default from the study."""
         return study_reference(self._layout, path)
@@ -269,9 +284,10 @@ def compare_runs(
     """Compare runs: settings, versions, and the results of the cells that they share.
 
     A cell is identified by the settings that vary within some of the runs; a setting that is
-    fixed in each run, to different values, is what the runs are compared on. Cells with two or
-    more shared seeds are paired over them (paired t); other cells get Welch's interval. Runs of
-    different experiments share no results: their settings and versions are still shown.
+    fixed in each run, to different values, is what the runs are compared on. Cells with three or
+    more shared seeds are paired over them (paired t); other cells get Welch's interval, with
+    three seeds in each run. Runs of different experiments share no results: their settings and
+    versions are still shown.
 
     Args:
         first: Run folder, URI or results that the others are compared with.

@@ -88,3 +88,43 @@ def test_both_samplers_keep_no_more_tokens_than_requested():
     assert re.fullmatch(
         r"[\d,]+ \| [\d,]+ \| .* in processor time .*", benchmark.row(*turns.values())
     )
+
+
+@pytest.fixture(scope="module")
+def intervals():
+    return load("intervals")
+
+
+@pytest.mark.parametrize(
+    ("samples", "points"), [(400, 0.035), pytest.param(3000, 0.02, marks=pytest.mark.slow)]
+)
+def test_printed_intervals_cover_what_they_state(intervals, samples, points):
+    """The standard error of a share of 95% is 1.1 points in 400 samples, 0.4 in 3,000."""
+    for found in intervals.printed_intervals(samples):
+        assert found.found == pytest.approx(found.stated, abs=points), found.name
+
+
+def test_verdicts_err_no_more_often_than_they_state(intervals):
+    """A difference as large as the margin matches in 5% of samples at most, and none differs in 5%.
+
+    Three standard errors of 5% in 1,000 samples are 2.1 points.
+    """
+    for margin in (1.0, 2.0):
+        assert intervals.verdicts(margin, margin, 1000).get("matches", 0) < 0.071
+        assert intervals.verdicts(0.0, margin, 1000).get("differs", 0) < 0.071
+    # Neither is for want of decisions: five seeds tell 0 from 4 standard deviations.
+    assert intervals.verdicts(0.0, 2.0, 300)["matches"] > 0.6
+    assert intervals.verdicts(4.0, 2.0, 300)["differs"] > 0.95
+
+
+@pytest.mark.slow
+def test_directions_are_as_probable_as_they_state(intervals):
+    """The first band, 0.5 to 0.8, holds a tenth of the samples: a standard error of 2 points."""
+    for said, right in intervals.calibration(6000):
+        assert right == pytest.approx(said, abs=0.06)
+
+
+def test_holm_keeps_false_claims_below_five_per_cent_of_tables(intervals):
+    plain, corrected = intervals.false_claims(20, 300)
+    assert plain > 0.3
+    assert corrected < 0.09

@@ -16,7 +16,7 @@ class WinRate:
 
     Attributes:
         mean: Mean over seeds.
-        low: Lower end of the mean's 95% interval; None for one seed.
+        low: Lower end of the mean's 95% interval; None below three seeds.
         high: Upper end of the interval.
         seeds: Number of seeds.
     """

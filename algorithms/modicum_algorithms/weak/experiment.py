@@ -21,7 +21,7 @@ class WeakLearning(md.Experiment[WeakLearningConfig]):
     uses_torch = True
     selection_metric = "validation/accuracy"
     metrics: ClassVar[Mapping[str, md.Metric]] = {
-        "test/accuracy": md.Metric("Accuracy on the test split.", goal="max"),
+        "test/accuracy": md.Metric("Accuracy on the test split.", goal="max", outcomes=True),
         "test/f1": md.Metric(
             "F1 on the test split: of class 1 if there are two, else the macro mean.", goal="max"
         ),

@@ -38,7 +38,13 @@ def run(config: WeakLearningConfig, trial: md.Trial) -> Iterator[md.Record]:
         checkpoint = trial.scratch / "model"
         save_trained(estimator, checkpoint, data.classes, config=config.model_dump(mode="json"))
     metrics = metrics_of(estimator, data, seconds)
-    yield md.Record(budget=len(strong), metrics=metrics, checkpoint=checkpoint)
+    right_N = estimator.predict(data.test.features_ND) == data.test.labels_N
+    yield md.Record(
+        budget=len(strong),
+        metrics=metrics,
+        checkpoint=checkpoint,
+        outcomes={"test/accuracy": right_N},
+    )
 
 
 def choose_strong(rows: int, fraction: float, generator: np.random.Generator) -> np.ndarray:

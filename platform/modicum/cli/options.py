@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Annotated
 
 import typer
@@ -21,6 +22,17 @@ def _markdown_file(path: str | None) -> str | None:
     return path
 
 
+def _level(forecast: str | None) -> str | None:
+    metric, _, level = (forecast or "").rpartition("=")
+    try:
+        known = forecast is None or bool(metric and math.isfinite(float(level)))
+    except ValueError:
+        known = False
+    if not known:
+        raise InputError(f"--forecast: expected METRIC=NUMBER, got {forecast!r}")
+    return forecast
+
+
 Seeds = Annotated[int | None, typer.Option(help="Number of seeds, instead of the file's.")]
 Overrides = Annotated[
     list[str] | None,
@@ -30,4 +42,11 @@ TableFormat = Annotated[str, typer.Option(help="text, markdown or latex.", callb
 MarkdownFile = Annotated[
     str | None,
     typer.Option(help="Also write it as Markdown to this file (.md).", callback=_markdown_file),
+]
+Forecast = Annotated[
+    str | None,
+    typer.Option(
+        help="Also forecast the budget that reaches a level, to plan by: METRIC=NUMBER.",
+        callback=_level,
+    ),
 ]

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from modicum.cli.options import MarkdownFile, TableFormat
+from modicum.cli.options import Forecast, MarkdownFile, TableFormat
 
 
 def report(
@@ -18,16 +18,23 @@ def report(
     ] = None,
     markdown: MarkdownFile = None,
     tables: TableFormat = "text",
+    forecast: Forecast = None,
 ) -> None:
     """Write the report of a run folder, and print its tables."""
     from modicum.study_results import load_results
 
     results = load_results(folder)
+    planned = None
+    if forecast is not None:
+        metric, level = forecast.rsplit("=", 1)
+        planned = results.describe_forecasts(metric, float(level))
     where = results.report(out or results.folder.display("report.html"))
     also = None if markdown is None else results.report(markdown)
     for table in results.tables():
         text = {"markdown": table.to_markdown, "latex": table.to_latex}.get(tables)
         print(table.to_text(styled=sys.stdout.isatty()) if text is None else text())
+    if planned is not None:
+        print(planned)
     print(f"report: {where}" + (f", {also}" if also else ""))
 
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from modicum.experiment.metric import Value
+
+if TYPE_CHECKING:
+    import numpy as np
 
 
 @dataclass(frozen=True)
@@ -20,6 +23,7 @@ class RecordMessage:
         seconds: Wall-clock seconds since the trial's (re)start.
         log: The trial's output since the last message.
         checkpoint: Folder on the trial's machine, to be copied before the trial goes on.
+        outcomes: Outcome of each test row, by metric name.
     """
 
     index: int
@@ -28,6 +32,7 @@ class RecordMessage:
     seconds: float
     log: str
     checkpoint: Path | None = None
+    outcomes: dict[str, np.ndarray] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

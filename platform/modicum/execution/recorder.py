@@ -136,6 +136,7 @@ class Recorder:
         trial = self.trials[trial_id]
         del trial.rows[message.index :]
         trial.rows.append({"budget": message.budget, "seconds": message.seconds, **message.metrics})
+        trial.outcomes |= message.outcomes
         trial.log += message.log
         trial.host = host or trial.host
         for listener in self.listeners:

@@ -20,7 +20,7 @@ import time
 import traceback
 from collections.abc import Generator, Iterator, Mapping
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from modicum.execution.messages import EndMessage, RecordMessage
 from modicum.experiment.experiment import Experiment
@@ -29,7 +29,11 @@ from modicum.experiment.resources import Resources
 from modicum.experiment.trial import Trial
 from modicum.planning.trial_plan import TrialPlan
 from modicum.run_folder.checkpoints import records_before, write_note
+from modicum.run_folder.outcomes import is_mean_of
 from modicum.seeding import seeded
+
+if TYPE_CHECKING:
+    import numpy as np
 
 
 class _Tee(io.TextIOBase):
@@ -120,10 +124,13 @@ def run_trial(
                     if record is None:
                         break
                     spent, metrics = _checked(experiment, record, spent)
+                    outcomes = _checked_outcomes(experiment, record, metrics)
                 if record.checkpoint is not None:
                     write_note(record.checkpoint, plan.id, index + 1)
                 seconds = time.perf_counter() - started
-                yield RecordMessage(index, spent, metrics, seconds, log.take(), record.checkpoint)
+                yield RecordMessage(
+                    index, spent, metrics, seconds, log.take(), record.checkpoint, outcomes
+                )
             if index == 0:
                 raise RuntimeError(f"experiment {experiment.name!r} yielded no record")
         except Exception as error:
@@ -171,6 +178,32 @@ def _checked(
             raise ValueError(f"metric {name!r} is {plain}: the trial has diverged")
         metrics[name] = plain
     return budget, metrics
+
+
+def _checked_outcomes(
+    experiment: Experiment[Any], record: Record, metrics: Mapping[str, Value]
+) -> dict[str, np.ndarray]:
+    """A record's outcomes of test rows as compact arrays.
+
+    Raises:
+        ValueError: Outcomes of a metric that declares none, or whose mean is not its value.
+    """
+    if not record.outcomes:
+        return {}
+    import numpy as np
+
+    found = {}
+    for name, outcomes in record.outcomes.items():
+        if name not in metrics or not experiment.metric(name).outcomes:
+            raise ValueError(
+                f"outcomes of {name!r}: the record needs its value, and the metric outcomes=True"
+            )
+        array = np.asarray(outcomes, dtype=np.float32)
+        value = metrics[name]
+        if array.ndim != 1 or not len(array) or not is_mean_of(array, value):
+            raise ValueError(f"outcomes of {name!r}: their mean must be the value, {value}")
+        found[name] = array.astype(bool) if np.isin(array, (0, 1)).all() else array
+    return found
 
 
 @contextlib.contextmanager

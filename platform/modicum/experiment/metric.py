@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 from modicum.errors import unknown_name
+
+if TYPE_CHECKING:
+    import numpy as np
 
 BudgetUnit = Literal["labels", "samples", "episodes", "oracle_calls"]
 Value = float | int | str | bool | None
@@ -26,6 +29,9 @@ class Metric:
             same trial.
         evaluation_cost: True for the cost of evaluation (validation labels, evaluation episodes),
             which is reported in separate columns and never part of the budget.
+        outcomes: True if records may have the outcome of each test row (`Record.outcomes`), whose
+            mean is the value. Intervals of the value then cover other test rows as well as other
+            seeds.
     """
 
     description: str
@@ -33,6 +39,7 @@ class Metric:
     unit: str | None = None
     timing: bool = False
     evaluation_cost: bool = False
+    outcomes: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,11 +53,15 @@ class Record:
         checkpoint: A folder with the state to resume from after this record, and with files for
             the user (weights, an exported model). The runner copies it before the generator
             continues, and keeps the best and the last copy.
+        outcomes: Outcome of each test row, such as right (1) or wrong (0), by the name of a metric
+            of the record that is declared with `outcomes=True` and is their mean. The rows are
+            the same, in the same order, for all trials that are compared.
     """
 
     budget: float
     metrics: Mapping[str, Value]
     checkpoint: Path | None = None
+    outcomes: Mapping[str, Sequence[float] | np.ndarray] = field(default_factory=dict)
 
 
 M = TypeVar("M")

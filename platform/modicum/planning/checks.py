@@ -71,8 +71,8 @@ def _check_report(experiment: Experiment[Any], spec: StudySpec) -> None:
     for role in ("rows", "columns", "by"):
         names = getattr(report, role) or []
         require_settings(names, known, f"report.{role}", also=["seed"])
-    require_settings(report.baseline or {}, known, "report.baseline", also=["seed"])
-    for name in report.baseline or {}:
+    for name in [name for baseline in report.baseline for name in baseline]:
+        require_settings([name], known, "report.baseline", also=["seed"])
         if report.rows is not None and name not in report.rows:
             raise InputError(
                 f"report.baseline: {name!r} is not among the rows ({', '.join(report.rows)})"

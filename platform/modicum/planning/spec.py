@@ -11,6 +11,7 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    ValidationInfo,
     field_validator,
     model_validator,
 )
@@ -99,7 +100,8 @@ class ReportSpec(_Spec):
         metrics: Metrics to show; the first one is the study's main metric.
         targets: Target values; the report shows the budgets that reach them.
         pictures: Pictures of metrics against another metric of the same records.
-        baseline: Values of the row settings of one row, with which every other row is compared.
+        baseline: Rows with which every other row is compared, one or a list of them: values of
+            the row settings or, of a single row setting, the value alone.
         reference: Path of a reference table, relative to the study file.
     """
 
@@ -109,8 +111,19 @@ class ReportSpec(_Spec):
     metrics: Names | None = None
     targets: list[Target] = Field(default_factory=list)
     pictures: list[PictureSpec] = Field(default_factory=list)
-    baseline: dict[str, Any] | None = None
+    baseline: list[dict[str, Any]] = Field(default_factory=list)
     reference: str | None = None
+
+    @field_validator("baseline", mode="before")
+    @classmethod
+    def _baselines(cls, value: Any, info: ValidationInfo) -> Any:
+        rows = info.data.get("rows") or []
+        found = value if isinstance(value, list) else [] if value is None else [value]
+        if len(rows) != 1 and not all(isinstance(entry, Mapping) for entry in found):
+            raise ValueError(
+                "without a single setting in rows, write a row as {setting: value, ...}"
+            )
+        return [e if isinstance(e, Mapping) else {rows[0]: e} for e in found]
 
     def main_metric(self, goals: Mapping[str, str | None]) -> str | None:
         """The metric of "best so far": the first metric shown, else the first with a goal.

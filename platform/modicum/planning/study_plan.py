@@ -81,10 +81,10 @@ class StudyPlan:
         for where in self.reference_cells:
             find_cell(cells, where)
         report = self.spec.report
-        if report.baseline is not None and self.spec.search is None:
-            names = report.rows or list(report.baseline)
+        for baseline in report.baseline if self.spec.search is None else ():
+            names = report.rows or list(baseline)
             rows = _distinct([{name: entry.get(name) for name in names} for entry in cells])
-            find_baseline(rows, report.baseline)
+            find_baseline(rows, baseline)
         return list({plan.id: plan for plan in planned}.values())
 
     @property

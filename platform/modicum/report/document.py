@@ -7,18 +7,28 @@ document; none of them plots or computes anything.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
 
 from modicum.errors import InputError
-from modicum.report.sections import describe, section, show_count, signed_interval, whole
-from modicum.results.formatting import show, show_duration, show_summary
+from modicum.report.sections import (
+    covers,
+    describe,
+    section,
+    show_count,
+    signed_interval,
+    whole,
+)
+from modicum.results.formatting import show, show_duration, show_number, show_p, show_summary
 from modicum.results.layout import ReportLayout
 from modicum.results.records import StudyRecords
 from modicum.results.reference import JudgedCell, judge_study, study_reference
+from modicum.results.statistics import LEVEL, holm
 from modicum.results.tables import compare_methods, wins_by_row
 
 _LOG_LINES = 40
+
+T = TypeVar("T")
 
 
 def report_document(layout: ReportLayout, most_failures: int | None = None) -> dict[str, Any]:
@@ -55,8 +65,8 @@ def report_document(layout: ReportLayout, most_failures: int | None = None) -> d
 
 
 def _unless_refused(
-    make: Callable[[ReportLayout], dict[str, Any] | None], layout: ReportLayout, notes: list[str]
-) -> dict[str, Any] | None:
+    make: Callable[[ReportLayout], T], layout: ReportLayout, notes: list[str]
+) -> T | None:
     """Make a part of the report; a part that cannot be made becomes a note."""
     try:
         return make(layout)
@@ -109,28 +119,40 @@ def wins(layout: ReportLayout) -> dict[str, Any] | None:
     }
 
 
-def comparisons(layout: ReportLayout) -> dict[str, Any] | None:
-    """Compare every other row with the baseline, paired over seeds."""
-    baseline = layout.spec.baseline
-    if baseline is None or not layout.metrics:
-        return None
+def comparisons(layout: ReportLayout) -> list[dict[str, Any]]:
+    """Compare every other row with each baseline, paired over seeds; a table for each."""
+    if not layout.spec.baseline or not layout.metrics:
+        return []
+    tables = (_against(layout, base, others) for base, others in layout.baseline_rows())
+    return [table for table in tables if table["rows"]]
+
+
+def _against(
+    layout: ReportLayout, base: Mapping[str, Any], others: Sequence[Mapping[str, Any]]
+) -> dict[str, Any]:
     metric = layout.main_metric
-    base, others = layout.baseline_rows(baseline)
-    rows = []
-    for other in others:
-        for comparison in compare_methods(layout.records, other, base, metric):
-            found = comparison.difference
-            row = {
+    found = [
+        each for other in others for each in compare_methods(layout.records, other, base, metric)
+    ]
+    corrected = holm([comparison.difference.p for comparison in found])
+    return {
+        "metric": metric,
+        "baseline": describe(base),
+        "covers": covers([comparison.difference.rows for comparison in found]),
+        "rows": [
+            {
                 "first": describe(comparison.first),
                 "where": describe(comparison.where),
-                "difference": f"{found.mean:+.4f}",
-                "interval": signed_interval(found.low, found.high),
-                "p": "–" if found.p is None else f"{found.p:.2g}",
-                "n": found.n,
-                "excludes_zero": found.excludes_zero,
+                "difference": f"{comparison.difference.mean:+.4f}",
+                "interval": signed_interval(comparison.difference.low, comparison.difference.high),
+                "p": show_p(comparison.difference.p),
+                "corrected": show_p(p),
+                "n": comparison.difference.n,
+                "claimed": p is not None and p < 1 - LEVEL,
             }
-            rows.append(row)
-    return {"metric": metric, "baseline": describe(base), "rows": rows} if rows else None
+            for comparison, p in zip(found, corrected, strict=True)
+        ],
+    }
 
 
 def verdicts(layout: ReportLayout) -> dict[str, Any] | None:
@@ -159,9 +181,11 @@ def _judged(cell: JudgedCell, with_metric: bool) -> dict[str, Any]:
         "where": describe(cell.where) + (f", {cell.metric}" if with_metric else ""),
         "published": shown(cell.published),
         "ours": "–" if cell.ours is None else shown(cell.ours),
+        "margin": show_number(cell.margin),
         "interval": signed_interval(*(cell.interval or (None, None))),
         "verdict": cell.verdict,
         "direction": {True: "agrees", False: "disagrees", None: "–"}[cell.direction],
+        "probability": "" if cell.probability is None else f" ({cell.probability:.2f})",
         "reason": cell.reason,
     }
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from statistics import fmean
 from typing import Any
 
@@ -20,7 +20,7 @@ from modicum.results.tables import Cell, Table, make_table
 _MOST_ROWS, _MOST_COLUMNS = 16, 24
 _EMPTY = {"text": "–", "rank": None, "interval": ""}
 _WIDE = 8.0  # inches
-_CURVE_NOTE = "Mean over seeds; shaded: 95% interval."
+_CURVE_NOTE = "Mean over seeds; shaded: 95% t interval over seeds, with three or more."
 _BOX_NOTE = "Box: quartiles; whiskers: 1.5 times their distance; dots: seeds."
 
 
@@ -78,10 +78,11 @@ def table_part(table: Table) -> dict[str, Any]:
     def part(cell: Cell | None) -> dict[str, Any]:
         if cell is None:
             return _EMPTY
-        low, high = cell.summary.low, cell.summary.high
-        interval = f"95% interval {show_number(low)} to {show_number(high)}"
-        interval = "" if low is None else interval
-        return {"text": shown(cell.summary), "rank": cell.rank, "interval": interval}
+        return {
+            "text": shown(cell.summary),
+            "rank": cell.rank,
+            "interval": _interval(cell.summary),
+        }
 
     return {
         "title": table.metric,
@@ -97,6 +98,29 @@ def table_part(table: Table) -> dict[str, Any]:
             for row in table.rows
         ],
     }
+
+
+def _interval(summary: Summary) -> str:
+    """Write the interval of a cell, and what it covers; empty without one."""
+    if summary.low is None:
+        return ""
+    over = f"{summary.n} seeds" + (f" and {summary.rows} test rows" if summary.rows else "")
+    ends = f"{show_number(summary.low)} to {show_number(summary.high)}"
+    return f"95% interval {ends}, over {over}"
+
+
+def covers(rows: Sequence[int | None]) -> str:
+    """Write what the intervals of a table cover.
+
+    Args:
+        rows: Number of test rows of each interval; None if it covers seeds alone.
+    """
+    both = sum(count is not None for count in rows)
+    if both == len(rows):
+        return "Intervals cover other seeds and other test rows"
+    if both:
+        return f"Intervals cover other seeds, {both} of {len(rows)} also other test rows"
+    return "Intervals cover other seeds, not other test rows"
 
 
 def side_by_side(tables: list[dict[str, Any]]) -> dict[str, Any]:

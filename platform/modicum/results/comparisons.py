@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from rich import box
@@ -19,6 +20,7 @@ from modicum.results.formatting import (
     show,
     show_duration,
     show_number,
+    show_p,
     show_settings,
     show_summary,
 )
@@ -30,14 +32,19 @@ from modicum.results.records import (
     final_values,
 )
 from modicum.results.statistics import (
+    FEWEST,
+    LEVEL,
     Difference,
     Summary,
+    holm,
     paired_difference,
     summarise,
-    welch_interval,
+    welch_difference,
 )
 from modicum.run_folder.plan_file import read_plan
 
+# Columns of a table of differences, after the means of both runs.
+_COLUMNS = ("shared seeds", "difference", "95% interval", "by", "p", "p (Holm)", "")
 # A longer list of values is shortened to their number.
 _MOST_VALUES = 6
 
@@ -51,11 +58,14 @@ class CellDifference:
         where: Settings of the cell.
         first: Values of the first run.
         other: Values of the other run.
-        difference: Other minus first; the interval is None where it is undefined.
-        paired: True if the difference is paired over shared seeds (`difference.n` of them),
-            False if its interval is Welch's.
-        better: True if the other run is better, False if it is worse; None if the interval
-            contains 0 or the metric has no goal.
+        difference: Other minus first.
+        shared: Number of seeds that both have.
+        paired: True if the difference is over the shared seeds alone and paired, as with three of
+            them or more; False if it is of the two means, with Welch's interval.
+        corrected: p-value of the difference by Holm's correction over the cells of the metric;
+            None without a p-value.
+        better: True if the other run is better, False if it is worse; None if the corrected
+            p-value is 0.05 or more, there is none, or the metric has no goal.
     """
 
     metric: str
@@ -63,8 +73,15 @@ class CellDifference:
     first: Summary
     other: Summary
     difference: Difference
+    shared: int
     paired: bool
-    better: bool | None
+    corrected: float | None = None
+    better: bool | None = None
+
+    @property
+    def same_mean(self) -> bool:
+        """True if the means of both runs, over all their seeds, are equal but for rounding."""
+        return math.isclose(self.first.mean, self.other.mean, rel_tol=1e-12)
 
 
 @dataclass(frozen=True)
@@ -108,11 +125,12 @@ def compare_cells(
     lone: tuple[dict[Key, None], dict[Key, None]] = ({}, {})
     for name in metrics:
         one, two = (_by_cell(run, name, keys) for run in runs)
-        goal = first.records.metric_info(name)["goal"]
-        for key in one:
-            if key in two:
-                where = dict(zip(keys, key, strict=True))
-                cells.append(_compare_cell(name, goal, where, one[key], two[key]))
+        found = [
+            _compare_cell(name, dict(zip(keys, key, strict=True)), one[key], two[key])
+            for key in one
+            if key in two
+        ]
+        cells += _corrected(found, first.records.metric_info(name)["goal"])
         lone[0].update(dict.fromkeys(key for key in one if key not in two))
         lone[1].update(dict.fromkeys(key for key in two if key not in one))
     only = [[dict(zip(keys, key, strict=True)) for key in side] for side in lone]
@@ -127,26 +145,27 @@ def _by_cell(run: StudyRecords, metric: str, keys: Sequence[str]) -> dict[Key, d
 
 
 def _compare_cell(
-    metric: str,
-    goal: str | None,
-    where: Mapping[str, Any],
-    first: Mapping[int, float],
-    other: Mapping[int, float],
+    metric: str, where: Mapping[str, Any], first: Mapping[int, float], other: Mapping[int, float]
 ) -> CellDifference:
     one, two = summarise(list(first.values())), summarise(list(other.values()))
     shared = sorted(first.keys() & other.keys())
-    paired = len(shared) > 1
+    paired = len(shared) >= FEWEST
     if paired:
         difference = paired_difference([other[s] for s in shared], [first[s] for s in shared])
     else:
-        ends: tuple[float | None, float | None] = (None, None)
-        if one.sd is not None and two.sd is not None:
-            ends = welch_interval(two.mean, two.sd, two.n, one.mean, one.sd, one.n)
-        difference = Difference(min(one.n, two.n), two.mean - one.mean, *ends, None)
-    better = None
-    if goal is not None and difference.excludes_zero:
-        better = (difference.mean > 0) == (goal == "max")
-    return CellDifference(metric, where, one, two, difference, paired, better)
+        difference = welch_difference(two, one)
+    return CellDifference(metric, where, one, two, difference, len(shared), paired)
+
+
+def _corrected(cells: Sequence[CellDifference], goal: str | None) -> list[CellDifference]:
+    """Correct the p-values of a metric's cells for their number, and judge by them."""
+    found = []
+    for cell, p in zip(cells, holm([cell.difference.p for cell in cells]), strict=True):
+        better = None
+        if goal is not None and p is not None and p < 1 - LEVEL:
+            better = (cell.difference.mean > 0) == (goal == "max")
+        found.append(replace(cell, corrected=p, better=better))
+    return found
 
 
 def overview(run: StudyRecords) -> dict[str, str]:
@@ -268,8 +287,8 @@ def result_blocks(difference: RunDifference) -> list[Block]:
         by_metric.setdefault(cell.metric, []).append(cell)
     for metric, cells in by_metric.items():
         names = list(cells[0].where)
-        header = [*names, "1", str(difference.other), "difference", "95% interval", "by", ""]
-        equal = sum(cell.difference.mean == 0 for cell in cells)
+        header = [*names, "1", str(difference.other), *_COLUMNS]
+        equal = sum(cell.same_mean for cell in cells)
         remark = f"{equal} of {len(cells)} cells have the same mean" if equal else ""
         rows = [[*(show(cell.where[name]) for name in names), *_texts(cell)] for cell in cells]
         blocks.append(Block(f"{title}, {metric}", header, rows, remark))
@@ -287,10 +306,20 @@ def _texts(cell: CellDifference) -> list[str]:
     interval = by = "–"
     if found.low is not None:
         interval = f"{show_number(found.low)} to {show_number(found.high)}"
-        by = f"{found.n} pairs" if cell.paired else "Welch"
+        by = "pairs" if cell.paired else "Welch"
     difference = ("+" if found.mean > 0 else "") + show_number(found.mean)
     verdict = {True: "better", False: "worse", None: ""}[cell.better]
-    return [show_summary(cell.first), show_summary(cell.other), difference, interval, by, verdict]
+    return [
+        show_summary(cell.first),
+        show_summary(cell.other),
+        str(cell.shared),
+        difference,
+        interval,
+        by,
+        show_p(found.p),
+        show_p(cell.corrected),
+        verdict,
+    ]
 
 
 def _escaped(text: str) -> str:

@@ -13,7 +13,7 @@ import pandas as pd
 from modicum.errors import InputError
 from modicum.experiment.setting_filters import varying
 from modicum.results.records import Key, StudyRecords, TrialInfo, Where
-from modicum.results.statistics import Summary, median_with_interval, summarise
+from modicum.results.statistics import Summary, median_of, summarise
 
 # (budget, value) pairs of one seed, by rising budget.
 Points = Sequence[tuple[float, float]]
@@ -169,8 +169,10 @@ class BudgetNeeded:
         n: Number of seeds.
         reached: Number of seeds that reached the target.
         median: Median over seeds; infinite if half of the seeds or more missed the target.
-        low: Lower end of the median's 95% bootstrap interval over seeds.
-        high: Upper end of that interval; infinite if it is beyond the largest budget tried.
+        low: Lower end of the median's interval, a seed's budget; None for fewer than three seeds,
+            and if all need the same.
+        high: Upper end; infinite if it is beyond the largest budget tried, None where `low` is.
+        coverage: Probability that the interval covers the true median, as `median_of` says.
         largest: Largest budget tried.
     """
 
@@ -178,19 +180,22 @@ class BudgetNeeded:
     n: int
     reached: int
     median: float
-    low: float
-    high: float
+    low: float | None
+    high: float | None
+    coverage: float | None
     largest: float
 
     def __str__(self) -> str:
         if self.n == 0:
             return "no seed was run with every budget"
-        median, low, high = (
-            f"> {self.largest:g}" if math.isinf(value) else f"{value:g}"
-            for value in (self.median, self.low, self.high)
-        )
-        interval = f" [{low}, {high}]" if self.n > 1 and self.reached else ""
-        return f"{median}{interval} ({self.reached} of {self.n} seeds)"
+        interval = ""
+        if self.low is not None and self.high is not None and self.coverage is not None:
+            ends = f"{self._show(self.low)} to {self._show(self.high)}"
+            interval = f" [{ends}, {100 * self.coverage:.4g}%]"
+        return f"{self._show(self.median)}{interval} ({self.reached} of {self.n} seeds)"
+
+    def _show(self, budget: float) -> str:
+        return f"> {self.largest:g}" if math.isinf(budget) else f"{budget:g}"
 
 
 def budget_to_target(by_seed: Mapping[int, Points], target: float, goal: str) -> BudgetNeeded:
@@ -205,10 +210,13 @@ def budget_to_target(by_seed: Mapping[int, Points], target: float, goal: str) ->
         hits = [budget for budget, value in sorted(points) if sign * value >= sign * target]
         needed.append(hits[0] if hits else math.inf)
     if not needed:
-        return BudgetNeeded(target, 0, 0, math.inf, math.inf, math.inf, math.nan)
+        return BudgetNeeded(target, 0, 0, math.inf, None, None, None, math.nan)
     reached = sum(map(math.isfinite, needed))
     largest = max(budget for points in by_seed.values() for budget, _ in points)
-    return BudgetNeeded(target, len(needed), reached, *median_with_interval(needed), largest)
+    found = median_of(needed)
+    return BudgetNeeded(
+        target, len(needed), reached, found.value, found.low, found.high, found.coverage, largest
+    )
 
 
 def budgets_by_row(

@@ -35,6 +35,11 @@ def show_number(value: float | None, digits: int = 4) -> str:
     return f"{value:.{decimals}f}"
 
 
+def show_p(p: float | None) -> str:
+    """Write a p-value with two digits; `–` where there is none."""
+    return "–" if p is None else f"{p:.2g}"
+
+
 def show_duration(seconds: float) -> str:
     """Write hours and minutes, minutes and seconds, or seconds (below 10 with a decimal)."""
     if seconds < 9.95:

@@ -62,17 +62,15 @@ class ReportLayout:
         found = self.records.combinations(apart) if apart else [{}]
         return [{**where, **values} for values in found]
 
-    def baseline_rows(
-        self, baseline: Mapping[str, Any]
-    ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-        """Split the rows into the baseline and all others.
+    def baseline_rows(self) -> list[tuple[dict[str, Any], list[dict[str, Any]]]]:
+        """Each baseline's row, with all other rows.
 
         Raises:
-            InputError: The baseline names no row, or more than one.
+            InputError: A baseline names no row, or more than one.
         """
         rows = self.records.combinations(self.rows)
-        base = rows.pop(find_baseline(rows, baseline))
-        return base, rows
+        found = [find_baseline(rows, baseline) for baseline in self.spec.baseline]
+        return [(rows[index], rows[:index] + rows[index + 1 :]) for index in found]
 
 
 def report_layout(records: StudyRecords) -> ReportLayout:

@@ -7,11 +7,14 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from modicum.errors import InputError, unknown_name
 from modicum.experiment.metric import find_metric
 from modicum.experiment.setting_filters import agrees, varying
+from modicum.run_folder.outcomes import is_mean_of, load_outcomes
+from modicum.run_folder.trial_record import TRIALS
 from modicum.storage import StorageFolder
 
 # Values of several settings, in the order of their names.
@@ -137,6 +140,16 @@ class StudyRecords:
             if name not in known:
                 raise unknown_name("setting", name, known)
 
+    @cached_property
+    def _outcomes(self) -> dict[str, Mapping[str, np.ndarray]]:
+        return {}
+
+    def outcomes(self, trial_id: str) -> Mapping[str, np.ndarray]:
+        """Outcome of each test row of a trial, by metric; empty if it recorded none."""
+        if trial_id not in self._outcomes:
+            self._outcomes[trial_id] = load_outcomes(self.folder, (TRIALS, trial_id))
+        return self._outcomes[trial_id]
+
     def selected(self, where: Where = None) -> list[TrialInfo]:
         """Trials with the given settings."""
         return [trial for trial in self.trials if agrees(self.settings[trial.id], where or {})]
@@ -185,3 +198,38 @@ def values_by_seed(
             )
         cell[settings["seed"]] = value
     return cells
+
+
+def outcomes_by_seed(
+    records: StudyRecords, metric: str, names: Sequence[str], where: Where = None
+) -> dict[Key, dict[int, np.ndarray]]:
+    """Outcomes of test rows by seed, of the final values, for each cell of the settings `names`.
+
+    Only seeds whose trials recorded outcomes are in a cell.
+    """
+    if not records.metric_info(metric).get("outcomes"):
+        return {}
+    cells = values_by_seed(records, metric, names, where)
+    found: dict[Key, dict[int, np.ndarray]] = {}
+    for trial in records.selected(where):
+        settings = records.settings[trial.id]
+        key = tuple(settings.get(name) for name in names)
+        if trial.seed not in cells.get(key, {}):
+            continue
+        outcomes = records.outcomes(trial.id).get(metric)
+        # A later record without outcomes leaves those of an earlier one.
+        if outcomes is not None and is_mean_of(outcomes, cells[key][trial.seed]):
+            found.setdefault(key, {})[trial.seed] = outcomes
+    return found
+
+
+def stacked(outcomes: Mapping[int, np.ndarray], seeds: Sequence[int]) -> np.ndarray | None:
+    """Outcomes as an array, a row for each seed and a column for each test row.
+
+    None unless all seeds have outcomes, of equally many test rows.
+    """
+    if not seeds or any(seed not in outcomes for seed in seeds):
+        return None
+    if len({len(outcomes[seed]) for seed in seeds}) > 1:
+        return None
+    return np.stack([outcomes[seed] for seed in seeds]).astype(float)

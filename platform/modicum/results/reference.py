@@ -15,10 +15,18 @@ from modicum.experiment.experiment import Experiment
 from modicum.experiment.setting_filters import agrees, find_cell, require_settings
 from modicum.results.layout import ReportLayout
 from modicum.results.records import StudyRecords, values_by_seed
-from modicum.results.statistics import Summary, summarise, welch_interval
+from modicum.results.statistics import (
+    FEWEST,
+    LEVEL,
+    Estimate,
+    Summary,
+    summarise,
+    welch_estimate,
+)
 from modicum.yaml_io import parse_yaml, read_yaml
 
-Verdict = Literal["matches", "direction only", "differs", "not comparable", "not run"]
+Verdict = Literal["matches", "direction only", "differs", "undecided", "not comparable", "not run"]
+_PER_CENT = 100
 Cells = Sequence[tuple[Mapping[str, Any], Summary]]
 
 
@@ -35,6 +43,8 @@ class ReferenceCell(_Part):
         mean: Published mean, on the scale of the table.
         sd: Published standard deviation, on the same scale.
         n: Number of published runs.
+        margin: Largest difference at which the cell is reproduced, on the same scale; by default
+            the margin of the whole table.
     """
 
     where: dict[str, Any]
@@ -42,6 +52,7 @@ class ReferenceCell(_Part):
     mean: float
     sd: float = Field(ge=0)
     n: int = Field(ge=1)
+    margin: float | None = Field(default=None, ge=0)
 
 
 class NotComparable(_Part):
@@ -65,6 +76,9 @@ class Reference(_Part):
         scale: Divisor of the published numbers (100 for percentages).
         baseline: Settings of the row against which directions are judged; empty for no
             directions.
+        margin: Largest difference at which a cell is reproduced, on the scale of the numbers. By
+            default one published standard deviation of the cell; of percentages (`scale: 100`)
+            one point, if that is larger.
         not_comparable: Cells that cannot match, with the reason.
         cells: Published numbers.
     """
@@ -73,6 +87,7 @@ class Reference(_Part):
     metric: str | None = None
     scale: float = Field(default=1.0, gt=0)
     baseline: dict[str, Any] = Field(default_factory=dict)
+    margin: float | None = Field(default=None, ge=0)
     not_comparable: list[NotComparable] = Field(default_factory=list)
     cells: list[ReferenceCell]
 
@@ -87,6 +102,17 @@ class Reference(_Part):
         name = cell.metric or self.metric
         assert name is not None
         return name
+
+    def summary_of(self, cell: ReferenceCell) -> Summary:
+        """Published number of a cell, on the study's scale."""
+        return Summary(cell.n, cell.mean / self.scale, cell.sd / self.scale, None, None)
+
+    def margin_of(self, cell: ReferenceCell) -> float:
+        """Largest difference at which a cell is reproduced, on the study's scale."""
+        stated = self.margin if cell.margin is None else cell.margin
+        if stated is None:
+            stated = max(cell.sd, 1.0) if self.scale == _PER_CENT else cell.sd
+        return stated / self.scale
 
     @property
     def metrics(self) -> list[str]:
@@ -130,13 +156,19 @@ class JudgedCell:
         metric: Metric of the cell.
         published: Published number, on the study's scale.
         ours: Summary of the study's values; None if the cell was not run.
-        interval: 95% Welch interval of ours minus published; None where it is undefined.
-        verdict: `matches` if the interval contains 0, or if two single numbers without a spread
-            are equal; else `direction only` if the sign of the difference to the baseline
-            agrees; else `differs`. `not comparable` if the reference says that data or
-            features differ; `not run` if the study lacks the cell.
+        margin: Largest difference at which the cell is reproduced, on the study's scale.
+        interval: 95% Welch interval of ours minus published, over seeds; None if one of them has
+            fewer than three, and if neither varies.
+        verdict: `matches` if the difference is shown to lie within the margin, by two one-sided
+            tests at 5%; else `direction only` or `differs` if the interval leaves out 0; else
+            `undecided`. Numbers that do not vary are taken as they are. `not comparable` if the
+            reference says that data or features differ; `not run` if the study lacks the cell.
+            `direction only` means that the difference to the baseline has the published sign
+            with a probability of 95% or more.
         direction: True if the sign of the difference to the baseline agrees; None for the
             baseline, or if it was not run. Cells that are not comparable have one too.
+        probability: Probability that the true signs are as `direction` says, under a flat prior;
+            None where the study's numbers allow none.
         reason: Reason why the cell is not comparable.
     """
 
@@ -144,9 +176,11 @@ class JudgedCell:
     metric: str
     published: Summary
     ours: Summary | None
+    margin: float
     interval: tuple[float, float] | None
     verdict: Verdict
-    direction: bool | None
+    direction: bool | None = None
+    probability: float | None = None
     reason: str = ""
 
 
@@ -163,36 +197,65 @@ def judge(reference: Reference, ours: Mapping[str, Cells]) -> list[JudgedCell]:
 
 
 def _judge_cell(reference: Reference, cell: ReferenceCell, ours: Cells) -> JudgedCell:
-    metric, sd = reference.metric_of(cell), cell.sd / reference.scale
-    published = Summary(cell.n, cell.mean / reference.scale, sd, None, None)
+    metric, published = reference.metric_of(cell), reference.summary_of(cell)
     settings, mine = _find(ours, cell.where)
     # The difference may lie in settings that the publication does not name.
     known = {**settings, **cell.where}
     reason = next(
         (entry.reason for entry in reference.not_comparable if agrees(known, entry.where)), ""
     )
+    margin = reference.margin_of(cell)
     if mine is None:
-        return JudgedCell(cell.where, metric, published, None, None, "not run", None, reason)
-    interval = None
-    if mine.sd is None or cell.n == 1:
-        matches = mine.n == cell.n == 1 and not sd and mine.mean == published.mean
-    else:
-        interval = welch_interval(mine.mean, mine.sd, mine.n, published.mean, sd, cell.n)
-        matches = interval[0] <= 0 <= interval[1]
-    direction = _direction(reference, cell, mine, ours)
-    verdict: Verdict = "direction only" if direction else "differs"
-    if reason:
-        verdict = "not comparable"
-    elif matches:
-        verdict = "matches"
-    return JudgedCell(cell.where, metric, published, mine, interval, verdict, direction, reason)
+        return JudgedCell(
+            cell.where, metric, published, None, margin, None, "not run", reason=reason
+        )
+    difference = welch_estimate(mine, published)
+    direction, probability = _direction(reference, cell, mine, ours)
+    verdict: Verdict = "not comparable"
+    if not reason:
+        verdict = _verdict(mine, published, margin, difference)
+    if verdict == "differs" and direction and (probability or 0.0) >= LEVEL:
+        verdict = "direction only"
+    return JudgedCell(
+        cell.where,
+        metric,
+        published,
+        mine,
+        margin,
+        None if difference is None else difference.interval(),
+        verdict,
+        direction,
+        probability,
+        reason,
+    )
+
+
+def _verdict(
+    mine: Summary, published: Summary, margin: float, difference: Estimate | None
+) -> Verdict:
+    if difference is not None:
+        if difference.within(margin):
+            return "matches"
+        low, high = difference.interval()
+        return "undecided" if low <= 0 <= high else "differs"
+    if not (_fixed(mine) and _fixed(published)):
+        return "undecided"
+    return "matches" if abs(mine.mean - published.mean) <= margin else "differs"
+
+
+def _fixed(summary: Summary) -> bool:
+    """Test if a number does not vary: a count, or the same for three seeds or more."""
+    if summary.n == 1:
+        return not summary.sd and summary.mean.is_integer()
+    return summary.n >= FEWEST and not summary.sd
 
 
 def _direction(
     reference: Reference, cell: ReferenceCell, mine: Summary, ours: Cells
-) -> bool | None:
+) -> tuple[bool | None, float | None]:
+    """Compare the signs of the differences to the baseline, with a probability."""
     if not reference.baseline:
-        return None
+        return None, None
     # The baseline of a cell has its metric and, apart from the baseline's settings, its settings.
     base = next(
         (
@@ -206,8 +269,16 @@ def _direction(
     )
     own = None if base is None else _find(ours, base.where)[1]
     if base is None or base is cell or own is None:
-        return None
-    return (mine.mean - own.mean) * (cell.mean - base.mean) > 0
+        return None, None
+    agree = (mine.mean - own.mean) * (cell.mean - base.mean) > 0
+    here = welch_estimate(mine, own)
+    if here is None:
+        return agree, None
+    there = welch_estimate(reference.summary_of(cell), reference.summary_of(base))
+    # A publication without a spread is taken at its word.
+    published = float(cell.mean > base.mean) if there is None else there.positive
+    both = here.positive * published + (1 - here.positive) * (1 - published)
+    return agree, both if agree else 1 - both
 
 
 def _without(settings: Mapping[str, Any], names: Collection[str]) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import numpy as np
 from rich import box
 from rich.table import Table as RichTable
 
@@ -19,7 +20,14 @@ from modicum.results.formatting import (
     show_summary,
 )
 from modicum.results.layout import ReportLayout
-from modicum.results.records import Key, StudyRecords, Where, values_by_seed
+from modicum.results.records import (
+    Key,
+    StudyRecords,
+    Where,
+    outcomes_by_seed,
+    stacked,
+    values_by_seed,
+)
 from modicum.results.statistics import Difference, Summary, paired_difference, summarise
 
 
@@ -147,6 +155,18 @@ class Table:
         return self.to_text()
 
 
+def summaries_of(
+    records: StudyRecords, metric: str, names: Sequence[str], where: Where = None
+) -> dict[Key, Summary]:
+    """Summary over seeds, and test rows where trials recorded outcomes, of each cell."""
+    cells = values_by_seed(records, metric, names, where)
+    outcomes = outcomes_by_seed(records, metric, names, where)
+    return {
+        key: summarise(list(seeds.values()), stacked(outcomes.get(key, {}), list(seeds)))
+        for key, seeds in cells.items()
+    }
+
+
 def make_table(
     records: StudyRecords,
     rows: Sequence[str],
@@ -155,11 +175,8 @@ def make_table(
     where: Where = None,
 ) -> Table:
     """Make a table of means over seeds."""
-    cells = values_by_seed(records, metric, [*rows, *columns], where)
-    summaries = {
-        (key[: len(rows)], key[len(rows) :]): summarise(list(seeds.values()))
-        for key, seeds in cells.items()
-    }
+    cells = summaries_of(records, metric, [*rows, *columns], where)
+    summaries = {(key[: len(rows)], key[len(rows) :]): found for key, found in cells.items()}
     filled_rows, filled_columns = ({key[side] for key in summaries} for side in (0, 1))
     goal = records.metric_info(metric)["goal"]
     return Table(
@@ -277,20 +294,30 @@ def compare_methods(
     if set(first) != set(second):
         raise InputError("compare: both sides must name the same settings")
     others = [n for n in records.varied if n not in first and n not in (where or {})]
-    sides = [
-        values_by_seed(records, metric, others, {**(where or {}), **side})
-        for side in (first, second)
-    ]
+    places = [{**(where or {}), **side} for side in (first, second)]
+    sides = [values_by_seed(records, metric, others, place) for place in places]
+    tested = [outcomes_by_seed(records, metric, others, place) for place in places]
     compared = []
     for key in records.keys(others):
         one, two = (side.get(key, {}) for side in sides)
         seeds = sorted(one.keys() & two.keys())
         if not seeds:
             continue
-        difference = paired_difference([one[s] for s in seeds], [two[s] for s in seeds])
+        rows = [stacked(side.get(key, {}), seeds) for side in tested]
+        difference = paired_difference(
+            [one[s] for s in seeds], [two[s] for s in seeds], _minus(*rows)
+        )
         settings = {**(where or {}), **dict(zip(others, key, strict=True))}
         compared.append(Comparison(settings, first, second, difference))
     return compared
+
+
+def _minus(first: np.ndarray | None, second: np.ndarray | None) -> np.ndarray | None:
+    """Difference of outcomes of the same test rows; None unless both have them."""
+    if first is None or second is None or first.shape != second.shape:
+        return None
+    difference: np.ndarray = first - second
+    return difference
 
 
 def write_summary(layout: ReportLayout) -> None:
@@ -298,8 +325,7 @@ def write_summary(layout: ReportLayout) -> None:
     records = layout.records
     cells = []
     for metric in layout.metrics:
-        for key, seeds in values_by_seed(records, metric, records.varied).items():
-            summary = summarise(list(seeds.values()))
+        for key, summary in summaries_of(records, metric, records.varied).items():
             settings = dict(zip(records.varied, key, strict=True))
             cells.append({"metric": metric, "settings": settings, **vars(summary)})
     failures = [

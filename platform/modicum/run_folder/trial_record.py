@@ -1,4 +1,7 @@
-"""A trial in the run folder: `trials/<id>/` with `trial.json`, `records.jsonl` and `log.txt`."""
+"""A trial in the run folder: `trials/<id>/` with `trial.json`, `records.jsonl` and `log.txt`.
+
+A trial that recorded outcomes of test rows has `outcomes.npz` as well.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from modicum.errors import InputError, from_validation, reason_of
 from modicum.planning.trial_plan import TrialPlan
+from modicum.run_folder.outcomes import write_outcomes
 from modicum.storage import StorageFolder
 
 TRIALS = "trials"
@@ -48,6 +52,8 @@ class TrialRecord(BaseModel):
         best_score: Score of the best checkpoint; larger is better.
         rows: The trial's records: `budget`, `seconds` and the metrics.
         log: Output of the trial.
+        outcomes: Outcome of each test row, by metric, as the trial's process recorded them last;
+            those of an earlier process are only in the run folder.
     """
 
     # A newer program may write more.
@@ -73,6 +79,7 @@ class TrialRecord(BaseModel):
     best_score: int | float | None = None
     rows: list[dict[str, Any]] = Field(default_factory=list, exclude=True)
     log: str = Field(default="", exclude=True)
+    outcomes: dict[str, Any] = Field(default_factory=dict, exclude=True)
 
     @classmethod
     def pending(cls, plan: TrialPlan) -> TrialRecord:
@@ -133,6 +140,8 @@ def write_trial(folder: StorageFolder, record: TrialRecord) -> None:
     folder.write_text(lines, TRIALS, record.id, _RECORDS)
     if record.log:
         folder.write_text(record.log, TRIALS, record.id, _LOG)
+    if record.outcomes:
+        write_outcomes(folder, (TRIALS, record.id), record.outcomes)
     folder.write_json(record.model_dump(), TRIALS, record.id, _FILE)
 
 

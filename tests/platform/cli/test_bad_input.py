@@ -115,6 +115,10 @@ STUDIES = {
         study(report={"rows": "method", "baseline": {"strong_fraction": 0.5}}),
         "report.baseline: 'strong_fraction' is not among the rows",
     ),
+    "baseline by value without a single row setting": (
+        study(report={"baseline": ["majority_vote"]}),
+        "report.baseline: .*without a single setting in rows",
+    ),
     "baseline that is not run": (
         study(report={"rows": "method", "baseline": {"method": "iwl"}}),
         "report.baseline: .*names 0",

@@ -1,5 +1,7 @@
 """The report as a document, a page and Markdown; time and memory of runs in it."""
 
+from dataclasses import replace
+
 import psutil
 import pytest
 
@@ -12,6 +14,7 @@ from modicum.results.statistics import summarise
 from modicum.results.tables import Table, count_wins, rank_cells
 from modicum.run_folder.resource_usage import memory_of_tree
 from modicum.study import Study
+from modicum.study_results import Results
 from toys import Ballast, Descent
 
 REPORT = {
@@ -21,6 +24,7 @@ REPORT = {
     "targets": [{"metric": "test/loss", "value": 0.5}],
     "baseline": {"method": "slow"},
 }
+REPORT_2 = {"rows": "method", "baseline": "slow"}
 
 
 @pytest.fixture(scope="module")
@@ -126,8 +130,9 @@ def test_markdown_has_every_part_of_the_document(document):
     markdown = render_markdown(document)
     assert markdown.startswith("# toy\n\nDownhill.\n")
     compared = rows_below(markdown, "## Against method = slow")
-    assert len(compared) == len(document["comparisons"]["rows"]) == 4
-    assert compared[0][2].strip("*") == document["comparisons"]["rows"][0]["difference"]
+    (table,) = document["comparisons"]
+    assert len(compared) == len(table["rows"]) == 4
+    assert compared[0][2].strip("*") == table["rows"][0]["difference"]
     for section in document["sections"]:
         assert len(section["budgets"]) == 2
         part = markdown.split(f"## {section['title']}\n")[1]
@@ -137,6 +142,38 @@ def test_markdown_has_every_part_of_the_document(document):
     for fact in document["provenance"]:
         assert fact["text"] in markdown
     assert "<svg" not in markdown
+
+
+def test_several_baselines_have_a_table_each(results, tmp_path):
+    """Both rows are baselines, written as values of the single row setting: each is compared with
+    the other, to the opposite difference; p-values of the four cells are corrected together.
+    """
+    spec = {**results.spec, "report": {**REPORT, "baseline": ["slow", "fast"]}}
+    both = document_of(Results(replace(results.records, spec=spec)))["comparisons"]
+    assert [table["baseline"] for table in both] == ["method = slow", "method = fast"]
+    for one, other in zip(*(table["rows"] for table in both), strict=True):
+        assert one["first"] == "method = fast"
+        assert other["first"] == "method = slow"
+        assert one["difference"].lstrip("+-") == other["difference"].lstrip("+-")
+        assert (one["p"], one["corrected"]) == (other["p"], other["corrected"])
+    for row in both[0]["rows"]:
+        assert row["p"] == "–" or float(row["corrected"]) > float(row["p"])
+
+
+def test_two_seeds_have_no_interval_no_p_and_no_bold(results, tmp_path):
+    study = Study(
+        Descent, {"method": md.grid("fast", "slow")}, seeds=2, name="two", report=REPORT_2
+    )
+    two = study.run(tmp_path / "run", runner="local", quiet=True)
+    (row,) = document_of(two)["comparisons"][0]["rows"]
+    assert (row["n"], row["interval"], row["p"], row["corrected"]) == (2, "", "–", "–")
+    assert float(row["difference"]) != 0
+    assert "**" not in " ".join(
+        rows_below(render_markdown(document_of(two)), "## Against method = slow")[0]
+    )
+    page = render_report(document_of(two))
+    assert f'<td class="number">{row["difference"]}</td>' in page
+    assert 'title="95% interval' not in page
 
 
 def test_verdicts_and_failures_in_markdown(tmp_path):
@@ -159,7 +196,7 @@ def test_verdicts_and_failures_in_markdown(tmp_path):
     verdicts = rows_below(markdown, "## Against a paper")
     assert [line[0] for line in verdicts] == ["method = slow", "method = fast"]
     assert verdicts[0][1] == "0.0100 ± 0.0100 (5)"
-    assert verdicts[0][4] == "not comparable"
+    assert [line[5] for line in verdicts] == ["not comparable", "undecided"]
     assert "- Not comparable (method = slow): other data." in markdown
     assert "method = fast, seed 1: ZeroDivisionError: the toy was told to fail" in markdown
     # Any other suffix is the page.

@@ -30,9 +30,17 @@ def test_budget_to_target_by_hand():
     }
     needed = budget_to_target(points, 0.8, "max")
     assert (needed.n, needed.reached, needed.median, needed.largest) == (3, 2, 100, 100)
-    assert needed.low == 10
-    assert needed.high == math.inf
-    assert str(needed) == "100 [10, > 100] (2 of 3 seeds)"
+    # All three miss the median on one side with probability 2/8.
+    assert (needed.low, needed.high, needed.coverage) == (10, math.inf, 0.75)
+    assert str(needed) == "100 [10 to > 100, 75%] (2 of 3 seeds)"
+
+
+def test_two_seeds_and_seeds_that_agree_have_no_interval():
+    two = budget_to_target({0: [(10, 0.9)], 1: [(10, 0.1), (20, 0.9)]}, 0.8, "max")
+    assert (two.low, two.high, two.coverage) == (None, None, None)
+    assert str(two) == "20 (2 of 2 seeds)"
+    same = budget_to_target({seed: [(10, 0.9)] for seed in range(6)}, 0.8, "max")
+    assert str(same) == "10 (6 of 6 seeds)"
 
 
 def test_a_target_nobody_reached_is_censored():

@@ -136,7 +136,7 @@ def test_compare_uses_only_shared_seeds(tmp_path):
 def test_budget_to_target_within_trials(results):
     """Fast at 0.1: losses 2, 3, 4 at budget 10 and 1, 2, 3 at 20; 2 is reached at 10, 20, never."""
     needed = results.budget_to_target("test/loss", 2.0, "method", {"rate": 0.1})
-    assert str(needed["fast",]) == "20 [10, > 20] (2 of 3 seeds)"
+    assert str(needed["fast",]) == "20 [10 to > 20, 75%] (2 of 3 seeds)"
 
 
 def test_curves_refuse_trials_that_would_share_a_budget(results):
@@ -191,11 +191,12 @@ REFERENCE = {
     "source": "a paper",
     "metric": "test/loss",
     "scale": 10,
+    "margin": 30,
     "baseline": {"method": "slow"},
     "not_comparable": [{"where": {"rate": 0.2}, "reason": "other data"}],
     "cells": [
         {"where": {"method": "slow", "rate": 0.1}, "mean": 31, "sd": 9, "n": 5},
-        {"where": {"method": "fast", "rate": 0.1}, "mean": 1, "sd": 1, "n": 5},
+        {"where": {"method": "fast", "rate": 0.1}, "mean": 1, "sd": 1, "n": 5, "margin": 10},
         {"where": {"method": "fast", "rate": 0.2}, "mean": 10, "sd": 1, "n": 5},
         {"where": {"method": "noisy", "rate": 0.1}, "mean": 10, "sd": 1, "n": 5},
     ],
@@ -203,21 +204,70 @@ REFERENCE = {
 
 
 def test_verdicts_by_hand(results, tmp_path):
-    """Slow at 0.1: ours 3, published 3.1 ± 0.9, interval about 0: matches.
+    """Slow at 0.1: ours 3 ± 1 (n = 3), published 3.1 ± 0.9: −0.1 with a standard error of 0.70; its
+    90% interval lies within 3. Fast: 2 ± 1 and 0.1 ± 0.1: 1.9 with 0.58; the 90% interval reaches
+    beyond 1, the 95% interval below 0: undecided.
 
-    fast at 0.1: ours 2 ± 1 (n = 3), published 0.1 ± 0.1: the interval is about 1.9 ± 2.5, so
-    it matches with that spread; with a published sd of 0.1 and our values 2.0, 2.1, 2.2 it does
-    not, but both lie below slow: direction only.
+    With 2.0, 2.1, 2.2 the standard error is 0.07: it differs. Slow at 3.0, 3.1, 3.2 is above that
+    for certain, as it is in the publication; at 2, 3, 4 the seeds leave it at 0.87.
     """
     judged = results.verdicts(Reference.model_validate(REFERENCE))
-    assert [cell.verdict for cell in judged] == ["matches", "matches", "not comparable", "not run"]
+    verdicts = ["matches", "undecided", "not comparable", "not run"]
+    assert [cell.verdict for cell in judged] == verdicts
+    assert [cell.margin for cell in judged] == [3.0, 1.0, 3.0, 3.0]
     assert judged[0].direction is None
     assert judged[1].direction is True
     assert judged[2].reason == "other data"
-    close = results_of(tmp_path / "b", {**VALUES, ("fast", 0.1): [2.0, 2.1, 2.2]})
-    assert close.verdicts(Reference.model_validate(REFERENCE))[1].verdict == "direction only"
-    worse = results_of(tmp_path / "c", {**VALUES, ("fast", 0.1): [5.0, 5.1, 5.2]})
-    assert worse.verdicts(Reference.model_validate(REFERENCE))[1].verdict == "differs"
+    tight = {("fast", 0.1): [2.0, 2.1, 2.2]}
+    found = {
+        "loose": {**VALUES, **tight},
+        "sure": {**VALUES, **tight, ("slow", 0.1): [3.0, 3.1, 3.2]},
+        "worse": {**VALUES, ("fast", 0.1): [5.0, 5.1, 5.2]},
+    }
+    reference = Reference.model_validate(REFERENCE)
+    loose, sure, worse = (
+        results_of(tmp_path / name, values).verdicts(reference)[1] for name, values in found.items()
+    )
+    assert (loose.verdict, loose.direction) == ("differs", True)
+    assert loose.probability == pytest.approx(0.87, abs=0.01)
+    assert (sure.verdict, sure.direction) == ("direction only", True)
+    assert sure.probability > 0.99
+    assert (worse.verdict, worse.direction) == ("differs", False)
+
+
+def judged(published, ours, **fields):
+    """The verdict on one published cell."""
+    reference = Reference.parse(
+        {"source": "a", "metric": "m", "cells": [{"where": {}, **published}], **fields}, "a"
+    )
+    return judge(reference, {"m": [({}, summarise(ours))]})[0]
+
+
+def test_the_default_margin_is_a_published_deviation_or_a_point_of_percentages():
+    for sd, scale, margin in ((0.4, 100, 0.01), (2.5, 100, 0.025), (0.4, 1, 0.4), (0, 1, 0.0)):
+        cell = judged({"mean": 50, "sd": sd, "n": 5}, [0.5], scale=scale)
+        assert cell.margin == pytest.approx(margin)
+    assert judged({"mean": 1, "sd": 1, "n": 5}, [1.0], margin=0.25).margin == 0.25
+
+
+def test_numbers_that_do_not_vary_are_taken_as_they_are():
+    """86.6 ± 0 from five seeds, ours 0.866 three times: equal. Half a point is within one."""
+    constant = {"mean": 86.6, "sd": 0, "n": 5}
+    assert judged(constant, [0.866] * 3, scale=100).verdict == "matches"
+    assert judged(constant, [0.871] * 3, scale=100).verdict == "matches"
+    assert judged(constant, [0.886] * 3, scale=100).verdict == "differs"
+
+
+def test_too_few_seeds_decide_nothing():
+    """Two seeds, one measured number without a spread, and a published one without."""
+    spread = {"mean": 1.0, "sd": 0.1, "n": 5}
+    single = {"mean": 1.0, "sd": 0, "n": 1}
+    for published, ours in ((spread, [1.0, 9.0]), (spread, [9.0]), (single, [8.9, 9.0, 9.1])):
+        assert (judged(published, ours).verdict, judged(published, ours).interval) == (
+            "undecided",
+            None,
+        )
+    assert judged({**single, "mean": 1.5}, [1.6]).verdict == "undecided"
 
 
 def test_a_difference_in_settings_that_the_publication_does_not_name():
@@ -228,7 +278,7 @@ def test_a_difference_in_settings_that_the_publication_does_not_name():
         {"source": "a", "metric": "test/loss", "cells": cells, "not_comparable": short}, "a"
     )
     for steps, verdict in ((1, "not comparable"), (2, "matches")):
-        ours = [({"method": "slow", "steps": steps}, summarise([1.0, 1.1]))]
+        ours = [({"method": "slow", "steps": steps}, summarise([0.9, 1.0, 1.1]))]
         assert judge(reference, {"test/loss": ours})[0].verdict == verdict
     assert judge(reference, {})[0].verdict == "not run"
 
@@ -242,8 +292,8 @@ def test_a_reference_that_fits_two_cells_is_refused():
 
 
 def test_a_reference_of_several_metrics():
-    """Counts have no spread: equal single numbers match, others differ, and without a baseline
-    nothing has a direction.
+    """Counts have no spread: equal ones match, others differ, and without a baseline nothing has a
+    direction. A loss of 0.53 ± 0.15 beside 0.5 ± 0.1, three seeds each, decides nothing.
     """
     cells = [
         {"where": {"method": "slow"}, "metric": "start", "mean": 12, "sd": 0, "n": 1},
@@ -257,7 +307,7 @@ def test_a_reference_of_several_metrics():
         "test/loss": [({"method": "slow"}, summarise([0.4, 0.5, 0.7]))],
     }
     judged = judge(reference, ours)
-    assert [cell.verdict for cell in judged] == ["matches", "differs", "matches"]
+    assert [cell.verdict for cell in judged] == ["matches", "differs", "undecided"]
     assert [cell.metric for cell in judged] == ["start", "start", "test/loss"]
     assert all(cell.direction is None for cell in judged)
     with pytest.raises(md.InputError, match="name one here or in every cell"):
@@ -283,10 +333,10 @@ def test_report_shows_what_was_found(tmp_path):
     assert section["tables"][0]["rows"][0]["cells"][0]["text"] == "1.5000 ± 0.7071 (2)"
     assert section["budgets"][0]["rows"][0] == {
         "key": ["fast"],
-        "text": "20 [10, 20] (2 of 2 seeds)",
+        "text": "20 (2 of 2 seeds)",
     }
     assert [picture["svg"][:4] for picture in section["pictures"]] == ["<svg", "<svg"]
-    assert document["comparisons"]["rows"][0]["difference"] == "-1.0000"
+    assert document["comparisons"][0]["rows"][0]["difference"] == "-1.0000"
     page = render_report(document)
     assert "boom" in page
     assert "http" not in page.replace("http://www.w3.org", "").replace(

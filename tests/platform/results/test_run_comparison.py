@@ -52,6 +52,7 @@ def test_cells_with_shared_seeds_are_paired(tmp_path):
     assert cell.difference.low == pytest.approx(-2 - half, abs=1e-3)
     assert cell.difference.high == pytest.approx(-2 + half, abs=1e-3)
     assert cell.better is None  # −2 ± 2.48 contains 0
+    assert cell.shared == 3
     assert (cell.first.mean, cell.other.mean, cell.other.n) == (4.0, 14.0, 4)
 
 
@@ -66,6 +67,48 @@ def test_cells_without_shared_seeds_have_welchs_interval(tmp_path):
     assert cell.difference.low == pytest.approx(10 - half, abs=1e-3)
     assert cell.difference.high == pytest.approx(10 + half, abs=1e-3)
     assert cell.better is False
+
+
+def test_two_shared_seeds_are_not_paired(tmp_path):
+    """Pairs of two seeds have no interval; the means of three and four seeds do."""
+    one = run_of(tmp_path / "1", {0.1: {0: 1.0, 1: 2.0, 2: 3.0}})
+    two = run_of(tmp_path / "2", {0.1: {1: 12.0, 2: 13.0, 3: 11.0, 4: 12.0}})
+    (cell,) = md.compare_runs(one, two).differences[0].cells
+    assert (cell.shared, cell.paired, cell.difference.mean) == (2, False, 10.0)
+    assert cell.difference.low is not None
+    few = run_of(tmp_path / "3", {0.1: {1: 12.0, 2: 13.0}})
+    (cell,) = md.compare_runs(one, few).differences[0].cells
+    assert (cell.difference.low, cell.difference.p, cell.better) == (None, None, None)
+
+
+def test_cells_have_the_same_mean_only_if_their_means_agree(tmp_path):
+    """At 0.1 the shared seeds agree and the means do not; at 0.2 the means agree, by rounding."""
+    one = run_of(tmp_path / "1", {0.1: {0: 1.0, 1: 2.0, 2: 3.0}, 0.2: {0: 0.1, 1: 0.2, 2: 0.3}})
+    two = run_of(
+        tmp_path / "2",
+        {0.1: {0: 1.0, 1: 2.0, 2: 3.0, 3: 50.0}, 0.2: {0: 0.3, 1: 0.2, 2: 0.1}},
+    )
+    found = md.compare_runs(one, two)
+    first, second = found.differences[0].cells
+    assert (first.difference.mean, first.same_mean, second.same_mean) == (0.0, False, True)
+    assert "1 of 2 cells have the same mean" in found.to_text()
+
+
+def test_claims_of_a_comparison_are_corrected_for_their_number(tmp_path):
+    """Differences 1, 2, 2 of four cells: t = 5 on 2 degrees of freedom, p = 0.0377, times 4 is no
+    claim; alone it is one.
+    """
+    losses = {seed: float(seed) for seed in range(3)}
+    worse = {0: 1.0, 1: 3.0, 2: 4.0}
+    rates = (0.1, 0.2, 0.3, 0.4)
+    one = run_of(tmp_path / "1", dict.fromkeys(rates, losses))
+    two = run_of(tmp_path / "2", dict.fromkeys(rates, worse))
+    cells = md.compare_runs(one, two).differences[0].cells
+    assert [cell.difference.p for cell in cells] == pytest.approx([0.0377] * 4, abs=1e-4)
+    assert [cell.corrected for cell in cells] == pytest.approx([4 * 0.0377] * 4, abs=1e-3)
+    assert {cell.better for cell in cells} == {None}
+    one, two = (run_of(tmp_path / k, {0.1: v}) for k, v in (("3", losses), ("4", worse)))
+    assert md.compare_runs(one, two).differences[0].cells[0].better is False
 
 
 def test_one_seed_has_a_difference_and_no_interval(tmp_path):
@@ -130,7 +173,7 @@ def test_three_runs_as_markdown_through_a_uri(tmp_path, monkeypatch, capsys):
     with pytest.raises(SystemExit) as left:
         cli.main()
     assert not left.value.code
-    row = "| 1.2500 ± 0.3536 (2) | 3.2500 ± 0.3536 (2) | +2.0000 | 2.0000 to 2.0000 | 2 pairs |"
+    row = "| 1.2500 ± 0.3536 (2) | 3.2500 ± 0.3536 (2) | 2 | +2.0000 | – | – | – | – |"
     assert row in page.read_text()
     assert "Results: 3 minus 1, test/loss" in capsys.readouterr().out
 
