@@ -7,7 +7,8 @@ import torch
 from torch import nn
 from torch.distributions import Independent, Normal
 
-from modicum_algorithms.vae.methods.k_step import elbo, k_step_posterior
+from modicum_algorithms.vae.methods.elbo import negative_elbo_at
+from modicum_algorithms.vae.methods.k_step import k_step_posterior
 from modicum_algorithms.vae.model_spec import ModelSpec
 from modicum_algorithms.vae.networks import ImageDecoder, build_vae
 
@@ -18,6 +19,12 @@ IMAGES = torch.tensor([[[[0.0, 1.0, 1.0]]], [[[1.0, 1.0, 0.0]]]])
 
 def normals(mean, std):
     return Independent(Normal(torch.tensor(mean), torch.tensor(std)), 1)
+
+
+def elbo(decoder, posterior, images, noise):
+    """The bound of each image at a standardised sample."""
+    z = posterior.mean + posterior.stddev * noise
+    return -negative_elbo_at(z, posterior, decoder, images)
 
 
 START = normals([[1.0, -2.0], [0.5, 0.0]], [[0.5, 2.0], [1.0, 3.0]])

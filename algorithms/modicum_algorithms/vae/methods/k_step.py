@@ -39,20 +39,13 @@ def k_step_posterior(
     for _ in range(steps):
         noise_BL = torch.randn(mean_BL.shape, generator=generator, dtype=mean_BL.dtype)
         with torch.enable_grad():
-            loss = -elbo(decoder, _posterior(mean_BL, raw_BL), x_BCHW, noise_BL).sum()
+            posterior = _posterior(mean_BL, raw_BL)
+            z_BL = mean_BL + posterior.base_dist.scale * noise_BL
+            loss = negative_elbo_at(z_BL, posterior, decoder, x_BCHW).sum()
             # `backward` would also compute gradients of the decoder's weights.
             mean_BL.grad, raw_BL.grad = torch.autograd.grad(loss, [mean_BL, raw_BL])
         optimizer.step()
     return _posterior(mean_BL.detach(), raw_BL.detach())
-
-
-def elbo(
-    decoder: ImageDecoder, posterior: Independent[Normal], x_BCHW: Tensor, noise_BL: Tensor
-) -> Tensor:
-    """ELBO of each image, estimated with one standardised sample (equation 4.2), nats, (B,)."""
-    normal = posterior.base_dist
-    z_BL = normal.loc + normal.scale * noise_BL
-    return -negative_elbo_at(z_BL, posterior, decoder, x_BCHW)
 
 
 def _posterior(mean_BL: Tensor, raw_BL: Tensor) -> Independent[Normal]:
