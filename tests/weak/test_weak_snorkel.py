@@ -252,9 +252,7 @@ def test_seeds_decide_and_leave_global_generators_alone():
     assert torch.equal(torch.get_rng_state(), before[2])
 
 
-def test_a_users_mistakes():
+def test_a_descent_that_diverges_is_refused():
     votes = synthetic(2, rows=300)[2]
-    with pytest.raises(md.InputError, match="class_balance: must be 2 numbers above 0"):
-        fit(votes, 2, np.array([1.0, 0.0]))
     with pytest.raises(md.InputError, match=r"^snorkel_learning_rate: Snorkel diverges at 50"):
         fit(votes, 2, learning_rate=50.0)

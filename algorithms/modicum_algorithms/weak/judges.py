@@ -18,6 +18,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import numpy as np
@@ -343,16 +344,19 @@ class JudgesOracle:
 
     def _answer(self, pair: md.oracles.Pair, column: Sequence[Answer], first_wins: float) -> Answer:
         cost = math.fsum(answer.cost for answer in column)
+        failure = partial(md.oracles.Failure, oracle=self.name, version=self.version, cost=cost)
         judgements = [a for a in column if isinstance(a, md.oracles.Judgement)]
         if not judgements:
-            return self._all_failed(column, cost)
+            failures = [a for a in column if isinstance(a, md.oracles.Failure)]
+            reasons = {failed.reason for failed in failures}
+            told = "; ".join(f"{failed.oracle}: {failed.message}" for failed in failures)
+            return failure(
+                reason=failures[0].reason if len(reasons) == 1 else "unreadable",
+                message=f"no oracle judged: {told}",
+            )
         if first_wins == 1 / 2:
-            return md.oracles.Failure(
-                reason="tie",
-                message=f"{len(judgements)} oracles judged, to an even verdict",
-                oracle=self.name,
-                version=self.version,
-                cost=cost,
+            return failure(
+                reason="tie", message=f"{len(judgements)} oracles judged, to an even verdict"
             )
         winner: Literal["first", "second"] = "first" if first_wins > 1 / 2 else "second"
         agree = sum(judgement.winner == winner for judgement in judgements)
@@ -370,16 +374,4 @@ class JudgesOracle:
             cost=cost,
             latency=math.fsum(judgement.latency for judgement in judgements),
             cached=all(judgement.cached for judgement in judgements),
-        )
-
-    def _all_failed(self, column: Sequence[Answer], cost: float) -> md.oracles.Failure:
-        failures = [answer for answer in column if isinstance(answer, md.oracles.Failure)]
-        reasons = {failure.reason for failure in failures}
-        return md.oracles.Failure(
-            reason=failures[0].reason if len(reasons) == 1 else "unreadable",
-            message="no oracle judged: "
-            + "; ".join(f"{failure.oracle}: {failure.message}" for failure in failures),
-            oracle=self.name,
-            version=self.version,
-            cost=cost,
         )

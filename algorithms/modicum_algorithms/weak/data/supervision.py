@@ -24,9 +24,6 @@ class Supervision:
         labels_N: int64 class numbers, -1 where the label is unknown.
         classes: Number of classes C.
         class_balance_C: Class balance p(y), all entries above 0; None for a uniform one.
-
-    Raises:
-        InputError: The class balance does not fit.
     """
 
     features_ND: Tensor
@@ -34,11 +31,6 @@ class Supervision:
     labels_N: np.ndarray
     classes: int
     class_balance_C: np.ndarray | None = None
-
-    def __post_init__(self) -> None:
-        balance_C = self.class_balance_C
-        if balance_C is not None and (len(balance_C) != self.classes or (balance_C <= 0).any()):
-            raise md.InputError(f"class_balance: must be {self.classes} numbers above 0")
 
     def __len__(self) -> int:
         return len(self.labels_N)

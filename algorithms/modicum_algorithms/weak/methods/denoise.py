@@ -15,7 +15,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-import modicum as md
 from modicum_algorithms.weak.config import DenoiseConfig
 from modicum_algorithms.weak.data.supervision import Supervision
 from modicum_algorithms.weak.models.end_model import mlp
@@ -99,17 +98,12 @@ def denoise_objective(
     `reliabilities`. Self-supervision uses the rows without a vote, or all rows if there are none.
     Strong labels are the votes of one more labeling function. The generator initialises the
     attention and breaks ties of the first majority vote.
-
-    Raises:
-        InputError: No row has a vote or a strong label.
     """
     classes, features_ND = supervision.classes, supervision.features_ND
     votes_NK = torch.from_numpy(supervision.with_strong_votes.astype(np.float32))
     voted_N = (votes_NK >= 0).any(1)
     covered = voted_N.nonzero().squeeze(1).numpy()
     uncovered = (~voted_N).nonzero().squeeze(1).numpy()
-    if len(covered) == 0:
-        raise md.InputError("method: denoise needs a row with a vote or a strong label")
     attention = Attention(features_ND.shape[1], votes_NK.shape[1], config.hidden_units, generator)
     ensemble = Ensemble(len(supervision), classes, config.denoise_alpha)
     counts_NC = vote_weights(torch.ones(votes_NK.shape[1]), votes_NK, classes)

@@ -90,11 +90,9 @@ def fit_snorkel(
     The seed scales the initial values, as the package's seed does.
 
     Raises:
-        InputError: A class has no weight in the balance, or the descent diverges.
+        InputError: The descent diverges.
     """
     classes = len(class_balance_C)
-    if not (class_balance_C > 0).all():
-        raise md.InputError(f"class_balance: must be {classes} numbers above 0")
     rows, functions = votes_NK.shape
     indicators_NL = _indicators(votes_NK, classes)
     # Counts are whole numbers: exact in float32 up to 2^24 rows.

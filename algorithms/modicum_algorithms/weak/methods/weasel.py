@@ -14,7 +14,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-import modicum as md
 from modicum_algorithms.weak.config import WeaselConfig, weight_of
 from modicum_algorithms.weak.data.supervision import Supervision
 from modicum_algorithms.weak.models.end_model import mlp, soft_cross_entropy
@@ -96,16 +95,11 @@ def weasel_objective(
     """Agreement of end model and encoder on the rows with a vote.
 
     Strong labels are the votes of one more labeling function.
-
-    Raises:
-        InputError: No row has a vote or a strong label.
     """
     features_ND = supervision.features_ND
     votes_NK = torch.from_numpy(supervision.with_strong_votes.astype(np.float32))
     voted_N = (votes_NK >= 0).any(1)
     covered = voted_N.nonzero().squeeze(1).numpy()
-    if len(covered) == 0:
-        raise md.InputError("method: weasel needs a row with a vote or a strong label")
     inputs, functions = features_ND.shape[1], votes_NK.shape[1]
     encoder = Encoder(inputs, functions, supervision.balance, config, generator)
     # A single row has no batch statistics.
