@@ -1,4 +1,4 @@
-"""Labeling functions: plain Python functions that vote on rows, their majority and statistics.
+"""Labeling functions, plain Python functions that vote on rows: votes, majority, statistics.
 
 Shapes: N rows, K labeling functions, C classes.
 """
