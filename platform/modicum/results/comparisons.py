@@ -289,9 +289,11 @@ def result_blocks(difference: RunDifference) -> list[Block]:
         names = list(cells[0].where)
         header = [*names, "1", str(difference.other), *_COLUMNS]
         equal = sum(cell.same_mean for cell in cells)
-        remark = f"{equal} of {len(cells)} cells have the same mean" if equal else ""
+        remarks = [f"{equal} of {len(cells)} cells have the same mean"] if equal else []
+        if any(cell.difference.low is not None for cell in cells):
+            remarks.append("intervals cover other seeds, not other test rows")
         rows = [[*(show(cell.where[name]) for name in names), *_texts(cell)] for cell in cells]
-        blocks.append(Block(f"{title}, {metric}", header, rows, remark))
+        blocks.append(Block(f"{title}, {metric}", header, rows, "; ".join(remarks)))
     if not blocks:
         blocks.append(Block(title, remark="the runs share no cell"))
     for number, only in ((1, difference.only_first), (difference.other, difference.only_other)):

@@ -91,7 +91,7 @@ def test_cells_have_the_same_mean_only_if_their_means_agree(tmp_path):
     found = md.compare_runs(one, two)
     first, second = found.differences[0].cells
     assert (first.difference.mean, first.same_mean, second.same_mean) == (0.0, False, True)
-    assert "1 of 2 cells have the same mean" in found.to_text()
+    assert "1 of 2 cells have the same mean; intervals cover other seeds" in found.to_text()
 
 
 def test_claims_of_a_comparison_are_corrected_for_their_number(tmp_path):
