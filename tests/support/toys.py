@@ -137,3 +137,51 @@ class DyingLate(Descent):
         yield md.Record(budget=1, metrics={"test/loss": 1.0})
         delay = config.seconds * float(trial.generator("delay").uniform())
         Timer(delay, os._exit, [17]).start()
+
+
+# Test rows of `Answers`.
+ROWS = 60
+
+
+class AnswersConfig(md.Config):
+    method: Literal["good", "bad"] = md.setting("good", description="Which share is right.")
+    told: Literal["all", "none", "first", "wrong", "undeclared"] = md.setting(
+        "all", description="Outcomes that its records have."
+    )
+
+
+class Answers(md.Experiment[AnswersConfig]):
+    """Answers that are right more often on some rows than on others."""
+
+    name = "answers"
+    version = "1"
+    budget_unit = "labels"
+    Config = AnswersConfig
+    metrics = {  # noqa: RUF012
+        "accuracy": md.Metric("Share of right answers.", goal="max", outcomes=True),
+        "size": md.Metric("Number of rows."),
+    }
+
+    def run(self, config: AnswersConfig, trial: md.Trial) -> Iterator[md.Record]:
+        right = right_answers(config.method, trial.seed)
+        accuracy = float(right.mean())
+        outcomes = {
+            "all": {"accuracy": right},
+            "none": {},
+            "first": {"accuracy": right},
+            "wrong": {"accuracy": ~right},
+            "undeclared": {"size": right},
+        }[config.told]
+        metrics = {"accuracy": accuracy, "size": ROWS}
+        yield md.Record(budget=1, metrics=metrics, outcomes=outcomes)
+        if config.told == "first":
+            yield md.Record(budget=2, metrics={**metrics, "accuracy": accuracy / 2})
+
+
+def right_answers(method, seed):
+    """Right or wrong on each test row, as the method answers under a seed."""
+    import numpy as np
+
+    hard = np.linspace(0, 1, ROWS)
+    draw = np.random.default_rng([seed, method == "good"])
+    return draw.random(ROWS) > hard * (0.3 if method == "good" else 0.6)

@@ -1,7 +1,5 @@
 """Outcomes of test rows, from a trial's record to the intervals of a report."""
 
-from typing import Literal
-
 import numpy as np
 import pytest
 
@@ -11,49 +9,9 @@ from modicum.report.rendering import render_markdown
 from modicum.results.layout import report_layout
 from modicum.results.statistics import paired_difference, summarise
 from modicum.study import Study
+from toys import ROWS, Answers, right_answers
 
-ROWS, SEEDS = 60, 4
-
-
-class AnswersConfig(md.Config):
-    method: Literal["good", "bad"] = md.setting("good", description="Which share is right.")
-    told: Literal["all", "none", "first", "wrong", "undeclared"] = md.setting(
-        "all", description="Outcomes that its records have."
-    )
-
-
-class Answers(md.Experiment[AnswersConfig]):
-    """Answers that are right more often on some rows than on others."""
-
-    name = "answers"
-    version = "1"
-    budget_unit = "labels"
-    Config = AnswersConfig
-    metrics = {  # noqa: RUF012
-        "accuracy": md.Metric("Share of right answers.", goal="max", outcomes=True),
-        "size": md.Metric("Number of rows."),
-    }
-
-    def run(self, config, trial):
-        right = right_answers(config.method, trial.seed)
-        accuracy = float(right.mean())
-        outcomes = {
-            "all": {"accuracy": right},
-            "none": {},
-            "first": {"accuracy": right},
-            "wrong": {"accuracy": ~right},
-            "undeclared": {"size": right},
-        }[config.told]
-        metrics = {"accuracy": accuracy, "size": ROWS}
-        yield md.Record(budget=1, metrics=metrics, outcomes=outcomes)
-        if config.told == "first":
-            yield md.Record(budget=2, metrics={**metrics, "accuracy": accuracy / 2})
-
-
-def right_answers(method, seed):
-    hard = np.linspace(0, 1, ROWS)
-    draw = np.random.default_rng([seed, method == "good"])
-    return draw.random(ROWS) > hard * (0.3 if method == "good" else 0.6)
+SEEDS = 4
 
 
 def results_of(folder, runner="local", **space):
