@@ -14,11 +14,13 @@ from modicum.execution.recorder import Recorder
 from modicum.execution.run_trial import pin_environment, run_trial
 from modicum.experiment.experiment import Experiment
 from modicum.run_folder.stop_requests import StopRequests
+from modicum.run_folder.trial_logs import LOG
+from modicum.run_folder.trial_record import TRIALS
 from modicum.storage import StorageFolder
 
 
 def require_local(experiment: Experiment[Any]) -> None:
-    """Refuse experiments that start Ray actors.
+    """Refuse experiments that start Ray actors, or want a process for each trial.
 
     Raises:
         InputError: The experiment needs Ray.
@@ -27,6 +29,11 @@ def require_local(experiment: Experiment[Any]) -> None:
         raise InputError(
             f"runner: experiment {experiment.name!r} needs Ray and cannot run with "
             "runner='local' (--local); leave it out"
+        )
+    if experiment.isolation == "process":
+        raise InputError(
+            f"runner: experiment {experiment.name!r} wants a process for each trial "
+            "(isolation = 'process'), but runner='local' (--local) has one for all; leave it out"
         )
 
 
@@ -38,6 +45,7 @@ def run_local(recorder: Recorder, requests: StopRequests) -> None:
         requests: Trials to stop; a running one stops at its next record.
     """
     experiment = recorder.experiment
+    folder = recorder.folder.local
     for plan in recorder.unfinished():
         if requests.study:
             return
@@ -56,6 +64,7 @@ def run_local(recorder: Recorder, requests: StopRequests) -> None:
                     resources,
                     checkpoint=checkpoint,
                     storage=recorder.storage(plan.id),
+                    log_file=folder and folder / TRIALS / plan.id / LOG,
                 )
             ) as messages,
         ):

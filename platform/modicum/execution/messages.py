@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 
-@dataclass(frozen=True)
+@dataclass
 class RecordMessage:
     """A record of a trial.
 
@@ -21,7 +21,8 @@ class RecordMessage:
         budget: Budget spent so far.
         metrics: Values by metric name.
         seconds: Wall-clock seconds since the trial's (re)start.
-        log: The trial's output since the last message.
+        log: The trial's output since the last message, unless the trial writes its log file itself.
+        left: What the trial has changed in its process that a later trial there could notice.
         checkpoint: Folder on the trial's machine, to be copied before the trial goes on.
         outcomes: Outcome of each test row, by metric name.
     """
@@ -30,23 +31,26 @@ class RecordMessage:
     budget: float
     metrics: dict[str, Value]
     seconds: float
-    log: str
+    log: bytes = b""
+    left: tuple[str, ...] = ()
     checkpoint: Path | None = None
     outcomes: dict[str, np.ndarray] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
+@dataclass
 class EndMessage:
     """The last message of a trial.
 
     Attributes:
         status: `finished`, or `failed` when the experiment raised an exception.
-        log: The trial's output since the last message.
+        log: The trial's output since the last message, unless the trial writes its log file itself.
+        left: What the trial has changed in its process that a later trial there could notice.
         error: One line that names the exception; empty if finished.
         traceback: The whole traceback; empty if finished.
     """
 
     status: Literal["finished", "failed"]
-    log: str = ""
+    log: bytes = b""
+    left: tuple[str, ...] = ()
     error: str = ""
     traceback: str = ""

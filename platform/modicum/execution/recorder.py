@@ -16,6 +16,7 @@ from modicum.experiment.experiment import Experiment
 from modicum.planning.trial_plan import TrialPlan
 from modicum.run_folder import checkpoints
 from modicum.run_folder.plan_file import write_plan
+from modicum.run_folder.trial_logs import TrialLogs
 from modicum.run_folder.trial_record import (
     TRIALS,
     StoppedBy,
@@ -85,6 +86,7 @@ class Recorder:
         self._commit = commit
         self._keep_stopped = keep_stopped
         self._written: dict[str, float] = {}
+        self._logs = TrialLogs(folder)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """A recorder stays in its driver: Tune, which pickles its callbacks, keeps None."""
@@ -120,6 +122,9 @@ class Recorder:
     def start(self, trial_id: str) -> TrialRecord:
         """Note that a trial starts, perhaps again from its last checkpoint."""
         trial = self.trials[trial_id]
+        if trial_id not in self._written and trial.checkpoint is None:
+            # An earlier run's.
+            self._logs.remove(trial_id)
         trial.status = "running"
         trial.attempt += 1
         trial.started = time.time()
@@ -137,7 +142,7 @@ class Recorder:
         del trial.rows[message.index :]
         trial.rows.append({"budget": message.budget, "seconds": message.seconds, **message.metrics})
         trial.outcomes |= message.outcomes
-        trial.log += message.log
+        self._take_log(trial_id, message)
         trial.host = host or trial.host
         for listener in self.listeners:
             listener.recorded(trial)
@@ -161,7 +166,7 @@ class Recorder:
     def end(self, trial_id: str, message: EndMessage) -> None:
         """Take the last message of a trial, which has finished or failed."""
         trial = self.trials[trial_id]
-        trial.log += message.log
+        self._take_log(trial_id, message)
         self._close(trial, message.status, message.error or None, message.traceback)
 
     def lose(self, trial_id: str, error: str, trace: str) -> None:
@@ -188,9 +193,15 @@ class Recorder:
                 self.prune_checkpoints(trial.id)
             self.folder.remove_folder("storage", trial.id)
 
+    def _take_log(self, trial_id: str, message: RecordMessage | EndMessage) -> None:
+        """Move a message's log to the run folder; Tune keeps the last message of every trial."""
+        content, message.log = message.log, b""
+        self._logs.append(trial_id, content)
+
     def _write(self, trial: TrialRecord) -> None:
         for listener in self.listeners:
             listener.saving(trial)
+        self._logs.save(trial.id)
         write_trial(self.folder, trial)
         self._written[trial.id] = time.monotonic()
 
@@ -207,6 +218,6 @@ class Recorder:
             return trial
         if trial.checkpoint is None or not checkpoints.is_complete(self.folder, trial.checkpoint):
             trial.checkpoint = trial.best_checkpoint = trial.best_score = None
-            trial.rows, trial.log = [], ""
+            trial.rows = []
         trial.status, trial.stopped_by = "pending", None
         return trial

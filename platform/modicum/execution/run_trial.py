@@ -7,22 +7,21 @@ in-process and inside a Ray actor.
 from __future__ import annotations
 
 import contextlib
-import io
 import itertools
-import logging
 import math
 import os
 import shutil
 import socket
-import sys
 import tempfile
 import time
 import traceback
 from collections.abc import Generator, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any
 
 from modicum.execution.messages import EndMessage, RecordMessage
+from modicum.execution.process_state import ProcessState
+from modicum.execution.trial_output import TrialOutput
 from modicum.experiment.experiment import Experiment
 from modicum.experiment.metric import Record, Value
 from modicum.experiment.resources import Resources
@@ -36,52 +35,6 @@ if TYPE_CHECKING:
     import numpy as np
 
 
-class _Tee(io.TextIOBase):
-    """A stream that keeps text for the trial's log file, and passes it on to another stream."""
-
-    def __init__(self, buffer: io.StringIO, onward: TextIO | None) -> None:
-        self._buffer = buffer
-        self._onward = onward
-
-    def write(self, text: str) -> int:
-        self._buffer.write(text)
-        if self._onward is not None:
-            self._onward.write(text)
-        return len(text)
-
-    def flush(self) -> None:
-        if self._onward is not None:
-            self._onward.flush()
-
-
-class _Log:
-    """A trial's output and log lines since the last message."""
-
-    def __init__(self, echo: bool) -> None:
-        self._buffer = io.StringIO()
-        self._echo = echo
-        handler = logging.StreamHandler(self._buffer)
-        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-        self.logger = logging.Logger("modicum.trial")
-        self.logger.addHandler(handler)
-
-    @contextlib.contextmanager
-    def capture(self) -> Iterator[None]:
-        out = sys.stdout if self._echo else None
-        err = sys.stderr if self._echo else None
-        with (
-            contextlib.redirect_stdout(_Tee(self._buffer, out)),
-            contextlib.redirect_stderr(_Tee(self._buffer, err)),
-        ):
-            yield
-
-    def take(self) -> str:
-        text = self._buffer.getvalue()
-        self._buffer.seek(0)
-        self._buffer.truncate()
-        return text
-
-
 def run_trial(
     experiment: Experiment[Any],
     plan: TrialPlan,
@@ -89,7 +42,7 @@ def run_trial(
     *,
     checkpoint: Path | None = None,
     storage: str | None = None,
-    echo: bool = False,
+    log_file: Path | None = None,
 ) -> Generator[RecordMessage | EndMessage]:
     """Run a trial and yield its messages; the last one is an `EndMessage`.
 
@@ -102,24 +55,28 @@ def run_trial(
         resources: Resources of the trial; torch and BLAS are pinned to its CPUs.
         checkpoint: Folder of a checkpoint of this trial to resume from.
         storage: The trial's place for state that outlives this process; see `Trial`.
-        echo: Whether the trial's output also goes to this process's own.
+        log_file: The trial's log, which is appended to; None puts its output into the messages.
     """
-    log = _Log(echo)
     with (
+        contextlib.closing(TrialOutput(log_file)) as output,
         _scratch_folder(plan.id) as scratch,
         _pinned_threads(experiment, resources),
         seeded(plan.seed, uses_torch=experiment.uses_torch),
     ):
         done = 0 if checkpoint is None else records_before(checkpoint)
-        trial = Trial(plan.id, plan.seed, scratch, resources, checkpoint, done, storage, log.logger)
+        trial = Trial(
+            plan.id, plan.seed, scratch, resources, checkpoint, done, storage, output.logger
+        )
         started = time.perf_counter()
         spent = -math.inf
+        before = ProcessState(experiment)
+        records: Iterator[Record] = iter(())
         try:
-            with log.capture():
+            with output.capture():
                 _require_planned_data(experiment.data_digests(plan.config), plan.digests)
                 records = iter(experiment.run(plan.config, trial))
             for index in itertools.count(done):
-                with log.capture():
+                with output.capture():
                     record = next(records, None)
                     if record is None:
                         break
@@ -128,16 +85,44 @@ def run_trial(
                 if record.checkpoint is not None:
                     write_note(record.checkpoint, plan.id, index + 1)
                 seconds = time.perf_counter() - started
+                left = before.changed_globals()
                 yield RecordMessage(
-                    index, spent, metrics, seconds, log.take(), record.checkpoint, outcomes
+                    index,
+                    spent,
+                    metrics,
+                    seconds,
+                    log=output.take(),
+                    left=left,
+                    checkpoint=record.checkpoint,
+                    outcomes=outcomes,
                 )
             if index == 0:
                 raise RuntimeError(f"experiment {experiment.name!r} yielded no record")
+            end = EndMessage("finished")
         except Exception as error:
             summary = f"{type(error).__name__}: {error}".splitlines()[0]
-            yield EndMessage("failed", log.take(), summary, traceback.format_exc())
-        else:
-            yield EndMessage("finished", log.take())
+            end = EndMessage("failed", error=summary, traceback=traceback.format_exc())
+        finally:
+            _close(records, output)
+            left = before.restore()
+        if left:
+            output.logger.warning(
+                "isolation: the trial left changed: %s. It was put back as far as possible; "
+                "on Ray no other trial gets this process",
+                ", ".join(left),
+            )
+        end.left, end.log = left, output.take()
+        yield end
+
+
+def _close(records: Iterator[Record], output: TrialOutput) -> None:
+    """Let a trial that was stopped between two records clean up."""
+    with output.capture():
+        try:
+            if isinstance(records, Generator):
+                records.close()
+        except Exception:
+            output.logger.exception("the stopped trial raised an exception")
 
 
 def _require_planned_data(here: Mapping[str, str], planned: Mapping[str, str]) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
-from typing import ClassVar, Generic, TypeVar
+from typing import ClassVar, Generic, Literal, TypeVar
 
 from modicum.experiment.config import Config
 from modicum.experiment.metric import BudgetUnit, Metric, Record, Value, find_metric
@@ -16,6 +16,8 @@ from modicum.experiment.resources import Resources
 from modicum.experiment.trial import Trial
 
 C = TypeVar("C", bound=Config)
+
+Isolation = Literal["process", "reused"]
 
 
 class Experiment(ABC, Generic[C]):
@@ -35,6 +37,13 @@ class Experiment(ABC, Generic[C]):
         needs_ray: True if `run` needs a Ray runtime; the local runner refuses the experiment.
         selection_metric: Metric that selects the best checkpoint, which is kept beside the last;
             never a metric of the test data.
+        isolation: `process` runs each trial in a process that no other trial has had or gets; the
+            local runner, which has one process, refuses the experiment. `reused` runs trials one
+            after the other in a process. After each trial the process gets back its environment
+            variables, working folder, filters of warnings, loggers, error handling of NumPy, flags
+            of torch, and the globals of the modules of the experiment's package. Where such globals
+            had changed, or something could not be put back, the trial's log says so, and on Ray the
+            process is replaced.
         uses_torch: True if torch is to be seeded and pinned to the trial's CPUs.
     """
 
@@ -44,6 +53,7 @@ class Experiment(ABC, Generic[C]):
     Config: ClassVar[type[Config]]
     metrics: ClassVar[Mapping[str, Metric]]
     needs_ray: ClassVar[bool] = False
+    isolation: ClassVar[Isolation] = "reused"
     uses_torch: ClassVar[bool] = False
     selection_metric: ClassVar[str | None] = None
 

@@ -10,8 +10,8 @@ from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
-from modicum.errors import InputError, unknown_name
-from modicum.experiment.experiment import Experiment
+from modicum.errors import InputError, require_choice, unknown_name
+from modicum.experiment.experiment import Experiment, Isolation
 
 EXPERIMENTS = "modicum.experiments"
 COMMANDS = "modicum.commands"
@@ -79,17 +79,18 @@ def as_experiment(candidate: str | Experiment[Any] | type[Experiment[Any]]) -> E
     """An experiment from its name, its class, or an instance.
 
     Raises:
-        InputError: It is none of these, or cannot be imported.
+        InputError: It is none of these, cannot be imported, or has an unknown isolation.
     """
     if isinstance(candidate, str):
         return get_experiment(candidate)
-    if isinstance(candidate, Experiment):
-        return candidate
     if isinstance(candidate, type) and issubclass(candidate, Experiment):
-        return candidate()
-    raise InputError(
-        f"experiment: expected a name, an Experiment class or an instance, got {candidate!r}"
-    )
+        candidate = candidate()
+    if not isinstance(candidate, Experiment):
+        raise InputError(
+            f"experiment: expected a name, an Experiment class or an instance, got {candidate!r}"
+        )
+    require_choice(f"isolation of experiment {candidate.name!r}", candidate.isolation, Isolation)
+    return candidate
 
 
 def added_commands() -> dict[str, EntryPoint]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -13,6 +12,7 @@ from rich.live import Live
 from rich.text import Text
 
 from modicum.execution.recorder import Listener, Recorder
+from modicum.execution.trial_output import undiverted_stderr
 from modicum.experiment.setting_filters import varying
 from modicum.results.formatting import show, show_duration, show_number
 from modicum.run_folder.trial_record import TrialRecord
@@ -45,8 +45,7 @@ class Progress(Listener):
         self._goal = recorder.experiment.metric(metric).goal if metric else None
         self._quiet = quiet
         self._total = total
-        # Opened now: in-process trials redirect sys.stderr while they run.
-        self._console = Console(file=sys.stderr)
+        self._console = Console(file=undiverted_stderr())
         self._live: Live | None = None
         self._started = self._printed = time.monotonic()
 

@@ -88,7 +88,7 @@ class RunReader:
     def _read(self, trial_id: str, stamp: tuple[Any, ...]) -> bool:
         """Read a trial; a trial that cannot be read stays as it was, for the next refresh."""
         try:
-            trial = load_trial(self.folder, trial_id, with_log=False)
+            trial = load_trial(self.folder, trial_id)
         except (InputError, FileNotFoundError) as error:
             self._broken[trial_id] = str(error)
             return False

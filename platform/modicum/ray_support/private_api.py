@@ -134,6 +134,20 @@ def stop_tune_trial(tune_controller: Any, trial: TuneTrial) -> None:
         tune_controller.stop_trial(trial)
 
 
+def end_actor_with_trial(tune_controller: Any, trial: TuneTrial) -> None:
+    """End the actor of one of Tune's trials with the trial, although Tune reuses actors.
+
+    Publicly, a study reuses all actors or none. Tune hands on only actors that it has noted as
+    started, and uses that note for nothing else.
+
+    Args:
+        tune_controller: As Tune passes it to its scheduler.
+        trial: A trial that has an actor.
+    """
+    controller = getattr(tune_controller, "_tune_controller", tune_controller)
+    controller._started_actors.discard(controller._trial_to_actor.get(trial))
+
+
 def wandb_callback(start_actors: Callable[[type], Any], **options: Any) -> Any:
     """Ray's `WandbLoggerCallback` with another way to start its logging actors.
 

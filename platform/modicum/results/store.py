@@ -59,7 +59,7 @@ def collect(folder: StorageFolder) -> StudyRecords:
     for entry in plan["trials"]:
         trial = TrialRecord.model_validate(entry)
         if trial.id in present and is_recorded(folder, trial.id):
-            trial = load_trial(folder, trial.id, with_log=False).with_plan(trial)
+            trial = load_trial(folder, trial.id).with_plan(trial)
         trials.append(trial)
     return gather(folder, trials, plan["experiment"], present)
 
@@ -165,7 +165,7 @@ def find_checkpoint(location: str, file: str, field: str, needed: str, **setting
     records = load_records(folder)
     for trial in records.trials:
         if trial.status == "finished" and agrees(trial.columns, settings):
-            saved = load_trial(records.folder, trial.id, with_log=False)
+            saved = load_trial(records.folder, trial.id)
             where = saved.best_checkpoint or saved.checkpoint
             if where is not None and (folder / where / file).is_file():
                 return folder / where

@@ -1,4 +1,4 @@
-"""A trial in the run folder: `trials/<id>/` with `trial.json`, `records.jsonl` and `log.txt`.
+"""A trial in the run folder: `trials/<id>/` with `trial.json` and `records.jsonl`.
 
 A trial that recorded outcomes of test rows has `outcomes.npz` as well.
 """
@@ -16,7 +16,7 @@ from modicum.run_folder.outcomes import write_outcomes
 from modicum.storage import StorageFolder
 
 TRIALS = "trials"
-_FILE, _RECORDS, _LOG = "trial.json", "records.jsonl", "log.txt"
+_FILE, _RECORDS = "trial.json", "records.jsonl"
 
 TrialStatus = Literal["pending", "running", "finished", "failed", "stopped"]
 StoppedBy = Literal["scheduler", "request"]
@@ -29,7 +29,7 @@ _PLANNED = ("id", "experiment", "version", "config", "columns", "seed", "digests
 
 
 class TrialRecord(BaseModel):
-    """The contents of `trial.json`, with the trial's records and log from the files beside it.
+    """The contents of `trial.json`, with the trial's records from the file beside it.
 
     Attributes:
         id: Hash of the trial's identity.
@@ -51,7 +51,6 @@ class TrialRecord(BaseModel):
         best_checkpoint: Path of the best checkpoint by the experiment's selection metric.
         best_score: Score of the best checkpoint; larger is better.
         rows: The trial's records: `budget`, `seconds` and the metrics.
-        log: Output of the trial.
         outcomes: Outcome of each test row, by metric, as the trial's process recorded them last;
             those of an earlier process are only in the run folder.
     """
@@ -78,7 +77,6 @@ class TrialRecord(BaseModel):
     best_checkpoint: str | None = None
     best_score: int | float | None = None
     rows: list[dict[str, Any]] = Field(default_factory=list, exclude=True)
-    log: str = Field(default="", exclude=True)
     outcomes: dict[str, Any] = Field(default_factory=dict, exclude=True)
 
     @classmethod
@@ -107,15 +105,15 @@ def is_recorded(folder: StorageFolder, trial_id: str) -> bool:
     return folder.exists(TRIALS, trial_id, _FILE)
 
 
-def load_trial(folder: StorageFolder, trial_id: str, *, with_log: bool = True) -> TrialRecord:
-    """Read a trial from the run folder; False for `with_log` leaves out the log.
+def load_trial(folder: StorageFolder, trial_id: str) -> TrialRecord:
+    """Read a trial from the run folder.
 
     Raises:
         InputError: The trial's files are damaged.
     """
     try:
         content = folder.read_json(TRIALS, trial_id, _FILE)
-        record = TrialRecord.model_validate(content | {"rows": [], "log": ""})
+        record = TrialRecord.model_validate(content | {"rows": []})
         lines = folder.read_text(TRIALS, trial_id, _RECORDS).splitlines()
         record.rows = [_row(line) for line in lines]
     except ValidationError as error:
@@ -123,8 +121,6 @@ def load_trial(folder: StorageFolder, trial_id: str, *, with_log: bool = True) -
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         reason = reason_of(error)
     else:
-        has_log = with_log and folder.exists(TRIALS, trial_id, _LOG)
-        record.log = folder.read_text(TRIALS, trial_id, _LOG) if has_log else ""
         return record
     place = folder.display(TRIALS, trial_id)
     raise InputError(f"{place}: broken records or state ({reason})")
@@ -138,8 +134,6 @@ def write_trial(folder: StorageFolder, record: TrialRecord) -> None:
     """
     lines = "".join(json.dumps(row) + "\n" for row in record.rows)
     folder.write_text(lines, TRIALS, record.id, _RECORDS)
-    if record.log:
-        folder.write_text(record.log, TRIALS, record.id, _LOG)
     if record.outcomes:
         write_outcomes(folder, (TRIALS, record.id), record.outcomes)
     folder.write_json(record.model_dump(), TRIALS, record.id, _FILE)

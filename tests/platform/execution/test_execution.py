@@ -23,8 +23,8 @@ def test_records_then_an_end():
     assert [r.index for r in records] == [0, 1, 2]
     assert [r.budget for r in records] == [10, 20, 30]
     assert end.status == "finished"
-    assert "step 2" in records[2].log
-    assert "step 1" not in records[2].log
+    assert b"step 2" in records[2].log
+    assert b"step 1" not in records[2].log
 
 
 def test_an_exception_becomes_a_failed_end_with_traceback_and_log():
@@ -33,7 +33,7 @@ def test_an_exception_becomes_a_failed_end_with_traceback_and_log():
     assert end.status == "failed"
     assert end.error == "ZeroDivisionError: the toy was told to fail"
     assert "toys.py" in end.traceback
-    assert "about to fail" in end.log
+    assert b"about to fail" in end.log
 
 
 class Recording(Descent):

@@ -8,7 +8,7 @@ from toys import Descent, DescentConfig
 PLAN = plan_trial(Descent(), DescentConfig(), 0, {})
 
 
-def message(index, loss=1.0, log=""):
+def message(index, loss=1.0, log=b""):
     return RecordMessage(index, 10.0 * (index + 1), {"test/loss": loss}, 0.5, log)
 
 
@@ -18,14 +18,15 @@ def recorder(tmp_path, **options):
     return made
 
 
-END = EndMessage("finished", log="bye\n")
+def end():
+    return EndMessage("finished", log=b"bye\n")
 
 
 def test_a_finished_trial_is_taken_over_and_not_run_again(tmp_path):
     first = recorder(tmp_path)
     first.start(PLAN.id)
-    first.record(PLAN.id, message(0, log="hello\n"))
-    first.end(PLAN.id, END)
+    first.record(PLAN.id, message(0, log=b"hello\n"))
+    first.end(PLAN.id, end())
     again = recorder(tmp_path)
     assert again.unfinished() == []
     assert again.trials[PLAN.id].value("test/loss") == 1.0
@@ -79,7 +80,7 @@ def test_numbers_survive_the_disk_exactly(tmp_path):
     one = recorder(tmp_path)
     one.start(PLAN.id)
     one.record(PLAN.id, message(0, loss=0.1 + 0.2))
-    one.end(PLAN.id, END)
+    one.end(PLAN.id, end())
     assert load_trial(StorageFolder(tmp_path), PLAN.id).value("test/loss") == 0.1 + 0.2
 
 

@@ -18,7 +18,7 @@ def written(tmp_path):
     """The run folder and the `trial.json` of a trial with one record."""
     folder = StorageFolder(tmp_path)
     record = TrialRecord.pending(PLAN)
-    record.rows, record.log = [{"budget": 1.5, "seconds": 0.1, "test/loss": 2}], "text\n"
+    record.rows = [{"budget": 1.5, "seconds": 0.1, "test/loss": 2}]
     write_trial(folder, record)
     return folder, tmp_path / "trials" / PLAN.id / "trial.json"
 
@@ -35,12 +35,8 @@ def test_the_file_has_the_plan_then_the_state(written):
 
 def test_a_trial_is_read_as_it_was_written(written):
     loaded = load_trial(written[0], PLAN.id)
-    assert (loaded.rows, loaded.log) == (
-        [{"budget": 1.5, "seconds": 0.1, "test/loss": 2}],
-        "text\n",
-    )
+    assert loaded.rows == [{"budget": 1.5, "seconds": 0.1, "test/loss": 2}]
     assert loaded.config == PLAN.config.model_dump(mode="json")
-    assert load_trial(written[0], PLAN.id, with_log=False).log == ""
 
 
 def test_files_of_older_and_newer_programs_are_read(written):

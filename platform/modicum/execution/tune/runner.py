@@ -113,7 +113,7 @@ def _fit(
                 search_alg=source,
                 num_samples=source.remaining,
                 scheduler=scheduler,
-                reuse_actors=True,
+                reuse_actors=recorder.experiment.isolation == "reused",
                 max_concurrent_trials=most,
                 trial_name_creator=lambda trial: trial_id(trial),
                 trial_dirname_creator=lambda trial: (

@@ -1,4 +1,4 @@
-"""Stopping trials of Ray Tune on request, without waiting for their next record."""
+"""Stopping trials of Ray Tune on request, and processes that a trial has left changed."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 from ray.tune import Stopper
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
-from modicum.execution.tune.trainable import trial_id
-from modicum.ray_support.private_api import stop_tune_trial
+from modicum.execution.messages import EndMessage, RecordMessage
+from modicum.execution.tune.trainable import MESSAGE, trial_id
+from modicum.ray_support.private_api import end_actor_with_trial, stop_tune_trial
 from modicum.run_folder.stop_requests import StopRequests
 
 if TYPE_CHECKING:
@@ -35,7 +36,8 @@ class StoppingScheduler(TrialScheduler):
     """The study's scheduler, which also stops trials on request.
 
     Tune calls its scheduler in every step. It calls stoppers only after a result, which may be
-    long in coming.
+    long in coming. Also keeps Tune from reusing the actor of a trial that has left its process
+    changed.
 
     Args:
         inner: The study's scheduler; None for one that starts trials in their order.
@@ -54,6 +56,11 @@ class StoppingScheduler(TrialScheduler):
                 stop_tune_trial(tune_controller, trial)
         chosen: TuneTrial | None = self._inner.choose_trial_to_run(tune_controller)
         return chosen
+
+    def _settle_reuse(self, tune_controller: Any, trial: TuneTrial, result: dict[str, Any]) -> None:
+        message: RecordMessage | EndMessage | None = result.get(MESSAGE)
+        if message is not None and message.left:
+            end_actor_with_trial(tune_controller, trial)
 
     # The rest is delegated to the inner scheduler.
 
@@ -83,13 +90,15 @@ class StoppingScheduler(TrialScheduler):
     def on_trial_result(
         self, tune_controller: Any, trial: TuneTrial, result: dict[str, Any]
     ) -> str:
-        """Delegated."""
+        """Delegated, once the actor's reuse is settled."""
+        self._settle_reuse(tune_controller, trial, result)
         return str(self._inner.on_trial_result(tune_controller, trial, result))
 
     def on_trial_complete(
         self, tune_controller: Any, trial: TuneTrial, result: dict[str, Any]
     ) -> None:
-        """Delegated."""
+        """Delegated, once the actor's reuse is settled."""
+        self._settle_reuse(tune_controller, trial, result)
         self._inner.on_trial_complete(tune_controller, trial, result)
 
     def on_trial_remove(self, tune_controller: Any, trial: TuneTrial) -> None:

@@ -18,6 +18,7 @@ from modicum.execution.run_trial import run_trial
 from modicum.experiment.experiment import Experiment
 from modicum.experiment.resources import Resources
 from modicum.planning.trial_plan import TrialPlan
+from modicum.run_folder.trial_logs import log_file
 
 if TYPE_CHECKING:
     from ray.tune.experiment import Trial as TuneTrial
@@ -51,6 +52,8 @@ def make_trainable(recorder: Recorder) -> Callable[[dict[str, Any]], None]:
     }
     location, filesystem = recorder.folder.root, recorder.folder.filesystem
     storage = recorder.storage("{}")
+    root = recorder.folder.local
+    inode = 0 if root is None else root.stat().st_ino
 
     def modicum_trial(config: dict[str, Any]) -> None:
         plan = TrialPlan.from_json(config["plan"], experiment)
@@ -62,14 +65,15 @@ def make_trainable(recorder: Recorder) -> Callable[[dict[str, Any]], None]:
             if checkpoint is not None:
                 folder = Path(stack.enter_context(checkpoint.as_directory()))
             metrics: dict[str, Any] = {}
-            for message in run_trial(
+            messages = run_trial(
                 experiment,
                 plan,
                 config["resources"],
                 checkpoint=folder,
                 storage=storage.format(plan.id),
-                echo=True,
-            ):
+                log_file=root and log_file(root, inode, plan.id),
+            )
+            for message in stack.enter_context(contextlib.closing(messages)):
                 report: dict[str, Any] = {MESSAGE: message, HOST: socket.gethostname()}
                 saved = None
                 if isinstance(message, EndMessage):
