@@ -119,6 +119,7 @@ class Rising(Descent):
         for step in range(first, config.steps):
             if step == 3 and not Path(config.marker).exists():
                 raise RuntimeError("not yet")
+            print(f"step {step}")
             folder = trial.scratch / f"step{step}"
             folder.mkdir()
             (folder / "state.json").write_text(json.dumps({"step": step}))

@@ -8,13 +8,13 @@ import sys
 import types
 import warnings
 from collections.abc import Callable, Iterator, MutableMapping
+from functools import partial
 from typing import Any, NamedTuple
-
-import numpy as np
 
 from modicum.experiment.experiment import Experiment
 
 _PLAIN = (int, float, complex, str, bytes, bool)
+_Content = list[Any] | dict[Any, Any] | set[Any] | None
 # Containers with more entries are not looked into: they would be after every record.
 _LARGEST = 10_000
 _CODE = (types.ModuleType, type, types.FunctionType)
@@ -32,23 +32,36 @@ class ProcessState:
     """
 
     def __init__(self, experiment: Experiment[Any]) -> None:
-        self._experiment = experiment
+        import numpy as np
+
         self._environment = dict(os.environ)
         self._folder = os.getcwd()
         self._warnings = list(warnings.filters), warnings.showwarning
-        self._numpy = np.geterr()
+        self._restore_numpy = partial(np.seterr, **np.geterr())
         self._disabled = logging.root.manager.disable
-        self._loggers = {logger.name: (logger, _settings(logger)) for logger in _loggers()}
+        loggers = _loggers()
+        self._known = {logger.name for logger in loggers}
+        # Few of hundreds are set up.
+        self._set_up = {
+            logger.name: settings
+            for logger in loggers
+            if (settings := _settings(logger)) != _UNTOUCHED
+        }
+        self._levels = {
+            handler: handler.level
+            for settings in self._set_up.values()
+            for handler in settings.handlers
+        }
         self._modules = set(sys.modules)
         self._torch = [flag.read() for flag in _torch_flags()]
-        self._globals = {
-            name: {key: (value, _content(value)) for key, value in _variables(space)}
-            for name, space in self._namespaces()
-        }
+        self._globals = [
+            (name, space, {key: (value, _content(value)) for key, value in _variables(space)})
+            for name, space in _namespaces(type(experiment))
+        ]
 
     def changed_globals(self) -> tuple[str, ...]:
         """Names of the package's module globals that are not what they were before the trial."""
-        return tuple(f"{name}.{key}" for name, _, key in self._changes())
+        return tuple(sorted(f"{name}.{key}" for name, _, _, key in self._changes()))
 
     def restore(self) -> tuple[str, ...]:
         """Put back what has changed.
@@ -62,7 +75,7 @@ class ProcessState:
             ("module globals", self._restore_globals),
             ("torch's flags", self._restore_torch),
             ("logging", self._restore_logging),
-            ("numpy's error handling", lambda: np.seterr(**self._numpy)),
+            ("numpy's error handling", self._restore_numpy),
             ("warnings", self._restore_warnings),
             ("environment", self._restore_environment),
             ("working folder", lambda: os.chdir(self._folder)),
@@ -73,26 +86,12 @@ class ProcessState:
                 left.append(f"{what} ({type(error).__name__}: {error})")
         return tuple(left)
 
-    def _namespaces(self) -> Iterator[tuple[str, MutableMapping[str, Any]]]:
-        """Globals of the loaded modules of the experiment's package, by module."""
-        kind = type(self._experiment)
-        package = kind.__module__.partition(".")[0]
-        spaces = {
-            name: vars(module)
-            for name, module in list(sys.modules.items())
-            if module is not None and name.partition(".")[0] == package
-        }
-        # A class from a notebook comes to a worker without its module.
-        own = kind.run.__globals__
-        if all(own is not space for space in spaces.values()):
-            spaces[f"{kind.__module__} (pickled)"] = own
-        yield from spaces.items()
-
-    def _changes(self) -> Iterator[tuple[str, MutableMapping[str, Any], str]]:
-        for name, space in self._namespaces():
-            if name not in self._globals:
-                continue  # Imported by the trial.
-            before, now = self._globals[name], dict(_variables(space))
+    def _changes(
+        self,
+    ) -> Iterator[tuple[str, MutableMapping[str, Any], dict[str, tuple[Any, _Content]], str]]:
+        """Changed globals: the module, its globals, what they were, and the name."""
+        for module, space, before in self._globals:
+            now = dict(_variables(space))
             for key in before.keys() | now.keys():
                 if key not in before:
                     changed = not isinstance(now[key], _CODE)  # Else a lazy import.
@@ -102,14 +101,14 @@ class ProcessState:
                     value, content = before[key]
                     changed = not (_same(value, now[key]) and _holds(content, now[key]))
                 if changed:
-                    yield name, space, key
+                    yield module, space, before, key
 
     def _restore_globals(self) -> None:
-        for name, space, key in list(self._changes()):
-            if key not in self._globals[name]:
+        for _, space, before, key in list(self._changes()):
+            if key not in before:
                 del space[key]
                 continue
-            space[key], content = self._globals[name][key]
+            space[key], content = before[key]
             if isinstance(content, list):
                 space[key][:] = content
             elif content is not None:
@@ -123,14 +122,16 @@ class ProcessState:
                 flag.write(before)
 
     def _restore_logging(self) -> None:
-        logging.disable(self._disabled)
-        imported = {name.partition(".")[0] for name in set(sys.modules) - self._modules}
+        if logging.root.manager.disable != self._disabled:
+            logging.disable(self._disabled)
+        # What a library set up when the trial imported it stays, as its module does. Ray's
+        # connection outlives the trial.
+        kept = {"ray", *(name.partition(".")[0] for name in set(sys.modules) - self._modules)}
         for logger in _loggers():
-            if logger.name in self._loggers:
-                _set(*self._loggers[logger.name])
-            # What a library set up when the trial imported it stays, as its module does.
-            elif logger.name.partition(".")[0] not in {*imported, "ray"}:
-                _set(logger, _LoggerSettings(logging.NOTSET, True, False, [], []))
+            if logger.name in self._known or logger.name.partition(".")[0] not in kept:
+                _set_up(logger, self._set_up.get(logger.name, _UNTOUCHED))
+        for handler, level in self._levels.items():
+            handler.setLevel(level)
 
     def _restore_warnings(self) -> None:
         filters, warnings.showwarning = self._warnings
@@ -146,11 +147,26 @@ class ProcessState:
                 os.environ[name] = value
 
 
+def _namespaces(kind: type[Experiment[Any]]) -> Iterator[tuple[str, MutableMapping[str, Any]]]:
+    """Globals of the loaded modules of an experiment's package, by module."""
+    package = kind.__module__.partition(".")[0]
+    own = kind.run.__globals__
+    alone = True
+    for name, module in list(sys.modules.items()):
+        inside = name.startswith(package) and name.partition(".")[0] == package
+        if inside and isinstance(module, types.ModuleType):
+            yield name, vars(module)
+            alone = alone and vars(module) is not own
+    if alone:
+        # The class comes from a notebook: a worker does not have its module.
+        yield kind.__module__, own
+
+
 def _variables(space: MutableMapping[str, Any]) -> list[tuple[str, Any]]:
     return [(key, value) for key, value in list(space.items()) if not key.startswith("__")]
 
 
-def _content(value: object) -> list[Any] | dict[Any, Any] | set[Any] | None:
+def _content(value: object) -> _Content:
     """A shallow copy of a mutable container; None of anything else, and of a large one."""
     if isinstance(value, list | dict | set) and len(value) <= _LARGEST:
         return value.copy()
@@ -161,7 +177,7 @@ def _same(one: object, other: object) -> bool:
     return one is other or (type(one) is type(other) and type(one) in _PLAIN and one == other)
 
 
-def _holds(content: list[Any] | dict[Any, Any] | set[Any] | None, value: Any) -> bool:
+def _holds(content: _Content, value: Any) -> bool:
     """Tell whether a container has the content that it had."""
     if content is None:
         return True
@@ -178,8 +194,11 @@ class _LoggerSettings(NamedTuple):
     level: int
     propagate: bool
     disabled: bool
-    handlers: list[tuple[logging.Handler, int]]
-    filters: list[Any]
+    handlers: tuple[logging.Handler, ...]
+    filters: tuple[Any, ...]
+
+
+_UNTOUCHED = _LoggerSettings(logging.NOTSET, True, False, (), ())
 
 
 def _loggers() -> list[logging.Logger]:
@@ -188,25 +207,25 @@ def _loggers() -> list[logging.Logger]:
 
 
 def _settings(logger: logging.Logger) -> _LoggerSettings:
-    handlers = [(handler, handler.level) for handler in logger.handlers]
     return _LoggerSettings(
-        logger.level, logger.propagate, logger.disabled, handlers, list(logger.filters)
+        logger.level,
+        logger.propagate,
+        logger.disabled,
+        tuple(logger.handlers),
+        tuple(logger.filters),
     )
 
 
-def _set(logger: logging.Logger, before: _LoggerSettings) -> None:
+def _set_up(logger: logging.Logger, before: _LoggerSettings) -> None:
     if _settings(logger) == before:
         return
     logger.setLevel(before.level)
     logger.propagate, logger.disabled = before.propagate, before.disabled
     logger.filters[:] = before.filters
-    kept = [handler for handler, _ in before.handlers]
     for handler in logger.handlers:
-        if handler not in kept:
+        if handler not in before.handlers:
             handler.close()
-    logger.handlers[:] = kept
-    for handler, level in before.handlers:
-        handler.setLevel(level)
+    logger.handlers[:] = before.handlers
 
 
 class _TorchFlag(NamedTuple):

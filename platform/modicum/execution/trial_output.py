@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TextIO
 
 _OUT, _ERR = 1, 2
+_C = ctypes.CDLL(None)
 
 
 class TrialOutput:
@@ -41,8 +42,9 @@ class TrialOutput:
         self.logger.addHandler(handler)
 
     def close(self) -> None:
-        """Close the file."""
-        self._file.close()
+        """Close the file; lines that a full disk did not take are lost."""
+        with contextlib.suppress(OSError):
+            self._file.close()
 
     @contextlib.contextmanager
     def capture(self) -> Iterator[None]:
@@ -100,4 +102,4 @@ def _flush(*streams: TextIO | None) -> None:
     for stream in streams:
         if stream is not None:
             stream.flush()
-    ctypes.CDLL(None).fflush(None)  # The buffers of C code.
+    _C.fflush(None)

@@ -18,6 +18,7 @@ from modicum.run_folder.trial_logs import TrialLogs, log_file
 from modicum.storage import StorageFolder
 
 RUNNERS = ["local", "ray"]
+pytestmark = pytest.mark.filterwarnings("ignore:warned")
 
 
 def printed(log):

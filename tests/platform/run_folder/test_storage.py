@@ -152,6 +152,8 @@ def test_a_study_with_checkpoints_on_s3_is_continued(s3, tmp_path, monkeypatch):
     assert folder.read_json(after["checkpoint"], "state.json") == {"step": 4}
     results = md.load_results(uri)
     assert list(results.frame["budget"]) == [0, 1, 2, 3, 4]
+    log = folder.read_text("trials", trial, "log.txt")
+    assert log.split() == [word for step in range(5) for word in ("step", str(step))]
     shown = folder.display("report.html")
     assert shown.endswith(f"report.html?region=us-east-1&scheme=http&endpoint_override={s3}")
     assert folder.member(shown) == "report.html"
