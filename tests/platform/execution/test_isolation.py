@@ -63,11 +63,13 @@ class FirstRecordOnly(FIFOScheduler):
 
 
 def test_the_process_of_a_stopped_trial_is_replaced_too(tmp_path, ray_cluster):
-    results = run(tmp_path, "ray", ["global"], scheduler=FirstRecordOnly())
-    assert [trial.status for trial in results.trials] == ["stopped"] * 2
+    space = {"kind": "global", "steps": md.grid(2, 3, 4, 5)}
+    study = md.Study(Leaky, space, seeds=1, scheduler=FirstRecordOnly())
+    results = study.run(tmp_path, quiet=True)
+    assert [trial.status for trial in results.trials] == ["stopped"] * 4
     rows = [load_trial(results.folder, trial.id).rows for trial in results.trials]
-    assert [[row["found"] for row in of_trial] for of_trial in rows] == [["0"]] * 2
-    assert len({of_trial[0]["process"] for of_trial in rows}) == 2
+    assert [[row["found"] for row in of_trial] for of_trial in rows] == [["0"]] * 4
+    assert len({of_trial[0]["process"] for of_trial in rows}) == 4
 
 
 def test_isolation_by_process_shares_none(tmp_path, ray_cluster):
