@@ -105,12 +105,12 @@ def run_trial(
         finally:
             _close(records, output)
             left = before.restore()
-        if left:
-            output.logger.warning(
-                "isolation: the trial left changed: %s. It was put back as far as possible; "
-                "on Ray no other trial gets this process",
-                ", ".join(left),
-            )
+            if left:
+                output.logger.warning(
+                    "isolation: the trial left changed: %s. It was put back as far as possible; "
+                    "on Ray no other trial gets this process",
+                    ", ".join(left),
+                )
         end.left, end.log = left, output.take()
         yield end
 

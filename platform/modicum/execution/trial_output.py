@@ -29,13 +29,14 @@ class TrialOutput:
 
     def __init__(self, file: Path | None) -> None:
         self._kept = file is not None
-        if file is None:
-            descriptor, name = tempfile.mkstemp(prefix="modicum-log-")
-            os.close(descriptor)
-            file = Path(name)
-        self._file = file.open("a+", buffering=1, encoding="utf-8", errors="backslashreplace")
+        try:
+            self._file = _open(file or _temporary())
+        except OSError:
+            # Where a trial cannot write the run folder, the driver may, and else it says so.
+            self._kept = False
+            self._file = _open(_temporary())
         if not self._kept:
-            file.unlink()
+            os.unlink(self._file.name)
         handler = logging.StreamHandler(self._file)
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
         self.logger = logging.Logger("modicum.trial")
@@ -85,6 +86,16 @@ def undiverted_stderr() -> TextIO:
     except (AttributeError, OSError):
         diverted = False
     return os.fdopen(os.dup(_ERR), "w", buffering=1) if diverted else sys.stderr
+
+
+def _open(file: Path) -> TextIO:
+    return file.open("a+", buffering=1, encoding="utf-8", errors="backslashreplace")
+
+
+def _temporary() -> Path:
+    descriptor, name = tempfile.mkstemp(prefix="modicum-log-")
+    os.close(descriptor)
+    return Path(name)
 
 
 @cache
