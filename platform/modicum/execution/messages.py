@@ -22,7 +22,7 @@ class RecordMessage:
         metrics: Values by metric name.
         seconds: Wall-clock seconds since the trial's (re)start.
         log: The trial's output since the last message, unless the trial writes its log file itself.
-        left: What the trial has changed in its process that a later trial there could notice.
+        left: Changes of the process that a later trial there could notice.
         checkpoint: Folder on the trial's machine, to be copied before the trial goes on.
         outcomes: Outcome of each test row, by metric name.
     """
@@ -44,7 +44,7 @@ class EndMessage:
     Attributes:
         status: `finished`, or `failed` when the experiment raised an exception.
         log: The trial's output since the last message, unless the trial writes its log file itself.
-        left: What the trial has changed in its process that a later trial there could notice.
+        left: Changes of the process that a later trial there could notice.
         error: One line that names the exception; empty if finished.
         traceback: The whole traceback; empty if finished.
     """

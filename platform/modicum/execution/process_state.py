@@ -1,4 +1,4 @@
-"""What a trial may change in its process, put back for the next one."""
+"""The state of a trial's process, put back for the next trial."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a trial and its subprocesses print, captured at the file descriptors."""
+"""Capture of all that a trial and its subprocesses print, at the file descriptors."""
 
 from __future__ import annotations
 
