@@ -49,7 +49,7 @@ def results_of(tmp_path, values=VALUES, report=None, failed=()):
             recorder.record(
                 plan.id,
                 RecordMessage(
-                    index, 10 * (index + 1), {"test/loss": loss, "start": float(index)}, 0.1, ""
+                    index, 10 * (index + 1), {"test/loss": loss, "start": float(index)}, 0.1, b""
                 ),
             )
         status = "failed" if (*key, plan.seed) in failed else "finished"

@@ -33,7 +33,7 @@ def run_of(place, values, *, settings=None, experiment=Descent, failed=(), prove
     for plan in plans:
         loss = values[plan.columns["rate"]][plan.seed]
         recorder.start(plan.id)
-        recorder.record(plan.id, RecordMessage(0, 10.0, {"test/loss": loss}, 0.1, ""))
+        recorder.record(plan.id, RecordMessage(0, 10.0, {"test/loss": loss}, 0.1, b""))
         status = "failed" if (plan.columns["rate"], plan.seed) in failed else "finished"
         recorder.end(plan.id, EndMessage(status, error="boom" if status == "failed" else ""))
     Results.consolidate(folder)

@@ -35,7 +35,7 @@ def recorder(place):
 
 def message(index, loss, budget=None):
     spent = 10.0 * (index + 1) if budget is None else budget
-    return RecordMessage(index, spent, {"test/loss": loss, "start": 2.0}, 0.5, "")
+    return RecordMessage(index, spent, {"test/loss": loss, "start": 2.0}, 0.5, b"")
 
 
 def logged(place, trial_id=PLAN.id, tag="test/loss"):
