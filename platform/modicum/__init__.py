@@ -32,6 +32,7 @@ from modicum.seeding import derive_seed, seeded
 if TYPE_CHECKING:
     from modicum import data, oracles, training
     from modicum.models.saved import SavedModel, load_model, loading_model, save_model
+    from modicum.results.figures import COLOURS
     from modicum.results.formatting import rendered
     from modicum.results.store import find_checkpoint
     from modicum.study import Study
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from modicum.yaml_io import parse_settings
 
 __all__ = [
+    "COLOURS",
     "Bundle",
     "Config",
     "Experiment",
@@ -82,6 +84,7 @@ __all__ = [
 __getattr__ = lazy_exports(
     __name__,
     {
+        "COLOURS": "results.figures",
         "Results": "study_results",
         "SavedModel": "models.saved",
         "Study": "study",

@@ -27,8 +27,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from modicum_algorithms.preference.sampling.in_process import generate
-from modicum_algorithms.preference.sampling.protocol import Request
+from modicum_algorithms.preference.sampling.in_process import Request, generate
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
 from random_language_models import small_gpt2, small_llama

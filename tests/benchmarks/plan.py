@@ -23,10 +23,9 @@ from transformers import GPT2Config, GPT2LMHeadModel
 
 from modicum_algorithms.preference.config import PreferenceConfig
 from modicum_algorithms.preference.methods.dpo import dpo_loss
-from modicum_algorithms.preference.planning.memory import worker_memory
 from modicum_algorithms.preference.planning.model_size import Lengths, model_size
-from modicum_algorithms.preference.sampling.in_process import generate
-from modicum_algorithms.preference.sampling.protocol import Request
+from modicum_algorithms.preference.planning.needs import worker_memory
+from modicum_algorithms.preference.sampling.in_process import Request, generate
 from modicum_algorithms.preference.scoring import CompletionScorer, Example
 
 MB = 1e6

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from scipy.stats import chisquare
 
 import modicum as md
-from modicum_algorithms.preference.data.prompt_pool import PromptPool
+from modicum_algorithms.preference.acquiring import PromptPool
 from modicum_algorithms.preference.methods.acquisition import (
     BUILT_IN,
     Candidates,

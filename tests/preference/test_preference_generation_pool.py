@@ -13,7 +13,7 @@ from modicum.planning.trial_plan import plan_trial
 from modicum_algorithms.preference.config import GenerationSettings, PreferenceConfig
 from modicum_algorithms.preference.experiment import ActivePreferenceLearning
 from modicum_algorithms.preference.pretraining import model_location
-from modicum_algorithms.preference.sampling.in_process import generate
+from modicum_algorithms.preference.sampling.in_process import Request, generate
 from modicum_algorithms.preference.sampling.pool import (
     GenerationPool,
     Published,
@@ -21,7 +21,6 @@ from modicum_algorithms.preference.sampling.pool import (
     tables_of,
     transformers_stages,
 )
-from modicum_algorithms.preference.sampling.protocol import Request
 from modicum_algorithms.preference.sampling.vllm import (
     completion_of_row,
     processor_options,

@@ -10,8 +10,7 @@ from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausa
 
 from modicum_algorithms.preference.methods.dpo import dpo_loss, implicit_rewards, rationale_loss
 from modicum_algorithms.preference.reference import ReferenceCache
-from modicum_algorithms.preference.sampling.in_process import generate
-from modicum_algorithms.preference.sampling.protocol import Request
+from modicum_algorithms.preference.sampling.in_process import Request, generate
 from modicum_algorithms.preference.scoring import CompletionScorer, Example
 
 EXAMPLES = [

@@ -13,9 +13,8 @@ import modicum as md
 from conftest import ROOT
 from modicum_algorithms.preference.cli import plan
 from modicum_algorithms.preference.config import PreferenceConfig
-from modicum_algorithms.preference.planning.memory import peak, worker_memory
 from modicum_algorithms.preference.planning.model_size import Lengths, ModelSize, model_size
-from modicum_algorithms.preference.planning.workload import Workload, workload
+from modicum_algorithms.preference.planning.needs import Workload, peak, worker_memory, workload
 from modicum_algorithms.preference.scoring import CompletionScorer, Example
 
 PAGE = (ROOT / "docs" / "scaling.md").read_text()
@@ -103,9 +102,7 @@ def test_states_are_those_of_the_paper(stage, expected):
     parts = memory(settings(training=training), size_of(7_500_000_000))
     names = ("weights", "optimizer: fp32 weights", "optimizer: Adam's moments")
     gradients = 2 * 7.5 / (64 if stage >= 2 else 1)
-    assert sum(parts[n].device for n in names) / 1e9 + gradients == pytest.approx(
-        expected, abs=0.05
-    )
+    assert sum(parts[n].size for n in names) / 1e9 + gradients == pytest.approx(expected, abs=0.05)
 
 
 def test_memory_of_one_process_by_hand():
@@ -115,7 +112,7 @@ def test_memory_of_one_process_by_hand():
     Logits: 16 pairs × 6 tokens × 10 × (12 + 2) bytes.
     """
     parts = memory(settings(training={"precision": "bf16"}), size_of(100))
-    assert {name: part.device for name, part in parts.items()} == {
+    assert {name: part.size for name, part in parts.items()} == {
         "weights": 200,
         "optimizer: fp32 weights": 400,
         "optimizer: Adam's moments": 800,
@@ -135,11 +132,12 @@ def test_offloading_moves_parts_to_main_memory_and_a_pool_takes_sampling():
     training = {"workers": 2, "zero_stage": 3, "offload": "parameters", "precision": "bf16"}
     pool = {"where": "pool", "actors": 1}
     parts = memory(settings(training=training, generation=pool), size_of(100, trained=10))
-    assert parts["weights"].host == 100
-    assert parts["reference: θ0, and θ while θ0 is in use"].host == 40
-    assert sum(part.device for part in parts.values() if "sampling" in part.phases) == 0
+    reference = parts["reference: θ0, and θ while θ0 is in use"]
+    assert (parts["weights"].size, parts["weights"].host) == (100, True)
+    assert (reference.size, reference.host) == (40, True)
+    assert all(part.host for part in parts.values() if "sampling" in part.phases)
     gathering = memory(settings(training=training), size_of(100))
-    assert gathering["all weights gathered"].device == 200
+    assert gathering["all weights gathered"].size == 200
 
 
 WORK = {
@@ -180,7 +178,7 @@ def test_waypoints_online_learning_and_time():
     config = settings(acquisition="random", training=training, **changed, **WORK)
     work = workload(config, Lengths(4, 3))
     assert (work.trained, work.evaluated, work.sampled) == (60, 20, 3 * (3 * 4 + 2 * 5))
-    hours = work.hours(config, trained=10, sampled=1, judged=13)
+    hours = work.hours(config, (10, 1, 13))
     expected = {"sampling": 33, "scoring": 60 / 3 / 10 / 2, "training": 3, "oracle": 120}
     assert {part: 3600 * value for part, value in hours.items()} == pytest.approx(expected)
 

@@ -11,9 +11,8 @@ import torch
 import modicum as md
 from modicum_algorithms.preference.config import GenerationSettings
 from modicum_algorithms.preference.pretraining import model_location
-from modicum_algorithms.preference.sampling.in_process import generate
+from modicum_algorithms.preference.sampling.in_process import Request, generate
 from modicum_algorithms.preference.sampling.pool import GenerationPool, transformers_stages
-from modicum_algorithms.preference.sampling.protocol import Request
 from waiting import cpus_come_back
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600), pytest.mark.usefixtures("ray_cluster")]

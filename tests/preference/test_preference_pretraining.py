@@ -8,13 +8,12 @@ import numpy as np
 import pytest
 
 import modicum as md
-from modicum_algorithms.preference.data.packaged_reviews import packaged_reviews
+from modicum_algorithms.preference.data.corpora import clean_review, packaged_reviews
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
 from modicum_algorithms.preference.config import Recipe  # noqa: E402
-from modicum_algorithms.preference.data.corpora import clean_review  # noqa: E402
 from modicum_algorithms.preference.pretraining import END_OF_TEXT, pack, pretrain  # noqa: E402
 
 TINY = Recipe(

@@ -1,4 +1,4 @@
-"""Every setting of the family has its default in one place: the package `config`."""
+"""Every setting of the family has its default in one place: `config.py`."""
 
 import ast
 import dataclasses
@@ -14,7 +14,7 @@ from modicum_algorithms.preference.config import (
 
 FAMILY = ROOT / "algorithms" / "modicum_algorithms" / "preference"
 # Other things under the name of a setting: an acquisition of prompts, a generator's seed.
-OTHERS = {("registry.py", "prompts"), ("inspection.py", "seed")}
+OTHERS = {("acquisition.py", "prompts"), ("inspection.py", "seed")}
 
 
 def names():
@@ -52,7 +52,7 @@ def test_the_settings_have_defaults_in_config_alone():
     found = {
         (path.name, name)
         for path in FAMILY.rglob("*.py")
-        if path.parent.name != "config"
+        if path.name != "config.py"
         for name in defaults(ast.parse(path.read_text()))
     }
     assert {(file, name) for file, name in found if name in settings} <= OTHERS

@@ -1,27 +1,69 @@
-"""Acquisition of judged pairs: lines 7 to 10 of algorithm 2."""
+"""Acquisition of judged pairs: lines 6 to 10 of algorithm 2."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
 
 import modicum as md
-from modicum_algorithms.preference.judging import Judge
+from modicum_algorithms.preference.judging import Judge, JudgedPair, SampledPair, Two
 from modicum_algorithms.preference.methods.acquisition import Candidates
 from modicum_algorithms.preference.methods.dpo import implicit_rewards
-from modicum_algorithms.preference.pairs import JudgedPair, SampledPair, Two
+from modicum_algorithms.preference.sampling.in_process import Completion
 from modicum_algorithms.preference.training import Learner, mixed_seed
 
 _UNTRAINED: Two = (0.0, 0.0)
 
 
 @dataclass(frozen=True)
+class PromptPool:
+    """Prompts that have not been used, by their index; sampling is without replacement.
+
+    Attributes:
+        size: Number of prompts at the start.
+        removes: Prompts that a round uses up: those it acquired, or all that it drew.
+        gone: Prompts that were used up.
+    """
+
+    size: int
+    removes: Literal["acquired", "drawn"]
+    gone: frozenset[int] = frozenset()
+
+    @property
+    def left(self) -> int:
+        """Number of prompts in the pool."""
+        return self.size - len(self.gone)
+
+    def draw(self, count: int, generator: np.random.Generator) -> np.ndarray:
+        """Distinct prompts at random, all if there are fewer; the pool stays as it is."""
+        left = np.array([place for place in range(self.size) if place not in self.gone], np.int64)
+        return generator.permutation(left)[:count]
+
+    def after(self, drawn: Iterable[int], acquired: Iterable[int]) -> PromptPool:
+        """The pool after a round.
+
+        Args:
+            drawn: Prompts that the round drew.
+            acquired: Drawn prompts whose pairs were judged.
+
+        Raises:
+            ValueError: A prompt was not in the pool, or was acquired without being drawn.
+        """
+        drawn, acquired = frozenset(map(int, drawn)), frozenset(map(int, acquired))
+        if not (drawn.isdisjoint(self.gone) and drawn <= frozenset(range(self.size))):
+            raise ValueError("drawn: all prompts must be in the pool")
+        if not acquired <= drawn:
+            raise ValueError("acquired: all prompts must have been drawn")
+        return replace(self, gone=self.gone | (acquired if self.removes == "acquired" else drawn))
+
+
+@dataclass(frozen=True)
 class Acquirer:
-    """Generation, quantities and judgements of a round's candidates.
+    """Generation, quantities and judgements of the candidates of a round i, from 1.
 
     Every result is journalled under the name of the round.
 
@@ -34,17 +76,11 @@ class Acquirer:
     judge: Judge
 
     def generate(self, i: int, places: np.ndarray) -> list[SampledPair]:
-        """Line 7: two completions of each prompt, with log p_θ from the same pass.
-
-        Args:
-            i: Round, from 1.
-            places: Indices of the prompts.
-        """
+        """Line 7: two completions of each prompt, with log p_θ from the same pass."""
+        temperature = self.learner.config.sampling_temperature
 
         def sample() -> list[dict[str, Any]]:
-            found = self._sampled(
-                i, "generation", "completions", places, 2, self.learner.config.sampling_temperature
-            )
+            found = self._sampled(i, "generation", "completions", places, 2, temperature)
             return [
                 SampledPair(
                     int(place),
@@ -61,27 +97,23 @@ class Acquirer:
         """The pairs with the implicit rewards of both completions (equation 6.5).
 
         In the first round θ = θ0, and all rewards are exactly 0, without rounding errors.
-
-        Args:
-            i: Round, from 1.
-            pairs: Pairs of the round; those that have rewards are returned as they are.
         """
         if i == 1:
             return [replace(pair, rewards=_UNTRAINED) for pair in pairs]
-        missing = [pair for pair in pairs if pair.rewards is None]
-        references = iter(self._references(i, missing, f"reference-{len(missing):06}"))
-        found = []
-        for pair in pairs:
-            if pair.rewards is None:
-                reference = next(references)
-                first, second = implicit_rewards(
-                    torch.tensor(pair.log_probabilities, dtype=torch.float64),
-                    torch.tensor(reference, dtype=torch.float64),
-                    self.learner.config.beta,
-                ).tolist()
-                pair = replace(pair, reference=reference, rewards=(first, second))
-            found.append(pair)
-        return found
+        if all(pair.rewards is not None for pair in pairs):
+            return list(pairs)
+        references = self._references(i, pairs, f"reference-{len(pairs):06}")
+        rewards_S2 = implicit_rewards(
+            torch.tensor([pair.log_probabilities for pair in pairs], dtype=torch.float64),
+            torch.tensor(references, dtype=torch.float64),
+            self.learner.config.beta,
+        )
+        return [
+            replace(pair, reference=reference, rewards=(first, second))
+            for pair, reference, (first, second) in zip(
+                pairs, references, rewards_S2.tolist(), strict=True
+            )
+        ]
 
     def quantities(
         self, i: int, places: np.ndarray, needs: frozenset[str], pairs: Sequence[SampledPair]
@@ -89,12 +121,13 @@ class Acquirer:
         """Line 8: the quantities by which an acquisition scores its candidates.
 
         Args:
-            i: Round, from 1.
+            i: Round.
             places: Indices of the candidates' prompts.
             needs: Quantities that the acquisition needs.
             pairs: Pairs of the candidates, with rewards if these are needed; may be empty if the
                 acquisition needs no completions.
         """
+        prompts = self.learner.prompts
         known: dict[str, np.ndarray] = {}
         if "entropy" in needs:
             known["sample_log_probabilities_SN"] = np.array(self._entropy_samples(i, places))
@@ -102,13 +135,9 @@ class Acquirer:
             known["embeddings_SD"] = np.array(self._embeddings(i, places))
         if "rewards" in needs:
             known["implicit_rewards_S2"] = np.array([pair.rewards for pair in pairs])
-        if "costs" in needs:
-            # The oracle charges for the tokens that it reads.
-            prompts = self.learner.prompts
-            known["costs_S"] = np.array(
-                [len(prompts[p.place].ids) + len(p.first) + len(p.second) for p in pairs],
-                dtype=float,
-            )
+        if "costs" in needs:  # The oracle charges for the tokens that it reads.
+            tokens = [len(prompts[p.place].ids) + len(p.first) + len(p.second) for p in pairs]
+            known["costs_S"] = np.array(tokens, dtype=float)
         return Candidates(size=len(places), **known)
 
     def judged(
@@ -116,14 +145,9 @@ class Acquirer:
     ) -> tuple[list[JudgedPair], dict[str, float]]:
         """Line 10: the pairs with the oracle's judgements, and metrics of the acquisition.
 
-        Args:
-            i: Round, from 1.
-            pairs: Chosen pairs, with rewards.
-
-        Returns:
-            Pairs without a judgement are left out and counted in the metrics.
+        Pairs without a judgement are left out and counted in the metrics.
         """
-        with self.learner.clock.measure("oracle"):
+        with self.learner.measure("oracle"):
             answers = self.judge.ask(self._questions(i, pairs), f"round-{i:03}/judgements")
         answered = [
             (pair, answer)
@@ -141,7 +165,7 @@ class Acquirer:
                     place=pair.place,
                     first=pair.first,
                     second=pair.second,
-                    reference=next(references) if pair.reference is None else pair.reference,
+                    reference=pair.reference or next(references),
                     rewards=pair.rewards,
                     winner=answer["winner"],
                     rationale=answer["rationale"],
@@ -154,8 +178,13 @@ class Acquirer:
             "acquired/tokens": float(np.mean(lengths) / 2),
             "acquired/cost": sum(answer["cost"] for answer in answers),
         }
-        if judged and i > 1:
-            metrics |= _predictions(judged)
+        if judged and i > 1:  # Of the implicit preference model before training on the pairs.
+            ahead = [pair.rewards[0] - pair.rewards[1] for pair in judged]
+            correct = [
+                (pair.rewards[0] > pair.rewards[1]) == (pair.winner == "first") for pair in judged
+            ]
+            metrics["acquired/accuracy"] = float(np.mean(correct))
+            metrics["acquired/certainty"] = float(np.mean(np.abs(ahead)))
         return judged, metrics
 
     def _questions(self, i: int, pairs: Sequence[SampledPair]) -> list[md.oracles.Pair]:
@@ -173,27 +202,20 @@ class Acquirer:
 
     def _sampled(
         self, i: int, part: str, purpose: str, places: np.ndarray, count: int, temperature: float
-    ) -> list[Any]:
+    ) -> list[Completion]:
         self.learner.have(i - 1)
-        return self.learner.sample(
-            part,
-            f"round-{i:03} {purpose}",
-            {int(place): self.learner.prompts[place] for place in places},
-            count,
-            temperature,
-        )
+        prompts = {int(place): self.learner.prompts[place] for place in places}
+        return self.learner.sample(part, f"round-{i:03} {purpose}", prompts, count, temperature)
 
     def _entropy_samples(self, i: int, places: np.ndarray) -> list[list[float]]:
         """Log p_θ of N samples of each prompt (equation 6.8)."""
         config = self.learner.config
-        samples = config.entropy_samples
+        N, temperature = config.entropy_samples, config.entropy_temperature
 
         def sample() -> list[list[float]]:
-            found = self._sampled(
-                i, "entropy", "entropy", places, samples, config.entropy_temperature
-            )
+            found = self._sampled(i, "entropy", "entropy", places, N, temperature)
             values = [completion.log_probability for completion in found]
-            return [values[s : s + samples] for s in range(0, len(values), samples)]
+            return [values[start : start + N] for start in range(0, len(values), N)]
 
         return self._once(i, "entropy", sample)
 
@@ -214,7 +236,7 @@ class Acquirer:
                 for pair in pairs
                 for completion in (pair.first, pair.second)
             ]
-            with self.learner.clock.measure("reference"):
+            with self.learner.measure("reference"):
                 found = self.learner.policy.reference_log_probabilities(wanted)
             return [found[n : n + 2] for n in range(0, len(found), 2)]
 
@@ -223,13 +245,3 @@ class Acquirer:
 
     def _once(self, i: int, step: str, compute: Callable[[], list[Any]]) -> list[Any]:
         return self.judge.worker.once(f"round-{i:03}/{step}", compute)
-
-
-def _predictions(judged: Sequence[JudgedPair]) -> dict[str, float]:
-    """Accuracy and mean certainty of the implicit preference model before training on pairs."""
-    correct = [(pair.rewards[0] > pair.rewards[1]) == (pair.winner == "first") for pair in judged]
-    differences = [abs(pair.rewards[0] - pair.rewards[1]) for pair in judged]
-    return {
-        "acquired/accuracy": float(np.mean(correct)),
-        "acquired/certainty": float(np.mean(differences)),
-    }

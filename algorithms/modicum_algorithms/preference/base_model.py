@@ -9,11 +9,9 @@ from dataclasses import asdict
 from pathlib import Path
 
 import modicum as md
-from modicum_algorithms.preference.config import IMDB_RECIPE, PACKAGED_RECIPE, Recipe
-from modicum_algorithms.preference.data.corpora import imdb_file
-from modicum_algorithms.preference.data.packaged_reviews import packaged_text
+from modicum_algorithms.preference.config import RECIPES
+from modicum_algorithms.preference.data.corpora import imdb_file, packaged_text
 
-IMDB, PACKAGED = "imdb", "packaged"
 # Reviews that the packaged model is pretrained on.
 PACKAGED_REVIEWS = 4000
 
@@ -24,9 +22,9 @@ def check_model(name: str) -> None:
     Raises:
         InputError: The model does not exist, or the reviews to pretrain it on are missing.
     """
-    if name == IMDB:
+    if name == "imdb":
         imdb_file("train", "language_model")
-    elif name != PACKAGED:
+    elif name not in RECIPES:
         md.training.check_language_model(name, field="language_model")
 
 
@@ -36,7 +34,7 @@ def model_digests(name: str) -> Mapping[str, str]:
     Raises:
         InputError: IMDB is not under `MODICUM_DATA`.
     """
-    if name in {IMDB, PACKAGED}:
+    if name in RECIPES:
         return {"language_model": pretrained_key(name)}
     path = Path(name).expanduser()
     if path.is_dir():
@@ -49,17 +47,10 @@ def model_digests(name: str) -> Mapping[str, str]:
 def pretrained_key(name: str) -> str:
     """Cache key of a pretrained model; it changes with the texts and the recipe.
 
-    Args:
-        name: `imdb` or `packaged`.
-
     Raises:
         InputError: IMDB is not under `MODICUM_DATA`.
     """
-    if name == IMDB:
-        return f"imdb-model-{md.data.digest_files([imdb_file('train')])}-{_digest(IMDB_RECIPE)}"
-    return f"packaged-model-{_digest(PACKAGED_RECIPE, PACKAGED_REVIEWS, packaged_text())}"
-
-
-def _digest(recipe: Recipe, *parts: object) -> str:
-    described = json.dumps([asdict(recipe), *parts], sort_keys=True)
-    return hashlib.sha256(described.encode()).hexdigest()[:16]
+    texts = md.data.digest_files([imdb_file("train")]) + "-" if name == "imdb" else ""
+    parts = [] if name == "imdb" else [PACKAGED_REVIEWS, packaged_text()]
+    described = json.dumps([asdict(RECIPES[name]), *parts], sort_keys=True)
+    return f"{name}-model-{texts}{hashlib.sha256(described.encode()).hexdigest()[:16]}"

@@ -24,13 +24,7 @@ _START = "start"
 
 @dataclass(frozen=True)
 class Match:
-    """The model's completion of a prompt and the opponent's.
-
-    Attributes:
-        prompt: Text of the prompt.
-        completion: Text of the model's completion.
-        opponent: Text of θ0's or a human's completion.
-    """
+    """Texts of a prompt, of the model's completion, and of θ0's or a human's completion."""
 
     prompt: str
     completion: str
@@ -65,36 +59,26 @@ class Evaluator:
             self._sample(_epoch_step(i, epoch), None)
 
     def evaluate_within(self, i: int, rows: Sequence[Row]) -> Iterator[dict[str, float]]:
-        """Metrics after each epoch of round i that is to be evaluated (figure D.1).
-
-        Args:
-            i: Round, from 1.
-            rows: Rows of its updates; an epoch that early stopping left out has none.
-        """
+        """Metrics after each epoch of round i that is to be evaluated (figure D.1)."""
         for epoch in self.learner.config.epochs_evaluated(i):
             done = [row for row in rows if row["epoch"] <= epoch]
+            # An epoch that early stopping left out has no rows.
             if any(row["epoch"] == epoch for row in done):
                 found = self.evaluate(_epoch_step(i, epoch), None, done)
                 yield {**training_metrics(done), **found}
 
     def _sample(self, step: str, trained: int | None) -> list[Ids]:
-        """The policy's completions of the held-out prompts.
+        """The completions of the held-out prompts by round `trained`, None for current weights.
 
-        Args:
-            step: Name of the step in the journal, and purpose of the seed.
-            trained: Round whose weights to use; None for the current weights.
+        The name of the step in the journal is the purpose of the seed.
         """
+        config = self.learner.config
 
         def compute() -> list[list[int]]:
             if trained is not None:
                 self.learner.have(trained)
-            found = self.learner.sample(
-                "evaluation",
-                step,
-                dict(enumerate(self.prompts)),
-                1,
-                self.learner.config.evaluation_temperature,
-            )
+            prompts, temperature = dict(enumerate(self.prompts)), config.evaluation_temperature
+            found = self.learner.sample("evaluation", step, prompts, 1, temperature)
             return [list(completion.ids) for completion in found]
 
         return [tuple(ids) for ids in self.judge.worker.once(f"{step}-completions", compute)]
@@ -117,7 +101,7 @@ class Evaluator:
             Match(prompt.prompt.text, decode(ids), opponent)
             for prompt, ids, opponent in zip(self.prompts, mine, opponents, strict=True)
         ]
-        with self.learner.clock.measure("oracle"):
+        with self.learner.measure("oracle"):
             found = win_rate(matches, self.judge, step, self.learner.seed_for("evaluation order"))
         if "win_rate" not in found:
             self.judge.worker.log.warning(

@@ -38,7 +38,6 @@ from modicum_algorithms.preference.tables import (
 WIN_RATE = "evaluation/win_rate"
 _ACQUISITION = "acquisition"
 _EPOCHS = "epochs"
-_COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#8C8C8C", "#B8A800")
 _WRONG, _RIGHT = "#C8302C", "#1B8A4B"
 _SMALL = 8  # points
 _DOTS_PER_INCH = 160
@@ -115,7 +114,7 @@ def convergence_figure(rounds: Mapping[str, Sequence[Convergence]], title: str =
     figure = Figure(figsize=(6.4, 5.2), layout="constrained")
     above, below = figure.subplots(2, 1, sharex=True)
     for index, (name, trials) in enumerate(rounds.items()):
-        colour = _COLOURS[index % len(_COLOURS)]
+        colour = md.COLOURS[index % len(md.COLOURS)]
         losses = mean_curve(trial.losses for trial in trials)
         rates = mean_curve(trial.win_rates for trial in trials)
         above.plot(list(losses), list(losses.values()), color=colour, linewidth=1.6, label=name)

@@ -12,8 +12,9 @@ import modicum as md
 from modicum_algorithms.preference.config import PreferenceConfig
 from modicum_algorithms.preference.data.tokenized import Ids
 from modicum_algorithms.preference.reference import PromptAndCompletion, ReferenceCache
-from modicum_algorithms.preference.sampling.build import build_sampler
-from modicum_algorithms.preference.sampling.protocol import Sampler
+from modicum_algorithms.preference.sampling.in_process import Sampler, WorkerSampler
+from modicum_algorithms.preference.sampling.pool import GenerationPool, transformers_stages
+from modicum_algorithms.preference.sampling.vllm import vllm_stages
 from modicum_algorithms.preference.scoring import CompletionScorer, Example, trained_weights
 
 # Two short texts and a longer one, of tokens that every vocabulary has.
@@ -48,13 +49,9 @@ class Policy:
     def load(
         cls, config: PreferenceConfig, name: str, seed: int, worker: md.training.Worker
     ) -> Policy:
-        """θ0, ready to be trained.
+        """θ0 by its hub name, folder or GGUF file, ready to be trained.
 
-        Args:
-            config: Settings.
-            name: Hub name, folder or GGUF file.
-            seed: Seed of the adapters' initial weights.
-            worker: The calling process.
+        The seed is that of the adapters' initial weights.
 
         Raises:
             InputError: The model cannot be loaded.
@@ -73,7 +70,6 @@ class Policy:
         engine = md.training.build_engine(scorer, settings, worker)
         if not scorer.choose_layout(_LAYOUT_EXAMPLES):
             worker.log.info("the model computes a prompt once for each of its completions")
-        weights = partial(trained_weights, engine)
         return cls(
             language=language,
             engine=engine,
@@ -81,7 +77,7 @@ class Policy:
             reference=ReferenceCache(
                 md.data.cache_folder() / "reference_log_probabilities", language.identity
             ),
-            sampler=build_sampler(config, language, engine, weights, worker),
+            sampler=_sampler(config, language, engine, worker),
             micro_batch_size=settings.micro_batch_size,
         )
 
@@ -139,6 +135,25 @@ class Policy:
                 found += [(row[0], row[1]) for row in self.engine(batch).tolist()]
         by_place = dict(zip(order, self.worker.collect(found), strict=True))
         return [by_place[place] for place in range(len(examples))]
+
+
+def _sampler(
+    config: PreferenceConfig,
+    language: md.training.LanguageModel,
+    engine: md.training.Engine,
+    worker: md.training.Worker,
+) -> Sampler:
+    if config.generation.where == "workers":
+        return WorkerSampler(language, engine, worker, config.generation_batch)
+    return GenerationPool(
+        settings=config.generation,
+        stages=vllm_stages if config.generation.engine == "vllm" else transformers_stages,
+        precision=config.training.precision,
+        batch_size=config.generation_batch,
+        language=language,
+        weights=partial(trained_weights, engine),
+        worker=worker,
+    )
 
 
 def _paired(

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -19,15 +19,9 @@ from torch import Tensor
 from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 
 import modicum as md
-from modicum_algorithms.preference.base_model import (
-    IMDB,
-    PACKAGED,
-    PACKAGED_REVIEWS,
-    pretrained_key,
-)
-from modicum_algorithms.preference.config import IMDB_RECIPE, PACKAGED_RECIPE, Recipe
-from modicum_algorithms.preference.data.corpora import clean_review, imdb_reviews
-from modicum_algorithms.preference.data.packaged_reviews import packaged_reviews
+from modicum_algorithms.preference.base_model import PACKAGED_REVIEWS, pretrained_key
+from modicum_algorithms.preference.config import RECIPES, Recipe
+from modicum_algorithms.preference.data.corpora import clean_review, imdb_reviews, packaged_reviews
 
 END_OF_TEXT = "<|endoftext|>"
 _HELD_OUT_ROWS = 256
@@ -68,17 +62,16 @@ def model_location(name: str) -> str:
     Raises:
         InputError: IMDB is not under `MODICUM_DATA`.
     """
-    if name == IMDB:
-        return _cached(name, lambda: map(clean_review, imdb_reviews("train")[0]), IMDB_RECIPE)
-    if name == PACKAGED:
-        recipe = PACKAGED_RECIPE
-        return _cached(name, lambda: packaged_reviews(PACKAGED_REVIEWS, recipe.seed), recipe)
-    return name
+    if name not in RECIPES:
+        return name
+    recipe = RECIPES[name]
 
-
-def _cached(name: str, texts: Callable[[], Iterable[str]], recipe: Recipe) -> str:
     def train(folder: Path) -> None:
-        pretrain(list(texts()), folder, recipe)
+        if name == "imdb":
+            texts = [clean_review(text) for text in imdb_reviews("train")[0]]
+        else:
+            texts = packaged_reviews(PACKAGED_REVIEWS, recipe.seed)
+        pretrain(texts, folder, recipe)
 
     return str(md.data.cached_folder(pretrained_key(name), _REPORT, train))
 
@@ -168,13 +161,7 @@ def _train_tokenizer(texts: Sequence[str], recipe: Recipe) -> Any:
 
 
 def gpt2_config(recipe: Recipe, vocabulary: int, end: int) -> GPT2Config:
-    """Configuration of the model of a recipe.
-
-    Args:
-        recipe: Settings of the model.
-        vocabulary: Size of the tokenizer's vocabulary.
-        end: End-of-text token.
-    """
+    """Configuration of the model of a recipe; `end` is the end-of-text token."""
     return GPT2Config(
         vocab_size=vocabulary,
         n_positions=recipe.context,

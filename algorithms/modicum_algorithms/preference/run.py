@@ -11,17 +11,15 @@ from typing import Any
 import numpy as np
 
 import modicum as md
-from modicum_algorithms.preference.acquiring import Acquirer
+from modicum_algorithms.preference.acquiring import Acquirer, PromptPool
 from modicum_algorithms.preference.checkpoints import keep_outcome
 from modicum_algorithms.preference.config import PreferenceConfig
-from modicum_algorithms.preference.data.prompt_pool import PromptPool
 from modicum_algorithms.preference.data.tokenized import read_splits
 from modicum_algorithms.preference.evaluation import Evaluator
 from modicum_algorithms.preference.inspection import ACQUIRED, EVALUATION, TRAINING
-from modicum_algorithms.preference.judging import Judge
+from modicum_algorithms.preference.judging import Judge, JudgedPair
 from modicum_algorithms.preference.methods.acquisition import choose, get_acquisition
 from modicum_algorithms.preference.oracles import open_oracle
-from modicum_algorithms.preference.pairs import JudgedPair
 from modicum_algorithms.preference.policy import Policy
 from modicum_algorithms.preference.training import Learner, training_metrics
 
@@ -123,7 +121,7 @@ def _opened_oracle(
 
 
 def _message(learner: Learner, metrics: Mapping[str, float], folder: str | None = None) -> Message:
-    timing = {f"time/{part}": seconds for part, seconds in learner.clock.seconds.items()}
+    timing = {f"time/{part}": seconds for part, seconds in learner.seconds.items()}
     budget = len(learner.preferences)
     return {"budget": budget, "metrics": {**metrics, **timing}, "folder": folder}
 

@@ -5,7 +5,9 @@ B: pairs of a batch.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -14,18 +16,17 @@ from torch import Tensor
 
 import modicum as md
 from modicum_algorithms.preference.checkpoints import Row, load_round, save_round
-from modicum_algorithms.preference.clock import Clock
 from modicum_algorithms.preference.config import PreferenceConfig
 from modicum_algorithms.preference.data.tokenized import Ids, TokenizedPrompt
+from modicum_algorithms.preference.judging import JudgedPair, Two
 from modicum_algorithms.preference.methods.dpo import (
     dpo_loss,
     implicit_rewards,
     preference_log_odds,
     rationale_loss,
 )
-from modicum_algorithms.preference.pairs import JudgedPair, Two
 from modicum_algorithms.preference.policy import Policy
-from modicum_algorithms.preference.sampling.protocol import Completion, Request
+from modicum_algorithms.preference.sampling.in_process import Completion, Request
 from modicum_algorithms.preference.scoring import Example
 
 # In the middle of a round, the policy has the weights of no round.
@@ -58,7 +59,7 @@ class Learner:
         preferences: X_P, the judged pairs so far.
         config: Settings.
         seed: Seed of the trial.
-        clock: Time spent on each part.
+        seconds: Seconds that this process spent on each part of the work.
         trained: Round whose weights the policy has; 0 for θ0.
     """
 
@@ -67,8 +68,17 @@ class Learner:
     preferences: Sequence[JudgedPair]
     config: PreferenceConfig
     seed: int
-    clock: Clock = field(default_factory=Clock)
+    seconds: dict[str, float] = field(default_factory=dict)
     trained: int = 0
+
+    @contextmanager
+    def measure(self, part: str) -> Iterator[None]:
+        """Add the time of a block to a part of the work."""
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[part] = self.seconds.get(part, 0.0) + time.perf_counter() - started
 
     def refit(
         self, i: int, after_epoch: Callable[[int, int], object] = lambda i, epoch: None
@@ -76,17 +86,14 @@ class Learner:
         """Fine-tune from θ0 on all pairs up to round i, or resume from a checkpoint of round i.
 
         Updates that a loaded checkpoint has made are skipped, so that training resumes in the
-        middle of an epoch. The last batch of an epoch may be smaller.
-
-        Args:
-            i: Round, from 1.
-            after_epoch: Called after each epoch with the numbers of the round and of the epoch.
+        middle of an epoch. The last batch of an epoch may be smaller. After each epoch,
+        `after_epoch` is called with the numbers of the round and of the epoch, from 1.
 
         Returns:
             A row for each update: `update` from 0, `epoch` from 1, and the results of `update_on`.
         """
         config, policy, every = self.config, self.policy, self.config.training.save_every
-        with self.clock.measure("training"):
+        with self.measure("training"):
             pairs = self._examples([pair for pair in self.preferences if pair.round <= i])
             self.trained = _BETWEEN
             rows = load_round(policy, i, done=False)
@@ -120,13 +127,10 @@ class Learner:
     def update_online(self, i: int) -> list[Row]:
         """Make one update on the pairs of round i, from the weights of the round before (D.4).
 
-        Args:
-            i: Round, from 1.
-
         Returns:
             The row of the update, as in `refit`; none if the round has no judged pair.
         """
-        with self.clock.measure("training"):
+        with self.measure("training"):
             self.have(i - 1)
             pairs = self._examples([pair for pair in self.preferences if pair.round == i])
             rows: list[Row] = []
@@ -167,7 +171,7 @@ class Learner:
             temperature: Sampling temperature.
         """
         seed = self.seed_for(purpose)
-        with self.clock.measure(part):
+        with self.measure(part):
             return self.policy.sampler.sample(
                 [
                     Request(prompt.ids, prompt.tokens, mixed_seed(seed, number, k))
@@ -202,32 +206,19 @@ class Learner:
         return found
 
 
-@dataclass(frozen=True)
-class _Weighted:
-    """A pair and its weight in an update; pairs of weight 0 fill up a worker's share."""
-
-    pair: TrainingExample
-    weight: float
-
-
 def update_on(policy: Policy, pairs: Sequence[TrainingExample], config: PreferenceConfig) -> Row:
-    """Make one update on a batch of pairs that the workers share.
-
-    Args:
-        policy: Policy to update.
-        pairs: The batch, the same on all workers.
-        config: Settings of the loss.
+    """Make one update on a batch of pairs, the same on all workers, which share them.
 
     Returns:
         `loss` and `gradient_norm`; `accuracy`, the share of pairs whose preferred completion had
         the higher implicit reward before the update; `margin`, the mean difference of the rewards.
     """
     size = policy.worker.size
-    padding = -len(pairs) % size
-    weighted = [_Weighted(pair, 1 / len(pairs)) for pair in pairs]
-    weighted += [_Weighted(pairs[0], 0.0)] * padding
+    # Pairs of weight 0 fill up a worker's share.
+    weighted = [(pair, 1 / len(pairs)) for pair in pairs]
+    weighted += [(pairs[0], 0.0)] * (-len(pairs) % size)
     # Sorted, so that rows of a micro-batch, and those of different workers, have similar lengths.
-    weighted.sort(key=lambda item: item.pair.example.tokens)
+    weighted.sort(key=lambda item: item[0].example.tokens)
     mine = policy.worker.share(weighted)
     parts = [
         mine[start : start + policy.micro_batch_size]
@@ -237,14 +228,14 @@ def update_on(policy: Policy, pairs: Sequence[TrainingExample], config: Preferen
     margins: list[float] = []
 
     def loss(log_probabilities_B3: Tensor, _batch: object) -> Tensor:
-        part = next(remaining)
-        weights_B = torch.tensor([item.weight for item in part], device=log_probabilities_B3.device)
-        loss_B, z_B = pair_losses(log_probabilities_B3, [item.pair for item in part], config)
-        margins.extend(z for z, item in zip(z_B.tolist(), part, strict=True) if item.weight > 0)
+        part, weights = zip(*next(remaining), strict=True)
+        weights_B = torch.tensor(weights, device=log_probabilities_B3.device)
+        loss_B, z_B = pair_losses(log_probabilities_B3, part, config)
+        margins.extend(z for z, weight in zip(z_B.tolist(), weights, strict=True) if weight > 0)
         # The engine averages over workers, and the weights of all workers sum to 1.
         return (weights_B * loss_B).sum() * size
 
-    batches = [[item.pair.example for item in part] for part in parts]
+    batches = [[pair.example for pair, _ in part] for part in parts]
     done = policy.engine.update(batches, loss)
     everyone = np.concatenate(policy.worker.gather(margins))
     return {
@@ -258,12 +249,9 @@ def update_on(policy: Policy, pairs: Sequence[TrainingExample], config: Preferen
 def pair_losses(
     log_probabilities_B3: Tensor, pairs: Sequence[TrainingExample], config: PreferenceConfig
 ) -> tuple[Tensor, Tensor]:
-    """Losses of pairs and log-odds of their judgements, both of shape (B,).
+    """Losses of pairs, given the scores of `CompletionScorer`, and log-odds of their judgements.
 
-    Args:
-        log_probabilities_B3: Output of `CompletionScorer` for the pairs.
-        pairs: The pairs.
-        config: Settings of the loss.
+    Both have shape (B,).
     """
     device = log_probabilities_B3.device
     reference_B2 = torch.tensor([pair.reference for pair in pairs], device=device)
@@ -281,23 +269,13 @@ def pair_losses(
 
 
 def mixed_seed(seed: int, place: int, number: int) -> int:
-    """A seed for one completion of one prompt.
-
-    Args:
-        seed: Seed of the purpose.
-        place: Number of the prompt.
-        number: Number of the completion.
-    """
+    """A seed for one completion of one prompt, derived from the seed of the purpose."""
     return int(np.random.SeedSequence([seed, place, number]).generate_state(1, np.uint64)[0])
 
 
 def training_metrics(rows: Sequence[Row]) -> dict[str, float]:
-    """Means over the updates of the last epoch, and the number of updates.
-
-    Args:
-        rows: Rows of `Learner.refit`; none if no pair of any round has a judgement.
-    """
-    if not rows:
+    """Means over the updates of the last epoch, and their number, from rows of `Learner.refit`."""
+    if not rows:  # No pair of any round has a judgement.
         return {"training/epoch": 0, "training/updates": 0}
     last = [row for row in rows if row["epoch"] == rows[-1]["epoch"]]
     means = {

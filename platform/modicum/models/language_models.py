@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
 Precision = Literal["fp32", "bf16", "fp16"]
 
-_DTYPES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
+DTYPES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
+"""Name of each precision in torch."""
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "vocab.json")
 
 
@@ -74,7 +75,7 @@ def load_language_model(
         revision=revision,
         gguf_file=gguf_file,
         device=None if device is None else str(device),
-        dtype=_DTYPES[precision],
+        dtype=DTYPES[precision],
         field=field,
     )
     if precision == "fp16" and loaded.device.type == "cpu":

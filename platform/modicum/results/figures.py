@@ -22,8 +22,8 @@ _RULES = """ <defs>
  </defs>
 """
 _INHERITED = 'stroke-linejoin="round" stroke-linecap="butt"'
-# Okabe and Ito's palette: colour-blind readers can tell it apart, on light and dark grounds.
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#8C8C8C", "#B8A800")
+"""Okabe and Ito's palette: colour-blind readers can tell it apart, on light and dark grounds."""
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 _WIDTH, _HEIGHT = 6.4, 3.8  # inches
 # Entries of a legend that lies among the curves; a longer one stands beside them.

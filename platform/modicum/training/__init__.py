@@ -11,6 +11,7 @@ from modicum.training.settings import TrainingSettings
 
 if TYPE_CHECKING:
     from modicum.models.language_models import (
+        DTYPES,
         LanguageModel,
         check_language_model,
         export_language_model,
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
         merge_adapters,
     )
     from modicum.training.adapters import add_adapters
-    from modicum.training.deepspeed_setup import loading
+    from modicum.training.deepspeed_setup import BUCKET, loading
     from modicum.training.engine import Engine, Update
     from modicum.training.engine_factory import build_engine
     from modicum.training.plain_engine import PlainEngine
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     from modicum.training.worker_group import journal_of, require_room, run_on_workers
 
 __all__ = [
+    "BUCKET",
+    "DTYPES",
     "Engine",
     "Journal",
     "LanguageModel",
@@ -51,6 +54,8 @@ __all__ = [
 __getattr__ = lazy_exports(
     __name__,
     {
+        "BUCKET": "deepspeed_setup",
+        "DTYPES": ".models.language_models",
         "Engine": "engine",
         "LanguageModel": ".models.language_models",
         "PlainEngine": "plain_engine",

@@ -16,9 +16,10 @@ from modicum.library_logging import quiet_loggers
 from modicum.training.settings import TrainingSettings
 from modicum.training.worker import Worker
 
-# Gradients and weights are exchanged in buckets of at most this many numbers, and of at most this
-# fraction (1/8) of all; with ZeRO 3, a worker holds about two buckets of whole weights at a time.
-_BUCKET = 50_000_000
+BUCKET = 50_000_000
+"""Maximum number of gradients or weights that DeepSpeed's workers exchange at once."""
+# Buckets also hold at most this fraction (1/8) of all gradients; with ZeRO 3, a worker holds about
+# two buckets of whole weights at a time.
 _BUCKETS = 8
 
 
@@ -114,13 +115,13 @@ def deepspeed_config(
     """
     stage = effective_zero_stage(settings)
     numbers = sum(getattr(p, "ds_numel", p.numel()) for p in trained)
-    bucket = min(_BUCKET, numbers // _BUCKETS + 1)
+    bucket = min(BUCKET, numbers // _BUCKETS + 1)
     on_cpu = {"device": "cpu", "pin_memory": worker.device.type == "cuda"}
     zero: dict[str, Any] = {
         "stage": stage,
         "overlap_comm": worker.device.type == "cuda",
         "reduce_bucket_size": bucket,
-        "allgather_bucket_size": _BUCKET,
+        "allgather_bucket_size": BUCKET,
         "stage3_prefetch_bucket_size": bucket,
         "stage3_max_live_parameters": 2 * bucket,
         "stage3_max_reuse_distance": 2 * bucket,

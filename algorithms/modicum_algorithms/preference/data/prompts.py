@@ -19,9 +19,10 @@ from modicum_algorithms.preference.data.corpora import (
     imdb_file,
     imdb_reviews,
     json_lines,
+    packaged_reviews,
+    packaged_text,
     tldr_file,
 )
-from modicum_algorithms.preference.data.packaged_reviews import packaged_reviews, packaged_text
 
 Split = Literal["train", "test"]
 

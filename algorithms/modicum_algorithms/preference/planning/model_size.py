@@ -14,12 +14,9 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from transformers import AutoConfig, AutoModelForCausalLM
 
 import modicum as md
-from modicum_algorithms.preference.base_model import IMDB, PACKAGED
-from modicum_algorithms.preference.config import IMDB_RECIPE, PACKAGED_RECIPE, PreferenceConfig
+from modicum_algorithms.preference.config import RECIPES, PreferenceConfig
 from modicum_algorithms.preference.pretraining import gpt2_config
 from modicum_algorithms.preference.scoring import CompletionScorer, Example
-
-_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 @dataclass(frozen=True)
@@ -64,7 +61,8 @@ def model_size(config: PreferenceConfig, lengths: Lengths) -> ModelSize:
         InputError: The model has no readable configuration, or it cannot be counted.
     """
     described, training = _described(config.language_model), config.training
-    dtype, rows = _DTYPES[training.precision], training.micro_batch_size
+    dtype = getattr(torch, md.training.DTYPES[training.precision])
+    rows = training.micro_batch_size
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(described, dtype=dtype)
         language = md.training.LanguageModel(model, None, None, config.language_model)
@@ -72,21 +70,23 @@ def model_size(config: PreferenceConfig, lengths: Lengths) -> ModelSize:
     with FakeTensorMode(allow_non_fake_inputs=True):
         _without_data(model)
         try:
-            kept, cached = _kept(model, rows, lengths), _cached(model)
+            kept = _kept(model, rows, lengths)
+            with torch.no_grad():
+                cache = model(input_ids=torch.ones(1, 1, dtype=torch.long)).past_key_values
+            cached = sum(t.nbytes for layer in cache.layers for t in (layer.keys, layer.values))
         except Exception as error:  # Whatever the code of a model raises without data.
             raise md.InputError(
                 f"language_model: the memory of a {described.model_type} cannot be counted "
                 f"({md.reason_of(error)})"
             ) from error
-    weights = [(p.numel(), p.requires_grad) for p in model.parameters()]
     if training.activation_checkpointing:
         layers = described.num_hidden_layers
         inputs = rows * lengths.row * described.hidden_size * dtype.itemsize
         logits = rows * 2 * lengths.completion * described.vocab_size * torch.float32.itemsize
         kept = layers * inputs + (kept - logits) // layers + logits
     return ModelSize(
-        parameters=sum(number for number, _ in weights),
-        trained=sum(number for number, trained in weights if trained),
+        parameters=sum(p.numel() for p in model.parameters()),
+        trained=sum(p.numel() for p in model.parameters() if p.requires_grad),
         width=dtype.itemsize,
         vocabulary=described.vocab_size,
         kept=kept,
@@ -95,9 +95,8 @@ def model_size(config: PreferenceConfig, lengths: Lengths) -> ModelSize:
 
 
 def _described(name: str) -> Any:
-    if name in {IMDB, PACKAGED}:
-        recipe = IMDB_RECIPE if name == IMDB else PACKAGED_RECIPE
-        return gpt2_config(recipe, recipe.vocabulary, end=0)
+    if name in RECIPES:
+        return gpt2_config(RECIPES[name], RECIPES[name].vocabulary, end=0)
     try:
         return AutoConfig.from_pretrained(name)
     except (OSError, ValueError) as error:
@@ -112,12 +111,11 @@ def _without_data(model: Any) -> None:
     for module in model.modules():
         for tensors in (module._parameters, module._buffers):
             for name, old in tensors.items():
-                if old is None:
-                    continue
-                new = torch.empty_like(old, device="cpu")
-                if isinstance(old, torch.nn.Parameter):
-                    new = torch.nn.Parameter(new, old.requires_grad)
-                tensors[name] = moved.setdefault(id(old), new)
+                if old is not None:
+                    new = torch.empty_like(old, device="cpu")
+                    if isinstance(old, torch.nn.Parameter):
+                        new = torch.nn.Parameter(new, old.requires_grad)
+                    tensors[name] = moved.setdefault(id(old), new)
 
 
 def _kept(model: Any, rows: int, lengths: Lengths) -> int:
@@ -135,12 +133,6 @@ def _kept(model: Any, rows: int, lengths: Lengths) -> int:
         scores = CompletionScorer(model)([Example(prompt, completion, completion)] * rows)
     assert scores.requires_grad  # Its graph keeps the storages alive until here.
     return sum(kept.values())
-
-
-def _cached(model: Any) -> int:
-    with torch.no_grad():
-        cache = model(input_ids=torch.ones(1, 1, dtype=torch.long)).past_key_values
-    return sum(int(t.nbytes) for layer in cache.layers for t in (layer.keys, layer.values))
 
 
 def _storage(tensor: torch.Tensor) -> int:

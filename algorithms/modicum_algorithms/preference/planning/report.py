@@ -3,34 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import astuple
 
 from rich import box
 from rich.table import Table
 
 import modicum as md
 from modicum_algorithms.preference.config import PreferenceConfig
-from modicum_algorithms.preference.planning.memory import ALL, peak, worker_memory
+from modicum_algorithms.preference.planning import needs
 from modicum_algorithms.preference.planning.model_size import Lengths, model_size
-from modicum_algorithms.preference.planning.workload import workload
 
-GB = 1e9
+_GB = 1e9
 # Share of a GPU's memory that is left to CUDA, its libraries and fragmentation.
 _HEADROOM = 0.1
 
 
 def plan_report(
-    study: md.Study,
-    gpu_memory: float | None,
-    prompt_tokens: int | None,
-    rates: tuple[float | None, float | None, float | None],
+    study: md.Study, gpu_memory: float | None, prompt_tokens: int | None, rates: needs.Rates
 ) -> str:
-    """Memory by part, tokens and time of a study's trials.
-
-    Args:
-        study: A study of `preference`.
-        gpu_memory: Memory of a GPU, GB.
-        prompt_tokens: Length of a prompt, if the settings do not limit it.
-        rates: Throughputs, as in `Workload.hours`.
+    """Memory by part, tokens and time of a study's trials, on GPUs with `gpu_memory` GB.
 
     Raises:
         InputError: The study is of another experiment, or a model cannot be counted.
@@ -38,13 +29,10 @@ def plan_report(
     configs = [c for c in study.configurations if isinstance(c, PreferenceConfig)]
     if not configs:
         raise md.InputError(f"experiment: must be preference, got {study.experiment.name!r}")
-    lengths = [_lengths(config, prompt_tokens) for config in configs]
+    cases = [(config, _lengths(config, prompt_tokens)) for config in configs]
     # Most configurations differ in nothing that takes memory.
-    memory = dict.fromkeys(
-        "\n".join(_memory(config, length, gpu_memory))
-        for config, length in zip(configs, lengths, strict=True)
-    )
-    work = _work(configs, lengths, rates, len(study.spec.seed_list))
+    memory = dict.fromkeys("\n".join(_memory(*case, gpu_memory)) for case in cases)
+    work = _work(cases, rates, len(study.spec.seed_list))
     last = "calculated from the settings and the model's configuration; nothing was run"
     return "\n\n".join([*memory, work, last])
 
@@ -67,44 +55,40 @@ def _memory(config: PreferenceConfig, lengths: Lengths, gpu_memory: float | None
     layout = f"workers: {training.workers}, ZeRO {training.zero_stage}"
     layout = layout if training.workers else "one process without DeepSpeed"
     yield f"{layout}, {training.precision}, rows of {lengths.row} tokens"
-    parts = worker_memory(config, size, lengths)
-    rows = [
-        (p.name, _gb(p.device), _gb(p.host), "all" if p.phases == ALL else ", ".join(p.phases))
-        for p in parts
-    ]
+    parts = needs.worker_memory(config, size, lengths)
+    rows = []
+    for part in parts:
+        gigabytes = f"{part.size / _GB:,.2f}"
+        during = "all" if part.phases == needs.ALL else ", ".join(part.phases)
+        rows.append((part.name, *(("", gigabytes) if part.host else (gigabytes, "")), during))
     yield _table(("memory of a worker, GB", "device", "main memory", "during"), rows)
-    needed, phase = peak(parts)
-    text = f"{needed / GB:.2f} GB during {phase}"
+    most, phase = needs.peak(parts)
+    text = f"{most / _GB:.2f} GB during {phase}"
     if gpu_memory is None:
         yield f"needs {text}"
         return
     usable = (1 - _HEADROOM) * gpu_memory
-    verdict = "fits" if needed / GB <= usable else "does not fit"
+    verdict = "fits" if most / _GB <= usable else "does not fit"
     yield f"{verdict}: {text} of {usable:g} GB ({gpu_memory:g} GB less {_HEADROOM:.0%} for CUDA)"
 
 
-def _work(
-    configs: Sequence[PreferenceConfig],
-    lengths: Sequence[Lengths],
-    rates: tuple[float | None, float | None, float | None],
-    seeds: int,
-) -> str:
-    values = [config.model_dump() for config in configs]
+def _work(cases: Sequence[tuple[PreferenceConfig, Lengths]], rates: needs.Rates, seeds: int) -> str:
+    values = [config.model_dump() for config, _ in cases]
     varied = [name for name in values[0] if any(v[name] != values[0][name] for v in values)]
     header = [*varied, "tokens sampled", "scored", "trained", "pairs judged", "evaluated"]
-    works = [workload(config, length) for config, length in zip(configs, lengths, strict=True)]
-    hours = [work.hours(config, *rates) for work, config in zip(works, configs, strict=True)]
+    works = [needs.workload(*case) for case in cases]
+    hours = [work.hours(config, rates) for work, (config, _) in zip(works, cases, strict=True)]
     rows = [
         [
             *(str(value[name]) for name in varied),
-            *(f"{n:,}" for n in (w.sampled, w.scored, w.trained, w.judged, w.evaluated)),
+            *(f"{number:,}" for number in astuple(work)),
             *(f"{time:.2f}" for time in parts.values()),
         ]
-        for value, w, parts in zip(values, works, hours, strict=True)
+        for value, work, parts in zip(values, works, hours, strict=True)
     ]
     text = _table([*header, *(f"{part}, h" for part in hours[0])], rows)
     total = seeds * sum(sum(parts.values()) for parts in hours)
-    last = f"{len(configs) * seeds} trials: {total:,.1f} h of {', '.join(hours[0])}"
+    last = f"{len(cases) * seeds} trials: {total:,.1f} h of {', '.join(hours[0])}"
     return f"{text}\n{last}" if hours[0] else text
 
 
@@ -115,7 +99,3 @@ def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     for row in rows:
         table.add_row(*row)
     return "\n".join(line for line in md.rendered(table).splitlines() if line)
-
-
-def _gb(size: float) -> str:
-    return f"{size / GB:,.2f}" if size else ""

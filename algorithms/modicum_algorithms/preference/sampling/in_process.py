@@ -1,13 +1,13 @@
-"""Sampling in the process of a worker, each completion from its own seed.
+"""Requests for completions, and sampling in the process of a worker.
 
 B: rows of a batch, T: tokens, V: vocabulary.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -15,7 +15,66 @@ from torch import Tensor
 from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
 
 import modicum as md
-from modicum_algorithms.preference.sampling.protocol import Completion, Request, batches
+from modicum_algorithms.preference.data.tokenized import Ids
+
+
+@dataclass(frozen=True)
+class Request:
+    """A request for one completion.
+
+    Attributes:
+        prompt: Tokens of the prompt, at least one.
+        tokens: Maximum length of the completion in tokens.
+        seed: Seed that determines the completion, whatever the rest of its batch.
+    """
+
+    prompt: Ids
+    tokens: int
+    seed: int
+
+
+@dataclass(frozen=True)
+class Completion:
+    """A sampled completion.
+
+    Attributes:
+        ids: Tokens of the completion, with the end-of-text token if it was reached.
+        log_probability: log p(y|x) of these tokens, at temperature 1.
+    """
+
+    ids: Ids
+    log_probability: float
+
+
+class Sampler(Protocol):
+    """A way to sample completions from the current policy; every worker calls it."""
+
+    def sample(
+        self, requests: Sequence[Request], temperature: float, version: int | None
+    ) -> list[Completion]:
+        """One completion for each request, in their order.
+
+        Args:
+            requests: Requests, the same on all workers.
+            temperature: Sampling temperature.
+            version: Number of the policy's current weights, so that weights that were published
+                before are not published again; None if they have no number.
+        """
+        ...
+
+
+def batches(requests: Sequence[Request], size: int) -> Iterator[list[int]]:
+    """Indices of the requests in batches of similar length; the last batch may be smaller.
+
+    The longest come first, so that a batch that does not fit in memory fails at once.
+    """
+    order = sorted(
+        range(len(requests)),
+        key=lambda place: (len(requests[place].prompt), requests[place].tokens),
+        reverse=True,
+    )
+    for start in range(0, len(order), size):
+        yield order[start : start + size]
 
 
 @dataclass(frozen=True)
@@ -76,17 +135,16 @@ def generate(
     Returns:
         One completion for each request, in their order.
     """
-    completions: list[Completion | None] = [None] * len(requests)
+    completions: dict[int, Completion] = {}
     was_training = model.training
     model.eval()
     with torch.no_grad():
         for places in batches(requests, batch_size):
             batch = [requests[place] for place in places]
             found = _generate_batch(model, batch, temperature, end, padding)
-            for place, completion in zip(places, found, strict=True):
-                completions[place] = completion
+            completions |= zip(places, found, strict=True)
     model.train(was_training)
-    return [completion for completion in completions if completion is not None]
+    return [completions[place] for place in range(len(requests))]
 
 
 def _generate_batch(

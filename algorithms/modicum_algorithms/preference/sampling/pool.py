@@ -18,8 +18,12 @@ from torch import Tensor
 
 import modicum as md
 from modicum_algorithms.preference.config import GenerationSettings
-from modicum_algorithms.preference.sampling.in_process import generate
-from modicum_algorithms.preference.sampling.protocol import Completion, Request, batches
+from modicum_algorithms.preference.sampling.in_process import (
+    Completion,
+    Request,
+    batches,
+    generate,
+)
 
 # Name of the published model in the journal.
 WEIGHTS = "generation"
@@ -96,10 +100,7 @@ class GenerationPool:
         return self.worker.alone(lambda: self._run(requests, published))
 
     def publish(self, version: int | None) -> None:
-        """Write the model where every actor can read it, with adapters merged into it.
-
-        Args:
-            version: Number of the current weights; None if they have no number.
+        """Write the model of a version where every actor can read it, with adapters merged into it.
 
         Raises:
             InputError: The workers are on machines that do not share the run folder.
@@ -137,12 +138,13 @@ class GenerationPool:
                 "are slow; run the same command again to continue from here"
             ),
         )
-        by_place = {row["place"]: row for row in rows}
-        assert len(by_place) == len(requests)
-        return [
-            Completion(tuple(map(int, row["completion"])), float(row["log_probability"]))
-            for row in map(by_place.__getitem__, range(len(requests)))
-        ]
+        found = {
+            row["place"]: Completion(
+                tuple(map(int, row["completion"])), float(row["log_probability"])
+            )
+            for row in rows
+        }
+        return [found[place] for place in range(len(requests))]
 
 
 def tables_of(requests: Sequence[Request], size: int) -> list[pa.Table]:
@@ -183,10 +185,6 @@ class TransformersActor:
 
     The model is loaded with the first batch: an error in the constructor would reach the trial
     only as the death of the actor.
-
-    Args:
-        published: Model and sampling parameters.
-        settings: Settings of the pool.
     """
 
     def __init__(self, published: Published, settings: GenerationSettings) -> None:
@@ -203,15 +201,9 @@ class TransformersActor:
         """
         if self._model is None:
             self._model = self._load()
-        columns = rows.to_pydict()
         found = generate(
             self._model,
-            [
-                Request(tuple(ids), tokens, seed)
-                for ids, tokens, seed in zip(
-                    columns["ids"], columns["tokens"], columns["seed"], strict=True
-                )
-            ],
+            [Request(tuple(row["ids"]), row["tokens"], row["seed"]) for row in rows.to_pylist()],
             temperature=self._published.temperature,
             end=self._published.end,
             padding=self._published.padding,

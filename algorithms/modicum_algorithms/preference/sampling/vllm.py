@@ -14,20 +14,12 @@ import modicum as md
 from modicum_algorithms.preference.config import GenerationSettings
 from modicum_algorithms.preference.sampling.pool import WEIGHTS, Published
 
-_DTYPES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
 # vLLM's seeds are signed 64-bit integers.
 _SEEDS = 2**63
 
 
 def vllm_stages(dataset: Any, published: Published, settings: GenerationSettings, size: int) -> Any:
-    """Stages that sample with vLLM.
-
-    Args:
-        dataset: Rows of `tables_of`.
-        published: Model and sampling parameters.
-        settings: Settings of the pool.
-        size: Completions of a batch.
-    """
+    """Stages that sample with vLLM, from rows of `tables_of` in batches of `size`."""
     from ray.data.llm import build_processor, vLLMEngineProcessorConfig
 
     place = md.training.Journal(published.journal).place(WEIGHTS)
@@ -49,20 +41,13 @@ def vllm_stages(dataset: Any, published: Published, settings: GenerationSettings
 def processor_options(
     model: str, published: Published, settings: GenerationSettings, size: int
 ) -> dict[str, Any]:
-    """Arguments of `vLLMEngineProcessorConfig`.
-
-    Args:
-        model: Folder or URI of the model and its tokenizer.
-        published: Sampling parameters.
-        settings: Settings of the pool.
-        size: Completions of a batch.
-    """
+    """Arguments of `vLLMEngineProcessorConfig` for a model and its tokenizer, a folder or URI."""
     gpus = int(settings.gpus)
     return {
         "model_source": model,
         "engine_kwargs": {
             "tensor_parallel_size": gpus,
-            "dtype": _DTYPES[published.precision],
+            "dtype": md.training.DTYPES[published.precision],
             "max_num_seqs": published.batch_size,
             # Log-probabilities at temperature 1, like the workers'.
             "logprobs_mode": "raw_logprobs",
@@ -88,13 +73,7 @@ def processor_options(
 
 
 def request_of_row(row: Mapping[str, Any], *, temperature: float, ends: bool) -> dict[str, Any]:
-    """Input of Ray's vLLM stage for a row of `tables_of`.
-
-    Args:
-        row: Row with `ids`, `tokens` and `seed`.
-        temperature: Sampling temperature.
-        ends: Whether there is an end-of-text token.
-    """
+    """Input of Ray's vLLM stage for a row of `tables_of`; it `ends` at an end-of-text token."""
     return {
         "tokenized_prompt": [int(token) for token in row["ids"]],
         "sampling_params": {
@@ -111,10 +90,8 @@ def request_of_row(row: Mapping[str, Any], *, temperature: float, ends: bool) ->
 def completion_of_row(row: Mapping[str, Any]) -> dict[str, Any]:
     """`place`, `completion` and `log_probability` from a row of Ray's vLLM stage.
 
-    Args:
-        row: Row with `generated_tokens`, and with `logprobs`: for each token a mapping from token
-            to log-probability. Between stages, Arrow may have turned its keys into strings and
-            added the keys of other rows with None as the value.
+    Its `logprobs` are a mapping from token to log-probability for each generated token. Between
+    stages, Arrow may have turned keys into strings and added those of other rows with None.
     """
     tokens = [int(token) for token in row["generated_tokens"]]
     found = 0.0
