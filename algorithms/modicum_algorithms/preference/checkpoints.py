@@ -26,11 +26,7 @@ _OUTCOME = "left"
 def save_round(policy: Policy, i: int, rows: Sequence[Row], *, done: bool) -> None:
     """Keep weights and optimiser of round i in the journal, in place of what it had before.
 
-    Args:
-        policy: Policy to save.
-        i: Round that the weights belong to.
-        rows: One row for each update of the round so far.
-        done: Whether the round's fine-tuning is complete.
+    The rows of the round's updates so far are kept with them, and whether its fine-tuning is done.
     """
 
     def write(folder: Path) -> None:
@@ -43,15 +39,10 @@ def save_round(policy: Policy, i: int, rows: Sequence[Row], *, done: bool) -> No
 
 
 def load_round(policy: Policy, i: int, *, done: bool) -> list[Row] | None:
-    """Load weights and optimiser of round i if the journal has them.
-
-    Args:
-        policy: Policy to load into.
-        i: Round that the weights must belong to.
-        done: Whether they must be from its end or from its middle.
+    """Load weights and optimiser from the end of round i (`done`), or from its middle.
 
     Returns:
-        The rows that were saved with them; None if nothing was loaded.
+        The rows that were saved with them; None if the journal has other weights or none.
     """
     with policy.worker.kept_state(_WEIGHTS) as folder:
         if folder is None:
@@ -64,15 +55,7 @@ def load_round(policy: Policy, i: int, *, done: bool) -> list[Row] | None:
 
 
 def keep_outcome(policy: Policy, files: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
-    """Keep the exported model and files of rows in the journal, as one folder.
-
-    Args:
-        policy: Policy to export.
-        files: Rows of each JSON-lines file by its name.
-
-    Returns:
-        Name of the folder in the journal.
-    """
+    """Keep the exported model and JSON-lines files of rows in the journal; returns their folder."""
     weights = trained_weights(policy.engine)
     worker = policy.worker
     if worker.first:

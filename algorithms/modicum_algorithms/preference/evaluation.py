@@ -11,7 +11,7 @@ import numpy as np
 
 import modicum as md
 from modicum_algorithms.preference.checkpoints import Row
-from modicum_algorithms.preference.data.tokenized import Ids, TokenizedPrompt
+from modicum_algorithms.preference.data.prompts import Ids, TokenizedPrompt
 from modicum_algorithms.preference.judging import Answer, Judge
 from modicum_algorithms.preference.training import Learner, training_metrics
 

@@ -50,12 +50,7 @@ class TrialRows:
 
 
 def read_trials(results: md.Results, where: Mapping[str, Any]) -> list[TrialRows]:
-    """Rows of the finished trials of a run, read from their last checkpoints.
-
-    Args:
-        results: Results of the run.
-        where: Settings that a trial must have.
-    """
+    """Rows of the finished trials with the settings `where`, read from their last checkpoints."""
     found = []
     for trial in results.trials:
         agrees = all(trial.columns.get(name) == value for name, value in where.items())
@@ -98,11 +93,8 @@ class Histogram:
 def winner_probabilities(acquired: Iterable[Row], first_round: int = 2) -> np.ndarray:
     """Bradley–Terry probabilities σ(r̂_w − r̂_l) of the oracle's preferences, (P,).
 
-    Equation 6 of Rafailov et al. (2023) with the implicit reward of equation 6.5.
-
-    Args:
-        acquired: Rows of acquired pairs.
-        first_round: First round to include; in round 1 all rewards are 0.
+    Equation 6 of Rafailov et al. (2023) with the implicit reward of equation 6.5. Rounds before
+    `first_round` are left out, since in round 1 all rewards are 0.
     """
     margins_P = [
         (row["reward_first"] - row["reward_second"]) * {"first": 1, "second": -1}[row["winner"]]
@@ -113,11 +105,7 @@ def winner_probabilities(acquired: Iterable[Row], first_round: int = 2) -> np.nd
 
 
 def histogram(probabilities_P: np.ndarray) -> Histogram:
-    """Histogram of probabilities (figure 6.4).
-
-    Args:
-        probabilities_P: Probabilities, at least one.
-    """
+    """Histogram of probabilities, at least one (figure 6.4)."""
     decided_P = probabilities_P[probabilities_P != 0.5]
     counts_K, _ = np.histogram(decided_P, BINS, (0.0, 1.0))
     pairs = len(probabilities_P)
@@ -154,14 +142,18 @@ def convergence(trial: TrialRows) -> Convergence | None:
     for row in trial.updates:
         if row["round"] == last:
             losses.setdefault(row["epoch"], []).append(row["loss"])
-    budget = max((row["budget"] for row in trial.evaluations), default=None)
     outcomes: dict[int, list[bool]] = {}
-    for row in trial.evaluations:
-        if row["budget"] == budget and row["winner"] is not None:
-            epoch = row.get("epoch")
-            won = row["winner"] == "model"
-            outcomes.setdefault(max(losses) if epoch is None else epoch, []).append(won)
+    for row in _at_the_end(trial):
+        epoch = row.get("epoch")
+        won = row["winner"] == "model"
+        outcomes.setdefault(max(losses) if epoch is None else epoch, []).append(won)
     return Convergence(losses=_means(losses), win_rates=_means(outcomes))
+
+
+def _at_the_end(trial: TrialRows) -> list[Row]:
+    """Evaluations with a judgement at the trial's largest budget."""
+    budget = max((row["budget"] for row in trial.evaluations), default=None)
+    return [r for r in trial.evaluations if r["budget"] == budget and r["winner"] is not None]
 
 
 def _means(values: Mapping[int, Sequence[float]]) -> dict[int, float]:
@@ -180,18 +172,8 @@ def mean_curve(curves: Iterable[Mapping[int, float]]) -> dict[int, float]:
 def last_judged(trials: Iterable[TrialRows], count: int, seed: int = 0) -> list[Row]:
     """Random evaluations with a judgement, from the largest budget of each trial.
 
-    Args:
-        trials: Trials to draw from.
-        count: Number of evaluations; all if there are fewer.
-        seed: Seed of the draw.
+    All are returned if there are fewer than `count`.
     """
-    judged = []
-    for trial in trials:
-        budget = max((row["budget"] for row in trial.evaluations), default=None)
-        judged += [
-            row
-            for row in trial.evaluations
-            if row["budget"] == budget and row["winner"] is not None
-        ]
+    judged = [row for trial in trials for row in _at_the_end(trial)]
     order = np.random.default_rng(seed).permutation(len(judged))[:count]
     return [judged[place] for place in order]

@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any
 
 import modicum as md
-from modicum_algorithms.preference.data.tokenized import Ids
+from modicum_algorithms.preference.data.prompts import Ids
 
 Two = tuple[float, float]
 Answer = dict[str, Any]
@@ -124,11 +124,8 @@ class Judge:
     def _ask(self, pairs: Sequence[md.oracles.Pair]) -> list[Answer]:
         assert self.oracle is not None
         answers = self.oracle.judge(pairs)
-        failed = [
-            answer
-            for answer in answers
-            if isinstance(answer, md.oracles.Failure) and answer.reason in _PASSING
-        ]
+        failures = [answer for answer in answers if isinstance(answer, md.oracles.Failure)]
+        failed = [failure for failure in failures if failure.reason in _PASSING]
         if failed:
             raise OracleFailedError(
                 f"oracle: {len(failed)} of {len(pairs)} pairs have no answer "

@@ -32,16 +32,12 @@ def check_oracle(config: OracleConfig) -> None:
 def open_oracle(config: OracleConfig, *, run: str, seed: int) -> Iterator[md.oracles.Oracle]:
     """Context with the oracle; the lease on an endpoint's gate ends with it.
 
-    Args:
-        config: Settings of the oracle.
-        run: Name under which spending is recorded.
-        seed: Seed of the flipped judgements.
+    Spending is recorded under the name of the run; the seed is that of flipped judgements.
 
     Raises:
         InputError: The model, or the training data of the classifier, is missing.
     """
-    oracle = _build(config, run)
-    rate = config.error_rate
+    oracle, rate = _build(config, run), config.error_rate
     try:
         if rate == 0:
             yield oracle
@@ -54,9 +50,9 @@ def open_oracle(config: OracleConfig, *, run: str, seed: int) -> Iterator[md.ora
 
 def oracle_digests(config: OracleConfig) -> dict[str, str]:
     """Digests of the data that define the oracle, for a trial's identity."""
-    if config.oracle == "sentiment" and config.model is None:
-        return {"oracle": md.data.digest_files([imdb_file("train")])}
-    if config.oracle == "sentiment" and config.model is not None:
+    if config.oracle == "sentiment":
+        if config.model is None:
+            return {"oracle": md.data.digest_files([imdb_file("train")])}
         return {"oracle": md.data.digest_folder(Path(config.model))}
     if config.oracle == "endpoint":
         return {"oracle": md.oracles.Template.load(config.template).digest}
@@ -73,7 +69,13 @@ def _build(config: OracleConfig, run: str) -> md.oracles.Oracle:
         return md.oracles.ClassifierOracle(config.model, label=config.label)
     if config.model is not None:
         return md.oracles.SentimentOracle.load(config.model)
-    return _imdb_oracle()
+
+    def train(folder: Path) -> None:
+        md.oracles.SentimentOracle.fit(*imdb_reviews("train")).save(folder)
+
+    # Trained on IMDB once and then cached.
+    key = f"sentiment-oracle-{md.data.digest_files([imdb_file('train')])}"
+    return md.oracles.SentimentOracle.load(md.data.cached_folder(key, "oracle.json", train))
 
 
 def _endpoint_oracle(config: OracleConfig, run: str) -> md.oracles.EndpointOracle:
@@ -87,13 +89,3 @@ def _endpoint_oracle(config: OracleConfig, run: str) -> md.oracles.EndpointOracl
         both_orders=config.both_orders,
         run=run,
     )
-
-
-def _imdb_oracle() -> md.oracles.SentimentOracle:
-    """The sentiment oracle trained on IMDB's training reviews; trained once and then cached."""
-    key = f"sentiment-oracle-{md.data.digest_files([imdb_file('train')])}"
-
-    def train(folder: Path) -> None:
-        md.oracles.SentimentOracle.fit(*imdb_reviews("train")).save(folder)
-
-    return md.oracles.SentimentOracle.load(md.data.cached_folder(key, "oracle.json", train))

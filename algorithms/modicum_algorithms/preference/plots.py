@@ -50,11 +50,8 @@ _INTERVALS = "means over seeds with 95% intervals of the mean (Student's t)"
 def win_rate_figure(results: md.Results, where: Mapping[str, Any]) -> Figure:
     """Win-rate against budget, a line for each acquisition (figures 6.3 and D.2).
 
-    Means over seeds have 95% intervals; the thesis has standard errors.
-
-    Args:
-        results: Results of a run.
-        where: Settings that the trials have in common, except the acquisition.
+    Means over seeds have 95% intervals; the thesis has standard errors. `where` holds the settings
+    that the trials have in common, except the acquisition.
 
     Raises:
         InputError: The run has no win-rates or no acquisitions, or mixes other settings.
@@ -68,11 +65,9 @@ def win_rate_figure(results: md.Results, where: Mapping[str, Any]) -> Figure:
 
 
 def bradley_terry_figure(histograms: Mapping[str, Histogram], title: str = "") -> Figure:
-    """Probabilities of the acquired preferences before the model learned them (figure 6.4).
+    """Probabilities of acquired preferences before the model learned them (figure 6.4).
 
-    Args:
-        histograms: Histograms by acquisition, at least one.
-        title: Title of the figure.
+    There is a panel for each acquisition, at least one.
     """
     columns = min(_PANELS, len(histograms))
     rows = -(-len(histograms) // columns)
@@ -105,12 +100,7 @@ def bradley_terry_figure(histograms: Mapping[str, Histogram], title: str = "") -
 
 
 def convergence_figure(rounds: Mapping[str, Sequence[Convergence]], title: str = "") -> Figure:
-    """Loss and win-rate by epoch of the last round, means over trials (figure D.1).
-
-    Args:
-        rounds: Last rounds of the trials of each acquisition.
-        title: Title of the figure.
-    """
+    """Loss and win-rate by epoch of the last rounds, means over trials (figure D.1)."""
     figure = Figure(figsize=(6.4, 5.2), layout="constrained")
     above, below = figure.subplots(2, 1, sharex=True)
     for index, (name, trials) in enumerate(rounds.items()):
@@ -137,13 +127,7 @@ def convergence_figure(rounds: Mapping[str, Sequence[Convergence]], title: str =
 
 
 def tables(results: md.Results, where: Mapping[str, Any], trials: Sequence[TrialRows]) -> str:
-    """Tables 6.3 and D.1 to D.4 of a group of trials, as a Markdown page.
-
-    Args:
-        results: Results of a run.
-        where: Settings that the trials have in common, except the acquisition.
-        trials: Rows of the group.
-    """
+    """Tables 6.3 and D.1 to D.4 of a group of trials with the settings `where`, in Markdown."""
     rates = {
         str(name): {
             point.budget: WinRate(
@@ -181,14 +165,7 @@ def by_acquisition(trials: Sequence[TrialRows]) -> dict[str, list[TrialRows]]:
 def draw_all(location: str, folder: Path) -> list[Path]:
     """Write the figures and tables of a run, for each group of trials with the same settings.
 
-    Trials that differ in the number of epochs share one picture of convergence.
-
-    Args:
-        location: Folder of the run.
-        folder: Folder for the files; it is made if it does not exist.
-
-    Returns:
-        Paths of the files.
+    Trials that differ in the number of epochs share one picture of convergence. Returns the paths.
 
     Raises:
         InputError: There is no run, or it has no win-rates of finished trials.

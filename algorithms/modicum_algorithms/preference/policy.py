@@ -10,7 +10,7 @@ import torch
 
 import modicum as md
 from modicum_algorithms.preference.config import PreferenceConfig
-from modicum_algorithms.preference.data.tokenized import Ids
+from modicum_algorithms.preference.data.prompts import Ids
 from modicum_algorithms.preference.reference import PromptAndCompletion, ReferenceCache
 from modicum_algorithms.preference.sampling.in_process import Sampler, WorkerSampler
 from modicum_algorithms.preference.sampling.pool import GenerationPool, transformers_stages

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from modicum_algorithms.preference.data.tokenized import Ids
+from modicum_algorithms.preference.data.prompts import Ids
 
 _WAIT_SECONDS = 120.0
 _AT_ONCE = 500  # SQLite takes at least this many parameters.
@@ -21,14 +21,8 @@ class ReferenceCache:
     """A file of log p_θ0(y|x) by prompt, completion and reference model.
 
     The key is the single completion, not the data set: later rounds and other runs on the same
-    data find the values. The processes of a machine share the file.
-
-    Args:
-        folder: Folder with one file for each reference model.
-        identity: Identity of the reference model, of its weights and precision.
-
-    Attributes:
-        passes: Number of log-probabilities that this process stored.
+    data find the values. The processes of a machine share the file, one for each identity of a
+    reference model. `passes` counts the log-probabilities that this process stored.
     """
 
     def __init__(self, folder: Path, identity: str) -> None:

@@ -14,7 +14,7 @@ import modicum as md
 from modicum_algorithms.preference.acquiring import Acquirer, PromptPool
 from modicum_algorithms.preference.checkpoints import keep_outcome
 from modicum_algorithms.preference.config import PreferenceConfig
-from modicum_algorithms.preference.data.tokenized import read_splits
+from modicum_algorithms.preference.data.prompts import read_splits
 from modicum_algorithms.preference.evaluation import Evaluator
 from modicum_algorithms.preference.inspection import ACQUIRED, EVALUATION, TRAINING
 from modicum_algorithms.preference.judging import Judge, JudgedPair
@@ -48,10 +48,6 @@ def active_learning(worker: md.training.Worker, arguments: Arguments) -> Iterato
 
     The result of every step is journalled (`Worker.once`), so a trial that starts again repeats no
     step; it trains weights again only if a missing step needs them.
-
-    Args:
-        worker: The calling process.
-        arguments: Settings, model and seed.
 
     Yields:
         For each round, and for each evaluated epoch within the last round, `budget` and `metrics`.

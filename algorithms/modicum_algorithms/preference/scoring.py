@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 import modicum as md
-from modicum_algorithms.preference.data.tokenized import Ids
+from modicum_algorithms.preference.data.prompts import Ids
 
 # Parts of a row, and the parts that each attends to.
 _PROMPT, _FIRST, _TAIL, _SECOND = range(4)
@@ -80,12 +80,7 @@ class Rows:
 
     @classmethod
     def of(cls, examples: Sequence[Example], device: torch.device | str = "cpu") -> Rows:
-        """The rows of examples, padded to the longest.
-
-        Args:
-            examples: Examples, at least one.
-            device: Device of the tensors.
-        """
+        """The rows of examples, at least one, padded to the longest."""
         size, width = len(examples), max(example.tokens for example in examples)
         ids_BT = np.zeros((size, width), dtype=np.int64)
         positions_BT = np.zeros((size, width), dtype=np.int64)
@@ -149,14 +144,7 @@ class CompletionScorer(nn.Module):
         return torch.stack([first_B3[:, 0], second_B3[:, 0], first_B3[:, 2]], dim=1)
 
     def choose_layout(self, examples: Sequence[Example]) -> bool:
-        """Share prompts from now on if that gives the model's own numbers.
-
-        Args:
-            examples: Some examples of different lengths to try.
-
-        Returns:
-            Whether prompts are shared.
-        """
+        """Share prompts from now on if that gives the model's own numbers for the examples."""
         with torch.no_grad():
             self.shares_prompts = False
             wanted = self(examples)

@@ -12,14 +12,7 @@ from modicum_algorithms.preference.inspection import Row
 
 @dataclass(frozen=True)
 class WinRate:
-    """A win-rate over seeds.
-
-    Attributes:
-        mean: Mean over seeds.
-        low: Lower end of the mean's 95% interval; None below three seeds.
-        high: Upper end of the interval.
-        seeds: Number of seeds.
-    """
+    """Mean win-rate over a number of seeds, with its 95% interval if there are at least three."""
 
     mean: float
     low: float | None
@@ -32,12 +25,7 @@ class WinRate:
 
 
 def win_rate_table(rates: Mapping[str, Mapping[float, WinRate]], unit: str) -> str:
-    """Win-rates by budget, with a column for each acquisition and the best in bold (table 6.3).
-
-    Args:
-        rates: Win-rates by acquisition and budget.
-        unit: Unit of the budget.
-    """
+    """Win-rates by budget, with a column for each acquisition and the best in bold (table 6.3)."""
     lines = []
     for budget in sorted({budget for column in rates.values() for budget in column}):
         row = {name: column[budget] for name, column in rates.items() if budget in column}
@@ -53,30 +41,18 @@ def win_rate_table(rates: Mapping[str, Mapping[float, WinRate]], unit: str) -> s
 
 
 def prompts_table(evaluations: Iterable[Row], count: int) -> str:
-    """Prompts with the completions that they are judged against (tables D.1 and D.2).
-
-    Args:
-        evaluations: Rows of evaluated completions.
-        count: Number of prompts to show, the first ones.
-    """
+    """The first prompts with the completions that they are judged against (tables D.1 and D.2)."""
     opponents: dict[str, str] = {}
     for row in evaluations:
         opponents.setdefault(row["prompt"], row["opponent"])
-    chosen = list(opponents.items())[:count]
-    return table(
-        ["Prompt", "Judged against"],
-        [[escaped(prompt), escaped(opponent)] for prompt, opponent in chosen],
-    )
+    lines = [list(map(escaped, texts)) for texts in opponents.items()]
+    return table(["Prompt", "Judged against"], lines[:count])
 
 
 def example_table(row: Row, number: int) -> str:
     """A completion, its opponent and the oracle's rationale (tables D.3 and D.4).
 
     A and B are the positions in which the oracle saw the two, as its rationale may name them.
-
-    Args:
-        row: Row of an evaluated completion with a judgement.
-        number: Number of the example in the heading.
     """
     ours, theirs = "Fine-tuned completion", "Opponent"
     letters = {"given": ("A: ", "B: "), "swapped": ("B: ", "A: ")}.get(row.get("order", ""))

@@ -17,7 +17,7 @@ from torch import Tensor
 import modicum as md
 from modicum_algorithms.preference.checkpoints import Row, load_round, save_round
 from modicum_algorithms.preference.config import PreferenceConfig
-from modicum_algorithms.preference.data.tokenized import Ids, TokenizedPrompt
+from modicum_algorithms.preference.data.prompts import Ids, TokenizedPrompt
 from modicum_algorithms.preference.judging import JudgedPair, Two
 from modicum_algorithms.preference.methods.dpo import (
     dpo_loss,

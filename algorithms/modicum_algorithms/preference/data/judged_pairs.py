@@ -37,10 +37,7 @@ class KnownWinners:
 
 
 def pairs_file(source: str) -> Path:
-    """The file that the pairs of a source are read from.
-
-    Args:
-        source: `tldr`, `imdb`, or a file.
+    """The file that the pairs of a source are read from: `tldr`, `imdb`, or a file.
 
     Raises:
         InputError: The file does not exist.
@@ -56,11 +53,7 @@ def pairs_file(source: str) -> Path:
 
 
 def read_known_winners(source: str, extract_words: int) -> KnownWinners:
-    """Pairs with a known winner.
-
-    Args:
-        source: `tldr`, `imdb`, or a file.
-        extract_words: Words of each extract of a review (imdb).
+    """Pairs with a known winner; extracts of reviews (imdb) have `extract_words` words.
 
     Raises:
         InputError: The file does not exist, or one of its rows names no winner.

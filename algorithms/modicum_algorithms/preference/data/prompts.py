@@ -1,4 +1,4 @@
-"""Prompts to complete: reviews, posts, or a user's own (sections 6.5.1 and D.1)."""
+"""Prompts to complete and their tokens: reviews, posts, or a user's own (sections 6.5.1, D.1)."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ from modicum_algorithms.preference.data.corpora import (
 )
 
 Split = Literal["train", "test"]
+Ids = tuple[int, ...]
 
 # Reviews up to this length are left out, as in the authors' code.
 _LEAST_CHARACTERS = 200
@@ -50,6 +51,78 @@ class Prompt:
 
     text: str
     human: str | None = None
+
+
+@dataclass(frozen=True)
+class TokenizedPrompt:
+    """A prompt as text and as tokens.
+
+    Attributes:
+        prompt: Text, perhaps with a human's completion.
+        ids: Tokens of the text, at least one.
+        tokens: Maximum length of its completions in tokens.
+    """
+
+    prompt: Prompt
+    ids: Ids
+    tokens: int
+
+
+def read_splits(
+    config: PreferenceConfig, language: md.training.LanguageModel, seed: int
+) -> tuple[list[TokenizedPrompt], list[TokenizedPrompt]]:
+    """The training prompts, and the held-out prompts of evaluations, for a trial's seed.
+
+    Raises:
+        InputError: A split has too few prompts, or a prompt does not fit the model's context.
+    """
+    training = _tokenized(config, language, "train", md.derive_seed(seed, "train prompts"))
+    test = _tokenized(config, language, "test", md.derive_seed(seed, "test prompts"))
+    order = np.random.default_rng(md.derive_seed(seed, "held out")).permutation(len(test))
+    for name, asked, kind, there in (
+        ("evaluation_prompts", config.evaluation_prompts, "held-out", test),
+        ("oracle_calls", config.oracle_calls, "training", training),
+    ):
+        if len(there) < asked:
+            raise md.InputError(
+                f"{name}: must be at most {len(there)}, the {kind} prompts of {config.prompts}, "
+                f"got {asked}"
+            )
+    return training, [test[place] for place in order[: config.evaluation_prompts]]
+
+
+def _tokenized(
+    config: PreferenceConfig, language: md.training.LanguageModel, split: Split, seed: int
+) -> list[TokenizedPrompt]:
+    """The prompts of one split, each with a random length limit for its completions."""
+    prompts = read_prompts(config, split, language.tokenizer, seed)
+    limits = np.random.default_rng(seed).integers(
+        config.completion_tokens_min, config.completion_tokens_max, len(prompts), endpoint=True
+    )
+    encoded = _encoded(language.tokenizer, [prompt.text for prompt in prompts])
+    found = []
+    for prompt, ids, tokens in zip(prompts, encoded, limits.tolist(), strict=True):
+        if language.context is not None and len(ids) + tokens > language.context:
+            raise md.InputError(
+                f"prompts: a prompt of {len(ids)} tokens with a completion of {tokens} must fit "
+                f"the model's context of {language.context} tokens: {prompt.text[:60]!r}"
+            )
+        found.append(TokenizedPrompt(prompt, ids, tokens))
+    return found
+
+
+def _encoded(tokenizer: Any, texts: Sequence[str]) -> list[Ids]:
+    """Tokens of texts to continue, without a final end-of-text token.
+
+    An empty text becomes the start token, or padding if the tokenizer has no start token.
+    """
+    start = tokenizer.bos_token_id
+    alone = (tokenizer.pad_token_id if start is None else start,)
+    found = []
+    for ids in tokenizer(list(texts), verbose=False)["input_ids"]:
+        ended = len(ids) > 1 and ids[-1] == tokenizer.eos_token_id
+        found.append(tuple(ids[:-1] if ended else ids) or alone)
+    return found
 
 
 def read_prompts(config: PreferenceConfig, split: Split, tokenizer: Any, seed: int) -> list[Prompt]:

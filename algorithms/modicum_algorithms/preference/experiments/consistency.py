@@ -48,8 +48,8 @@ class OracleConsistency(JudgedPairsExperiment[OracleConsistencyConfig]):
                 if config.order == "drawn":
                     seeds = trial.generator(f"order {opinion}").integers(2**32, size=len(pairs))
                     pairs = [
-                        replace(pair, seed=int(seed))
-                        for pair, seed in zip(pairs, seeds, strict=True)
+                        replace(pair, seed=seed)
+                        for pair, seed in zip(pairs, seeds.tolist(), strict=True)
                     ]
                 opinions.append(oracle.judge(pairs, repeat=opinion))
         together, judged = consistency(opinions)
@@ -66,11 +66,7 @@ class OracleConsistency(JudgedPairsExperiment[OracleConsistencyConfig]):
 def consistency(opinions: Sequence[Answers]) -> tuple[float | None, float]:
     """Share of pairs with one winner in all opinions, and share of pairs without a failure.
 
-    Args:
-        opinions: Answers about the same pairs, for each opinion.
-
-    Returns:
-        The first share is of the pairs without a failure, and None if there are none.
+    The first share is of the pairs without a failure, and None if there are none.
     """
     complete = [
         {answer.winner for answer in answers if isinstance(answer, md.oracles.Judgement)}

@@ -15,7 +15,7 @@ from torch import Tensor
 from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
 
 import modicum as md
-from modicum_algorithms.preference.data.tokenized import Ids
+from modicum_algorithms.preference.data.prompts import Ids
 
 
 @dataclass(frozen=True)

@@ -88,13 +88,12 @@ class GenerationPool:
         """
         if version is None or version != self._version:
             self.publish(version)
-        tokenizer = self.language.tokenizer
         published = Published(
             journal=self.worker.journal.files.uri,
             precision=self.precision,
             temperature=temperature,
-            end=tokenizer.eos_token_id,
-            padding=tokenizer.pad_token_id,
+            end=self.language.tokenizer.eos_token_id,
+            padding=self.language.tokenizer.pad_token_id,
             batch_size=self.batch_size,
         )
         return self.worker.alone(lambda: self._run(requests, published))
