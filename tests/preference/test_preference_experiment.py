@@ -3,7 +3,7 @@
 import errno
 import json
 import shutil
-from contextlib import contextmanager
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -49,17 +49,62 @@ def worker(folder):
     )  # fmt: skip
 
 
-def run(folder, settings, seed=0):
-    arguments = algorithm.Arguments(settings, model_location("packaged"), seed, "trial")
+def run(folder, settings):
+    arguments = algorithm.Arguments(settings, model_location("packaged"), 0, "trial")
     messages = list(algorithm.active_learning(worker(folder), arguments))
+    return [without_times(message) for message in messages], rows_of(folder, ACQUIRED)
+
+
+def rows_of(folder, name):
     with md.training.Journal(folder / "journal").folder("left", folder) as left:
-        rows = [json.loads(line) for line in (left / ACQUIRED).read_text().splitlines()]
-    return [without_times(message) for message in messages], rows
+        return [json.loads(line) for line in (left / name).read_text().splitlines()]
 
 
 def without_times(message):
     metrics = {k: v for k, v in message["metrics"].items() if not k.startswith("time/")}
     return {**message, "metrics": metrics}
+
+
+class MadeUp:
+    """An oracle whose answer to a pair is that of a function."""
+
+    name, version = "made_up", "1"
+
+    def __init__(self, answer):
+        self.answer = answer
+
+    def judge(self, pairs, *, repeat=0):
+        return [self.answer(pair) for pair in pairs]
+
+
+def judgement(pair, winner):
+    return md.oracles.Judgement(
+        winner=winner, oracle="made_up", version="1", order_shown=pair.order
+    )
+
+
+def failure(reason, message=""):
+    return md.oracles.Failure(reason=reason, message=message, oracle="made_up", version="1")
+
+
+def longer(pair):
+    """The longer completion wins; equally long ones are a tie."""
+    if len(pair.first) == len(pair.second):
+        return failure("tie")
+    return judgement(pair, "first" if len(pair.first) > len(pair.second) else "second")
+
+
+TIED = MadeUp(lambda pair: failure("tie"))
+SILENT = MadeUp(lambda pair: failure("unreadable"))
+FIRST_SHOWN = MadeUp(lambda pair: judgement(pair, "first" if pair.order == "given" else "second"))
+
+
+@pytest.fixture
+def judged_by(monkeypatch):
+    """Trials are judged by the given oracle, whatever their settings say."""
+    return lambda oracle: monkeypatch.setattr(
+        algorithm, "open_oracle", lambda *_, **__: nullcontext(oracle)
+    )
 
 
 @pytest.mark.parametrize("acquisition", ["entropy", "entropy_certainty"])
@@ -126,8 +171,7 @@ def test_a_disk_that_is_full_at_a_checkpoint_ends_the_trial_and_loses_nothing(tm
 class Counting:
     """VADER, counting what it is asked, and giving up for good after so many questions."""
 
-    name = "counting"
-    version = "1"
+    name, version = "counting", "1"
 
     def __init__(self, limit):
         self.asked, self.limit = [], limit
@@ -135,26 +179,17 @@ class Counting:
 
     def judge(self, pairs, *, repeat=0):
         if len(self.asked) + len(pairs) > self.limit:
-            return [
-                md.oracles.Failure(
-                    reason="unavailable", message="gone", oracle=self.name, version=self.version
-                )
-                for _ in pairs
-            ]
+            return [failure("unavailable", "gone") for _ in pairs]
         self.asked += pairs
         return self.inner.judge(pairs, repeat=repeat)
 
 
 @pytest.mark.slow
-def test_an_oracle_that_gives_up_ends_the_trial_and_is_asked_nothing_twice(tmp_path, monkeypatch):
-    @contextmanager
-    def opened(*_, **__):
-        yield oracle
-
-    monkeypatch.setattr(algorithm, "open_oracle", opened)
-    oracle = always = Counting(limit=10_000)
+def test_an_oracle_that_gives_up_ends_the_trial_and_is_asked_nothing_twice(tmp_path, judged_by):
+    always, oracle = Counting(limit=10_000), Counting(limit=60)
+    judged_by(always)
     expected, _ = run(tmp_path / "whole", config(acquisition="random"))
-    oracle = Counting(limit=60)
+    judged_by(oracle)
     with pytest.raises(OracleFailedError, match=r"oracle: .* pairs have no answer \(gone\)"):
         run(tmp_path / "failed", config(acquisition="random"))
     assert 0 < len(oracle.asked) <= 60
@@ -165,12 +200,8 @@ def test_an_oracle_that_gives_up_ends_the_trial_and_is_asked_nothing_twice(tmp_p
 
 
 @pytest.mark.slow
-def test_rounds_without_a_single_judgement_leave_the_model_as_it_was(tmp_path, monkeypatch):
-    @contextmanager
-    def opened(*_, **__):
-        yield Tied()
-
-    monkeypatch.setattr(algorithm, "open_oracle", opened)
+def test_rounds_without_a_single_judgement_leave_the_model_as_it_was(tmp_path, judged_by):
+    judged_by(TIED)
     for fine_tuning in ("refit", "online"):
         messages, rows = run(tmp_path / fine_tuning, config(fine_tuning=fine_tuning))
         assert rows == []
@@ -217,50 +248,6 @@ def test_epochs_within_the_last_round_are_evaluated_when_asked_for(tmp_path):
     assert rated == [False, False, True, True, True]
 
 
-class Longer:
-    """Prefers the longer completion; equally long ones are a tie."""
-
-    name, version = "longer", "1"
-
-    def judge(self, pairs, *, repeat=0):
-        def answer(pair):
-            if len(pair.first) == len(pair.second):
-                return md.oracles.Failure(
-                    reason="tie", message="", oracle=self.name, version=self.version
-                )
-            winner = "first" if len(pair.first) > len(pair.second) else "second"
-            return md.oracles.Judgement(
-                winner=winner, oracle=self.name, version=self.version, order_shown=pair.order
-            )
-
-        return [answer(pair) for pair in pairs]
-
-
-class Tied(Longer):
-    """Never has a preference."""
-
-    def judge(self, pairs, *, repeat=0):
-        return [
-            md.oracles.Failure(reason="tie", message="", oracle=self.name, version=self.version)
-            for _ in pairs
-        ]
-
-
-class FirstShown(Longer):
-    """Prefers whatever it is shown as A."""
-
-    def judge(self, pairs, *, repeat=0):
-        return [
-            md.oracles.Judgement(
-                winner="first" if pair.order == "given" else "second",
-                oracle=self.name,
-                version=self.version,
-                order_shown=pair.order,
-            )
-            for pair in pairs
-        ]
-
-
 def test_a_win_rate_by_hand(tmp_path):
     """One win, one loss, a tie by length, a tie by being the same: (1 + 0 + 1/2 + 1/2) / 4."""
     matches = [
@@ -269,7 +256,7 @@ def test_a_win_rate_by_hand(tmp_path):
         Match("x", "cc", "dd"),
         Match("x", "same", "same"),
     ]
-    found = win_rate(matches, Judge(Longer(), worker(tmp_path)), "step", seed=3)
+    found = win_rate(matches, Judge(MadeUp(longer), worker(tmp_path)), "step", seed=3)
     assert found["win_rate"] == 0.5
     assert (found["ties"], found["failures"], found["judgements"]) == (0.5, 0, 6)
     # Points 1, 0, 1/2, 1/2: the squared deviations add up to 1/2.
@@ -277,34 +264,18 @@ def test_a_win_rate_by_hand(tmp_path):
     assert [row["winner"] for row in found["rows"]] == ["model", "opponent", None, None]
 
 
-class Silent(Longer):
-    """Has no judgement for any pair."""
-
-    def judge(self, pairs, *, repeat=0):
-        return [
-            md.oracles.Failure(
-                reason="unreadable", message="?", oracle=self.name, version=self.version
-            )
-            for _ in pairs
-        ]
-
-
 def test_a_win_rate_of_no_answers_is_left_out(tmp_path):
     """Not NaN, which would end the trial as diverged."""
     matches = [Match(str(n), "one", "other") for n in range(3)]
-    found = win_rate(matches, Judge(Silent(), worker(tmp_path)), "step", seed=0)
+    found = win_rate(matches, Judge(SILENT, worker(tmp_path)), "step", seed=0)
     assert not {"win_rate", "standard_error"} & set(found)
     assert (found["failures"], found["ties"], found["judgements"]) == (1, 0, 6)
     assert {row["points"] for row in found["rows"]} == {None}
 
 
 @pytest.mark.slow
-def test_a_trial_whose_evaluation_has_no_answer_finishes_and_says_so(tmp_path, monkeypatch):
-    @contextmanager
-    def opened(*_, **__):
-        yield Silent()
-
-    monkeypatch.setattr(algorithm, "open_oracle", opened)
+def test_a_trial_whose_evaluation_has_no_answer_finishes_and_says_so(tmp_path, judged_by):
+    judged_by(SILENT)
     # Completions of a cold model are often the same, and need no oracle then.
     settings = {**SMALL, "oracle_calls": 8, "evaluation_temperature": 1.5}
     study = md.Study("preference", settings, seeds=1)
@@ -320,7 +291,7 @@ def test_a_trial_whose_evaluation_has_no_answer_finishes_and_says_so(tmp_path, m
 def test_an_oracle_that_always_says_a_makes_no_winner(tmp_path):
     """Both orders are asked, so a bias for what stands first cancels out."""
     matches = [Match(str(n), "one", "other") for n in range(20)]
-    found = win_rate(matches, Judge(FirstShown(), worker(tmp_path)), "step", seed=0)
+    found = win_rate(matches, Judge(FIRST_SHOWN, worker(tmp_path)), "step", seed=0)
     assert found["win_rate"] == 0.5
     assert found["ties"] == 1
 
@@ -381,22 +352,12 @@ def test_a_study_in_this_process_leaves_its_model_and_removes_its_journal(tmp_pa
 
 
 def training_losses(folder):
-    with md.training.Journal(folder / "journal").folder("left", folder) as left:
-        rows = [json.loads(line) for line in (left / TRAINING).read_text().splitlines()]
-    return [row["loss"] for row in rows]
+    return [row["loss"] for row in rows_of(folder, TRAINING)]
 
 
-@pytest.fixture
-def never_tied(monkeypatch):
-    @contextmanager
-    def opened(*_, **__):
-        yield Longer()
-
-    monkeypatch.setattr(algorithm, "open_oracle", opened)
-
-
-def test_accumulated_micro_batches_are_one_batch(tmp_path, never_tied):
+def test_accumulated_micro_batches_are_one_batch(tmp_path, judged_by):
     """Micro-batches of 1 against whole batches of 4, the last of an epoch smaller."""
+    judged_by(MadeUp(longer))
     for size in (1, 4):
         settings = config(
             acquisition="random",
@@ -412,8 +373,9 @@ def test_accumulated_micro_batches_are_one_batch(tmp_path, never_tied):
 
 
 @pytest.mark.slow
-def test_fine_tuning_stops_when_held_back_pairs_get_worse(tmp_path, never_tied):
+def test_fine_tuning_stops_when_held_back_pairs_get_worse(tmp_path, judged_by):
     """With a learning rate that destroys the model, after the first epochs; never without."""
+    judged_by(MadeUp(longer))
     shared = {
         "acquisition": "random",
         "acquired_per_round": 24,
