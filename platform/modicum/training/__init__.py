@@ -18,10 +18,9 @@ if TYPE_CHECKING:
         load_language_model,
         merge_adapters,
     )
-    from modicum.training.adapters import add_adapters
-    from modicum.training.deepspeed_setup import BUCKET, loading
+    from modicum.training.deepspeed_setup import BUCKET
     from modicum.training.engine import Engine, Update
-    from modicum.training.engine_factory import build_engine
+    from modicum.training.model_setup import add_adapters, build_engine, loading
     from modicum.training.plain_engine import PlainEngine
     from modicum.training.ray_data_pipeline import run_pipeline
     from modicum.training.worker import Worker
@@ -61,13 +60,13 @@ __getattr__ = lazy_exports(
         "PlainEngine": "plain_engine",
         "Update": "engine",
         "Worker": "worker",
-        "add_adapters": "adapters",
-        "build_engine": "engine_factory",
+        "add_adapters": "model_setup",
+        "build_engine": "model_setup",
         "check_language_model": ".models.language_models",
         "export_language_model": ".models.language_models",
         "journal_of": "worker_group",
         "load_language_model": ".models.language_models",
-        "loading": "deepspeed_setup",
+        "loading": "model_setup",
         "merge_adapters": ".models.language_models",
         "require_room": "worker_group",
         "run_on_workers": "worker_group",

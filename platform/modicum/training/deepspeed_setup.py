@@ -1,4 +1,4 @@
-"""Setting up DeepSpeed: its process group, its configuration, and loading sharded weights."""
+"""Setting up DeepSpeed: its process group, its optimiser and its configuration."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from torch import nn
 
 from modicum.errors import InputError
 from modicum.library_logging import quiet_loggers
+from modicum.training.engine import adamw
 from modicum.training.settings import TrainingSettings
 from modicum.training.worker import Worker
 
@@ -21,31 +22,6 @@ BUCKET = 50_000_000
 # Buckets also hold at most this fraction (1/8) of all gradients; with ZeRO 3, a worker holds about
 # two buckets of whole weights at a time.
 _BUCKETS = 8
-
-
-@contextmanager
-def loading(settings: TrainingSettings, worker: Worker) -> Iterator[None]:
-    """Context in which `from_pretrained` loads only this worker's part of the weights (ZeRO 3).
-
-    In the other ZeRO stages, and without workers, it does nothing.
-
-    Raises:
-        InputError: fp16 without GPUs.
-    """
-    if settings.workers == 0 or effective_zero_stage(settings) < 3:
-        yield
-        return
-    from transformers.integrations.deepspeed import HfDeepSpeedConfig, unset_hf_deepspeed_config
-
-    init_deepspeed(settings, worker)
-    # Transformers only holds a weak reference to it.
-    config = HfDeepSpeedConfig(deepspeed_config(settings, worker, []))  # type: ignore[no-untyped-call]
-    try:
-        with quiet_deepspeed():
-            yield
-    finally:
-        del config
-        unset_hf_deepspeed_config()  # type: ignore[no-untyped-call]
 
 
 def init_deepspeed(settings: TrainingSettings, worker: Worker) -> None:
@@ -98,21 +74,13 @@ def adam_optimizer(
             adamw_mode=True,
         )
         return on_cpu
-    return torch.optim.AdamW(
-        parameters, lr=settings.learning_rate, weight_decay=settings.weight_decay, foreach=True
-    )
+    return adamw(parameters, settings)
 
 
 def deepspeed_config(
     settings: TrainingSettings, worker: Worker, trained: Sequence[nn.Parameter]
 ) -> dict[str, Any]:
-    """DeepSpeed's configuration.
-
-    Args:
-        settings: Settings of training.
-        worker: The calling worker.
-        trained: Trained parameters, whose number bounds the size of buckets.
-    """
+    """DeepSpeed's configuration; the number of trained weights bounds the size of buckets."""
     stage = effective_zero_stage(settings)
     numbers = sum(getattr(p, "ds_numel", p.numel()) for p in trained)
     bucket = min(BUCKET, numbers // _BUCKETS + 1)

@@ -3,28 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from modicum.training.engine import B, Update, learning_rate
-from modicum.training.engine_checkpoint import (
+from modicum.training.engine import (
     MOMENTS,
     WEIGHT,
+    B,
     Counters,
+    Engine,
+    Update,
+    adamw,
     open_tensors,
     read_counters,
     tensor_name,
-    write_counters,
-    write_tensors,
+    write_part,
 )
 from modicum.training.settings import TrainingSettings
 
 
-class PlainEngine:
+class PlainEngine(Engine):
     """The engine of one process; see `Engine`.
 
     With bf16, the optimiser works on an fp32 copy of the weights, as DeepSpeed does.
@@ -35,22 +37,15 @@ class PlainEngine:
     """
 
     def __init__(self, module: nn.Module, settings: TrainingSettings) -> None:
+        super().__init__(module, settings)
         self._module = module
-        self._settings = settings
-        self._parameters = {n: p for n, p in module.named_parameters() if p.requires_grad}
         self._start = {name: p.detach().clone() for name, p in self._parameters.items()}
         # fp32 weights are their own master copies.
         self._masters = {
             name: p if p.dtype == torch.float32 else p.detach().float().requires_grad_()
             for name, p in self._parameters.items()
         }
-        self._updates = 0
-        self._optimizer = self._new_optimizer()
-
-    @property
-    def updates(self) -> int:
-        """See `Engine`."""
-        return self._updates
+        self._optimizer = adamw(self._masters.values(), settings)
 
     def __call__(self, batch: Any) -> Any:
         """See `Engine`."""
@@ -65,18 +60,14 @@ class PlainEngine:
             value.backward()  # type: ignore[no-untyped-call]
             total += float(value.detach())
             self._accumulate_gradients()
-        limit = self._settings.gradient_clipping
-        norm = nn.utils.clip_grad_norm_(
-            list(self._masters.values()), float("inf") if limit is None else limit
-        )
-        for group in self._optimizer.param_groups:
-            group["lr"] = learning_rate(self._settings, self._updates)
+        norm = self._clip_gradients(self._masters.values())
+        self._set_learning_rate(self._optimizer)
         self._optimizer.step()
         self._optimizer.zero_grad()
-        self._updates += 1
+        self.updates += 1
         self._copy_masters_to_module()
         self._module.eval()
-        return Update(total, float(norm))
+        return Update(total, norm)
 
     def reset(self) -> None:
         """See `Engine`."""
@@ -84,8 +75,8 @@ class PlainEngine:
             for name, start in self._start.items():
                 self._parameters[name].copy_(start)
                 self._masters[name].copy_(start)
-        self._updates = 0
-        self._optimizer = self._new_optimizer()
+        self.updates = 0
+        self._optimizer = adamw(self._masters.values(), self._settings)
 
     @contextmanager
     def at_start(self) -> Iterator[None]:
@@ -99,10 +90,6 @@ class PlainEngine:
             for name, data in trained.items():
                 self._parameters[name].data = data
 
-    def whole(self) -> Any:
-        """See `Engine`."""
-        return nullcontext()
-
     def save(self, folder: Path) -> None:
         """See `Engine`."""
         tensors: dict[str, Tensor] = {}
@@ -110,14 +97,13 @@ class PlainEngine:
             state = self._optimizer.state.get(p, {})
             tensors[tensor_name(WEIGHT, name)] = p
             tensors |= {tensor_name(moment, name): state[moment] for moment in MOMENTS if state}
-        write_tensors(folder, 0, tensors)
-        write_counters(folder, Counters(self._updates, steps=self._updates))
+        write_part(folder, 0, tensors, Counters(self.updates, steps=self.updates))
 
     def load(self, folder: Path) -> None:
         """See `Engine`."""
         counters = read_counters(folder)
-        self._updates = counters.updates
-        self._optimizer = self._new_optimizer()
+        self.updates = counters.updates
+        self._optimizer = adamw(self._masters.values(), self._settings)
         with torch.no_grad(), open_tensors(folder) as read:
             for name, p in self._masters.items():
                 p.copy_(read(WEIGHT, name))
@@ -130,14 +116,6 @@ class PlainEngine:
     def weights(self) -> dict[str, Tensor]:
         """See `Engine`."""
         return {name: p.detach().cpu().clone() for name, p in self._masters.items()}
-
-    def _new_optimizer(self) -> torch.optim.Optimizer:
-        return torch.optim.AdamW(
-            list(self._masters.values()),
-            lr=self._settings.learning_rate,
-            weight_decay=self._settings.weight_decay,
-            foreach=True,
-        )
 
     def _accumulate_gradients(self) -> None:
         """Add the gradients of 16-bit weights to those of their master copies, in fp32."""

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import chain, zip_longest
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from modicum.experiment.journal import Journal
 
@@ -19,27 +19,18 @@ T = TypeVar("T")
 _PADDING: Any = object()
 
 
-class Collectives(Protocol):
-    """Collective communication of Python objects; all workers must call each method together."""
+class Collectives:
+    """Collective communication of Python objects: that of a single process, which others override.
+
+    All workers must call each method together.
+    """
 
     def broadcast(self, value: Any) -> Any:
         """Return the first worker's value on all workers."""
-        ...
-
-    def gather(self, value: Any) -> list[Any]:
-        """Return the values of all workers, by rank, on all workers."""
-        ...
-
-
-class SingleProcess:
-    """Collectives of a single process."""
-
-    def broadcast(self, value: Any) -> Any:
-        """See `Collectives`."""
         return value
 
     def gather(self, value: Any) -> list[Any]:
-        """See `Collectives`."""
+        """Return the values of all workers, by rank, on all workers."""
         return [value]
 
 
@@ -65,7 +56,7 @@ class Worker:
     device: torch.device
     journal: Journal
     scratch: Path
-    collectives: Collectives = field(default_factory=SingleProcess)
+    collectives: Collectives = field(default_factory=Collectives)
     log: logging.Logger = field(default_factory=lambda: logging.getLogger("modicum.trial"))
 
     @property

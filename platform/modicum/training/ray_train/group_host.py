@@ -1,15 +1,72 @@
-"""An actor that runs Ray Train, and passes the first worker's values on to the trial."""
+"""Actors between the trial and the workers, and the messages that they pass on."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import pickle
+from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any
 
 import ray
+from ray.actor import exit_actor
+from ray.exceptions import RayActorError
+from ray.util import remove_placement_group
 
-from modicum.training.ray_train.messages import Reply, WorkerFailure, WorkerTask
+from modicum.ray_support.private_api import actor_is_alive, placement_groups_of
+from modicum.training.settings import TrainingSettings
+
+_POLL_SECONDS = 0.1
+
+
+@dataclass(frozen=True)
+class WorkerTask:
+    """Task of the workers.
+
+    Attributes:
+        computation: Computation and arguments, pickled because only the workers need to load them.
+        settings: Settings of training.
+        journal: Location of the trial's journal.
+        scratch: The trial's scratch folder.
+    """
+
+    computation: bytes
+    settings: TrainingSettings
+    journal: str
+    scratch: str
+
+
+@dataclass(frozen=True)
+class Reply:
+    """The host's reply to the trial: a value, an error, or neither at the end.
+
+    Attributes:
+        log: Log records of the workers since the last reply.
+        value: Pickled value of the first worker.
+        error: Pickled exception.
+    """
+
+    log: list[logging.LogRecord]
+    value: bytes | None = None
+    error: bytes | None = None
+
+
+@dataclass(frozen=True)
+class WorkerFailure:
+    """An exception that a worker raised.
+
+    Attributes:
+        rank: Rank of the worker.
+        yields: Number of values that the worker had yielded.
+        error: Pickled exception.
+        final: True if the group must not start again.
+    """
+
+    rank: int
+    yields: int
+    error: bytes
+    final: bool
 
 
 class GroupHost:
@@ -87,7 +144,7 @@ class GroupHost:
 
     async def _run(self, task: WorkerTask, this_actor: Any, guard: Any) -> None:
         # Loads torch, which the trial's process, in which this module is imported, does not need.
-        from modicum.training.ray_train.trainer import run_trainer
+        from modicum.training.ray_train.worker_loop import run_trainer
 
         try:
             await asyncio.to_thread(run_trainer, task, this_actor, guard)
@@ -111,3 +168,28 @@ class GroupHost:
         )
         cause.add_note(f"Ray Train said:\n{error}")
         return pickle.dumps(cause)
+
+
+class PlacementGuard:
+    """Removes the placement groups of Ray Train's controller after the host's end.
+
+    It takes the place of Ray Train's own cleaner; see `private_api.torch_trainer`.
+    """
+
+    def __init__(self) -> None:
+        self._controller: str | None = None
+
+    async def follow(self, controller: str) -> None:
+        """Remember the controller's actor id; the controller calls before it reserves anything."""
+        self._controller = controller
+
+    async def watch(self, host: Any) -> None:
+        """Wait for the end of the host, clean up, and end this actor."""
+        with suppress(RayActorError):
+            await host.wait_forever.remote()
+        if self._controller is not None:
+            while actor_is_alive(self._controller):
+                await asyncio.sleep(_POLL_SECONDS)
+            for group in placement_groups_of(self._controller):
+                remove_placement_group(group)
+        exit_actor()  # type: ignore[no-untyped-call]

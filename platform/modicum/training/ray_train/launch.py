@@ -15,9 +15,7 @@ from modicum.experiment.fit import trials_that_fit
 from modicum.experiment.resources import Resources
 from modicum.experiment.trial import Trial
 from modicum.ray_support.connection import ensure_connected, node_resources
-from modicum.training.ray_train.group_host import GroupHost
-from modicum.training.ray_train.messages import Reply, WorkerTask
-from modicum.training.ray_train.placement_guard import PlacementGuard
+from modicum.training.ray_train.group_host import GroupHost, PlacementGuard, Reply, WorkerTask
 from modicum.training.settings import TrainingSettings
 from modicum.training.worker import Computation
 
@@ -44,13 +42,6 @@ def run_on_ray(
     raised here with the worker's traceback as a note.
 
     The computation continues only when the next value is asked for, as a generator does.
-
-    Args:
-        computation: A module's function that takes a `Worker` and the arguments.
-        arguments: Any object that can be pickled.
-        settings: Number of workers and their resources.
-        trial: The trial that is running.
-        journal: Location of the trial's journal.
 
     Raises:
         InputError: The workers do not fit on the cluster, or the computation raised one.

@@ -1,4 +1,4 @@
-"""The loop that every worker of a group runs."""
+"""The worker group of Ray Train, and the loop that each of its workers runs."""
 
 from __future__ import annotations
 
@@ -15,29 +15,63 @@ from pathlib import Path
 from typing import Any
 
 import ray
-import ray.train
 import torch
 from ray import cloudpickle as _cloudpickle
-from ray.train.torch import get_device
+from ray import train as _train
+from ray.train.torch import TorchConfig, get_device
 from threadpoolctl import threadpool_limits
 from torch import distributed
 
 from modicum.experiment.journal import Journal
-from modicum.training.ray_train.messages import WorkerFailure, WorkerTask
-from modicum.training.worker import Worker
+from modicum.ray_support.private_api import torch_trainer
+from modicum.training.ray_train.group_host import WorkerFailure, WorkerTask
+from modicum.training.worker import Collectives, Worker
 
 cloudpickle: Any = _cloudpickle  # Ray's annotations have gaps.
+train: Any = _train  # Annotated as Ray Train v1, which it is not.
+
+# Interval at which a group with fewer workers than `training.workers` looks for free resources.
+_RESIZE_SECONDS = 300.0
+
+
+def run_trainer(task: WorkerTask, host: Any, guard: Any) -> None:
+    """Run a worker group to its end, in the process of the `GroupHost`.
+
+    Raises:
+        Exception: Ray Train's own, when the group failed more often than it may restart.
+    """
+    settings = task.settings
+    resources = {"CPU": settings.cpus_per_worker}
+    if settings.gpus_per_worker:
+        resources["GPU"] = settings.gpus_per_worker
+    trainer_class = torch_trainer(lambda controller: ray.get(guard.follow.remote(controller)))
+    with tempfile.TemporaryDirectory(prefix="modicum-train-") as storage:
+        trainer_class(
+            worker_loop,
+            train_loop_config={"task": task, "host": host},
+            torch_config=TorchConfig(timeout_s=round(settings.collective_timeout)),
+            scaling_config=train.ScalingConfig(
+                num_workers=settings.workers
+                if settings.workers_at_least is None
+                else (settings.workers_at_least, settings.workers),
+                use_gpu=settings.gpus_per_worker > 0,
+                resources_per_worker=resources,
+                elastic_resize_monitor_interval_s=_RESIZE_SECONDS,
+            ),
+            run_config=train.RunConfig(
+                name="group",
+                storage_path=storage,  # State is kept in the journal; Ray Train writes nothing.
+                failure_config=train.FailureConfig(max_failures=settings.restarts),
+                logging_config=train.LoggingConfig(log_level="ERROR"),
+            ),
+        ).fit()
 
 
 def worker_loop(config: dict[str, Any]) -> None:
-    """Run the computation, and send the first worker's values, and every exception, to the host.
-
-    Args:
-        config: The `WorkerTask` under `task`, and the actor handle of the `GroupHost` under `host`.
-    """
+    """Run the computation, and send the first worker's values, and every exception, to the host."""
     task: WorkerTask = config["task"]
     host = config["host"]
-    rank = ray.train.get_context().get_world_rank()
+    rank = train.get_context().get_world_rank()
     if rank == 0:
         ray.get(host.group_started.remote())
     yields = 0
@@ -58,7 +92,7 @@ def worker_loop(config: dict[str, Any]) -> None:
 
 @contextmanager
 def _worker(task: WorkerTask, host: Any) -> Iterator[Worker]:
-    context = ray.train.get_context()
+    context = train.get_context()
     rank, size = context.get_world_rank(), context.get_world_size()
     threads = max(1, round(task.settings.cpus_per_worker))
     torch.set_num_threads(threads)
@@ -80,25 +114,19 @@ def _worker(task: WorkerTask, host: Any) -> Iterator[Worker]:
         shutil.rmtree(scratch, ignore_errors=True)
 
 
-class _GlooCollectives:
-    """Collectives on the CPUs, in a process group beside the model's own.
-
-    Args:
-        timeout: Seconds that workers wait for each other.
-    """
+class _GlooCollectives(Collectives):
+    """Collectives on the CPUs, in a process group beside the model's own."""
 
     def __init__(self, timeout: float) -> None:
         self._group = distributed.new_group(backend="gloo", timeout=timedelta(seconds=timeout))
         self._size = distributed.get_world_size()
 
     def broadcast(self, value: Any) -> Any:
-        """See `Collectives`."""
         values = [value]
         distributed.broadcast_object_list(values, src=0, group=self._group)
         return values[0]
 
     def gather(self, value: Any) -> list[Any]:
-        """See `Collectives`."""
         values: list[Any] = [None] * self._size
         distributed.all_gather_object(values, value, group=self._group)
         return values
