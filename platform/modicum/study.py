@@ -24,7 +24,6 @@ from modicum.planning.study_plan import StudyPlan
 from modicum.planning.trial_plan import TrialPlan
 from modicum.ray_support.connection import check_address, connected, dashboard_links
 from modicum.run_folder import provenance
-from modicum.run_folder.resource_usage import ResourceUsage
 from modicum.run_folder.stop_requests import StopRequests
 from modicum.storage import StorageFolder
 from modicum.tracking.listener import Tracking, make_tracking
@@ -227,7 +226,7 @@ class Study:
         from modicum.study_results import Results
 
         self._check_runner(runner, address)
-        usage = ResourceUsage()
+        usage = provenance.ResourceUsage()
         plans = self.trials
         folder = StorageFolder(out if out is not None else Path("runs") / self.spec.name)
         folder.check_writable()

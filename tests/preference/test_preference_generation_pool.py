@@ -7,8 +7,7 @@ import pytest
 import torch
 
 import modicum as md
-from modicum.experiment.fit import require_fit, trials_that_fit
-from modicum.experiment.resources import Resources
+from modicum.experiment.resources import Resources, require_fit, trials_that_fit
 from modicum.planning.trial_plan import plan_trial
 from modicum_algorithms.preference.config import GenerationSettings, PreferenceConfig
 from modicum_algorithms.preference.experiment import ActivePreferenceLearning

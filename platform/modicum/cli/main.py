@@ -10,13 +10,10 @@ import warnings
 import typer
 
 from modicum.cli.dashboard import dashboard
-from modicum.cli.doctor import doctor
-from modicum.cli.experiments import describe, list_experiments
+from modicum.cli.installation import describe, doctor, list_experiments
 from modicum.cli.oracle import app as oracle_commands
-from modicum.cli.results import compare, report
-from modicum.cli.run import run
+from modicum.cli.study import compare, report, run, validate
 from modicum.cli.submit import submit
-from modicum.cli.validate import validate
 from modicum.errors import InputError, StorageError
 from modicum.experiment.registry import added_commands
 

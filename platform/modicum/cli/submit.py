@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from modicum.cli.options import Overrides, Seeds
+from modicum.cli.study import Overrides, Seeds
 from modicum.errors import InputError
 
 

@@ -20,12 +20,7 @@ def digest_files(paths: Iterable[Path]) -> str:
     Args:
         paths: The files.
     """
-    total = hashlib.sha256()
-    for path in sorted(paths, key=lambda p: p.name):
-        status = path.stat()
-        total.update(f"{path.name}\0".encode())
-        total.update(_digest_file(path, status.st_size, status.st_mtime_ns))
-    return total.hexdigest()[:_LENGTH]
+    return _digest((path.name, path) for path in sorted(paths, key=lambda path: path.name))
 
 
 def digest_folder(folder: Path) -> str:
@@ -34,10 +29,15 @@ def digest_folder(folder: Path) -> str:
     Args:
         folder: The folder.
     """
+    paths = sorted(path for path in folder.rglob("*") if path.is_file())
+    return _digest((path.relative_to(folder).as_posix(), path) for path in paths)
+
+
+def _digest(named: Iterable[tuple[str, Path]]) -> str:
     total = hashlib.sha256()
-    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
+    for name, path in named:
         status = path.stat()
-        total.update(f"{path.relative_to(folder).as_posix()}\0".encode())
+        total.update(f"{name}\0".encode())
         total.update(_digest_file(path, status.st_size, status.st_mtime_ns))
     return total.hexdigest()[:_LENGTH]
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 import pickle
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 from modicum.errors import InputError
+from modicum.library_logging import quiet_loggers
 from modicum.ray_support.connection import connected
 
 Result = TypeVar("Result")
@@ -63,28 +62,14 @@ def _through_ray(
         return {"start": batch["start"], "result": results}
 
     tasks = ray.data.TaskPoolStrategy(size=workers)
-    with connected(cpus=workers), _quiet():
-        dataset = ray.data.from_items(chunks, override_num_blocks=len(chunks))
-        mapped = dataset.map_batches(apply, batch_format="numpy", compute=tasks)
-        rows: list[dict[str, Any]] = mapped.take_all()
-        return rows
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Silence Ray Data's progress bars, and its log of start and end, in the block."""
-    import ray.data
-
-    context = ray.data.DataContext.get_current().copy()
-    context.enable_progress_bars = False
-    log = logging.getLogger("ray.data")
-    level = log.level
-    log.setLevel(logging.ERROR)
-    try:
+    with connected(cpus=workers), quiet_loggers("ray.data"):
+        context = ray.data.DataContext.get_current().copy()
+        context.enable_progress_bars = False
         with ray.data.DataContext.current(context):
-            yield
-    finally:
-        log.setLevel(level)
+            dataset = ray.data.from_items(chunks, override_num_blocks=len(chunks))
+            mapped = dataset.map_batches(apply, batch_format="numpy", compute=tasks)
+            rows: list[dict[str, Any]] = mapped.take_all()
+            return rows
 
 
 def _dump(value: Any) -> bytes:

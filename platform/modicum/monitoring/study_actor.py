@@ -19,7 +19,7 @@ from pydantic import ValidationError
 from ray.util import list_named_actors
 
 from modicum.errors import InputError
-from modicum.monitoring.run_reader import RunReader
+from modicum.monitoring.run_reader import WATCHED_SECONDS, RunReader
 from modicum.ray_support.private_api import available_resources
 from modicum.run_folder.driver_status import DriverStatus, Node
 from modicum.run_folder.stop_requests import StopRequest, StopRequests
@@ -29,7 +29,6 @@ NAMESPACE = "modicum"
 PREFIX = "modicum-study-"
 # Limit on every call of the actor.
 CALL_SECONDS = 10.0
-_WATCHED_SECONDS = 30.0
 _DRAW_SECONDS = 10.0
 _MOST_WAITING = 1000
 
@@ -59,7 +58,7 @@ class StudyActor:
         self._view, self._trials = view, trials
         self._document = self._document if document is None else document
         requests, self._requests = self._requests, []
-        return time.monotonic() - self._asked < _WATCHED_SECONDS, requests
+        return time.monotonic() - self._asked < WATCHED_SECONDS, requests
 
     def about(self) -> dict[str, str]:
         """Name and run folder of the study."""

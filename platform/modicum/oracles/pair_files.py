@@ -186,15 +186,11 @@ def _seed(value: Any, where: str) -> int | None:
 
 
 def _jsonl(path: Path) -> Iterator[_Row]:
+    from modicum.data.tables.files import json_lines
+
     with path.open(encoding="utf-8-sig") as file:
-        for number, line in enumerate(file, 1):
-            if not line.strip():
-                continue
-            try:
-                row = json.loads(line)
-            except ValueError as error:
-                raise ValueError(f"line {number}: {error}") from error
-            yield _object(row, f"line {number}")
+        for number, row in json_lines(file):
+            yield f"line {number}", row
 
 
 def _json(path: Path) -> Iterator[_Row]:
@@ -202,13 +198,9 @@ def _json(path: Path) -> Iterator[_Row]:
     if not isinstance(rows, list):
         raise ValueError("expected a list of objects, one for each pair")
     for number, row in enumerate(rows, 1):
-        yield _object(row, f"row {number}")
-
-
-def _object(row: Any, place: str) -> _Row:
-    if not isinstance(row, dict):
-        raise ValueError(f"{place}: expected an object with a value for each column")
-    return place, row
+        if not isinstance(row, dict):
+            raise ValueError(f"row {number}: expected an object with a value for each column")
+        yield f"row {number}", row
 
 
 def _csv(path: Path) -> Iterator[_Row]:

@@ -8,17 +8,22 @@ import platform
 import shlex
 import subprocess
 import sys
+import threading
+import time
 from datetime import UTC, datetime
 from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from modicum.run_folder.resource_usage import ResourceUsage
+import psutil
+
 from modicum.storage import StorageFolder
 
 # File with the commit, in a package that was copied out of its repository.
 PACKED_COMMIT = "modicum_commit.txt"
+
+_INTERVAL = 1.0  # seconds between two measurements of memory
 
 _PACKAGES = (
     "modicum",
@@ -91,7 +96,7 @@ def gather(command: str | None) -> dict[str, Any]:
             "machine": platform.machine(),
             "processor": _processor(),
             "cores": os.cpu_count(),
-            "memory_gib": round(_memory() / 2**30, 1),
+            "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
             "system": platform.platform(),
         },
     }
@@ -103,18 +108,6 @@ def write(folder: StorageFolder, command: str | None) -> None:
     if folder.exists("provenance.json"):
         before = folder.read_json("provenance.json")
         current["earlier"] = [*before.pop("earlier", []), before]
-    folder.write_json(current, "provenance.json")
-
-
-def write_usage(folder: StorageFolder, usage: ResourceUsage) -> None:
-    """Add the cost of the current run so far to `provenance.json`.
-
-    `seconds` is wall-clock time, `peak_memory_gib` the largest memory of this process and its
-    descendants at one moment.
-    """
-    current = folder.read_json("provenance.json")
-    current["seconds"] = round(usage.seconds, 3)
-    current["peak_memory_gib"] = round(usage.peak_memory / 2**30, 3)
     folder.write_json(current, "provenance.json")
 
 
@@ -135,8 +128,80 @@ def _processor() -> str:
     return platform.processor()
 
 
-def _memory() -> int:
+class ResourceUsage:
+    """Measures time since its construction, and memory while its context is open.
+
+    Memory is that of this process and all its descendants. Ray's workers are descendants if this
+    process started the cluster; workers of another cluster or on other machines are not counted.
+    """
+
+    def __init__(self) -> None:
+        self._started = time.monotonic()
+        self._peak = 0
+        self._measuring = threading.Lock()
+        self._closed = threading.Event()
+        self._thread = threading.Thread(target=self._watch, name="modicum-usage", daemon=True)
+
+    def __enter__(self) -> ResourceUsage:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._closed.set()
+        self._thread.join()
+
+    @property
+    def seconds(self) -> float:
+        """Wall-clock time since the construction."""
+        return time.monotonic() - self._started
+
+    @property
+    def peak_memory(self) -> int:
+        """Largest memory measured so far, in bytes; reading it measures once more."""
+        self._measure()
+        return self._peak
+
+    def _watch(self) -> None:
+        while not self._closed.is_set():
+            self._measure()
+            self._closed.wait(_INTERVAL)
+
+    def _measure(self) -> None:
+        with self._measuring:
+            self._peak = max(self._peak, memory_of_tree(psutil.Process()))
+
+
+def write_usage(folder: StorageFolder, usage: ResourceUsage) -> None:
+    """Add the cost of the current run so far to `provenance.json`.
+
+    `seconds` is wall-clock time, `peak_memory_gib` the largest memory of this process and its
+    descendants at one moment.
+    """
+    current = folder.read_json("provenance.json")
+    current["seconds"] = round(usage.seconds, 3)
+    current["peak_memory_gib"] = round(usage.peak_memory / 2**30, 3)
+    folder.write_json(current, "provenance.json")
+
+
+def memory_of_tree(process: psutil.Process) -> int:
+    """Memory of a process and all its descendants, in bytes.
+
+    The sum of proportional set sizes (PSS), in which shared pages count once; of resident set
+    sizes (RSS) on systems without PSS.
+    """
+    total = 0
+    for member in [process, *process.children(recursive=True)]:
+        # A process may end meanwhile.
+        try:
+            total += _memory_of(member)
+        except psutil.NoSuchProcess:
+            continue
+    return total
+
+
+def _memory_of(process: psutil.Process) -> int:
     try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (ValueError, OSError):
-        return 0
+        full = process.memory_full_info()
+    except psutil.AccessDenied:
+        return int(process.memory_info().rss)
+    return int(getattr(full, "pss", 0) or full.rss)

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from modicum.experiment.fit import require_fit
 from modicum.experiment.journal import Journal
-from modicum.experiment.resources import Resources
+from modicum.experiment.resources import Resources, require_fit
 from modicum.experiment.trial import Trial
 from modicum.ray_support.connection import ensure_connected, node_resources
 from modicum.training.settings import TrainingSettings

@@ -19,7 +19,7 @@ from modicum.oracles.protocol import Pair
 
 pytestmark = pytest.mark.slow
 
-COMMAND = "import typer; from modicum.cli.label import label; typer.run(label)"
+COMMAND = "import typer; from modicum.cli.oracle import label; typer.run(label)"
 HOSTILE = "<img src=x onerror=\"document.title='owned'\"><script>document.title='owned'</script>"
 PAIRS = [Pair(f"prompt {i}", f"good {i}", f"bad {i}") for i in range(5)]
 PHONE = {"width": 390, "height": 844}

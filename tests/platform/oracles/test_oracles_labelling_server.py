@@ -15,7 +15,7 @@ import typer
 from typer.testing import CliRunner
 
 from labelling import PAIRS, fill_up, session_on, write
-from modicum.cli.label import label
+from modicum.cli.oracle import label
 from modicum.errors import InputError
 from modicum.oracles.labelling.human import Human
 from modicum.oracles.labelling.server import serve
@@ -24,7 +24,7 @@ from modicum.oracles.ledger.ledger import Ledger
 from modicum.oracles.protocol import Oracle, Pair
 from modicum.web_guard import TOKEN_HEADER
 
-COMMAND = "import typer; from modicum.cli.label import label; typer.run(label)"
+COMMAND = "import typer; from modicum.cli.oracle import label; typer.run(label)"
 
 
 @pytest.fixture

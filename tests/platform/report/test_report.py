@@ -12,7 +12,7 @@ from modicum.results.formatting import show_duration
 from modicum.results.layout import report_layout
 from modicum.results.statistics import summarise
 from modicum.results.tables import Table, count_wins, rank_cells
-from modicum.run_folder.resource_usage import memory_of_tree
+from modicum.run_folder.provenance import memory_of_tree
 from modicum.study import Study
 from modicum.study_results import Results
 from toys import Ballast, Descent

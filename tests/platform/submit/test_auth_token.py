@@ -1,6 +1,6 @@
 """Where a cluster's token is looked for: as Ray's own order has it."""
 
-from modicum.cli.doctor import findings
+from modicum.cli.installation import findings
 from modicum.ray_support.connection import auth_token
 
 

@@ -150,7 +150,8 @@ def test_settings_that_can(settings: dict[str, Any]) -> None:
 
 
 def test_an_error_of_a_worker_that_is_ahead_comes_after_the_values_before_it() -> None:
-    from modicum.training.ray_train.group_host import GroupHost, WorkerFailure
+    from modicum.training.ray_train.group_host import GroupHost
+    from modicum.training.ray_train.messages import WorkerFailure
 
     async def run() -> tuple[Any, Any]:
         host = GroupHost()

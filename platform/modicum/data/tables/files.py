@@ -8,6 +8,7 @@ conventions of `modicum.data.tables.columns`.
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -115,20 +116,28 @@ def _load_csv(path: Path) -> pa.Table:
 def _load_jsonl(path: Path) -> pa.Table:
     import pyarrow as pa
 
-    rows: list[dict[str, Any]] = []
     with path.open(encoding="utf-8") as file:
-        for number, line in enumerate(file, 1):
-            if not line.strip():
-                continue
-            try:
-                row = json.loads(line)
-            except ValueError as error:
-                raise ValueError(f"line {number}: {error}") from error
-            if not isinstance(row, dict):
-                raise ValueError(f"line {number}: expected an object with a value for each column")
-            rows.append(row)
+        rows = [row for _, row in json_lines(file)]
     names = list(dict.fromkeys(name for row in rows for name in row))
     return pa.table({name: _array([row.get(name) for row in rows]) for name in names})
+
+
+def json_lines(file: Iterable[str]) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Yield the numbers, from 1, and the objects of a file's lines; empty lines are skipped.
+
+    Raises:
+        ValueError: A line is broken or no object; names the line.
+    """
+    for number, line in enumerate(file, 1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except ValueError as error:
+            raise ValueError(f"line {number}: {error}") from error
+        if not isinstance(row, dict):
+            raise ValueError(f"line {number}: expected an object with a value for each column")
+        yield number, row
 
 
 def _array(values: list[Any]) -> pa.Array:

@@ -17,7 +17,7 @@ from modicum.execution.tune.searchers import ListedTrials, SeededSearch
 from modicum.execution.tune.shared_folder import require_shared_folder
 from modicum.execution.tune.stopping import StoppingScheduler, StudyStopper
 from modicum.execution.tune.trainable import SCORE, make_trainable, trial_id
-from modicum.experiment.fit import require_fit
+from modicum.experiment.resources import require_fit
 from modicum.library_logging import quiet_loggers
 from modicum.planning.search import SearchPlan
 from modicum.ray_support.connection import node_resources

@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING, Any
 from aiohttp import web
 
 from modicum.errors import InputError
+from modicum.monitoring.run_reader import WATCHED_SECONDS, RunReader
 from modicum.report.rendering import render_report_body, templates
 from modicum.web_guard import (
     LOOPBACK,
@@ -39,7 +40,6 @@ from modicum.web_guard import (
 )
 
 if TYPE_CHECKING:
-    from modicum.monitoring.run_reader import RunReader
     from modicum.monitoring.study_actor import RemoteStudy
 
     StudySource = RunReader | RemoteStudy
@@ -48,7 +48,6 @@ _READ_SECONDS = 1.0
 _DRAW_SECONDS = 5.0
 # Pause after a drawing, as a multiple of its time: drawing takes a fifth of a processor at most.
 _DRAW_PAUSE = 4
-_WATCHED_SECONDS = 30.0
 _MOST_LISTED = 500
 _PAGE = templates(Path(__file__).parent).get_template("live.html.j2")
 
@@ -90,7 +89,7 @@ class Dashboard:
 
     async def _keep_reading(self) -> None:
         while True:
-            if time.monotonic() - self._asked < _WATCHED_SECONDS:
+            if time.monotonic() - self._asked < WATCHED_SECONDS:
                 try:
                     async with self._reading:
                         await asyncio.to_thread(self._read_and_draw)

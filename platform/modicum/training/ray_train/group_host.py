@@ -1,4 +1,4 @@
-"""Actors between the trial and the workers, and the messages that they pass on."""
+"""Actors between the trial and the workers: the host of the group, and the guard after its end."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import asyncio
 import logging
 import pickle
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Any
 
 import ray
@@ -15,58 +14,9 @@ from ray.exceptions import RayActorError
 from ray.util import remove_placement_group
 
 from modicum.ray_support.private_api import actor_is_alive, placement_groups_of
-from modicum.training.settings import TrainingSettings
+from modicum.training.ray_train.messages import Reply, WorkerFailure, WorkerTask
 
 _POLL_SECONDS = 0.1
-
-
-@dataclass(frozen=True)
-class WorkerTask:
-    """Task of the workers.
-
-    Attributes:
-        computation: Computation and arguments, pickled because only the workers need to load them.
-        settings: Settings of training.
-        journal: Location of the trial's journal.
-        scratch: The trial's scratch folder.
-    """
-
-    computation: bytes
-    settings: TrainingSettings
-    journal: str
-    scratch: str
-
-
-@dataclass(frozen=True)
-class Reply:
-    """The host's reply to the trial: a value, an error, or neither at the end.
-
-    Attributes:
-        log: Log records of the workers since the last reply.
-        value: Pickled value of the first worker.
-        error: Pickled exception.
-    """
-
-    log: list[logging.LogRecord]
-    value: bytes | None = None
-    error: bytes | None = None
-
-
-@dataclass(frozen=True)
-class WorkerFailure:
-    """An exception that a worker raised.
-
-    Attributes:
-        rank: Rank of the worker.
-        yields: Number of values that the worker had yielded.
-        error: Pickled exception.
-        final: True if the group must not start again.
-    """
-
-    rank: int
-    yields: int
-    error: bytes
-    final: bool
 
 
 class GroupHost:

@@ -11,11 +11,11 @@ from ray import cloudpickle as _cloudpickle
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from modicum.errors import InputError
-from modicum.experiment.fit import trials_that_fit
-from modicum.experiment.resources import Resources
+from modicum.experiment.resources import Resources, trials_that_fit
 from modicum.experiment.trial import Trial
 from modicum.ray_support.connection import ensure_connected, node_resources
-from modicum.training.ray_train.group_host import GroupHost, PlacementGuard, Reply, WorkerTask
+from modicum.training.ray_train.group_host import GroupHost, PlacementGuard
+from modicum.training.ray_train.messages import Reply, WorkerTask
 from modicum.training.settings import TrainingSettings
 from modicum.training.worker import Computation
 

@@ -24,7 +24,7 @@ from torch import distributed
 
 from modicum.experiment.journal import Journal
 from modicum.ray_support.private_api import torch_trainer
-from modicum.training.ray_train.group_host import WorkerFailure, WorkerTask
+from modicum.training.ray_train.messages import WorkerFailure, WorkerTask
 from modicum.training.worker import Collectives, Worker
 
 cloudpickle: Any = _cloudpickle  # Ray's annotations have gaps.

@@ -1,7 +1,7 @@
 import pytest
 
 import modicum as md
-from modicum.experiment.fit import require_fit, trials_that_fit
+from modicum.experiment.resources import require_fit, trials_that_fit
 
 TWO_NODES = [{"CPU": 4.0, "GPU": 1.0}, {"CPU": 4.0}]
 
