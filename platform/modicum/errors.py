@@ -146,12 +146,8 @@ def _model_at(model: type[BaseModel], path: tuple[int | str, ...]) -> type[BaseM
     current: type[BaseModel] | None = model
     for part in path:
         field = current.model_fields.get(str(part)) if current is not None else None
-        candidates = [] if field is None else [field.annotation, *_arguments(field.annotation)]
+        candidates = [] if field is None else [field.annotation, *get_args(field.annotation)]
         current = next(
             (c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel)), None
         )
     return current
-
-
-def _arguments(annotation: object) -> list[object]:
-    return list(getattr(annotation, "__args__", ()))

@@ -32,10 +32,8 @@ def new_token() -> str:
 def token_middleware(token: str, *, loopback: bool = True) -> Any:
     """Make middleware that refuses requests without a token, and answers errors as JSON.
 
-    Args:
-        token: Token of every request: in the address of the page (`/?token=...`), in the header
-            `X-Modicum-Token` of all other requests.
-        loopback: Refuse other host names than this machine's.
+    The token stands in the address of the page (`/?token=...`), and in the header `X-Modicum-Token`
+    of all other requests. With `loopback`, other host names than this machine's are refused.
     """
 
     @web.middleware
@@ -95,16 +93,7 @@ async def json_body(request: web.Request) -> dict[str, Any]:
 async def serving(
     application: web.Application, token: str, port: int, host: str = LOOPBACK
 ) -> AsyncIterator[str]:
-    """Serve an application while the context is open.
-
-    Args:
-        application: Application with `token_middleware`.
-        token: Token of the middleware.
-        port: Port to listen on; 0 for a free one.
-        host: Interface to listen on.
-
-    Yields:
-        Address of the page, with the token.
+    """Serve an application with `token_middleware`; yield the page's address, with the token.
 
     Raises:
         InputError: The port or the interface is taken or not allowed.

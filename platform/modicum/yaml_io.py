@@ -76,12 +76,7 @@ def parse_yaml(text: str, where: str = "YAML") -> Any:
 
 
 def _values(content: Any, known: dict[int, int]) -> int:
-    """Count the values of a document; values that aliases repeat count each time.
-
-    Args:
-        content: Parsed document, not recursive.
-        known: Counts of its parts by identity.
-    """
+    """Count the values of a document; those that aliases repeat count each time, by `known`."""
     if not isinstance(content, dict | list):
         return 1
     if id(content) not in known:

@@ -91,11 +91,7 @@ def cached_arrays(
 
 
 def is_cached(key: str) -> bool:
-    """True if the cache has the arrays of `cached_arrays` under a key.
-
-    Args:
-        key: Digest of everything that the arrays depend on.
-    """
+    """True if the cache has the arrays of `cached_arrays` under a key."""
     return (cache_folder() / key / _NAMES).exists()
 
 

@@ -16,19 +16,12 @@ def digest_files(paths: Iterable[Path]) -> str:
     """Digest of the names and contents of files; their folders do not matter.
 
     A process reads a file again only if the file's size or modification time has changed.
-
-    Args:
-        paths: The files.
     """
     return _digest((path.name, path) for path in sorted(paths, key=lambda path: path.name))
 
 
 def digest_folder(folder: Path) -> str:
-    """Digest of the relative paths and contents of all files under a folder.
-
-    Args:
-        folder: The folder.
-    """
+    """Digest of the relative paths and contents of all files under a folder."""
     paths = sorted(path for path in folder.rglob("*") if path.is_file())
     return _digest((path.relative_to(folder).as_posix(), path) for path in paths)
 
@@ -49,11 +42,7 @@ def _digest_file(path: Path, size: int, time: int) -> bytes:
 
 
 def digest_arrays(arrays: Mapping[str, np.ndarray]) -> str:
-    """Digest of the names, types, shapes and contents of arrays.
-
-    Args:
-        arrays: Arrays by name.
-    """
+    """Digest of the names, types, shapes and contents of arrays."""
     total = hashlib.sha256()
     for name in sorted(arrays):
         array = np.ascontiguousarray(arrays[name])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from modicum.errors import InputError
@@ -30,11 +31,7 @@ class Journal:
         self.files = StorageFolder(location)
 
     def read(self, name: str) -> Any:
-        """A step's result; None for a step that is not finished.
-
-        Args:
-            name: Name of the step, such as `round-002/judgements`.
-        """
+        """The result of a step such as `round-002/judgements`; None if it is not finished."""
         place = (_STEPS, f"{name}.json")
         return self.files.read_json(*place)["result"] if self.files.exists(*place) else None
 
@@ -69,11 +66,11 @@ class Journal:
         else:
             from pyarrow import fs
 
-            with _temporary(scratch) as local:
+            with TemporaryDirectory(dir=scratch, ignore_cleanup_errors=True) as local:
                 fs.copy_files(
-                    self._place(name, slot), str(local), source_filesystem=self.files.filesystem
+                    self._place(name, slot), local, source_filesystem=self.files.filesystem
                 )
-                yield local
+                yield Path(local)
 
     def place(self, name: str) -> str:
         """Path or URI of a kept folder, for libraries that read it themselves."""
@@ -98,24 +95,13 @@ class Journal:
 
     @contextmanager
     def part(self, name: str, slot: str, scratch: Path) -> Iterator[Path]:
-        """An empty local folder, whose files are copied to a slot at the end of the block.
-
-        Args:
-            name: Name of the folder.
-            slot: Result of `free_slot`.
-            scratch: Parent of the local folder.
-        """
-        with _temporary(scratch) as local:
-            yield local
-            self._copy_in(local, name, slot)
+        """An empty folder under `scratch`, whose files go into a free slot at the block's end."""
+        with TemporaryDirectory(dir=scratch, ignore_cleanup_errors=True) as local:
+            yield Path(local)
+            self._copy_in(Path(local), name, slot)
 
     def publish(self, name: str, slot: str, written: Sequence[str]) -> None:
-        """Put a slot in force, and empty the other one.
-
-        Args:
-            name: Name of the folder.
-            slot: Result of `free_slot`.
-            written: Names of the files that must be in the slot.
+        """Put a slot with the written files in force, and empty the other one.
 
         Raises:
             InputError: A file is missing, because machines have different disks under this path.
@@ -142,15 +128,3 @@ class Journal:
     def _clear(self, name: str, slot: str) -> None:
         if self.files.exists(_FOLDERS, name, slot):
             self.files.filesystem.delete_dir(self._place(name, slot))
-
-
-@contextmanager
-def _temporary(parent: Path) -> Iterator[Path]:
-    import shutil
-    import tempfile
-
-    local = Path(tempfile.mkdtemp(dir=parent))
-    try:
-        yield local
-    finally:
-        shutil.rmtree(local, ignore_errors=True)

@@ -58,13 +58,7 @@ def trials_that_fit(nodes: Sequence[Mapping[str, float]], resources: Resources) 
     """Count the identical trials that fit on these nodes, with the processes that they start.
 
     Each bundle goes to the first node with room for it, larger bundles first.
-
-    Args:
-        nodes: Resources of each node by Ray's names (`CPU`, `GPU`, `memory`).
-        resources: Resources of one trial.
-
-    Returns:
-        The number of trials, at most 10,000.
+    Nodes and bundles go by Ray's names (`CPU`, `GPU`, `memory`). The count ends at 10,000.
     """
     free = [dict(node) for node in nodes]
     bundles = sorted(

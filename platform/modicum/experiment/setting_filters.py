@@ -63,13 +63,7 @@ def require_settings(
     *,
     also: Collection[str] = (),
 ) -> None:
-    """Refuse names that are not settings.
-
-    Args:
-        names: Dotted names.
-        known: The settings. A setting that is a mapping allows any key after a dot.
-        field: The field with the names, for errors.
-        also: Further allowed names.
+    """Refuse dotted names that are not settings; a mapping allows any key after a dot.
 
     Raises:
         InputError: Names the field, the first unknown name and what is allowed.

@@ -20,11 +20,6 @@ Spaces = Sequence[Mapping[str, Any]]
 def check_fields(experiment: Experiment[Any], spec: StudySpec, spaces: Spaces) -> None:
     """Check that names exist, that a search is possible, and that the report can be made.
 
-    Args:
-        experiment: The study's experiment.
-        spec: The study's fields, valid one by one.
-        spaces: The study's parsed spaces.
-
     Raises:
         InputError: A field is wrong; names the field and the allowed values.
     """
@@ -88,12 +83,6 @@ def _check_report(experiment: Experiment[Any], spec: StudySpec) -> None:
 
 def goal_of(experiment: Experiment[Any], metric: str, goal: str | None, field: str) -> str:
     """Direction of a metric, `max` or `min`: the study's goal, else the declared one.
-
-    Args:
-        experiment: Experiment that declares the metric.
-        metric: Name of the metric.
-        goal: The study's goal, if it has one.
-        field: The study's field, for errors.
 
     Raises:
         InputError: No such metric is declared, or neither goal is given.

@@ -105,12 +105,7 @@ def describe_scheduler(
 
 
 def make_searcher(spec: SearchSpec, goal: str, seed: int) -> Searcher:
-    """The searcher that a study names.
-
-    Args:
-        spec: The search.
-        goal: `max` or `min`.
-        seed: The searcher's seed, unless its options have one.
+    """The searcher that a study names, with a seed unless its options have one.
 
     Raises:
         InputError: There is no such searcher, it is not installed, or it refuses its options.
@@ -132,10 +127,6 @@ def make_searcher(spec: SearchSpec, goal: str, seed: int) -> Searcher:
 
 def make_scheduler(spec: SchedulerSpec, goal: str) -> TrialScheduler:
     """The scheduler that a study names.
-
-    Args:
-        spec: The scheduler's specification.
-        goal: `max` or `min`.
 
     Raises:
         InputError: There is no such scheduler, it changes settings of running trials, or it

@@ -134,15 +134,7 @@ def expand(space: Mapping[str, Any], draws: int, seed: int) -> Iterator[dict[str
     """Configurations of a parsed space: the product of its grids, for each draw of its domains.
 
     The last grid varies fastest. Draw `i` of a setting is the same at every grid point and for
-    every number of draws.
-
-    Args:
-        space: A space from `parse_space`.
-        draws: Number of draws of each domain.
-        seed: Seed of the draws.
-
-    Yields:
-        Nested mappings of plain values.
+    every number of draws. Configurations are nested mappings of plain values.
     """
     grids = {name: value.values for name, value in space.items() if isinstance(value, Grid)}
     domains = domains_of(space)
@@ -233,11 +225,7 @@ def _describe_domain(domain: Any) -> Any:
 
 
 def merge(space: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
-    """A raw space in which some settings are replaced.
-
-    Args:
-        space: The space, as YAML has it.
-        overrides: New values by dotted name.
+    """A raw space in which the settings of some dotted names are replaced.
 
     Raises:
         InputError: An override would replace a whole group of settings.

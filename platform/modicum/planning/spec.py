@@ -126,11 +126,7 @@ class ReportSpec(_Spec):
         return [e if isinstance(e, Mapping) else {rows[0]: e} for e in found]
 
     def main_metric(self, goals: Mapping[str, str | None]) -> str | None:
-        """The metric of "best so far": the first metric shown, else the first with a goal.
-
-        Args:
-            goals: Goal of each metric that the experiment declares; None for a metric without.
-        """
+        """The metric of "best so far": the first metric shown, else the first declared goal's."""
         if self.metrics:
             return self.metrics[0]
         return next((name for name, goal in goals.items() if goal and "*" not in name), None)

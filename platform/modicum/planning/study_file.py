@@ -16,12 +16,7 @@ _MAY_BE_NONE = {"name", "search", "scheduler", "report", "tracking"}
 
 
 def validate_spec(experiment: str, fields: Mapping[str, Any], source: str) -> StudySpec:
-    """Check a study's fields one by one, except for its space.
-
-    Args:
-        experiment: Name of the experiment.
-        fields: The other fields.
-        source: Name of the file, for errors.
+    """Check a study's fields one by one, except for its space; errors name the source.
 
     Raises:
         InputError: A field has an impossible value; names the field.
@@ -36,10 +31,7 @@ def read_study_file(
 ) -> dict[str, Any]:
     """Read the arguments of `modicum.Study` from a file; the path of a reference is resolved.
 
-    Args:
-        path: The study file, with the fields of `StudySpec`.
-        overrides: Values by dotted name that replace those of the file's space.
-        seeds: Number of seeds that replaces the file's.
+    Overrides by dotted name replace settings of the file's space, and `seeds` its seeds.
 
     Raises:
         InputError: The file is missing, broken, or a field has an impossible value.

@@ -36,15 +36,7 @@ class TrialPlan:
 
     def as_json(self) -> dict[str, Any]:
         """Plain data, for files and for the way to another process."""
-        return {
-            "id": self.id,
-            "experiment": self.experiment,
-            "version": self.version,
-            "config": self.config.model_dump(mode="json"),
-            "columns": dict(self.columns),
-            "seed": self.seed,
-            "digests": dict(self.digests),
-        }
+        return {**vars(self), "config": self.config.model_dump(mode="json")}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any], experiment: Experiment[Any]) -> TrialPlan:

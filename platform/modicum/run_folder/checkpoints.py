@@ -24,12 +24,7 @@ def records_before(checkpoint: Path) -> int:
 
 
 def is_complete(folder: StorageFolder, where: str) -> bool:
-    """Tell whether a checkpoint has its note, which an interrupted deletion may have removed.
-
-    Args:
-        folder: The run folder.
-        where: The checkpoint's path in the run folder.
-    """
+    """Tell whether a checkpoint has its note, which an interrupted deletion may have removed."""
     return folder.exists(*where.split("/"), _NOTE)
 
 

@@ -96,11 +96,7 @@ class Poll:
 
 
 class ControlFolder:
-    """The driver's view of `control/`.
-
-    Args:
-        folder: The run folder.
-    """
+    """The driver's view of a run folder's `control/`."""
 
     def __init__(self, folder: StorageFolder) -> None:
         self._folder = folder
@@ -180,10 +176,7 @@ class ControlFolder:
 
 
 def send_request(folder: StorageFolder, request: StopRequest) -> str:
-    """Leave a request for the driver of a run folder.
-
-    Returns:
-        Name of the request, which the study's status lists once it is taken.
+    """Leave a request for the driver; return its name, which the status lists once it is taken.
 
     Raises:
         OSError: The folder cannot be written.

@@ -89,11 +89,9 @@ def _chunk_head(file: IO[bytes], where: str) -> tuple[int, bytes]:
 
 
 def decode_image(data: bytes, where: str, formats: tuple[str, ...] = ("PNG",)) -> np.ndarray:
-    """Decode one image.
+    """Decode one image, uint8 (C, H, W).
 
-    Returns:
-        The image, uint8 (C, H, W). Pixels of 1, 2 or 4 bits are scaled to 0 to 255, so black and
-        white are 0 and 255.
+    Pixels of 1, 2 or 4 bits are scaled to 0 to 255, so black and white are 0 and 255.
 
     Raises:
         InputError: The image has another format, is broken, or has a palette, transparency or

@@ -35,13 +35,10 @@ _PIECE = 2**24  # Bytes to read at once when all images are wanted.
 
 
 def image_shape(shape: tuple[int, ...], dtype: np.dtype, where: str) -> tuple[int, int, int]:
-    """The (C, H, W) of the images in an array.
+    """The (C, H, W) of the images in an array of uint8 or bool.
 
-    Args:
-        shape: Shape of the array: (N, H, W) for grey images, else channels last or first,
-            (N, H, W, C) or (N, C, H, W), with C of 1 or 3.
-        dtype: Type of the array: uint8 or bool.
-        where: Setting and file, for the message.
+    The array's shape is (N, H, W) for grey images, else channels stand last or first, (N, H, W, C)
+    or (N, C, H, W), with C of 1 or 3.
 
     Raises:
         InputError: The type or shape is another one, the shape is ambiguous, or the array is empty.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import pickle
-import shutil
 import tempfile
 import traceback
 from collections.abc import Iterator
@@ -93,25 +92,26 @@ def worker_loop(config: dict[str, Any]) -> None:
 @contextmanager
 def _worker(task: WorkerTask, host: Any) -> Iterator[Worker]:
     context = train.get_context()
-    rank, size = context.get_world_rank(), context.get_world_size()
+    rank = context.get_world_rank()
     threads = max(1, round(task.settings.cpus_per_worker))
     torch.set_num_threads(threads)
     # In the trial's scratch folder, on its machine, so that it is removed even if this is killed.
     parent = task.scratch if Path(task.scratch).is_dir() else None
-    scratch = Path(tempfile.mkdtemp(prefix="modicum-worker-", dir=parent))
-    try:
-        with threadpool_limits(limits=threads):
-            yield Worker(
-                rank=rank,
-                size=size,
-                device=torch.device(get_device()),
-                journal=Journal(task.journal),
-                scratch=scratch,
-                collectives=_GlooCollectives(task.settings.collective_timeout),
-                log=_logger(rank, host),
-            )
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
+    with (
+        tempfile.TemporaryDirectory(
+            prefix="modicum-worker-", dir=parent, ignore_cleanup_errors=True
+        ) as scratch,
+        threadpool_limits(limits=threads),
+    ):
+        yield Worker(
+            rank=rank,
+            size=context.get_world_size(),
+            device=torch.device(get_device()),
+            journal=Journal(task.journal),
+            scratch=Path(scratch),
+            collectives=_GlooCollectives(task.settings.collective_timeout),
+            log=_logger(rank, host),
+        )
 
 
 class _GlooCollectives(Collectives):
