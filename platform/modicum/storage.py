@@ -19,7 +19,8 @@ class StorageFolder:
     """Files below one folder, such as a run folder or a journal, by relative path.
 
     Methods take a file's or folder's relative path in parts. Writes are atomic: by a rename on a
-    local disk, by their nature on object stores.
+    local disk, by their nature on object stores. Where the folder cannot be written, methods that
+    write or delete raise `StorageError`.
 
     Attributes:
         filesystem: The filesystem of pyarrow.
@@ -152,21 +153,13 @@ class StorageFolder:
             raise self.failure from error
 
     def remove(self, *parts: str) -> None:
-        """Delete a file if it exists.
-
-        Raises:
-            StorageError: The folder cannot be written.
-        """
+        """Delete a file if it exists."""
         with self._writing():
             if self.exists(*parts):
                 self.filesystem.delete_file(self.path(*parts))
 
     def remove_folder(self, *parts: str) -> None:
-        """Delete a folder with its content, if it exists.
-
-        Raises:
-            StorageError: The folder cannot be written.
-        """
+        """Delete a folder with its content, if it exists."""
         target = self.path(*parts)
         with self._writing():
             if self.exists(*parts):
@@ -174,11 +167,7 @@ class StorageFolder:
         self._made = {made for made in self._made if not f"{made}/".startswith(f"{target}/")}
 
     def copy_in(self, source: Path, *parts: str) -> None:
-        """Copy a folder of this machine into a folder.
-
-        Raises:
-            StorageError: The folder cannot be written.
-        """
+        """Copy a folder of this machine into a folder."""
         from pyarrow import fs
 
         with self._writing():
@@ -186,11 +175,7 @@ class StorageFolder:
             fs.copy_files(str(source), self.path(*parts), destination_filesystem=self.filesystem)
 
     def write_bytes(self, content: bytes, *parts: str) -> None:
-        """Write or replace a file, atomically.
-
-        Raises:
-            StorageError: The folder cannot be written.
-        """
+        """Write or replace a file, atomically."""
         with self._writing():
             target = self._with_parent(*parts)
             if self.local is None:
@@ -204,9 +189,6 @@ class StorageFolder:
 
         Only on this machine's filesystem. Appending is not atomic: a killed process may leave a
         part of the content.
-
-        Raises:
-            StorageError: The folder cannot be written.
         """
         assert self.local is not None
         with self._writing(), open(self._with_parent(*parts), "ab") as file:

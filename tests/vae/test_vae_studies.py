@@ -20,7 +20,7 @@ import pytest
 import modicum as md
 from conftest import ROOT
 from modicum.planning.trial_plan import plan_trial
-from modicum.run_folder.checkpoints import records_before
+from modicum.run_folder.trial_record import records_before
 from modicum.yaml_io import dump_yaml
 from modicum_algorithms.vae.checkpoints import Pretraining, pretrained
 from modicum_algorithms.vae.data.tensors import load_images

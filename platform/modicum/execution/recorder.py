@@ -14,7 +14,6 @@ from typing import Any
 from modicum.execution.messages import EndMessage, RecordMessage
 from modicum.experiment.experiment import Experiment
 from modicum.planning.trial_plan import TrialPlan
-from modicum.run_folder import checkpoints
 from modicum.run_folder.plan_file import write_plan
 from modicum.run_folder.trial_logs import TrialLogs
 from modicum.run_folder.trial_record import (
@@ -22,8 +21,10 @@ from modicum.run_folder.trial_record import (
     StoppedBy,
     TrialRecord,
     TrialStatus,
+    has_note,
     is_recorded,
     load_trial,
+    prune_checkpoints,
     write_trial,
 )
 from modicum.storage import StorageFolder
@@ -161,7 +162,7 @@ class Recorder:
     def prune_checkpoints(self, trial_id: str) -> None:
         """Delete a trial's checkpoints, except for the best and the last."""
         trial = self.trials[trial_id]
-        checkpoints.prune(self.folder, trial_id, {trial.checkpoint, trial.best_checkpoint})
+        prune_checkpoints(self.folder, trial_id, {trial.checkpoint, trial.best_checkpoint})
 
     def end(self, trial_id: str, message: EndMessage) -> None:
         """Take the last message of a trial, which has finished or failed."""
@@ -216,7 +217,7 @@ class Recorder:
         if complete or (early and self._keep_stopped):
             self.reused.add(plan.id)
             return trial
-        if trial.checkpoint is None or not checkpoints.is_complete(self.folder, trial.checkpoint):
+        if trial.checkpoint is None or not has_note(self.folder, trial.checkpoint):
             trial.checkpoint = trial.best_checkpoint = trial.best_score = None
             trial.rows = []
         trial.status, trial.stopped_by = "pending", None

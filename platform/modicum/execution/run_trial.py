@@ -27,8 +27,8 @@ from modicum.experiment.metric import Record, Value
 from modicum.experiment.resources import Resources
 from modicum.experiment.trial import Trial
 from modicum.planning.trial_plan import TrialPlan
-from modicum.run_folder.checkpoints import records_before, write_note
 from modicum.run_folder.outcomes import is_mean_of
+from modicum.run_folder.trial_record import records_before, write_note
 from modicum.seeding import seeded
 
 if TYPE_CHECKING:

@@ -62,9 +62,6 @@ class Experiment(ABC, Generic[C]):
 
         Called for every distinct configuration before anything starts.
 
-        Args:
-            config: Settings of the trial.
-
         Raises:
             InputError: The settings cannot work together.
         """
@@ -72,20 +69,13 @@ class Experiment(ABC, Generic[C]):
     def data_digests(self, config: C) -> Mapping[str, str]:
         """Digests of the data that the trial reads, by role; they are part of its identity.
 
-        Args:
-            config: Settings of the trial.
-
         Raises:
             InputError: Data is missing.
         """
         return {}
 
     def resources(self, config: C) -> Resources:
-        """Processors and memory that one trial needs; one CPU unless overridden.
-
-        Args:
-            config: Settings of the trial.
-        """
+        """Processors and memory that one trial needs; one CPU unless overridden."""
         return Resources()
 
     def saves_checkpoints(self, config: C) -> bool:

@@ -20,11 +20,7 @@ PLAN = "plan.json"
 def write_plan(
     folder: StorageFolder, experiment: Experiment[Any], plans: Iterable[TrialPlan]
 ) -> None:
-    """Write `plan.json`.
-
-    Raises:
-        StorageError: The run folder cannot be written.
-    """
+    """Write `plan.json`."""
     trials = [plan.as_json() for plan in plans]
     folder.write_json({"experiment": describe_experiment(experiment), "trials": trials}, PLAN)
 

@@ -41,10 +41,7 @@ _PACKAGES = (
 
 
 def code_version(of: type) -> str | None:
-    """The commit of the repository that holds a class, or its package's version.
-
-    Uncommitted changes show as `+` and a hash of the difference.
-    """
+    """The commit of the repository that holds a class, as `commit_of`, or its package's version."""
     module = sys.modules.get(of.__module__)
     source = getattr(module, "__file__", None)
     folder = Path(source).parent if source else Path.cwd()

@@ -1,11 +1,14 @@
-"""A trial in the run folder: `trials/<id>/` with `trial.json` and `records.jsonl`.
+"""A trial in the run folder: its files in `trials/<id>/`, and its checkpoints.
 
-A trial that recorded outcomes of test rows has `outcomes.npz` as well.
+The files are `trial.json` and `records.jsonl`; a trial that recorded outcomes of test rows has
+`outcomes.npz` as well. Checkpoints lie in `checkpoints/<trial>-<attempt>/checkpoint_<number>`.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
+from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -16,6 +19,9 @@ from modicum.run_folder.outcomes import write_outcomes
 from modicum.storage import StorageFolder
 
 TRIALS = "trials"
+CHECKPOINTS = "checkpoints"
+# Beside what the experiment saved: the checkpoint's trial, and the number of records before it.
+_NOTE = "modicum_checkpoint.json"
 _FILE, _RECORDS = "trial.json", "records.jsonl"
 
 TrialStatus = Literal["pending", "running", "finished", "failed", "stopped"]
@@ -24,7 +30,6 @@ StoppedBy = Literal["scheduler", "request"]
 # A table holds no larger whole number.
 _LARGEST = 2**63 - 1
 
-
 _PLANNED = ("id", "experiment", "version", "config", "columns", "seed", "digests")
 
 
@@ -32,13 +37,7 @@ class TrialRecord(BaseModel):
     """The contents of `trial.json`, with the trial's records from the file beside it.
 
     Attributes:
-        id: Hash of the trial's identity.
-        experiment: Name of the experiment.
-        version: Version of the experiment.
-        config: Settings, nested.
-        columns: Settings as results show them: flat, inactive ones left out.
-        seed: Seed of the trial.
-        digests: Digests of the data that the trial reads, by role.
+        id, experiment, version, config, columns, seed, digests: The trial's plan; see `TrialPlan`.
         status: `stopped` means ended early: not finished, in no cell of a table.
         attempt: Number of the trial's last start, from 0; -1 before the first one.
         commit: Version of the code that ran the trial.
@@ -127,11 +126,7 @@ def load_trial(folder: StorageFolder, trial_id: str) -> TrialRecord:
 
 
 def write_trial(folder: StorageFolder, record: TrialRecord) -> None:
-    """Write a trial's files: records before status, so that a finished trial has all of them.
-
-    Raises:
-        StorageError: The run folder cannot be written.
-    """
+    """Write a trial's files: records before status, so that a finished trial has all of them."""
     lines = "".join(json.dumps(row) + "\n" for row in record.rows)
     folder.write_text(lines, TRIALS, record.id, _RECORDS)
     if record.outcomes:
@@ -149,3 +144,32 @@ def _row(line: str) -> dict[str, Any]:
         if isinstance(value, int) and abs(value) > _LARGEST:
             raise TypeError(f"{name!r} is too large")
     return row
+
+
+def write_note(checkpoint: Path, trial_id: str, records: int) -> None:
+    """Write into a checkpoint which trial saved it, after how many records."""
+    (checkpoint / _NOTE).write_text(json.dumps({"trial": trial_id, "records": records}))
+
+
+def records_before(checkpoint: Path) -> int:
+    """Number of records that the trial had yielded when it saved the checkpoint."""
+    return int(json.loads((checkpoint / _NOTE).read_text())["records"])
+
+
+def has_note(folder: StorageFolder, where: str) -> bool:
+    """Tell whether a checkpoint has its note, which an interrupted deletion may have removed."""
+    return folder.exists(*where.split("/"), _NOTE)
+
+
+def prune_checkpoints(folder: StorageFolder, trial_id: str, keep: Collection[str | None]) -> None:
+    """Delete a trial's checkpoints, except for those whose paths in the run folder are given."""
+    for attempt in folder.folders(CHECKPOINTS):
+        if not attempt.startswith(f"{trial_id}-"):
+            continue
+        names = folder.folders(CHECKPOINTS, attempt)
+        dropped = [name for name in names if f"{CHECKPOINTS}/{attempt}/{name}" not in keep]
+        if len(dropped) == len(names):
+            folder.remove_folder(CHECKPOINTS, attempt)
+            continue
+        for name in dropped:
+            folder.remove_folder(CHECKPOINTS, attempt, name)

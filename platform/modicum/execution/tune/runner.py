@@ -21,8 +21,8 @@ from modicum.experiment.resources import require_fit
 from modicum.library_logging import quiet_loggers
 from modicum.planning.search import SearchPlan
 from modicum.ray_support.connection import node_resources
-from modicum.run_folder.checkpoints import CHECKPOINTS
 from modicum.run_folder.stop_requests import StopRequests
+from modicum.run_folder.trial_record import CHECKPOINTS
 
 if TYPE_CHECKING:
     from ray.tune.schedulers import TrialScheduler
