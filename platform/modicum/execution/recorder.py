@@ -21,7 +21,7 @@ from modicum.run_folder.trial_record import (
     StoppedBy,
     TrialRecord,
     TrialStatus,
-    has_note,
+    is_complete_checkpoint,
     is_recorded,
     load_trial,
     prune_checkpoints,
@@ -217,7 +217,7 @@ class Recorder:
         if complete or (early and self._keep_stopped):
             self.reused.add(plan.id)
             return trial
-        if trial.checkpoint is None or not has_note(self.folder, trial.checkpoint):
+        if trial.checkpoint is None or not is_complete_checkpoint(self.folder, trial.checkpoint):
             trial.checkpoint = trial.best_checkpoint = trial.best_score = None
             trial.rows = []
         trial.status, trial.stopped_by = "pending", None

@@ -106,7 +106,10 @@ def load_pretrained(
         raise InputError(
             f"{field}: {name!r} needs the package {error.name!r} (extra 'oracles')"
         ) from error
-    _require_dtype(dtype, torch)
+    if dtype != "auto" and not isinstance(getattr(torch, dtype, None), torch.dtype):
+        raise InputError(
+            f"dtype: must be 'auto' or a type of torch such as 'float32', got {dtype!r}"
+        )
     found = find_model(name, revision=revision, gguf_file=gguf_file, field=field)
     # Downloads keep their progress bars, because they take long.
     with _loading(name, field), quiet_transformers() if found.folder else nullcontext():
@@ -184,13 +187,6 @@ def _unpacked_gguf(kind: str, file: Path) -> Path:
         model.save_pretrained(folder)
 
     return cached_folder(f"gguf-{kind}-{digest_files([file])}", "config.json", unpack)
-
-
-def _require_dtype(dtype: str, torch: Any) -> None:
-    if dtype != "auto" and not isinstance(getattr(torch, dtype, None), torch.dtype):
-        raise InputError(
-            f"dtype: must be 'auto' or a type of torch such as 'float32', got {dtype!r}"
-        )
 
 
 def _context(model: Any, tokenizer: Any) -> int | None:

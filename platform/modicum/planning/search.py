@@ -33,13 +33,10 @@ class SearchPlan:
     """A search: the settings that a searcher chooses, and the trials of a choice.
 
     Attributes:
-        spec: The search as the study has it.
-        searcher: A fresh `ray.tune` searcher.
         goal: Direction of the objective: `max` or `min`.
         domains: The settings to choose, by flat dotted names.
         trials_of: Function from a choice to its trials, one for each seed. It raises `InputError`
             for a choice that is impossible or excluded.
-        seeds: Number of seeds.
         examples: Trials of one arbitrary choice, for counting the trials that fit.
         signature: Description of the search. A search continues an earlier one in the run folder
             if both have the same signature.

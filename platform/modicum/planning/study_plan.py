@@ -31,14 +31,8 @@ class StudyPlan:
     """Expands a study with checked fields to configurations and trials.
 
     Everything here raises `InputError` for a setting, data or an option that is impossible.
-
-    Attributes:
-        experiment: The study's experiment.
-        spec: The study's fields.
-        spaces: The study's parsed spaces.
-        searcher: A searcher given as an object.
-        scheduler: A scheduler given as an object.
-        reference_cells: Settings of each cell of the study's reference table.
+    The spaces are parsed; a searcher or scheduler is one that was given as an object;
+    `reference_cells` holds the settings of each cell of the study's reference table.
     """
 
     experiment: Experiment[Any]

@@ -156,7 +156,7 @@ def records_before(checkpoint: Path) -> int:
     return int(json.loads((checkpoint / _NOTE).read_text())["records"])
 
 
-def has_note(folder: StorageFolder, where: str) -> bool:
+def is_complete_checkpoint(folder: StorageFolder, where: str) -> bool:
     """Tell whether a checkpoint has its note, which an interrupted deletion may have removed."""
     return folder.exists(*where.split("/"), _NOTE)
 

@@ -44,12 +44,8 @@ class DeepSpeedEngine(Engine):
     """The engine of a worker group; see `Engine`.
 
     With bf16 and fp16, ZeRO 0 is ZeRO 1: DeepSpeed has no unsharded 16-bit optimiser that
-    accumulates gradients in fp32.
-
-    Args:
-        module: Module in its precision, the same on all workers, loaded inside `loading`.
-        settings: Settings of training.
-        worker: Worker of a group whose `torch.distributed` is initialised.
+    accumulates gradients in fp32. The module is the same on all workers, loaded inside `loading`;
+    `torch.distributed` is initialised.
 
     Raises:
         InputError: fp16 without GPUs.

@@ -113,10 +113,7 @@ class TrainingSettings(Config):
     )
 
     def check(self, name: str = "training") -> None:
-        """Check for settings that are valid by themselves and incompatible with each other.
-
-        Args:
-            name: Name of the setting that holds these settings.
+        """Check for settings under `name` that are valid alone and incompatible with each other.
 
         Raises:
             InputError: Two settings are incompatible; names them.

@@ -30,7 +30,6 @@ from modicum.errors import InputError, reason_of
 NPY_START = b"\x93NUMPY"
 NPZ_STARTS = (b"PK\x03\x04", b"PK\x05\x06")  # The second is that of an empty archive.
 NUMPY_SUFFIXES = (".npz", ".npy")
-_SPLITS = ("train", "test")
 # Errors of NumPy for a file that is no array, or whose header is no Python literal.
 _BROKEN_ARRAY = (ValueError, TypeError, tokenize.TokenError)
 _IMAGES = "images"
@@ -150,17 +149,16 @@ def numpy_split_files(folder: Path) -> list[Path]:
     Raises:
         InputError: A split has no file, or two files.
     """
-    return [_split_file(folder, split) for split in _SPLITS]
-
-
-def _split_file(folder: Path, split: str) -> Path:
-    names = [f"{split}{suffix}" for suffix in NUMPY_SUFFIXES]
-    found = [folder / name for name in names if (folder / name).is_file()]
-    if not found:
-        raise InputError(f"dataset: {folder} has no {' or '.join(names)}")
-    if len(found) > 1:
-        raise InputError(f"dataset: {folder} has {' and '.join(names)}; keep one")
-    return found[0]
+    chosen = []
+    for split in ("train", "test"):
+        names = [f"{split}{suffix}" for suffix in NUMPY_SUFFIXES]
+        found = [folder / name for name in names if (folder / name).is_file()]
+        if not found:
+            raise InputError(f"dataset: {folder} has no {' or '.join(names)}")
+        if len(found) > 1:
+            raise InputError(f"dataset: {folder} has {' and '.join(names)}; keep one")
+        chosen += found
+    return chosen
 
 
 def read_numpy_splits(folder: Path) -> ImageSplits:

@@ -56,24 +56,20 @@ class WeakRows:
 
 
 def check_weak_rows(rows: WeakRows, where: str) -> WeakRows:
-    """Check the rules that hold for every format; votes and labels are known classes already.
+    """Check what holds between the columns and the splits; readers have checked every value.
 
     Raises:
-        InputError: There are fewer than two classes, a split is empty, a label is missing outside
-            the training split, splits have different widths, or features are not finite.
+        InputError: There are fewer than two classes, a label is missing outside the training
+            split, or splits have different widths.
     """
     if len(rows.classes) < 2:
         raise InputError(f"dataset: {where} names {len(rows.classes)} class; two are needed")
     for name, split in rows.splits.items():
-        if len(split.labels_N) == 0:
-            raise InputError(f"dataset: {where}: the split {name} holds no rows")
         if name != "train" and (split.labels_N == UNKNOWN).any():
             row = int(np.argmax(split.labels_N == UNKNOWN))
             raise InputError(
                 f"dataset: {where}: every row of {name} needs a label, row {row} has none"
             )
-        if split.features_ND is not None and not np.isfinite(split.features_ND).all():
-            raise InputError(f"dataset: {where}: features of {name} must be finite numbers")
     votes = {name: split.votes_NK.shape[1] for name, split in rows.splits.items()}
     if len(set(votes.values())) > 1:
         raise InputError(f"dataset: {where}: splits differ in labeling functions: {votes}")

@@ -10,16 +10,9 @@ from modicum.training.settings import TrainingSettings
 
 @dataclass(frozen=True)
 class WorkerTask:
-    """Task of the workers.
+    """Task of the workers; locations are those of the trial's journal and scratch folder."""
 
-    Attributes:
-        computation: Computation and arguments, pickled because only the workers need to load them.
-        settings: Settings of training.
-        journal: Location of the trial's journal.
-        scratch: The trial's scratch folder.
-    """
-
-    computation: bytes
+    computation: bytes  # With its arguments, pickled because only the workers need to load them.
     settings: TrainingSettings
     journal: str
     scratch: str
@@ -27,31 +20,18 @@ class WorkerTask:
 
 @dataclass(frozen=True)
 class Reply:
-    """The host's reply to the trial: a value, an error, or neither at the end.
+    """The host's reply to the trial: a pickled value or exception, or neither at the end."""
 
-    Attributes:
-        log: Log records of the workers since the last reply.
-        value: Pickled value of the first worker.
-        error: Pickled exception.
-    """
-
-    log: list[logging.LogRecord]
+    log: list[logging.LogRecord]  # Of the workers, since the last reply.
     value: bytes | None = None
     error: bytes | None = None
 
 
 @dataclass(frozen=True)
 class WorkerFailure:
-    """An exception that a worker raised.
-
-    Attributes:
-        rank: Rank of the worker.
-        yields: Number of values that the worker had yielded.
-        error: Pickled exception.
-        final: True if the group must not start again.
-    """
+    """A pickled exception that a worker raised."""
 
     rank: int
-    yields: int
+    yields: int  # Number of values that the worker had yielded.
     error: bytes
-    final: bool
+    final: bool  # The group must not start again.
