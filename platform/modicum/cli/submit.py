@@ -75,19 +75,20 @@ def submit(
     limits = Limits(include or (), exclude or (), megabytes=size_limit)
     submission = Submission(address, working_dir, limits)
     if resume is not None:
-        _refuse_with_resume(
-            {
-                "CONFIG": config,
-                "--out": out,
-                "--seeds": seeds,
-                "--set": set_,
-                "--data": data,
-                "--cache": cache,
-                "--env": env,
-                "--driver-cpus": driver_cpus,
-                "--driver-gpus": driver_gpus,
-            }
-        )
+        options = {
+            "CONFIG": config,
+            "--out": out,
+            "--seeds": seeds,
+            "--set": set_,
+            "--data": data,
+            "--cache": cache,
+            "--env": env,
+            "--driver-cpus": driver_cpus,
+            "--driver-gpus": driver_gpus,
+        }
+        for name, value in options.items():
+            if value:
+                raise InputError(f"{name}: leave it out with --resume, which takes it from the job")
         job = submission.resume(resume)
     elif config is None:
         raise InputError("CONFIG: give a study file, or a job with --resume")
@@ -105,9 +106,3 @@ def submit(
         )
     if wait:
         raise typer.Exit(submission.follow(job))
-
-
-def _refuse_with_resume(options: dict[str, object]) -> None:
-    for name, value in options.items():
-        if value:
-            raise InputError(f"{name}: leave it out with --resume, which takes it from the job")

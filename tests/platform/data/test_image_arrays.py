@@ -33,6 +33,10 @@ WRITERS = {
 }
 
 
+def save(path, images):
+    np.save(path, images) if path.suffix == ".npy" else np.savez(path, images=images)
+
+
 @pytest.mark.parametrize("writer", WRITERS)
 @pytest.mark.parametrize("colours", [(), (3,)], ids=["grey", "RGB"])
 def test_what_is_written_is_read(tmp_path, writer, colours):
@@ -81,10 +85,7 @@ def test_files_of_numpy_are_told_by_content(tmp_path):
 @pytest.mark.parametrize("suffix", ["npy", "npz"])
 def test_channels_stand_first_or_last(tmp_path, shape, axes, suffix):
     images = pixels(*shape)
-    if suffix == "npy":
-        np.save(tmp_path / "a.npy", images)
-    else:
-        np.savez(tmp_path / "a.npz", images)
+    save(tmp_path / f"a.{suffix}", images)
     source = md.data.open_images(tmp_path / f"a.{suffix}")
     assert np.array_equal(whole(source), images.transpose(axes))
 
@@ -92,10 +93,7 @@ def test_channels_stand_first_or_last(tmp_path, shape, axes, suffix):
 @pytest.mark.parametrize("suffix", ["npy", "npz"])
 def test_truth_values_become_0_and_1(tmp_path, suffix):
     images = pixels(4, 5, 6) > 127
-    if suffix == "npy":
-        np.save(tmp_path / "a.npy", images)
-    else:
-        np.savez(tmp_path / "a.npz", images)
+    save(tmp_path / f"a.{suffix}", images)
     read = whole(md.data.open_images(tmp_path / f"a.{suffix}"))
     assert np.array_equal(read, images[:, None].astype(np.uint8))
 
@@ -119,7 +117,7 @@ BAD_ARRAYS = {
 def test_other_arrays_are_refused(tmp_path, bad, suffix):
     array, message = BAD_ARRAYS[bad]
     path = tmp_path / f"a.{suffix}"
-    np.save(path, array) if suffix == "npy" else np.savez(path, images=array)
+    save(path, array)
     with pytest.raises(md.InputError, match=rf"^IMAGES: .*a\.{suffix}.*{message}"):
         md.data.open_images(path, "IMAGES")
 

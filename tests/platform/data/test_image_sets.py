@@ -153,10 +153,10 @@ def test_broken_cifar10(tmp_path):
 @pytest.mark.parametrize("column", ["img", "image"])
 def test_parquet_format(tmp_path, column):
     images = pixels(5, 4, 3, 3)
-    encoded = [saved(Image.fromarray(image)) for image in images]
-    write_parquet(tmp_path / "train-00000-of-00002.parquet", encoded[:2], [1, 0], column)
-    write_parquet(tmp_path / "train-00001-of-00002.parquet", encoded[2:3], [5], column)
-    write_parquet(tmp_path / "test-00000-of-00001.parquet", encoded[3:], [2, 2], column)
+    files = [saved(Image.fromarray(image)) for image in images]
+    write_parquet(tmp_path / "train-00000-of-00002.parquet", files[:2], [1, 0], column)
+    write_parquet(tmp_path / "train-00001-of-00002.parquet", files[2:3], [5], column)
+    write_parquet(tmp_path / "test-00000-of-00001.parquet", files[3:], [2, 2], column)
     expected = images.transpose(0, 3, 1, 2)
     assert_splits(md.data.read_image_set(tmp_path), expected[:3], expected[3:], [1, 0, 5], [2, 2])
 
@@ -173,18 +173,31 @@ def test_jpeg_in_parquet_is_decoded_as_pillow_does(tmp_path):
 GOOD = saved(Image.new("L", (3, 4)))
 
 
+def encoded(*files):
+    return [{"bytes": data, "path": "x"} for data in files]
+
+
 BAD_PARQUET = {
-    "size": ({"image": [GOOD, saved(Image.new("L", (4, 4)))]}, r"row 1: the image has the shape"),
-    "channels": ({"image": [GOOD, saved(Image.new("RGB", (3, 4)))]}, r"row 1: the image has the"),
-    "16 bits": ({"image": [png([bytes(18)] * 4, 3, 4, 16, 2)]}, "row 0: the image has 16 bits"),
-    "CMYK": ({"image": [saved(Image.new("CMYK", (3, 4)), "JPEG")]}, "row 0.*mode CMYK"),
-    "text": ({"image": [GOOD, b"text"]}, "row 1: the image cannot be read as PNG or JPEG"),
-    "bytes elsewhere": ({"image": [GOOD, None]}, "row 1: the image has no bytes"),
-    "no label": ({"image": [GOOD, GOOD], "label": pd.array([1, None], "Int64")}, "row 1: label"),
-    "texts as labels": ({"image": [GOOD], "label": ["cat"]}, "label is .*whole numbers"),
-    "no images": ({"picture": [GOOD]}, "columns picture; one of img and image is needed"),
-    "two images": ({"img": [GOOD], "image": [GOOD]}, "columns img, image; one of"),
-    "bare bytes": ({"image": "bare"}, "a struct of bytes and path"),
+    "size": (
+        {"image": encoded(GOOD, saved(Image.new("L", (4, 4))))},
+        "row 1: the image has the shape",
+    ),
+    "channels": (
+        {"image": encoded(GOOD, saved(Image.new("RGB", (3, 4))))},
+        "row 1: the image has the shape",
+    ),
+    "16 bits": ({"image": encoded(png([bytes(18)] * 4, 3, 4, 16, 2))}, "row 0: .* has 16 bits"),
+    "CMYK": ({"image": encoded(saved(Image.new("CMYK", (3, 4)), "JPEG"))}, "row 0.*mode CMYK"),
+    "text": ({"image": encoded(GOOD, b"text")}, "row 1: the image cannot be read as PNG or JPEG"),
+    "bytes elsewhere": ({"image": encoded(GOOD, None)}, "row 1: the image has no bytes"),
+    "no label": (
+        {"image": encoded(GOOD, GOOD), "label": pd.array([1, None], "Int64")},
+        "row 1: label",
+    ),
+    "texts as labels": ({"image": encoded(GOOD), "label": ["cat"]}, "label is .*whole numbers"),
+    "no images": ({"picture": encoded(GOOD)}, "columns picture; one of img and image is needed"),
+    "two images": ({"img": encoded(GOOD), "image": encoded(GOOD)}, "columns img, image; one of"),
+    "bare bytes": ({"image": [GOOD]}, "a struct of bytes and path"),
     "empty": ({"image": []}, "train has no images|a struct of bytes"),
 }
 
@@ -192,14 +205,6 @@ BAD_PARQUET = {
 @pytest.mark.parametrize("bad", BAD_PARQUET)
 def test_broken_parquet(tmp_path, bad):
     columns, message = BAD_PARQUET[bad]
-    columns = {
-        name: [{"bytes": data, "path": "x"} for data in values]
-        if name != "label" and values != "bare"
-        else values
-        for name, values in columns.items()
-    }
-    if columns.get("image") == "bare":
-        columns = {"image": [GOOD]}
     pd.DataFrame(columns).to_parquet(tmp_path / "train.parquet", index=False)
     write_parquet(tmp_path / "test.parquet", [GOOD])
     with pytest.raises(md.InputError, match=rf"^dataset: .*({message})"):

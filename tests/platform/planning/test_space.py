@@ -84,10 +84,7 @@ def test_merge_replaces_one_setting_and_refuses_a_group():
 @pytest.mark.parametrize(
     ("space", "message"),
     [
-        ({"a": {"grid": []}}, "empty"),
-        ({"a": {"grid": [1, 1]}}, "repeats"),
         ({"a": {"grid": "abc"}}, "list"),
-        ({"a": {"uniform": [1]}}, "refuses"),
         ({"a": md.grid(tune.uniform(0, 1), 2)}, "domain"),
         ({3: 1}, "text"),
     ],

@@ -78,13 +78,10 @@ def run_on_ray(
 def _start_host() -> Any:
     """Start the host on this node; placed by node, it is outside the trial's own reservation."""
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-    options = {
-        "num_cpus": 0,
-        "scheduling_strategy": here,
-        "runtime_env": {"env_vars": _ENVIRONMENT},
-    }
     actor: Any = ray.remote(GroupHost)
-    return actor.options(**options).remote()
+    return actor.options(
+        num_cpus=0, scheduling_strategy=here, runtime_env={"env_vars": _ENVIRONMENT}
+    ).remote()
 
 
 def _start_guard() -> Any:
