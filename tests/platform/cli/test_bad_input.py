@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import modicum as md
 from modicum.cli import main as cli
 from modicum.yaml_io import dump_yaml
 
@@ -227,28 +228,23 @@ def test_wrong_data(modicum, tmp_path, files, message):
         ({"train": (3, 2), "valid": (3, 2), "test": (4, 2)}, "has 4 rows for test"),
         ({"train": (3, 2), "valid": (3, 1), "test": (3, 2)}, "equally wide"),
         ({"train": (3, 2), "valid": (3, 2), "test": np.full((3, 2), 1e300)}, "not finite"),
+        (b"", "must hold arrays train, valid and test"),
+        (b"not a zip", "must hold arrays train, valid and test"),
+        (b"PK\x03\x04 cut off", "must hold arrays train, valid and test"),
         (None, "features: no file"),
     ],
 )
 def test_wrong_feature_files(modicum, tmp_path, arrays, message):
     wrench(tmp_path / "set")
-    if arrays is not None:
+    if isinstance(arrays, bytes):
+        (tmp_path / "set" / "f.npz").write_bytes(arrays)
+    elif arrays is not None:
         filled = {k: v if isinstance(v, np.ndarray) else np.zeros(v) for k, v in arrays.items()}
         np.savez(tmp_path / "set" / "f.npz", **filled)
     (tmp_path / "study.yaml").write_text(space(dataset="./set", features="f.npz"))
     code, error = modicum("run", "study.yaml", "--out", "out")
     assert (code, len(error.splitlines())) == (2, 1), error
     assert message in error
-
-
-@pytest.mark.parametrize("content", [b"", b"not a zip", b"PK\x03\x04 cut off"])
-def test_broken_feature_files(modicum, tmp_path, content):
-    wrench(tmp_path / "set")
-    (tmp_path / "set" / "f.npz").write_bytes(content)
-    (tmp_path / "study.yaml").write_text(space(dataset="./set", features="f.npz"))
-    code, error = modicum("validate", "study.yaml")
-    assert code == 2
-    assert "must hold arrays train, valid and test" in error
 
 
 @pytest.mark.parametrize(
@@ -259,8 +255,8 @@ def test_broken_feature_files(modicum, tmp_path, content):
         (["run", "study.yaml", "--set", "methd=iwl"], "unknown setting 'methd'"),
         (["run", "study.yaml", "--seeds", "0"], "seeds: a number of seeds must be 1"),
         (["run", "study.yaml", "--tables", "html"], "--tables: expected text"),
-        (["run", "study.yaml", "--out", "taken"], "--out"),
-        (["run", "study.yaml", "--out", "gopher://x/y"], "--out"),
+        (["run", "study.yaml", "--out", "taken"], "taken': the folder cannot be written"),
+        (["run", "study.yaml", "--out", "gopher://x/y"], "--out 'gopher://x/y'"),
         (["run", "study.yaml", "--out", ""], "--out: expected a path or URI of the run folder"),
         (["run", "study.yaml", "--local", "--address", "h:1"], "address: the local runner"),
         (
@@ -281,7 +277,6 @@ def test_wrong_command_lines(modicum, tmp_path, arguments, message):
 
 
 def test_a_study_that_needs_ray_is_refused_locally(tmp_path):
-    import modicum as md
     from toys import NeedsRay
 
     with pytest.raises(md.InputError, match="'needs_ray' needs Ray"):
@@ -298,8 +293,6 @@ def test_a_study_that_needs_ray_is_refused_locally(tmp_path):
 
 @pytest.mark.parametrize("seeds", [range(2, 4), (2, 3), iter([2, 3]), np.array([2, 3])])
 def test_seeds_from_any_iterable(seeds):
-    import modicum as md
-
     study = md.Study("weak", {"method": "iwl"}, seeds=seeds)
     assert study.spec.seed_list == [2, 3]
 

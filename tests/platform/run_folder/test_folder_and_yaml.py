@@ -26,17 +26,6 @@ def test_writes_replace_whole_files_and_leave_nothing_beside(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["f.txt"]
 
 
-def test_a_file_in_the_way_is_a_users_mistake(tmp_path):
-    (tmp_path / "run").write_text("in the way")
-    with pytest.raises(md.InputError, match="cannot be written"):
-        StorageFolder(tmp_path / "run").check_writable()
-
-
-def test_unknown_filesystem_is_a_users_mistake():
-    with pytest.raises(md.InputError, match="--out"):
-        StorageFolder("nowhere://bucket/run")
-
-
 def test_numbers_with_exponents_are_numbers():
     assert parse_yaml("[1e-4, 1.5e3, -2E+2, 1e4x, 0.1]") == [1e-4, 1500.0, -200.0, "1e4x", 0.1]
 
