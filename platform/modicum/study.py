@@ -15,12 +15,11 @@ from modicum.execution.recorder import Recorder
 from modicum.experiment.config import Config
 from modicum.experiment.experiment import Experiment
 from modicum.experiment.registry import as_experiment
-from modicum.planning.checks import check_fields
 from modicum.planning.search import describe_scheduler, describe_searcher
 from modicum.planning.space import describe_space, parse_space
 from modicum.planning.spec import ReportSpec, SchedulerSpec, SearchSpec, TrackingSpec
 from modicum.planning.study_file import read_study_file, validate_spec
-from modicum.planning.study_plan import StudyPlan
+from modicum.planning.study_plan import StudyPlan, check_fields
 from modicum.planning.trial_plan import TrialPlan
 from modicum.ray_support.connection import check_address, connected, dashboard_links
 from modicum.run_folder import provenance
