@@ -60,12 +60,7 @@ def reason_of(error: BaseException) -> str:
 
 
 def require_choice(field: str, value: object, choices: Any) -> None:
-    """Check that a value is one of the choices of a `Literal`.
-
-    Args:
-        field: Setting to name in the error.
-        value: The user's value.
-        choices: The `Literal`.
+    """Check that the user's value of a field is one of the choices of a `Literal`.
 
     Raises:
         InputError: It is not; names the field and the choices.

@@ -13,10 +13,6 @@ def derive_seed(seed: int, purpose: str) -> int:
 
     The result depends on the two arguments only, so methods compared under one trial seed share
     splits and initialisations.
-
-    Args:
-        seed: Seed of the trial.
-        purpose: Name of the purpose.
     """
     import numpy as np
 

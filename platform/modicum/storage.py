@@ -20,27 +20,25 @@ class StorageFolder:
 
     Methods take a file's or folder's relative path in parts. Writes are atomic: by a rename on a
     local disk, by their nature on object stores. Where the folder cannot be written, methods that
-    write or delete raise `StorageError`.
+    write or delete raise `StorageError`. Opening a folder does not create it.
+
+    Args:
+        location: Path, or URI of a filesystem that pyarrow supports; its query holds options of the
+            filesystem (`s3://bucket/run?region=...`).
 
     Attributes:
         filesystem: The filesystem of pyarrow.
         root: Path of the folder on that filesystem.
         uri: Path or URI of the folder, as the user gave it.
         failure: The last error of a write, for code whose caller hides exceptions.
+
+    Raises:
+        InputError: The URI names a filesystem that cannot be opened.
     """
 
     failure: StorageError | None = None
 
     def __init__(self, location: str | Path) -> None:
-        """Open a folder, without creating it.
-
-        Args:
-            location: Path, or URI of a filesystem that pyarrow supports; its query holds options
-                of the filesystem (`s3://bucket/run?region=...`).
-
-        Raises:
-            InputError: The URI names a filesystem that cannot be opened.
-        """
         from pyarrow import fs
 
         text = os.fspath(location)

@@ -267,10 +267,7 @@ def _names(names: Names, default: list[str]) -> list[str]:
 
 
 def load_results(location: str | Path) -> Results:
-    """Read the results of a run folder, also while its study is running.
-
-    Args:
-        location: Path or URI of the folder.
+    """Read the results of a run folder (path or URI), also while its study is running.
 
     Raises:
         InputError: The folder holds no run.

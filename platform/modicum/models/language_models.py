@@ -92,13 +92,7 @@ def check_language_model(
 ) -> None:
     """Check a model's name, and the files of a local folder, without loading the model.
 
-    A model on the hub is not looked up.
-
-    Args:
-        name: Name on the hub, a folder that `save_pretrained` wrote, or a GGUF file.
-        revision: Branch, tag or commit on the hub.
-        gguf_file: GGUF file in the folder or on the hub.
-        field: Setting to name in an error.
+    A model on the hub is not looked up. The arguments are those of `load_language_model`.
 
     Raises:
         InputError: There is no such folder or file, or the folder lacks the model's configuration,

@@ -67,11 +67,7 @@ def save_model(
 
 
 def load_model(folder: str | Path, *, name: str = "model") -> SavedModel:
-    """Read the folder that `save_model` wrote.
-
-    Args:
-        folder: The model's folder.
-        name: Stem of the JSON file.
+    """Read the folder that `save_model` wrote, with the same name.
 
     Raises:
         OSError: A file is missing or cannot be read.

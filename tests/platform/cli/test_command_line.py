@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pandas as pd
@@ -275,14 +276,9 @@ def test_progress_moves_on_a_terminal(tmp_path):
     )
     os.close(terminal)
     shown = b""
-    while True:
-        try:
-            part = os.read(main, 4096)
-        except OSError:
-            break
-        if not part:
-            break
-        shown += part
+    with suppress(OSError):  # The terminal of a process that has ended.
+        while part := os.read(main, 4096):
+            shown += part
     os.close(main)
     assert process.wait(timeout=120) == 0
     counts = {int(n) for n in re.findall(rb"(\d)/8 trials done", shown)}

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 import pandas as pd
@@ -18,6 +18,7 @@ from two_nodes import two_nodes
 import modicum as md
 from conftest import ROOT, SUPPORT
 from modicum.storage import StorageFolder
+from waiting import comes_true
 
 pytestmark = pytest.mark.slow
 QUICK = ("tune_configs/quickstart.yaml", "--seeds", "1", "--set", "max_iterations=60")
@@ -103,16 +104,15 @@ def s3(tmp_path_factory):
     log = (tmp_path_factory.mktemp("s3") / "log").open("wb")
     process = subprocess.Popen([SERVER, "-H", "127.0.0.1", "-p", str(port)], stdout=log, stderr=log)
     try:
-        deadline = time.monotonic() + 120
         bucket = urllib.request.Request(f"http://127.0.0.1:{port}/bucket", method="PUT")
-        while True:
-            try:
+
+        def answers():
+            assert process.poll() is None
+            with suppress(OSError):
                 urllib.request.urlopen(bucket, timeout=5).close()
-                break
-            except OSError:
-                assert process.poll() is None
-                assert time.monotonic() < deadline
-                time.sleep(0.3)
+                return True
+
+        assert comes_true(answers, 120)
         yield f"127.0.0.1:{port}"
     finally:
         process.kill()

@@ -35,7 +35,7 @@ VOTE_PREFIX = "vote_"
 FEATURE_PREFIX = "feature_"
 _VOTE_LIST = "weak_labels"
 _FEATURE_LISTS = ("feature", "features")
-_SPLIT_NAMES = {"train": "train", "valid": "valid", "validation": "valid", "test": "test"}
+SPLIT_NAMES = {"train": "train", "valid": "valid", "validation": "valid", "test": "test"}
 _SPELLED = re.compile(r"[+-]?\d+(\.\d*)?")
 _SHOWN = 12
 
@@ -61,11 +61,6 @@ class _Place:
     def mistake(self, column: str, problem: str, row: int | None = None) -> InputError:
         counted = "" if row is None else f", row {row}"
         return InputError(f"dataset: {self.where}, {self.split}{counted}: {column} {problem}")
-
-
-def split_name(name: str) -> str | None:
-    """Canonical name of a split (`valid` for `validation`); None for other names."""
-    return _SPLIT_NAMES.get(name)
 
 
 def read_columns(

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from modicum.data.tables.columns import read_columns, split_name
+from modicum.data.tables.columns import SPLIT_NAMES, read_columns
 from modicum.data.tables.weak_rows import WeakRows
 from modicum.errors import InputError, reason_of
 
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 TABLE_SUFFIXES = (".csv", ".parquet", ".jsonl")
-_STEMS = ("train", "valid", "validation", "test")
 
 
 def table_files(path: Path) -> list[Path]:
@@ -33,9 +32,9 @@ def table_files(path: Path) -> list[Path]:
     """
     if path.is_file():
         return [path]
-    found = [path / f"{stem}{suffix}" for stem in _STEMS for suffix in TABLE_SUFFIXES]
+    found = [path / f"{stem}{suffix}" for stem in SPLIT_NAMES for suffix in TABLE_SUFFIXES]
     found = [file for file in found if file.is_file()]
-    splits = [split_name(file.stem) for file in found]
+    splits = [SPLIT_NAMES[file.stem] for file in found]
     for file, split in zip(found, splits, strict=True):
         if splits.count(split) > 1:
             raise InputError(f"dataset: {path}: {split} stands in two files, one is {file.name}")
@@ -49,7 +48,7 @@ def read_table(path: Path) -> WeakRows:
         InputError: A file cannot be read, or breaks a convention of `modicum.data.tables.columns`.
     """
     if path.is_dir():
-        tables = {str(split_name(file.stem)): _load(file) for file in table_files(path)}
+        tables = {SPLIT_NAMES[file.stem]: _load(file) for file in table_files(path)}
         return read_columns(tables, str(path))
     return read_columns(split_table(_load(path), str(path)), str(path))
 
@@ -68,7 +67,7 @@ def split_table(table: pa.Table, where: str) -> dict[str, pa.Table]:
             "or give a folder with one file for each"
         )
     names = table.column("split").to_pylist()
-    splits = [split_name(name) if isinstance(name, str) else None for name in names]
+    splits = [SPLIT_NAMES.get(name) if isinstance(name, str) else None for name in names]
     if None in splits:
         row = splits.index(None)
         raise InputError(

@@ -14,7 +14,7 @@ from typing import Any
 
 from modicum.data.cache import find_data
 from modicum.data.digest import digest_folder
-from modicum.data.tables.columns import VOTE_PREFIX, read_columns, split_name
+from modicum.data.tables.columns import SPLIT_NAMES, VOTE_PREFIX, read_columns
 from modicum.data.tables.files import split_table
 from modicum.data.tables.weak_rows import WeakRows
 from modicum.errors import InputError, reason_of
@@ -22,10 +22,6 @@ from modicum.errors import InputError, reason_of
 
 def huggingface_folder(name: str, field: str = "dataset") -> Path | None:
     """The folder of a data set; None for a data set on the hub.
-
-    Args:
-        name: Folder, or name on the hub.
-        field: Setting to name in an error.
 
     Raises:
         InputError: The name is empty, there is no such folder, or `save_to_disk` did not
@@ -49,10 +45,6 @@ def huggingface_digest(name: str, field: str = "dataset") -> str:
 
     A change on the hub goes unnoticed unless the name holds a revision.
 
-    Args:
-        name: Folder, or name on the hub.
-        field: Setting to name in an error.
-
     Raises:
         InputError: There is no such folder.
     """
@@ -68,12 +60,7 @@ def hub_arguments(name: str) -> dict[str, str | None]:
 
 
 def load_huggingface(name: str, *, field: str, extra: str) -> Any:
-    """Load a `Dataset` or a `DatasetDict`.
-
-    Args:
-        name: Folder, or name on the hub.
-        field: Setting to name in an error.
-        extra: Extra of this package that installs `datasets`.
+    """Load a `Dataset` or a `DatasetDict`; errors name the extra that installs `datasets`.
 
     Raises:
         InputError: `datasets` is not installed, or the data set cannot be loaded.
@@ -109,7 +96,7 @@ def read_huggingface(name: str) -> WeakRows:
         return read_columns(split_table(_table(loaded), where), where, classes)
     tables: dict[str, Any] = {}
     for given, dataset in loaded.items():
-        split = split_name(str(given))
+        split = SPLIT_NAMES.get(str(given))
         if split in tables:
             raise InputError(f"dataset: {where}: has the splits valid and validation; keep one")
         if split is not None:
