@@ -47,10 +47,6 @@ def whole_folder(path: Path, field: str) -> Iterator[Path]:
 
     It is removed if the block raises.
 
-    Args:
-        path: Path of the folder.
-        field: Setting or option to name in an error.
-
     Raises:
         InputError: The path exists and is not an empty folder, or it cannot be written.
     """

@@ -71,12 +71,9 @@ def require_choice(field: str, value: object, choices: Any) -> None:
 
 
 def validated(model: type[Model], values: object, where: str = "") -> Model:
-    """Create settings from the user's values, with errors of one sentence.
+    """Create settings, such as a `Config`, from the user's values by name.
 
-    Args:
-        model: Class of the settings, such as a `Config`.
-        values: Values by name.
-        where: Name of the input, for example `"study quickstart.yaml"`.
+    Errors are one sentence, after the name of the input (`where`) if it has one.
 
     Raises:
         InputError: A name is unknown, or a value is not allowed.

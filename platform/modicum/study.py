@@ -129,12 +129,7 @@ class Study:
         overrides: Mapping[str, Any] | None = None,
         seeds: int | None = None,
     ) -> Study:
-        """A study from its file.
-
-        Args:
-            path: The study file.
-            overrides: Settings by dotted name that replace those of the file's space.
-            seeds: Replaces the file's seeds.
+        """A study from its file, with other seeds, or with settings by dotted name in its space.
 
         Raises:
             InputError: The file is missing, broken, or asks for something impossible.

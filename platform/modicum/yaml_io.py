@@ -86,11 +86,7 @@ def _values(content: Any, known: dict[int, int]) -> int:
 
 
 def parse_settings(pairs: Sequence[str], option: str) -> dict[str, Any]:
-    """Parse settings such as `method=iwl` into values by name.
-
-    Args:
-        pairs: Settings, each `NAME=VALUE` with the value in YAML.
-        option: Option to name in an error.
+    """Parse settings such as `method=iwl`, with values in YAML, into values by name.
 
     Raises:
         InputError: A setting has no `=`, or its value is broken YAML.

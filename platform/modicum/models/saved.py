@@ -84,12 +84,7 @@ def load_model(folder: str | Path, *, name: str = "model") -> SavedModel:
 
 @contextmanager
 def loading_model(folder: str | Path, kind: str, field: str) -> Iterator[None]:
-    """Turn an error in the block, which loads a model from a folder, into an `InputError`.
-
-    Args:
-        folder: The model's folder.
-        kind: Kind of the model, such as `VAE`.
-        field: Setting or option to name in the error.
+    """Turn an error in the block, which loads a kind of model (`VAE`), into an `InputError`.
 
     Raises:
         InputError: The folder could not be read, or no model could be built from it.

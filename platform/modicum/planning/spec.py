@@ -126,7 +126,7 @@ class ReportSpec(_Spec):
         return [e if isinstance(e, Mapping) else {rows[0]: e} for e in found]
 
     def main_metric(self, goals: Mapping[str, str | None]) -> str | None:
-        """The metric of "best so far": the first metric shown, else the first declared goal's."""
+        """The metric of "best so far": the first shown, else the first declared with a goal."""
         if self.metrics:
             return self.metrics[0]
         return next((name for name, goal in goals.items() if goal and "*" not in name), None)

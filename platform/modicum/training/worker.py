@@ -111,14 +111,11 @@ class Worker:
         return result  # type: ignore[no-any-return]
 
     def keep_state(self, name: str, write: Callable[[Path], None]) -> None:
-        """Keep files that all workers write, in place of earlier ones of the same name.
+        """Keep a state: files that all workers write, in place of earlier ones of the same name.
 
-        `kept_state` finds the earlier files until all workers have written.
-
-        Args:
-            name: Name of the state in the journal.
-            write: Writes this worker's files into an empty folder. The files of all workers end up
-                in one folder, so their names must differ between workers.
+        `write` writes this worker's files into an empty folder. The files of all workers end up in
+        one folder, so their names must differ between workers. `kept_state` finds the earlier files
+        until all workers have written.
 
         Raises:
             InputError: Workers are on machines that do not share the run folder.
@@ -132,11 +129,7 @@ class Worker:
 
     @contextmanager
     def kept_state(self, name: str) -> Iterator[Path | None]:
-        """Local folder with the files of all workers for a block; None if nothing is kept.
-
-        Args:
-            name: Name of the state in the journal, as in `keep_state`.
-        """
+        """Local folder with all workers' files of a state for a block; None if nothing is kept."""
         slot = self.alone(lambda: self.journal.slot(name))
         if slot is None:
             yield None

@@ -40,10 +40,9 @@ def run_on_workers(
 
 
 def require_room(resources: Resources) -> None:
-    """Refuse resources that the cluster does not have, before anything starts; connects to Ray.
+    """Refuse resources of a trial that the cluster does not have; connects to Ray.
 
-    Args:
-        resources: Resources of a trial, including its workers and actor pools.
+    The resources include those of the trial's workers and actor pools.
 
     Raises:
         InputError: The resources do not fit on the cluster.

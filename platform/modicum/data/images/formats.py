@@ -115,12 +115,9 @@ def image_set_files(folder: Path) -> list[Path]:
 def read_image_set(folder: Path) -> ImageSplits:
     """Read images for training and test from a folder in any of the known formats.
 
-    The images are decoded once per machine. The arrays are memory-mapped and read-only, from the
-    cache or, for `.npy`, from the files themselves.
-
-    Args:
-        folder: Folder with the files of one format; see `read_mnist`, `read_cifar10_binary`,
-            `read_image_parquet` and `read_numpy_splits`.
+    The formats are those of `read_mnist`, `read_cifar10_binary`, `read_image_parquet` and
+    `read_numpy_splits`. The images are decoded once per machine. The arrays are memory-mapped and
+    read-only, from the cache or, for `.npy`, from the files themselves.
 
     Raises:
         InputError: The folder has no known format, or several, or cannot be read.
