@@ -94,7 +94,7 @@ def test_an_unknown_isolation_is_refused():
 WEAK = {"hidden_units": 16, "hidden_layers": 1, "max_iterations": 30}
 SHIPPED = {
     "weak": {**WEAK, "method": md.grid("snorkel", "weasel", "denoise", "iwld")},
-    "weak_active": {**WEAK, "acquisition": "entropy", "rounds": 1, "labels_per_round": 3},
+    "weak_active": {**WEAK, "method": "iwl", "acquisition": "entropy", "rounds": 1},
     "vae": {**TINY, "inference": "reverse_half_sleep", "refine_epochs": 1, "optimal_epochs": 1},
     "vae_consistency": {**TINY, "inference": "wake", "inference_epochs": 1, "test_samples": 20},
     "vae_compression": {**TINY, "inference": "wake", "refine_epochs": 1, "coded_images": 20},
