@@ -55,7 +55,7 @@ def test_the_readme_has_the_commands_that_are_tested():
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1800)
 def test_shell_commands_of_the_readme(reader):
     """In the order in which they stand. A slice of table 3.2 is run below, and what quick.yaml does
     with two workers in a file of its own.
@@ -141,7 +141,7 @@ EXPECTED = {"vae.md": vae, "tutorial.md": tutorial, "own_oracle.md": own_oracle}
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1200)
 @pytest.mark.parametrize("page", FOLLOWED, ids=lambda page: page.name)
 def test_a_page_works_as_it_is_typed(reader, page):
     printed = reader.follow(page.read_text())

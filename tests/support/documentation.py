@@ -122,7 +122,7 @@ class Reader:
             env=self._variables,
             capture_output=True,
             text=True,
-            timeout=280,
+            timeout=800,
         )
         assert ended.returncode == 0, f"{text}\n{ended.stdout}{ended.stderr}"
         return ended.stdout

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 
 
-def comes_true(condition: Callable[[], bool], seconds: float = 60.0) -> bool:
+def comes_true(condition: Callable[[], bool], seconds: float = 200.0) -> bool:
     """Tell whether a condition comes true within the given number of seconds."""
     limit = time.monotonic() + seconds
     while not condition():
@@ -16,7 +16,7 @@ def comes_true(condition: Callable[[], bool], seconds: float = 60.0) -> bool:
     return True
 
 
-def cpus_come_back(seconds: float = 60.0) -> bool:
+def cpus_come_back(seconds: float = 200.0) -> bool:
     """Tell whether both CPUs of the tests' Ray come free within the given number of seconds."""
     import ray
 
