@@ -62,6 +62,7 @@ class FirstRecordOnly(FIFOScheduler):
         return TrialScheduler.STOP
 
 
+@pytest.mark.slow
 def test_the_process_of_a_stopped_trial_is_replaced_too(tmp_path, ray_cluster):
     space = {"kind": "global", "steps": md.grid(2, 3, 4, 5)}
     study = md.Study(Leaky, space, seeds=1, scheduler=FirstRecordOnly())
@@ -72,6 +73,7 @@ def test_the_process_of_a_stopped_trial_is_replaced_too(tmp_path, ray_cluster):
     assert len({of_trial[0]["process"] for of_trial in rows}) == 4
 
 
+@pytest.mark.slow
 def test_isolation_by_process_shares_none(tmp_path, ray_cluster):
     results = run(tmp_path, "ray", ["environment"], LeakyAlone, seeds=4)
     assert results.frame.groupby("trial_id")["process"].first().nunique() == 4
