@@ -11,6 +11,7 @@ from modicum_algorithms.preference.config import (
     PreferenceConfig,
     Recipe,
 )
+from setting_defaults import defaults
 
 FAMILY = ROOT / "algorithms" / "modicum_algorithms" / "preference"
 # Other things under the name of a setting: an acquisition of prompts, a generator's seed.
@@ -28,24 +29,6 @@ def names():
     return found
 
 
-def defaults(tree):
-    """Names with a default: of parameters, and of annotated class attributes."""
-    for node in ast.walk(tree):
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
-            arguments = node.args
-            positional = [*arguments.posonlyargs, *arguments.args]
-            given = positional[len(positional) - len(arguments.defaults) :]
-            pairs = zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True)
-            yield from (a.arg for a in given)
-            yield from (a.arg for a, default in pairs if default is not None)
-        elif isinstance(node, ast.ClassDef):
-            for inner in node.body:
-                if isinstance(inner, ast.AnnAssign) and inner.value is not None:
-                    yield getattr(inner.target, "id", "")
-                elif isinstance(inner, ast.Assign):
-                    yield from (getattr(target, "id", "") for target in inner.targets)
-
-
 def test_the_settings_have_defaults_in_config_alone():
     settings = names()
     assert {"oracle", "epochs", "batch_size", "actors", "count", "matrix_learning_rate"} <= settings
@@ -53,6 +36,6 @@ def test_the_settings_have_defaults_in_config_alone():
         (path.name, name)
         for path in FAMILY.rglob("*.py")
         if path.name != "config.py"
-        for name in defaults(ast.parse(path.read_text()))
+        for name, _ in defaults(ast.parse(path.read_text()))
     }
     assert {(file, name) for file, name in found if name in settings} <= OTHERS

@@ -17,6 +17,7 @@ from modicum_algorithms.solipsistic.rllib_settings import (
     SolipsisticAlgorithmOptions,
     rllib_name,
 )
+from setting_defaults import defaults
 
 FAMILY = ROOT / "algorithms" / "modicum_algorithms" / "solipsistic"
 MODELS = (
@@ -39,26 +40,17 @@ OTHERS = {
 }
 
 
-def defaults(tree):
-    """Names that get a default: parameters, fields, class attributes and attributes of `self`."""
+def attributes(tree):
+    """Names of attributes, as of `self`, that are set to a constant."""
     for node in ast.walk(tree):
-        if isinstance(node, ast.FunctionDef):
-            arguments = node.args
-            positional = [*arguments.posonlyargs, *arguments.args]
-            for argument in positional[len(positional) - len(arguments.defaults) :]:
-                yield argument.arg
-            for argument, default in zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True):
-                if default is not None:
-                    yield argument.arg
-        elif isinstance(node, ast.ClassDef):
-            for statement in node.body:
-                if isinstance(statement, ast.AnnAssign) and statement.value is not None:
-                    yield statement.target.id
-                elif isinstance(statement, ast.Assign):
-                    yield from (target.id for target in statement.targets)
-        elif isinstance(node, ast.Assign | ast.AnnAssign) and isinstance(node.value, ast.Constant):
+        if isinstance(node, ast.Assign | ast.AnnAssign) and isinstance(node.value, ast.Constant):
             targets = node.targets if isinstance(node, ast.Assign) else [node.target]
             yield from (target.attr for target in targets if isinstance(target, ast.Attribute))
+
+
+def named(tree):
+    """Names that get a default, or that are set to a constant as an attribute."""
+    return [*(name for name, _ in defaults(tree)), *attributes(tree)]
 
 
 def test_every_setting_has_its_default_in_one_place():
@@ -67,7 +59,7 @@ def test_every_setting_has_its_default_in_one_place():
     places = [
         (path.relative_to(FAMILY).as_posix(), name)
         for path in FAMILY.rglob("*.py")
-        for name in defaults(ast.parse(path.read_text()))
+        for name in named(ast.parse(path.read_text()))
         if name in names
     ]
     settings_files = {"config.py", "rllib_settings.py"}

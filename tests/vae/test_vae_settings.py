@@ -14,6 +14,7 @@ from modicum_algorithms.vae.data.datasets import load
 from modicum_algorithms.vae.model_spec import ModelSpec, model_spec
 from modicum_algorithms.vae.networks import build_vae
 from modicum_algorithms.vae.saved_models import model_hash, pack_model
+from setting_defaults import defaults
 
 FAMILY = ROOT / "algorithms" / "modicum_algorithms" / "vae"
 MODELS = [
@@ -36,23 +37,6 @@ OTHERS = {
     "inference": 2,  # `vae_consistency` has no plain VAE
     "measure_every": 2,  # of `vae` and of `vae_consistency`
 }
-
-
-def defaults(tree):
-    """Names that get a default (parameters, fields, class attributes), with the default."""
-    for node in ast.walk(tree):
-        if isinstance(node, ast.FunctionDef):
-            positional = [*node.args.posonlyargs, *node.args.args]
-            first = len(positional) - len(node.args.defaults)
-            yield from zip((a.arg for a in positional[first:]), node.args.defaults, strict=True)
-            keywords = zip(node.args.kwonlyargs, node.args.kw_defaults, strict=True)
-            yield from ((a.arg, default) for a, default in keywords if default is not None)
-        elif isinstance(node, ast.ClassDef):
-            for line in node.body:
-                if isinstance(line, ast.AnnAssign) and line.value is not None:
-                    yield line.target.id, line.value
-                elif isinstance(line, ast.Assign):
-                    yield from ((target.id, line.value) for target in line.targets)
 
 
 def test_every_setting_has_its_default_in_one_place():

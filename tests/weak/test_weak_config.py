@@ -11,6 +11,7 @@ from conftest import ROOT
 from modicum_algorithms.weak import config, estimators
 from modicum_algorithms.weak.experiments import config as experiments
 from modicum_algorithms.weak.parameters import parameter_names
+from setting_defaults import defaults
 
 WEAK = ROOT / "algorithms" / "modicum_algorithms" / "weak"
 CONFIGS = [
@@ -21,23 +22,6 @@ CONFIGS = [
 ]
 # Not a setting, though it shares the name of one: a function from pairs to arrays.
 OTHERS = {("judges.py", "features")}
-
-
-def defaults(tree):
-    """Names with a default value in a module: parameters, dataclass fields, class attributes."""
-    for node in ast.walk(tree):
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
-            positional = [*node.args.posonlyargs, *node.args.args]
-            count = len(node.args.defaults)
-            yield from (a.arg for a in positional[len(positional) - count :])
-            pairs = zip(node.args.kwonlyargs, node.args.kw_defaults, strict=True)
-            yield from (a.arg for a, default in pairs if default is not None)
-        elif isinstance(node, ast.ClassDef):
-            for statement in node.body:
-                if isinstance(statement, ast.AnnAssign) and statement.value is not None:
-                    yield ast.unparse(statement.target)
-                elif isinstance(statement, ast.Assign):
-                    yield from map(ast.unparse, statement.targets)
 
 
 def test_each_setting_has_its_default_in_one_place():
@@ -56,7 +40,7 @@ def test_each_setting_has_its_default_in_one_place():
     }
     places = {}
     for path in sorted(WEAK.rglob("*.py")):
-        for name in defaults(ast.parse(path.read_text())):
+        for name, _ in defaults(ast.parse(path.read_text())):
             if name in short | set(own) and (path.name, name) not in OTHERS:
                 places.setdefault(name, []).append(str(path.relative_to(WEAK)))
     # Two experiments may have different settings of one name.
