@@ -117,7 +117,7 @@ def from_validation(
     # A list that stands for one value is most often meant as a grid.
     hint = "; to try each of them, write {grid: […]}" if isinstance(value, list) else ""
     got = f"(got {_QUOTED.repr(value)}{hint if where == 'space' else ''})"
-    return InputError(f"{prefix}{path}: {_lower_first(message)} {got}")
+    return InputError(f"{prefix}{path + ': ' if path else ''}{_lower_first(message)} {got}")
 
 
 def _lower_first(text: str) -> str:

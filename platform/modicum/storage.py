@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import itertools
 import json
 import os
 from collections.abc import Iterator
@@ -13,6 +15,9 @@ from modicum.errors import InputError, StorageError
 
 if TYPE_CHECKING:
     from pyarrow.fs import FileSystem
+
+# Files and folders that cannot be read, kept for the user.
+DAMAGED = "damaged"
 
 
 class StorageFolder:
@@ -162,7 +167,39 @@ class StorageFolder:
         with self._writing():
             if self.exists(*parts):
                 self.filesystem.delete_dir(target)
-        self._made = {made for made in self._made if not f"{made}/".startswith(f"{target}/")}
+        self._forget(target)
+
+    def _forget(self, folder: str) -> None:
+        """Forget that a folder and those in it have been made."""
+        self._made = {made for made in self._made if not f"{made}/".startswith(f"{folder}/")}
+
+    def move(self, source: str, target: str) -> None:
+        """Move a file, or a folder with its content, to a relative path where nothing lies."""
+        from pyarrow import fs
+
+        origin = self.path(source)
+        with self._writing():
+            goal = self._with_parent(target)
+            folder = self.filesystem.get_file_info(origin).type == fs.FileType.Directory
+            if folder and self.local is None:
+                # Object stores move files only.
+                store = self.filesystem
+                fs.copy_files(origin, goal, source_filesystem=store, destination_filesystem=store)
+                store.delete_dir(origin)
+            else:
+                self.filesystem.move(origin, goal)
+        self._forget(origin)
+
+    def set_aside(self, *parts: str) -> str:
+        """Move a damaged file or folder to `damaged/<name>-<n>`, with the first free number n.
+
+        Returns:
+            Relative path of the new place.
+        """
+        places = (f"{DAMAGED}/{parts[-1]}-{number}" for number in itertools.count())
+        place = next(place for place in places if not self.exists(place))
+        self.move("/".join(parts), place)
+        return place
 
     def copy_in(self, source: Path, *parts: str) -> None:
         """Copy a folder of this machine into a folder."""
@@ -172,15 +209,39 @@ class StorageFolder:
             self.filesystem.create_dir(self.path(*parts), recursive=True)
             fs.copy_files(str(source), self.path(*parts), destination_filesystem=self.filesystem)
 
-    def write_bytes(self, content: bytes, *parts: str) -> None:
-        """Write or replace a file, atomically."""
+    def write_bytes(self, content: bytes, *parts: str, durable: bool = False) -> None:
+        """Write or replace a file, atomically.
+
+        A durable write survives a power failure: the file, its folder and those above it are on the
+        disk when the method returns. Object stores write durably in any case.
+        """
         with self._writing():
             target = self._with_parent(*parts)
             if self.local is None:
                 with self.filesystem.open_output_stream(target) as stream:
                     stream.write(content)
             else:
-                _replace(target, content)
+                _replace(target, content, durable)
+                if durable:
+                    self._sync_above(target)
+
+    def sync(self, *parts: str) -> None:
+        """Force a folder with its content, and the folders above it, to this machine's disk."""
+        if self.local is None:
+            return
+        target = self.path(*parts)
+        with self._writing():
+            for place, _, names in os.walk(target, topdown=False):
+                for path in (*(os.path.join(place, name) for name in names), place):
+                    _sync(path)
+            self._sync_above(target)
+
+    def _sync_above(self, target: str) -> None:
+        """Force the folders above a path to the disk, up to this folder."""
+        for folder in Path(target).parents:
+            _sync(folder)
+            if str(folder) == self.root:
+                break
 
     def append_bytes(self, content: bytes, *parts: str) -> None:
         """Append to a file, which is created if it does not exist.
@@ -201,22 +262,38 @@ class StorageFolder:
             self._made.add(parent)
         return target
 
-    def write_text(self, content: str, *parts: str) -> None:
-        """Write or replace a file, atomically, as UTF-8."""
-        self.write_bytes(content.encode(), *parts)
+    def write_text(self, content: str, *parts: str, durable: bool = False) -> None:
+        """Write or replace a file as UTF-8; see `write_bytes`."""
+        self.write_bytes(content.encode(), *parts, durable=durable)
 
-    def write_json(self, content: Any, *parts: str) -> None:
-        """Write or replace a file, atomically, as indented JSON."""
-        self.write_text(json.dumps(content, indent=1), *parts)
+    def write_json(self, content: Any, *parts: str, durable: bool = False) -> None:
+        """Write or replace a file as indented JSON; see `write_bytes`."""
+        self.write_text(json.dumps(content, indent=1), *parts, durable=durable)
 
 
-def _replace(target: str, content: bytes) -> None:
+def _replace(target: str, content: bytes, durable: bool) -> None:
     temporary = f"{target}.{os.getpid()}.tmp"
     try:
         with open(temporary, "wb") as file:
             file.write(content)
+            if durable:
+                file.flush()
+                os.fsync(file.fileno())
         os.replace(temporary, target)
     except OSError:
         with suppress(OSError):
             os.unlink(temporary)
         raise
+
+
+def _sync(path: str | Path) -> None:
+    """Force a file or folder to the disk, unless it is gone, closed to us, or on no disk."""
+    with suppress(FileNotFoundError, PermissionError):
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        except OSError as error:
+            if error.errno not in {errno.EINVAL, errno.ENOTSUP}:
+                raise
+        finally:
+            os.close(descriptor)

@@ -201,6 +201,8 @@ class Study:
         """Run the missing trials, write the report, and return the results.
 
         Running again with the same `out` continues the run; a larger grid or more seeds extend it.
+        A trial whose files are damaged runs again, with a warning; its files are moved to
+        `damaged/`.
 
         Args:
             out: Run folder: a path, or a URI of a filesystem that pyarrow knows;

@@ -297,5 +297,7 @@ def compare_runs(
     Raises:
         InputError: Fewer than two runs, no run in a folder, or an unknown metric.
     """
+    A warning names each trial whose files are damaged; it counts as pending.
+
     runs = [run if isinstance(run, Results) else load_results(run) for run in (first, *others)]
     return compare_records(runs[0]._layout, [run.records for run in runs[1:]], metric)

@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from modicum.errors import InputError
+from modicum.errors import InputError, reason_of
 
 # Aliases of aliases expand a few lines to gigabytes.
 _MOST_VALUES = 1_000_000
@@ -49,8 +49,8 @@ def _construct(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
 _Loader.add_constructor("tag:yaml.org,2002:map", _construct)
 
 
-def parse_yaml(text: str, where: str = "YAML") -> Any:
-    """Parse one YAML document.
+def parse_yaml(text: str | bytes, where: str = "YAML") -> Any:
+    """Parse one YAML document, from bytes as UTF-8.
 
     Raises:
         InputError: The YAML is broken, with the line, or it holds more than a million values.
@@ -67,7 +67,7 @@ def parse_yaml(text: str, where: str = "YAML") -> Any:
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = f" in line {mark.line + 1}" if mark is not None else ""
-        problem = getattr(error, "problem", None) or str(error)
+        problem = getattr(error, "problem", None) or reason_of(error)
         raise InputError(f"{where}: broken YAML{line}: {problem}") from error
     except InputError:
         raise

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import socket
 import time
+import warnings
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from modicum.errors import InputError
 from modicum.execution.messages import EndMessage, RecordMessage
 from modicum.experiment.experiment import Experiment
 from modicum.planning.trial_plan import TrialPlan
+from modicum.run_folder.outcomes import load_outcomes
 from modicum.run_folder.plan_file import write_plan
 from modicum.run_folder.trial_logs import TrialLogs
 from modicum.run_folder.trial_record import (
@@ -21,10 +24,11 @@ from modicum.run_folder.trial_record import (
     StoppedBy,
     TrialRecord,
     TrialStatus,
-    is_complete_checkpoint,
     is_recorded,
+    kept_records_before,
     load_trial,
     prune_checkpoints,
+    set_aside_trial,
     write_trial,
 )
 from modicum.storage import StorageFolder
@@ -207,17 +211,32 @@ class Recorder:
         self._written[trial.id] = time.monotonic()
 
     def _take_over(self, plan: TrialPlan) -> TrialRecord:
-        """The trial as an earlier run left it: done, to be continued, or to be run afresh."""
+        """The trial as an earlier run left it: done, to be continued, or to be run afresh.
+
+        A damaged trial is set aside.
+        """
+        fresh = TrialRecord.pending(plan)
         if not is_recorded(self.folder, plan.id):
-            return TrialRecord.pending(plan)
-        trial = load_trial(self.folder, plan.id).with_plan(TrialRecord.pending(plan))
+            return fresh
+        try:
+            trial = load_trial(self.folder, plan.id).with_plan(fresh)
+            load_outcomes(self.folder, (TRIALS, plan.id))
+        except InputError as error:
+            place = set_aside_trial(self.folder, plan.id)
+            warnings.warn(
+                f"{error}; the trial runs again, its files are in {self.folder.display(place)}",
+                stacklevel=2,
+            )
+            return fresh
         wanted = self.experiment.saves_checkpoints(plan.config)
         complete = trial.status == "finished" and (trial.checkpoint is not None or not wanted)
         early = trial.status == "stopped" and trial.stopped_by != "request"
         if complete or (early and self._keep_stopped):
             self.reused.add(plan.id)
             return trial
-        if trial.checkpoint is None or not is_complete_checkpoint(self.folder, trial.checkpoint):
+        where = trial.checkpoint
+        before = None if where is None else kept_records_before(self.folder, where)
+        if before is None or before > len(trial.rows):
             trial.checkpoint = trial.best_checkpoint = trial.best_score = None
             trial.rows = []
         trial.status, trial.stopped_by = "pending", None

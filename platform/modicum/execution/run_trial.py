@@ -28,7 +28,7 @@ from modicum.experiment.resources import Resources
 from modicum.experiment.trial import Trial
 from modicum.planning.trial_plan import TrialPlan
 from modicum.run_folder.outcomes import is_mean_of
-from modicum.run_folder.trial_record import records_before, write_note
+from modicum.run_folder.trial_record import COLUMNS, check_value, records_before, write_note
 from modicum.seeding import seeded
 
 if TYPE_CHECKING:
@@ -100,8 +100,12 @@ def run_trial(
                 raise RuntimeError(f"experiment {experiment.name!r} yielded no record")
             end = EndMessage("finished")
         except Exception as error:
-            summary = f"{type(error).__name__}: {error}".splitlines()[0]
-            end = EndMessage("failed", error=summary, traceback=traceback.format_exc())
+            # A file name that is no text stands in an error as surrogates, which no file can hold.
+            name, trace = (
+                text.encode(errors="backslashreplace").decode()
+                for text in (f"{type(error).__name__}: {error}", traceback.format_exc())
+            )
+            end = EndMessage("failed", error=name.splitlines()[0], traceback=trace)
         finally:
             _close(records, output)
             left = before.restore()
@@ -141,8 +145,8 @@ def _checked(
     """A record's budget and metrics as plain Python values.
 
     Raises:
-        ValueError: The budget is not a finite number or shrank, or a metric that is to be
-            large or small is not finite.
+        ValueError: The budget is not a finite number or shrank, results cannot hold a metric's name
+            or value, or a metric that is to be large or small is not finite.
         InputError: A metric was not declared.
     """
     budget = float(record.budget)
@@ -152,13 +156,12 @@ def _checked(
         raise ValueError(f"the budget spent cannot shrink, got {budget} after {previous}")
     metrics: dict[str, Value] = {}
     for name, value in record.metrics.items():
-        if name in {"budget", "seconds"}:
+        if name in COLUMNS or name.startswith("config/"):
             raise ValueError(f"the name {name!r} is taken; a metric needs another")
         goal = experiment.metric(name).goal
         # NumPy and torch scalars as Python's own.
-        plain: object = getattr(value, "item", lambda value=value: value)()
-        if plain is not None and not isinstance(plain, bool | int | float | str):
-            raise ValueError(f"metric {name!r} must be a number or text, got {type(plain)}")
+        plain = getattr(value, "item", lambda value=value: value)()
+        check_value(name, plain)
         if goal is not None and isinstance(plain, float) and not math.isfinite(plain):
             raise ValueError(f"metric {name!r} is {plain}: the trial has diverged")
         metrics[name] = plain

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from modicum.errors import InputError
+from modicum.errors import InputError, reason_of
 from modicum.storage import StorageFolder
 
 _STEPS = "steps"
@@ -31,9 +32,19 @@ class Journal:
         self.files = StorageFolder(location)
 
     def read(self, name: str) -> Any:
-        """The result of a step such as `round-002/judgements`; None if it is not finished."""
+        """The result of a step such as `round-002/judgements`; None if it is not finished.
+
+        A step whose file is damaged counts as not finished, with a warning.
+        """
         place = (_STEPS, f"{name}.json")
-        return self.files.read_json(*place)["result"] if self.files.exists(*place) else None
+        if not self.files.exists(*place):
+            return None
+        try:
+            return self.files.read_json(*place)["result"]
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
+            shown = self.files.display(*place)
+            warnings.warn(f"{shown}: broken step ({reason_of(error)}); it runs again", stacklevel=2)
+            return None
 
     def write(self, name: str, result: Any) -> None:
         """Keep a step's result: a value that JSON can hold, except None."""

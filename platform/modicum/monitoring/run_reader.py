@@ -7,6 +7,7 @@ import math
 import time
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from itertools import islice
 from typing import Any
 
 from pydantic import ValidationError
@@ -21,7 +22,7 @@ from modicum.results.store import gather
 from modicum.run_folder.driver_status import DriverStatus, read_status
 from modicum.run_folder.plan_file import read_plan
 from modicum.run_folder.stop_requests import TRIAL_PATTERN, StopRequest, send_request
-from modicum.run_folder.trial_record import TrialRecord, load_trial
+from modicum.run_folder.trial_record import TrialRecord, load_trial, trial_stamps
 from modicum.storage import StorageFolder
 from modicum.tracking.tensorboard import LOGS
 from modicum.yaml_io import parse_yaml
@@ -58,7 +59,7 @@ class RunReader:
         self._plan: Any = None
         self._plan_stamp: tuple[Any, ...] | None = None
         self._trials: dict[str, TrialRecord] = {}
-        self._stamps: dict[str, tuple[Any, ...]] = {}
+        self._stamps: dict[str, Mapping[str, tuple[int, int]]] = {}
         # Errors of trials that could not be read, by trial.
         self._broken: dict[str, str] = {}
         # Trials in the folder, those of other studies included.
@@ -79,7 +80,7 @@ class RunReader:
         """
         self._status = read_status(self.folder)
         changed = self._refresh_plan()
-        found = self._found()
+        found = trial_stamps(self.folder)
         self._present = set(found)
         for trial_id, stamp in found.items():
             if trial_id in self._trials and self._stamps.get(trial_id) != stamp:
@@ -87,11 +88,11 @@ class RunReader:
         self.version += changed
         return changed
 
-    def _read(self, trial_id: str, stamp: tuple[Any, ...]) -> bool:
+    def _read(self, trial_id: str, stamp: Mapping[str, tuple[int, int]]) -> bool:
         """Read a trial; a trial that cannot be read stays as it was, for the next refresh."""
         try:
             trial = load_trial(self.folder, trial_id)
-        except (InputError, FileNotFoundError) as error:
+        except InputError as error:
             self._broken[trial_id] = str(error)
             return False
         self._trials[trial_id] = trial.with_plan(self._trials[trial_id])
@@ -119,7 +120,7 @@ class RunReader:
         """Read name and main metric of the study; defaults replace a broken study file."""
         study: Any = {}
         with contextlib.suppress(OSError, InputError):
-            study = parse_yaml(self.folder.read_text("study.yaml"))
+            study = parse_yaml(self.folder.read_bytes("study.yaml"))
         study = study if isinstance(study, Mapping) else {}
         name = study.get("name")
         self.title = name if isinstance(name, str) else self.folder.uri.rsplit("/", 1)[-1]
@@ -129,17 +130,6 @@ class RunReader:
         self._metric = report.main_metric(
             {name: each["goal"] for name, each in self._plan["experiment"]["metrics"].items()}
         )
-
-    def _found(self) -> dict[str, tuple[Any, ...]]:
-        """Time and size of each `trial.json`, which is written after the trial's records."""
-        from pyarrow import fs
-
-        selector = fs.FileSelector(self.folder.path("trials"), allow_not_found=True, recursive=True)
-        return {
-            info.path.rsplit("/", 2)[-2]: (info.mtime_ns, info.size)
-            for info in self.folder.filesystem.get_file_info(selector)
-            if info.base_name == "trial.json"
-        }
 
     def view(self) -> dict[str, Any]:
         """State of the study, as plain data: counts, status of the driver, links, budget spent."""
@@ -155,7 +145,7 @@ class RunReader:
             "status": status and status.model_dump(mode="json"),
             "links": links,
             "metric": self._metric,
-            "trouble": next(iter(self._broken.values()), None),
+            "trouble": "; ".join(islice(self._broken.values(), _MOST_FAILURES)) or None,
             "spent": sum(trial.rows[-1]["budget"] for trial in self._trials.values() if trial.rows),
             "unit": str(self._plan["experiment"]["budget_unit"]).replace("_", " "),
         }
@@ -189,6 +179,7 @@ class RunReader:
         """Make the report as it stands, which takes seconds where there is much to draw."""
         trials = list(self._trials.values())
         records = gather(self.folder, trials, self._plan["experiment"], self._present)
+        records.damaged.update(self._broken)
         return report_document(report_layout(records), _MOST_FAILURES)
 
     def log(self, trial_id: str) -> str:

@@ -27,6 +27,7 @@ from modicum.results.statistics import LEVEL, holm
 from modicum.results.tables import compare_methods, wins_by_row
 
 _LOG_LINES = 40
+_HARDWARE = ("processor", "cores", "memory_gib")
 
 T = TypeVar("T")
 
@@ -44,6 +45,8 @@ def report_document(layout: ReportLayout, most_failures: int | None = None) -> d
     compared = _unless_refused(comparisons, layout, notes)
     judged = _unless_refused(verdicts, layout, notes)
     return {
+    facts = provenance(records)
+    notes += [f"{sentence}." for sentence in records.damaged.values()]
         "title": records.spec.get("name", records.experiment["name"]),
         "description": records.spec.get("description", ""),
         "experiment": f"{records.experiment['name']} {records.experiment['version']}",
@@ -60,7 +63,7 @@ def report_document(layout: ReportLayout, most_failures: int | None = None) -> d
         "comparisons": compared,
         "verdicts": judged,
         "failures": failures(records, most_failures),
-        "provenance": provenance(records),
+        "provenance": facts,
     }
 
 
@@ -195,21 +198,21 @@ def failures(records: StudyRecords, most: int | None) -> list[dict[str, Any]]:
     found = []
     for trial in records.failed[:most]:
         place = ("trials", trial.id, "error.txt")
-        trace = records.folder.read_text(*place) if records.folder.exists(*place) else ""
+        trace = records.folder.read_bytes(*place) if records.folder.exists(*place) else b""
         found.append(
             {
                 "where": describe({n: trial.columns.get(n) for n in records.varied}) or trial.id,
                 "seed": trial.seed,
                 "error": trial.error or "",
                 "file": records.folder.display(*place),
-                "trace": "\n".join(trace.splitlines()[-_LOG_LINES:]),
+                "trace": "\n".join(trace.decode(errors="replace").splitlines()[-_LOG_LINES:]),
             }
         )
     return found
 
 
 def provenance(records: StudyRecords) -> list[dict[str, str]]:
-    """List the facts of the latest run; empty if the run folder has no `provenance.json`."""
+    """List the facts of the latest run; empty without a readable `provenance.json`."""
     last = records.provenance()
     if not last:
         return []
@@ -217,20 +220,20 @@ def provenance(records: StudyRecords) -> list[dict[str, str]]:
     peaks = [run["peak_memory_gib"] for run in runs if "peak_memory_gib" in run]
     seeds = sorted({trial.seed for trial in records.trials})
     in_a_row = len(seeds) > 2 and seeds == list(range(seeds[0], seeds[-1] + 1))
-    hardware = last["hardware"]
-    packages = [f"{name} {version}" for name, version in last["packages"].items()]
+    hardware = {name: last.get("hardware", {}).get(name, "unknown") for name in _HARDWARE}
+    packages = [f"{name} {version}" for name, version in last.get("packages", {}).items()]
     facts = {
-        "command": last["command"],
-        "started": last["started"],
+        "command": last.get("command") or "unknown",
+        "started": last.get("started") or "unknown",
         "wall time": _wall_time(runs),
         "peak memory": f"{max(peaks):.2f} GiB (the driver and all processes started by it)"
         if peaks
         else "unknown",
         "seeds": f"{seeds[0]} to {seeds[-1]}" if in_a_row else ", ".join(map(str, seeds)),
-        "commit": last["commit"] or "unknown",
+        "commit": last.get("commit") or "unknown",
         "hardware": f"{hardware['processor']}, {hardware['cores']} cores, "
         f"{hardware['memory_gib']} GiB",
-        "packages": ", ".join([f"Python {last['python']}", *packages]),
+        "packages": ", ".join([f"Python {last.get('python', 'unknown')}", *packages]),
     }
     return [{"name": name, "text": text} for name, text in facts.items()]
 

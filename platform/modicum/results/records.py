@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -13,6 +14,7 @@ import pandas as pd
 from modicum.errors import InputError, unknown_name
 from modicum.experiment.metric import find_metric
 from modicum.experiment.setting_filters import agrees, varying
+from modicum.run_folder import provenance
 from modicum.run_folder.outcomes import is_mean_of, load_outcomes
 from modicum.run_folder.trial_record import TRIALS
 from modicum.storage import StorageFolder
@@ -67,6 +69,8 @@ class StudyRecords:
     trials: Sequence[TrialInfo]
     experiment: Mapping[str, Any]
     other_trials: int
+        damaged: Sentences about the damaged files that were found so far, by file or trial. A
+            damaged trial counts as pending.
     spec: Mapping[str, Any]
 
     @property
@@ -75,6 +79,7 @@ class StudyRecords:
         return str(self.experiment["budget_unit"]).replace("_", " ")
 
     @cached_property
+    damaged: dict[str, str] = field(default_factory=dict)
     def settings(self) -> dict[str, Mapping[str, Any]]:
         """Settings of each trial, the seed included, by the trial's identity."""
         return {trial.id: {**trial.columns, "seed": trial.seed} for trial in self.trials}
@@ -104,10 +109,18 @@ class StudyRecords:
         return {status: found.count(status) for status in statuses}
 
     def provenance(self) -> dict[str, Any]:
-        """Contents of `provenance.json`; empty without the file."""
-        if not self.folder.exists("provenance.json"):
+        """Contents of `provenance.json`; empty if the file is missing or damaged."""
+        try:
+            return provenance.read(self.folder)
+        except InputError as error:
+            self.note_damage(provenance.FILE, f"{error}; it is left out")
             return {}
-        return dict(self.folder.read_json("provenance.json"))
+
+    def note_damage(self, name: str, sentence: str) -> None:
+        """Warn of a damaged file or trial, and keep the sentence for reports."""
+        if name not in self.damaged:
+            self.damaged[name] = sentence
+            warnings.warn(sentence, stacklevel=2)
 
     def metric_info(self, name: str) -> Mapping[str, Any]:
         """Declaration of a metric.
@@ -145,9 +158,14 @@ class StudyRecords:
         return {}
 
     def outcomes(self, trial_id: str) -> Mapping[str, np.ndarray]:
-        """Outcome of each test row of a trial, by metric; empty if it recorded none."""
+        """Outcome of each test row of a trial, by metric; empty if there are none to be read."""
         if trial_id not in self._outcomes:
-            self._outcomes[trial_id] = load_outcomes(self.folder, (TRIALS, trial_id))
+            try:
+                found = load_outcomes(self.folder, (TRIALS, trial_id))
+            except InputError as error:
+                self.note_damage(trial_id, f"{error}; intervals do without them")
+                found = {}
+            self._outcomes[trial_id] = found
         return self._outcomes[trial_id]
 
     def selected(self, where: Where = None) -> list[TrialInfo]:

@@ -297,7 +297,7 @@ def study_reference(layout: ReportLayout, path: str | Path | None = None) -> Ref
     folder, name = layout.records.folder, layout.spec.reference
     if name is None or not folder.exists(name):
         raise InputError("reference: the study has no table of published numbers; give one")
-    return Reference.parse(parse_yaml(folder.read_text(name), name), name)
+    return Reference.parse(parse_yaml(folder.read_bytes(name), name), name)
 
 
 def judge_study(records: StudyRecords, reference: Reference) -> list[JudgedCell]:

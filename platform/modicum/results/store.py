@@ -17,7 +17,13 @@ from modicum.errors import InputError
 from modicum.experiment.setting_filters import agrees
 from modicum.results.records import StudyRecords, TrialInfo
 from modicum.run_folder.plan_file import read_plan
-from modicum.run_folder.trial_record import TrialRecord, is_recorded, load_trial
+from modicum.run_folder.trial_record import (
+    TrialRecord,
+    is_recorded,
+    is_too_large,
+    load_trial,
+    trial_stamps,
+)
 from modicum.storage import StorageFolder
 from modicum.yaml_io import parse_yaml
 
@@ -42,13 +48,13 @@ def consolidate(folder: StorageFolder) -> StudyRecords:
     }
     table = table.replace_schema_metadata({_METADATA: json.dumps(metadata).encode()})
     buffer = io.BytesIO()
-    pq.write_table(table, buffer, compression="zstd")
+    pq.write_table(table, buffer, compression="zstd", write_page_checksum=True)
     folder.write_bytes(buffer.getvalue(), RESULTS)
     return records
 
 
 def collect(folder: StorageFolder) -> StudyRecords:
-    """Read the files of every trial.
+    """Read the files of every trial; a damaged trial counts as pending, with a warning.
 
     Raises:
         InputError: The folder holds no run.
@@ -57,11 +63,18 @@ def collect(folder: StorageFolder) -> StudyRecords:
     present = set(folder.folders("trials"))
     trials = []
     for entry in plan["trials"]:
+    damaged = {}
         trial = TrialRecord.model_validate(entry)
         if trial.id in present and is_recorded(folder, trial.id):
-            trial = load_trial(folder, trial.id).with_plan(trial)
+            try:
+                trial = load_trial(folder, trial.id).with_plan(trial)
+            except InputError as error:
+                damaged[trial.id] = f"{error}; the trial is left out until the study runs again"
         trials.append(trial)
-    return gather(folder, trials, plan["experiment"], present)
+    records = gather(folder, trials, plan["experiment"], present)
+    for trial_id, sentence in damaged.items():
+        records.note_damage(trial_id, sentence)
+    return records
 
 
 def gather(
@@ -86,31 +99,36 @@ def gather(
 
 
 def read_parquet(folder: StorageFolder) -> StudyRecords | None:
-    """Read `results.parquet`; None if it is missing or older than the trials."""
+    """Read `results.parquet`; None if it is missing, damaged or older than the trials."""
     if not folder.exists(RESULTS):
         return None
-    table = pq.read_table(io.BytesIO(folder.read_bytes(RESULTS)))
-    metadata = json.loads((table.schema.metadata or {}).get(_METADATA, b"null"))
-    if metadata is None:
+    written = folder.filesystem.get_file_info(folder.path(RESULTS)).mtime_ns
+    if any(t > written for files in trial_stamps(folder).values() for t, _ in files.values()):
+        return None
+    content = io.BytesIO(folder.read_bytes(RESULTS))
+    try:
+        table = pq.read_table(content, page_checksum_verification=True)
+        metadata = json.loads(table.schema.metadata[_METADATA])
+        trials = [TrialInfo(**entry) for entry in metadata["trials"]]
+        experiment, others = metadata["experiment"], metadata["others"]
+        frame = table.to_pandas()
+    except (pa.ArrowException, OSError, ValueError, KeyError, TypeError):
         return None
     planned = [entry["id"] for entry in read_plan(folder)["trials"]]
-    same_plan = planned == [entry["id"] for entry in metadata["trials"]]
-    if not same_plan or {"pending", "running"} & {entry["status"] for entry in metadata["trials"]}:
+    if planned != [t.id for t in trials] or {"pending", "running"} & {t.status for t in trials}:
         return None
-    return StudyRecords(
-        folder=folder,
-        frame=table.to_pandas(),
-        trials=[TrialInfo(**entry) for entry in metadata["trials"]],
-        experiment=metadata["experiment"],
-        other_trials=metadata["others"],
-        spec=_study_file(folder),
-    )
+    return StudyRecords(folder, frame, trials, experiment, others, _study_file(folder))
 
 
 def _study_file(folder: StorageFolder) -> Mapping[str, Any]:
     if not folder.exists("study.yaml"):
         return {}
-    spec: Mapping[str, Any] = parse_yaml(folder.read_text("study.yaml"), "study.yaml")
+    spec = parse_yaml(folder.read_bytes("study.yaml"), "study.yaml")
+    if not isinstance(spec, Mapping):
+        raise InputError(
+            f"{folder.display('study.yaml')}: expected the fields of a study by name; "
+            "`modicum run` with the study writes the file again"
+        )
     return spec
 
 
@@ -132,9 +150,10 @@ def _frame(trials: Sequence[TrialRecord]) -> pd.DataFrame:
     names = list(dict.fromkeys(["trial_id", *settings, *frame.columns]))
     frame = frame.reindex(columns=names)
     for name in frame.columns:
-        # A column of Parquet has one type.
-        kinds = {type(value) for value in frame[name] if value is not None and value == value}
-        if len(kinds) > 1 and not kinds <= {int, float}:
+        # A column of Parquet has one type, and numbers of 64 bits.
+        values = [value for value in frame[name] if value is not None and value == value]
+        kinds = {type(value) for value in values}
+        if (len(kinds) > 1 and not kinds <= {int, float}) or any(map(is_too_large, values)):
             frame[name] = [None if v is None or v != v else str(v) for v in frame[name]]
     return frame
 

@@ -7,14 +7,34 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from typing import Any
 
-from modicum.errors import InputError, reason_of
+from pydantic import BaseModel, ValidationError
+
+from modicum.errors import InputError, from_validation, reason_of
 from modicum.experiment.config import settings_of
 from modicum.experiment.experiment import Experiment
 from modicum.planning.trial_plan import TrialPlan
 from modicum.run_folder.stop_requests import TRIAL_PATTERN
+from modicum.run_folder.trial_record import TrialRecord
 from modicum.storage import StorageFolder
 
 PLAN = "plan.json"
+
+
+class _Metric(BaseModel):
+    goal: str | None
+
+
+class _Experiment(BaseModel):
+    name: str
+    version: str
+    budget_unit: str
+    budget_settings: list[str]
+    metrics: dict[str, _Metric]
+
+
+class _Plan(BaseModel):
+    experiment: _Experiment
+    trials: list[TrialRecord]
 
 
 def write_plan(
@@ -35,13 +55,18 @@ def read_plan(folder: StorageFolder) -> Any:
         raise InputError(f"{folder.uri}: no run here (there is no plan.json)")
     try:
         plan = folder.read_json(PLAN)
-        named = [entry["id"] for entry in plan["trials"]]
         # A trial's name becomes part of paths.
-        if not all(re.fullmatch(TRIAL_PATTERN, name) for name in named):
+        if not all(re.fullmatch(TRIAL_PATTERN, t.id) for t in _Plan.model_validate(plan).trials):
             raise ValueError("a trial's name has to be 12 hexadecimal digits")
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise InputError(f"{folder.display('plan.json')}: no plan ({reason_of(error)})") from error
-    return plan
+    except ValidationError as error:
+        reason = str(from_validation(error, _Plan))
+    except (ValueError, RecursionError) as error:
+        reason = reason_of(error)
+    else:
+        return plan
+    raise InputError(
+        f"{folder.display(PLAN)}: no plan ({reason}); `modicum run` with the study writes it again"
+    )
 
 
 def describe_experiment(experiment: Experiment[Any]) -> Mapping[str, Any]:

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+import warnings
 from datetime import UTC, datetime
 from functools import cache
 from importlib import metadata
@@ -17,8 +18,12 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from modicum.errors import InputError, from_validation, reason_of
 from modicum.storage import StorageFolder
+
+FILE = "provenance.json"
 
 # File with the commit, in a package that was copied out of its repository.
 PACKED_COMMIT = "modicum_commit.txt"
@@ -102,10 +107,54 @@ def gather(command: str | None) -> dict[str, Any]:
 def write(folder: StorageFolder, command: str | None) -> None:
     """Write `provenance.json`; that of earlier runs in the folder is kept under `earlier`."""
     current = gather(command)
-    if folder.exists("provenance.json"):
-        before = folder.read_json("provenance.json")
+    try:
+        before = read(folder)
+    except InputError as error:
+        place = folder.display(folder.set_aside(FILE))
+        warnings.warn(f"{error}; it was moved to {place}", stacklevel=2)
+        before = {}
+    if before:
         current["earlier"] = [*before.pop("earlier", []), before]
-    folder.write_json(current, "provenance.json")
+    folder.write_json(current, FILE)
+
+
+class _Run(BaseModel):
+    """Facts of a run that reports use, where they are given."""
+
+    model_config = ConfigDict(strict=True)
+
+    command: str | None = None
+    started: str | None = None
+    commit: str | None = None
+    python: str | None = None
+    packages: dict[str, str] = Field(default_factory=dict)
+    hardware: dict[str, Any] = Field(default_factory=dict)
+    seconds: float = 0
+    peak_memory_gib: float = 0
+
+
+class _Provenance(_Run):
+    earlier: list[_Run] = Field(default_factory=list)
+
+
+def read(folder: StorageFolder) -> dict[str, Any]:
+    """Read `provenance.json`; empty without the file.
+
+    Raises:
+        InputError: The file is damaged.
+    """
+    if not folder.exists(FILE):
+        return {}
+    try:
+        content: dict[str, Any] = folder.read_json(FILE)
+        _Provenance.model_validate(content)
+    except ValidationError as error:
+        reason = str(from_validation(error, _Provenance))
+    except (ValueError, RecursionError) as error:
+        reason = reason_of(error)
+    else:
+        return content
+    raise InputError(f"{folder.display(FILE)}: broken provenance ({reason})")
 
 
 def _version(name: str) -> str | None:
@@ -174,10 +223,10 @@ def write_usage(folder: StorageFolder, usage: ResourceUsage) -> None:
     `seconds` is wall-clock time, `peak_memory_gib` the largest memory of this process and its
     descendants at one moment.
     """
-    current = folder.read_json("provenance.json")
+    current = read(folder)
     current["seconds"] = round(usage.seconds, 3)
     current["peak_memory_gib"] = round(usage.peak_memory / 2**30, 3)
-    folder.write_json(current, "provenance.json")
+    folder.write_json(current, FILE)
 
 
 def memory_of_tree(process: psutil.Process) -> int:

@@ -7,6 +7,7 @@ The files are `trial.json` and `records.jsonl`; a trial that recorded outcomes o
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any, Literal
@@ -27,6 +28,11 @@ _FILE, _RECORDS = "trial.json", "records.jsonl"
 TrialStatus = Literal["pending", "running", "finished", "failed", "stopped"]
 StoppedBy = Literal["scheduler", "request"]
 
+# Columns of results beside the metrics, and beside the settings (`config/...`).
+COLUMNS = ("trial_id", "seed", "status", "record", "budget", "seconds")
+
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
 # A table holds no larger whole number.
 _LARGEST = 2**63 - 1
 
@@ -38,7 +44,7 @@ class TrialRecord(BaseModel):
 
     Attributes:
         id, experiment, version, config, columns, seed, digests: The trial's plan; see `TrialPlan`.
-        status: `stopped` means ended early: not finished, in no cell of a table.
+        status: `stopped` means ended early, not finished.
         attempt: Number of the trial's last start, from 0; -1 before the first one.
         commit: Version of the code that ran the trial.
         host: Machine that ran it.
@@ -108,15 +114,21 @@ def load_trial(folder: StorageFolder, trial_id: str) -> TrialRecord:
     """Read a trial from the run folder.
 
     Raises:
-        InputError: The trial's files are damaged.
+        InputError: The trial's files are damaged, or a finished trial lacks records.
     """
     try:
         content = folder.read_json(TRIALS, trial_id, _FILE)
         record = TrialRecord.model_validate(content | {"rows": []})
         lines = folder.read_text(TRIALS, trial_id, _RECORDS).splitlines()
         record.rows = [_row(line) for line in lines]
+        # Older programs do not write the number; a trial has one record at least.
+        written = content.get("records", max(1, len(lines)))
+        if record.status == "finished" and len(lines) != written:
+            raise ValueError(f"{_RECORDS} has {len(lines)} of {written} records")
     except ValidationError as error:
         reason = str(from_validation(error, TrialRecord))
+    except FileNotFoundError:
+        reason = "a file is missing"
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         reason = reason_of(error)
     else:
@@ -126,24 +138,80 @@ def load_trial(folder: StorageFolder, trial_id: str) -> TrialRecord:
 
 
 def write_trial(folder: StorageFolder, record: TrialRecord) -> None:
-    """Write a trial's files: records before status, so that a finished trial has all of them."""
+    """Write a trial's files: records before status, so that a finished trial has all of them.
+
+    Once a trial has ended, its records and checkpoints are on the disk before its status says so.
+    """
+    ended = record.status not in {"pending", "running"}
     lines = "".join(json.dumps(row) + "\n" for row in record.rows)
-    folder.write_text(lines, TRIALS, record.id, _RECORDS)
+    folder.write_text(lines, TRIALS, record.id, _RECORDS, durable=ended)
     if record.outcomes:
-        write_outcomes(folder, (TRIALS, record.id), record.outcomes)
-    folder.write_json(record.model_dump(), TRIALS, record.id, _FILE)
+        write_outcomes(folder, (TRIALS, record.id), record.outcomes, durable=ended)
+    if ended:
+        for checkpoint in {record.checkpoint, record.best_checkpoint} - {None}:
+            folder.sync(str(checkpoint))
+    content = record.model_dump() | {"records": len(record.rows)}
+    folder.write_json(content, TRIALS, record.id, _FILE, durable=ended)
+
+
+def set_aside_trial(folder: StorageFolder, trial_id: str) -> str:
+    """Move a damaged trial's files and checkpoints to `damaged/<id>-<n>`; return that path."""
+    place = folder.set_aside(TRIALS, trial_id)
+    for attempt in _attempts(folder, trial_id):
+        folder.move(f"{CHECKPOINTS}/{attempt}", f"{place}/{CHECKPOINTS}/{attempt}")
+    return place
+
+
+def trial_stamps(folder: StorageFolder) -> dict[str, dict[str, tuple[int, int]]]:
+    """Time (ns) and size (bytes) of `trial.json` and `records.jsonl` of each recorded trial."""
+    from pyarrow import fs
+
+    selector = fs.FileSelector(folder.path(TRIALS), allow_not_found=True, recursive=True)
+    found: dict[str, dict[str, tuple[int, int]]] = {}
+    for info in folder.filesystem.get_file_info(selector):
+        if info.base_name in {_FILE, _RECORDS}:
+            trial_id = info.path.rsplit("/", 2)[-2]
+            found.setdefault(trial_id, {})[info.base_name] = (info.mtime_ns, info.size)
+    return {trial_id: files for trial_id, files in found.items() if _FILE in files}
 
 
 def _row(line: str) -> dict[str, Any]:
     row = json.loads(line)
-    if not isinstance(row, dict) or not isinstance(row["budget"], int | float):
-        raise TypeError("a record has to be a mapping with a budget")
+    if not isinstance(row, dict):
+        raise TypeError("a record has to be a mapping")
+    for name in ("budget", "seconds"):
+        if not isinstance(row.get(name), int | float):
+            raise TypeError(f"a record has to have a number as {name!r}")
     for name, value in row.items():
-        if not (value is None or isinstance(value, str | int | float)):
-            raise TypeError(f"{name!r} has to be a number or text")
-        if isinstance(value, int) and abs(value) > _LARGEST:
-            raise TypeError(f"{name!r} is too large")
+        check_value(name, value)
     return row
+
+
+def check_value(name: str, value: object) -> None:
+    """Check that results can hold a metric's value, when it is recorded and when it is read.
+
+    Raises:
+        ValueError: They cannot; names the metric and what is allowed.
+    """
+    if not (value is None or isinstance(value, int | float | str)):
+        raise ValueError(f"metric {name!r} must be a number or text, got {type(value)}")
+    if is_too_large(value):
+        raise ValueError(
+            f"metric {name!r} must lie between -(2**63 - 1) and 2**63 - 1 as a whole number; "
+            "a larger one may be a float"
+        )
+    if not _is_unicode(name) or (isinstance(value, str) and not _is_unicode(value)):
+        raise ValueError(f"metric {name!r} must be text that UTF-8 can encode, got {value!r}")
+
+
+def is_too_large(value: object) -> bool:
+    """Tell whether a value is a whole number that a table cannot hold."""
+    return isinstance(value, int) and abs(value) > _LARGEST
+
+
+def _is_unicode(text: str) -> bool:
+    """Tell whether UTF-8 can encode a text: surrogates stand for bytes that were no text."""
+    return _SURROGATE.search(text) is None
 
 
 def write_note(checkpoint: Path, trial_id: str, records: int) -> None:
@@ -153,19 +221,27 @@ def write_note(checkpoint: Path, trial_id: str, records: int) -> None:
 
 def records_before(checkpoint: Path) -> int:
     """Number of records that the trial had yielded when it saved the checkpoint."""
-    return int(json.loads((checkpoint / _NOTE).read_text())["records"])
+    return _noted((checkpoint / _NOTE).read_bytes())
 
 
-def is_complete_checkpoint(folder: StorageFolder, where: str) -> bool:
-    """Tell whether a checkpoint has its note, which an interrupted deletion may have removed."""
-    return folder.exists(*where.split("/"), _NOTE)
+def kept_records_before(folder: StorageFolder, where: str) -> int | None:
+    """Number of records before a checkpoint in the run folder; None without a readable note.
+
+    An interrupted deletion may have removed the note, or a power failure emptied it.
+    """
+    try:
+        return _noted(folder.read_bytes(where, _NOTE))
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _noted(content: bytes) -> int:
+    return int(json.loads(content)["records"])
 
 
 def prune_checkpoints(folder: StorageFolder, trial_id: str, keep: Collection[str | None]) -> None:
     """Delete a trial's checkpoints, except for those whose paths in the run folder are given."""
-    for attempt in folder.folders(CHECKPOINTS):
-        if not attempt.startswith(f"{trial_id}-"):
-            continue
+    for attempt in _attempts(folder, trial_id):
         names = folder.folders(CHECKPOINTS, attempt)
         dropped = [name for name in names if f"{CHECKPOINTS}/{attempt}/{name}" not in keep]
         if len(dropped) == len(names):
@@ -173,3 +249,8 @@ def prune_checkpoints(folder: StorageFolder, trial_id: str, keep: Collection[str
             continue
         for name in dropped:
             folder.remove_folder(CHECKPOINTS, attempt, name)
+
+
+def _attempts(folder: StorageFolder, trial_id: str) -> list[str]:
+    """Names of the folders with a trial's checkpoints, one for each start that saved any."""
+    return [name for name in folder.folders(CHECKPOINTS) if name.startswith(f"{trial_id}-")]

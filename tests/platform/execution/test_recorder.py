@@ -53,7 +53,12 @@ def test_a_checkpoint_that_is_gone_is_not_resumed_from(tmp_path):
     place.mkdir(parents=True)
     # A folder without its note is what a killed deletion leaves behind.
     assert recorder(tmp_path).trials[PLAN.id].checkpoint is None
-    (place / "modicum_checkpoint.json").write_text("{}")
+    note = place / "modicum_checkpoint.json"
+    # An empty note is what a power failure leaves behind; of the two records one is missing.
+    for broken in ("", "{}", '{"records": "all"}', '{"records": 2}'):
+        note.write_text(broken)
+        assert recorder(tmp_path).trials[PLAN.id].checkpoint is None
+    note.write_text('{"records": 1}')
     assert recorder(tmp_path).trials[PLAN.id].checkpoint == "checkpoints/x/checkpoint_000000"
     assert len(recorder(tmp_path).trials[PLAN.id].rows) == 1
 

@@ -8,6 +8,9 @@ from ray.tune.schedulers import ASHAScheduler
 from ray.tune.search.optuna import OptunaSearch
 
 import modicum as md
+from modicum.execution.recorder import Recorder
+from modicum.execution.tune.searchers import SeededSearch
+from modicum.storage import StorageFolder
 from toys import Descent
 
 SPACE = {"method": "fast", "rate": {"uniform": [0.1, 0.9]}}
@@ -57,6 +60,28 @@ def test_a_search_goes_on_where_it_was(tmp_path, ray_cluster):
     assert [s["choice"] for s in parts] == [s["choice"] for s in one]
     # No trial was computed twice.
     assert len(ledger.read_text().splitlines()) == 12 * 2 * 4
+
+
+@pytest.mark.parametrize("name", ["suggestions.json", "searcher"])
+@pytest.mark.parametrize("content", [b"", b"[{}]", b"\xff"])
+def test_a_damaged_state_of_a_search_is_set_aside_and_the_search_begins_anew(
+    tmp_path, name, content
+):
+    def begun():
+        study = md.Study(Descent, SPACE, seeds=2, search=search(3))
+        recorder = Recorder(StorageFolder(tmp_path), study.experiment)
+        return SeededSearch(recorder, study._plan.make_search())
+
+    first = begun()
+    rates = [first.suggest(str(index))["plan"]["config"]["rate"] for index in range(6)]
+    assert begun().remaining == 6
+    (state,) = (tmp_path / "search").iterdir()
+    (state / name).write_bytes(content)
+    with pytest.warns(UserWarning, match="the search begins anew"):
+        again = begun()
+    assert again.remaining == 6
+    assert [again.suggest(str(i))["plan"]["config"]["rate"] for i in range(6)] == rates
+    assert (tmp_path / "damaged" / f"{state.name}-0" / name).read_bytes() == content
 
 
 def test_the_searcher_learns_from_the_mean_over_seeds(tmp_path, ray_cluster):

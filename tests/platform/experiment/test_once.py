@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 import modicum as md
 from toys import Descent
 
@@ -43,6 +45,17 @@ def test_a_killed_process_leaves_its_finished_steps_to_the_next_one(tmp_path):
     second, third = run(), run()
     assert log.read_text().splitlines() == ["round-001/labels", "round-002/labels"]
     assert json.loads(second.stdout) == json.loads(third.stdout)
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"\xff", b"[]", b"{}"])
+def test_a_step_whose_file_is_damaged_is_computed_again(tmp_path, content):
+    trial = md.Trial(id="0" * 12, seed=0, scratch=tmp_path, storage=str(tmp_path / "storage"))
+    assert trial.once("step", lambda: 1) == 1
+    (file,) = (tmp_path / "storage").rglob("step.json")
+    file.write_bytes(content)
+    with pytest.warns(UserWarning, match=r"step\.json: broken step"):
+        assert trial.once("step", lambda: 2) == 2
+    assert trial.once("step", lambda: 3) == 2
 
 
 def test_without_storage_every_call_computes(tmp_path):

@@ -158,3 +158,9 @@ def test_a_study_with_checkpoints_on_s3_is_continued(s3, tmp_path, monkeypatch):
     assert shown.endswith(f"report.html?region=us-east-1&scheme=http&endpoint_override={s3}")
     assert folder.member(shown) == "report.html"
     assert folder.exists("report.html")
+    # A store that moves no folders sets a damaged trial aside all the same.
+    folder.write_bytes(b"", "trials", trial, "trial.json")
+    assert run() == ["0", "5"]
+    assert folder.read_bytes("damaged", f"{trial}-0", "trial.json") == b""
+    assert folder.folders("damaged", f"{trial}-0", "checkpoints") == [f"{trial}-0", f"{trial}-1"]
+    assert folder.folders("checkpoints") == [f"{trial}-0"]

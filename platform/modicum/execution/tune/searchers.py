@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import tempfile
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean
@@ -12,7 +13,7 @@ from typing import Any
 
 from ray.tune.search import Searcher
 
-from modicum.errors import InputError
+from modicum.errors import InputError, reason_of
 from modicum.execution.recorder import Recorder
 from modicum.execution.tune.trainable import tune_config
 from modicum.experiment.config import flatten, unflatten
@@ -168,14 +169,30 @@ class SeededSearch(Searcher):
     def _restore(self) -> None:
         if not self._folder.exists(*self._place, "suggestions.json"):
             return
-        self._suggestions = self._folder.read_json(*self._place, "suggestions.json")
+        try:
+            self._read()
+        except OSError:
+            raise
+        except Exception as error:  # Unpickling a searcher's state may raise anything.
+            place = self._folder.display(self._folder.set_aside(*self._place))
+            warnings.warn(
+                f"{self._folder.display(*self._place)}: broken state of the search "
+                f"({reason_of(error)}); the search begins anew, its files are in {place}",
+                stacklevel=2,
+            )
+            self._suggestions = []
+        for index in range(len(self._suggestions)):
+            self._enqueue(index)
+
+    def _read(self) -> None:
+        """Read the suggestions, then the searcher's state."""
+        found = self._folder.read_json(*self._place, "suggestions.json")
+        self._suggestions = [{"choice": {**s["choice"]}, "told": bool(s["told"])} for s in found]
         if self._folder.exists(*self._place, "searcher"):
             with tempfile.TemporaryDirectory() as aside:
                 file = Path(aside) / "searcher"
                 file.write_bytes(self._folder.read_bytes(*self._place, "searcher"))
                 self._inner.restore(str(file))
-        for index in range(len(self._suggestions)):
-            self._enqueue(index)
 
 
 def _inner_id(index: int) -> str:
