@@ -22,6 +22,7 @@ from modicum.results.curves import (
 )
 from modicum.results.forecast import Forecast, describe_forecasts, forecasts_by_row
 from modicum.results.layout import ReportLayout, report_layout
+from modicum.results.ranking import Best, find_best
 from modicum.results.records import Key, StudyRecords, Where, final_values
 from modicum.results.reference import JudgedCell, Reference, judge_study, study_reference
 from modicum.results.store import consolidate, load_records
@@ -43,8 +44,9 @@ Names = str | Sequence[str] | None
 class Results:
     """Results of a study, from its run folder.
 
-    Only finished trials enter a cell. A trial's value of a metric is the value in the last
-    record that has the metric. Cells never mix settings that the caller does not name.
+    Only finished trials enter a cell; the tables of a search also show the trials that a scheduler
+    ended early, marked. A trial's value of a metric is the value in the last record that has the
+    metric. Cells never mix settings that the caller does not name.
 
     Most methods take:
 
@@ -123,6 +125,24 @@ class Results:
         """Table of means over seeds."""
         names = _names(rows, []), _names(columns, [])
         return make_table(self.records, *names, self._metric(metric), where)
+
+    def best(self, metric: str | None = None, goal: str | None = None, where: Where = None) -> Best:
+        """Best configuration of the study: the best mean of the objective over seeds.
+
+        Configurations whose seeds have all finished come before those with some finished seeds.
+        Trials that a scheduler ended early count only if none has finished: their values are of
+        smaller budgets. Of equal means, the configuration that stands first in the study is taken.
+
+        Args:
+            metric: The objective; by default the metric of the study's searcher, or else of its
+                scheduler, or else the first one that the study shows.
+            goal: `max` or `min`; by default the goal that the study or the metric declares.
+            where: Settings of the trials to take.
+
+        Raises:
+            InputError: An unknown name, a metric without a goal, or no trial with a value.
+        """
+        return find_best(self.records, self._layout.objective(metric, goal), where)
 
     def groups(self) -> list[dict[str, Any]]:
         """Values of the settings `by` of the study's report."""
@@ -222,6 +242,14 @@ class Results:
         names = _names(metrics, [])
         return figures.plot_progress(self.records, against, names, self._rows(rows), where)
 
+    def plot_search(self, where: Where = None) -> Figure:
+        """Figure of the objective of `best` by the order in which configurations ended.
+
+        A line shows the best finished so far; trials that a scheduler ended early are hollow.
+        """
+        objective = self._layout.objective()
+        return figures.plot_search(self.records, self.varied, objective, where)
+
     def plot_boxes(
         self,
         metric: str | None = None,
@@ -269,6 +297,8 @@ def _names(names: Names, default: list[str]) -> list[str]:
 def load_results(location: str | Path) -> Results:
     """Read the results of a run folder (path or URI), also while its study is running.
 
+    A warning names each trial whose files are damaged; it counts as pending.
+
     Raises:
         InputError: The folder holds no run.
     """
@@ -297,7 +327,5 @@ def compare_runs(
     Raises:
         InputError: Fewer than two runs, no run in a folder, or an unknown metric.
     """
-    A warning names each trial whose files are damaged; it counts as pending.
-
     runs = [run if isinstance(run, Results) else load_results(run) for run in (first, *others)]
     return compare_records(runs[0]._layout, [run.records for run in runs[1:]], metric)

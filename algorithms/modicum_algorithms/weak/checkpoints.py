@@ -129,7 +129,7 @@ def study_config(folder: Path) -> dict[str, Any]:
 
 
 def find_model(location: str) -> Path:
-    """A checkpoint folder: the given one, or that of a run's first finished iwld trial.
+    """A checkpoint folder: the given one, or that of a run's best finished iwld trial.
 
     Raises:
         InputError: The location is neither, or the run has no such trial.

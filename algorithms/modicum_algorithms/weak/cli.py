@@ -27,7 +27,7 @@ def transitions(
     model: Annotated[
         str,
         typer.Argument(
-            help="Folder of a saved model, or a run folder, of which the first finished trial of "
+            help="Folder of a saved model, or a run folder, of which the best finished trial of "
             "iwld with a checkpoint is taken.",
             show_default=False,
         ),

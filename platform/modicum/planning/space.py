@@ -13,10 +13,9 @@ import math
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from types import SimpleNamespace
 from typing import Any
 
-from modicum.errors import InputError
+from modicum.errors import InputError, reason_of
 from modicum.experiment.config import flatten, unflatten
 from modicum.ray_support.private_api import distribution_of
 
@@ -161,8 +160,13 @@ def _draw(
     # Functions (tune.sample_from) may read the other settings, so they come last.
     for name, domain in sorted(domains.items(), key=lambda item: item[1].is_function()):
         if domain.is_function():
-            nested = unflatten({**values, **drawn})
-            drawn[name] = domain.sample(config=SimpleNamespace(config=_namespace(nested)))
+            try:
+                drawn[name] = domain.sample(config=unflatten({**values, **drawn}))
+            except Exception as error:  # a user's function may raise any
+                raise InputError(
+                    f"space.{name}: the function of sample_from fails "
+                    f"({type(error).__name__}: {reason_of(error)})"
+                ) from error
         else:
             # A random stream for each setting and draw, which other settings cannot shift.
             stream = np.random.default_rng([seed, zlib.crc32(name.encode()), draw])
@@ -173,22 +177,6 @@ def _draw(
 def _plain(value: Any) -> Any:
     """Turn a NumPy scalar into a Python number."""
     return value.item() if hasattr(value, "item") and getattr(value, "shape", None) == () else value
-
-
-class _Attributes(dict[str, Any]):
-    """A mapping whose entries are also attributes, as in Ray's `spec.config`."""
-
-    def __getattr__(self, name: str) -> Any:
-        try:
-            return self[name]
-        except KeyError as error:
-            raise AttributeError(name) from error
-
-
-def _namespace(values: Mapping[str, Any]) -> _Attributes:
-    return _Attributes(
-        {k: _namespace(v) if isinstance(v, Mapping) else v for k, v in values.items()}
-    )
 
 
 def describe_space(space: Mapping[str, Any]) -> dict[str, Any]:
@@ -222,6 +210,19 @@ def _describe_domain(domain: Any) -> Any:
         return f"{kind}{domain.domain_str}"
     bounds = [sampler.mean, sampler.sd] if law == "Normal" else [domain.lower, domain.upper]
     return {f"q{name}": [*bounds, quantum]} if quantum is not None else {name: bounds}
+
+
+def drawn_settings(space: Mapping[str, Any], group: str = "") -> Iterator[str]:
+    """Dotted names of the settings with a random domain, in a space as `describe_space` writes it.
+
+    The names start with `group`. A domain for which YAML has no word is left out.
+    """
+    for name, value in space.items():
+        if isinstance(value, Mapping):
+            if len(value) == 1 and next(iter(value)) in SAMPLERS:
+                yield f"{group}{name}"
+            else:
+                yield from drawn_settings(value, f"{group}{name}.")
 
 
 def merge(space: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:

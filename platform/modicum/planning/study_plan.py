@@ -213,6 +213,11 @@ def _check_search(experiment: Experiment[Any], spec: StudySpec, spaces: Spaces) 
         for name, value in spaces[0].items():
             if isinstance(value, Grid):
                 raise InputError(f"space.{name}: a searcher cannot walk a grid; use choice instead")
+            if name in drawn and value.is_function():
+                raise InputError(
+                    f"space.{name}: a searcher cannot choose by a function; use sample_from with "
+                    "draws, without search"
+                )
         if not drawn:
             raise InputError("search: the space has no domain to search in")
     if spec.scheduler is not None:

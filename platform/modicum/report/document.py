@@ -41,12 +41,13 @@ def report_document(layout: ReportLayout, most_failures: int | None = None) -> d
     """
     records = layout.records
     counts = records.status_counts()
-    notes = _notes(records)
+    notes = _notes(layout)
+    sections = [section(layout, group) for group in layout.groups()]
     compared = _unless_refused(comparisons, layout, notes)
     judged = _unless_refused(verdicts, layout, notes)
-    return {
     facts = provenance(records)
     notes += [f"{sentence}." for sentence in records.damaged.values()]
+    return {
         "title": records.spec.get("name", records.experiment["name"]),
         "description": records.spec.get("description", ""),
         "experiment": f"{records.experiment['name']} {records.experiment['version']}",
@@ -58,7 +59,7 @@ def report_document(layout: ReportLayout, most_failures: int | None = None) -> d
         },
         "total": len(records.trials),
         "notes": notes,
-        "sections": [section(layout, group) for group in layout.groups()],
+        "sections": sections,
         "wins": wins(layout),
         "comparisons": compared,
         "verdicts": judged,
@@ -78,7 +79,8 @@ def _unless_refused(
         return None
 
 
-def _notes(records: StudyRecords) -> list[str]:
+def _notes(layout: ReportLayout) -> list[str]:
+    records = layout.records
     notes = []
     commits = sorted({t.commit for t in records.trials if t.commit and t.status == "finished"})
     if len(commits) > 1:
@@ -89,9 +91,13 @@ def _notes(records: StudyRecords) -> list[str]:
         notes.append("Some trials ran with uncommitted changes (the part after + is their hash).")
     stopped = [trial.stopped_by for trial in records.trials if trial.status == "stopped"]
     asked = stopped.count("request")
-    for who, count in (("by the scheduler", len(stopped) - asked), ("on request", asked)):
+    shown = "their last values are marked" if layout.ranked else "they are in no cell"
+    for who, count, where in (
+        ("by the scheduler", len(stopped) - asked, shown),
+        ("on request", asked, "they are in no cell"),
+    ):
         if count:
-            notes.append(f"{count} trials were stopped early {who}; they are in no cell.")
+            notes.append(f"{count} trials were stopped early {who}; {where}.")
     if records.other_trials:
         notes.append(
             f"{records.other_trials} trials in this folder belong to other settings, versions or "

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping, Sequence
+from itertools import accumulate
 from typing import Any
 
 import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from modicum.results.curves import CurvePoint, curves_by_row, progress_by_row
 from modicum.results.formatting import show
+from modicum.results.layout import Objective
+from modicum.results.ranking import by_time
 from modicum.results.records import Key, StudyRecords, Where, values_by_seed
 
 # Placeholder for the text colour of the page, until the SVG is written.
@@ -199,6 +203,35 @@ def plot_curves(
     curves = curves_by_row(records, metric, rows, where)
     lines = {_label(key): points for key, points in curves.items()}
     return curves_figure(lines, metric, f"budget ({records.budget_words})")
+
+
+def plot_search(
+    records: StudyRecords, names: Sequence[str], objective: Objective, where: Where = None
+) -> Figure:
+    """Draw an objective by the order in which configurations ended, with the best finished so far.
+
+    Args:
+        records: The study.
+        names: Settings that make a configuration.
+        objective: Metric and goal; the best so far needs a goal.
+        where: Settings of the trials to take.
+    """
+    cells = by_time(records, names, objective, where)
+    figure, axes = _axes("configurations, in the order of their ends", objective.metric, _WIDTH)
+    places = [(place, cell.summary.mean, cell.ended_at) for place, cell in enumerate(cells, 1)]
+    finished = [(place, value) for place, value, ended in places if ended is None]
+    early = [(place, value) for place, value, ended in places if ended is not None]
+    for points, label, face in ((finished, "finished", COLOURS[0]), (early, "ended early", "none")):
+        if points:
+            axes.plot(*zip(*points, strict=True), "o", label=label, color=COLOURS[0], mfc=face)
+    if finished and objective.goal is not None:
+        better = max if objective.goal == "max" else min
+        best = list(accumulate((value for _, value in finished), better))
+        steps = [*(place for place, _ in finished), len(cells)]
+        axes.step(steps, [*best, best[-1]], where="post", color=COLOURS[1], label="best so far")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    _legend(axes, 3)
+    return figure
 
 
 def plot_progress(

@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from modicum.errors import InputError, validated
 from modicum.experiment.setting_filters import find_baseline
-from modicum.planning.spec import ReportSpec
+from modicum.planning.space import drawn_settings
+from modicum.planning.spec import ReportSpec, SchedulerSpec, SearchSpec
 from modicum.results.records import Key, StudyRecords
+
+
+@dataclass(frozen=True)
+class Objective:
+    """Order of configurations by a metric: `max` or `min` of it first; None for no order."""
+
+    metric: str
+    goal: str | None
 
 
 @dataclass(frozen=True)
@@ -23,6 +32,8 @@ class ReportLayout:
         columns: Settings that make the columns.
         by: Settings that get a table and pictures for each value.
         metrics: Metrics that are shown, the main one first.
+        search: The study's searcher, else its scheduler; None without either.
+        ranked: True if each row is a configuration of a search, and the best stands first.
     """
 
     records: StudyRecords
@@ -31,6 +42,8 @@ class ReportLayout:
     columns: list[str]
     by: list[str]
     metrics: list[str]
+    search: SearchSpec | SchedulerSpec | None = None
+    ranked: bool = False
 
     @property
     def main_metric(self) -> str:
@@ -42,6 +55,25 @@ class ReportLayout:
         if not self.metrics:
             raise InputError("metric: name one; the experiment declares none with a goal")
         return self.metrics[0]
+
+    def objective(self, metric: str | None = None, goal: str | None = None) -> Objective:
+        """Objective of the study, as far as it is not given.
+
+        The metric is by default the one of `search`, else the main metric. The goal is by default
+        the one that `search` has for its metric, else the declared one.
+
+        Raises:
+            InputError: There is no metric, or the experiment does not declare it.
+        """
+        metric = metric or (self.main_metric if self.search is None else self.search.metric)
+        if goal is None and self.search is not None and metric == self.search.metric:
+            goal = self.search.goal
+        return Objective(metric, goal or self.records.metric_info(metric)["goal"])
+
+    @property
+    def order(self) -> Objective | None:
+        """Objective that orders the rows; None if they stand in the order of the study."""
+        return self.objective() if self.ranked else None
 
     def groups(self) -> list[dict[str, Any]]:
         """Values of the `by` settings; each combination gets tables and pictures."""
@@ -80,10 +112,24 @@ def report_layout(records: StudyRecords) -> ReportLayout:
     row is `method` if it varies (else the first varied setting) and the column the last varied
     setting. Metrics are by default all that have a goal and values.
 
+    A search is a study with a searcher, a scheduler or a random domain that varies. Unless it
+    names rows, columns or a baseline, all varied settings make its rows, the best first, and its
+    metrics include the objective.
+
     Raises:
-        InputError: The study file's section `report` is broken.
+        InputError: The study file is broken.
     """
     spec = validated(ReportSpec, records.spec.get("report", {}), "study.yaml: report")
+    search = _search(records.spec)
+    ranked = (
+        spec.rows is None
+        and spec.columns is None
+        and not spec.baseline
+        and (search is not None or not set(_drawn(records.spec)).isdisjoint(records.varied))
+    )
+    if ranked:
+        every = [name for name in records.varied if name not in (spec.by or [])]
+        spec = spec.model_copy(update={"rows": every, "columns": []})
     named = [*(spec.rows or []), *(spec.columns or []), *(spec.by or [])]
     free = [name for name in records.varied if name not in named]
     rows = spec.rows
@@ -102,7 +148,29 @@ def report_layout(records: StudyRecords) -> ReportLayout:
     if metrics is None:
         goals = {name: metric["goal"] for name, metric in records.experiment["metrics"].items()}
         metrics = [name for name in map(str, records.frame) if goals.get(name)]
-    return ReportLayout(records, spec, rows, columns, by, list(metrics))
+        if ranked and search is not None:
+            metrics = [search.metric, *metrics]
+    elif ranked and search is not None:
+        metrics = [*metrics, search.metric]
+    metrics = list(dict.fromkeys(metrics))
+    return ReportLayout(records, spec, rows, columns, by, metrics, search, ranked)
+
+
+def _search(study: Mapping[str, Any]) -> SearchSpec | SchedulerSpec | None:
+    """Searcher of a study file, else its scheduler."""
+    if study.get("search") is not None:
+        return validated(SearchSpec, study["search"], "study.yaml: search")
+    if study.get("scheduler") is not None:
+        return validated(SchedulerSpec, study["scheduler"], "study.yaml: scheduler")
+    return None
+
+
+def _drawn(study: Mapping[str, Any]) -> Iterator[str]:
+    """Settings with a random domain in a study file."""
+    spaces = study.get("space", {})
+    for space in spaces if isinstance(spaces, list) else [spaces]:
+        if isinstance(space, Mapping):
+            yield from drawn_settings(space)
 
 
 def _follows(records: StudyRecords, name: str, others: Sequence[str]) -> bool:

@@ -37,6 +37,7 @@ class TrialInfo:
         error: Error of a failed trial, in one line.
         seconds: Wall-clock time from the last start to the end; None while the trial runs.
         stopped_by: `scheduler` or `request`, for a stopped trial.
+        ended: Time of the end, in seconds since 1970.
     """
 
     id: str
@@ -47,6 +48,12 @@ class TrialInfo:
     error: str | None = None
     seconds: float | None = None
     stopped_by: str | None = None
+    ended: float | None = None
+
+    @property
+    def ended_early(self) -> bool:
+        """True if a scheduler ended the trial."""
+        return self.status == "stopped" and self.stopped_by != "request"
 
 
 @dataclass(frozen=True)
@@ -62,6 +69,8 @@ class StudyRecords:
         other_trials: Number of trials in the folder that belong to other settings, versions or
             data.
         spec: Plain contents of the study file; empty without one.
+        damaged: Sentences about the damaged files that were found so far, by file or trial. A
+            damaged trial counts as pending.
     """
 
     folder: StorageFolder
@@ -69,9 +78,8 @@ class StudyRecords:
     trials: Sequence[TrialInfo]
     experiment: Mapping[str, Any]
     other_trials: int
-        damaged: Sentences about the damaged files that were found so far, by file or trial. A
-            damaged trial counts as pending.
     spec: Mapping[str, Any]
+    damaged: dict[str, str] = field(default_factory=dict)
 
     @property
     def budget_words(self) -> str:
@@ -79,7 +87,6 @@ class StudyRecords:
         return str(self.experiment["budget_unit"]).replace("_", " ")
 
     @cached_property
-    damaged: dict[str, str] = field(default_factory=dict)
     def settings(self) -> dict[str, Mapping[str, Any]]:
         """Settings of each trial, the seed included, by the trial's identity."""
         return {trial.id: {**trial.columns, "seed": trial.seed} for trial in self.trials}
@@ -186,18 +193,23 @@ def final_values(
     records: StudyRecords, metric: str, where: Where = None
 ) -> list[tuple[Mapping[str, Any], float]]:
     """Settings and final value of every finished trial: the last record that has the metric."""
-    records.metric_info(metric)
     records.check_settings(where or {})
+    finished = [trial for trial in records.selected(where) if trial.status == "finished"]
+    found = last_values(records, metric, finished)
+    return [(records.settings[trial.id], value) for trial, value in found]
+
+
+def last_values(
+    records: StudyRecords, metric: str, trials: Sequence[TrialInfo]
+) -> list[tuple[TrialInfo, float]]:
+    """Trials that have a metric, with its value in the last record that has it."""
+    records.metric_info(metric)
     frame = records.frame
     if metric not in frame:
         return []
-    done = frame[(frame["status"] == "finished") & frame[metric].notna()]
-    last = done.groupby("trial_id", sort=False)[metric].last()
-    return [
-        (records.settings[trial.id], float(last[trial.id]))
-        for trial in records.selected(where)
-        if trial.id in last.index
-    ]
+    wanted = frame["trial_id"].isin([trial.id for trial in trials]) & frame[metric].notna()
+    last = frame[wanted].groupby("trial_id", sort=False)[metric].last()
+    return [(trial, float(last[trial.id])) for trial in trials if trial.id in last.index]
 
 
 def values_by_seed(

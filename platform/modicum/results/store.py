@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
@@ -62,8 +63,8 @@ def collect(folder: StorageFolder) -> StudyRecords:
     plan = read_plan(folder)
     present = set(folder.folders("trials"))
     trials = []
-    for entry in plan["trials"]:
     damaged = {}
+    for entry in plan["trials"]:
         trial = TrialRecord.model_validate(entry)
         if trial.id in present and is_recorded(folder, trial.id):
             try:
@@ -161,8 +162,9 @@ def _frame(trials: Sequence[TrialRecord]) -> pd.DataFrame:
 def find_checkpoint(location: str, file: str, field: str, needed: str, **settings: Any) -> Path:
     """Find the folder of a saved model: the given folder, or a checkpoint of the given run.
 
-    In a run, the first finished trial that has a checkpoint counts: its best checkpoint, or its
-    last one if none is the best.
+    In a run, the finished trial with the best checkpoint by the experiment's `selection_metric`
+    counts, of equal ones the first. Without such a metric it is the first finished trial that has
+    a checkpoint, with its last one.
 
     Args:
         location: Folder of a model or of a run.
@@ -182,10 +184,23 @@ def find_checkpoint(location: str, file: str, field: str, needed: str, **setting
             f"{field}: {location!r} is neither a saved model ({file}) nor a run (plan.json)"
         )
     records = load_records(folder)
-    for trial in records.trials:
-        if trial.status == "finished" and agrees(trial.columns, settings):
-            saved = load_trial(records.folder, trial.id)
-            where = saved.best_checkpoint or saved.checkpoint
-            if where is not None and (folder / where / file).is_file():
-                return folder / where
+    trials = [
+        trial
+        for trial in records.trials
+        if trial.status == "finished" and agrees(trial.columns, settings)
+    ]
+    for where in best_checkpoints(records, trials):
+        if (folder / where / file).is_file():
+            return folder / where
     raise InputError(f"{field}: {location!r} has no {needed}")
+
+
+def best_checkpoints(records: StudyRecords, trials: Sequence[TrialInfo]) -> list[str]:
+    """Paths in the run folder of each trial's best checkpoint, or else its last; the best first.
+
+    Equal ones and, at the end, those without a value of the experiment's `selection_metric` keep
+    the order of the trials.
+    """
+    saved = [load_trial(records.folder, trial.id) for trial in trials]
+    saved.sort(key=lambda t: -math.inf if t.best_score is None else t.best_score, reverse=True)
+    return [where for t in saved if (where := t.best_checkpoint or t.checkpoint) is not None]

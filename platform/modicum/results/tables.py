@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -16,10 +16,18 @@ from modicum.results.formatting import (
     markdown_table,
     rendered,
     show,
+    show_number,
     show_settings,
     show_summary,
 )
-from modicum.results.layout import ReportLayout
+from modicum.results.layout import Objective, ReportLayout
+from modicum.results.ranking import (
+    Cell,
+    best_first,
+    ended_cells,
+    summaries_of,
+    trials_by_cell,
+)
 from modicum.results.records import (
     Key,
     StudyRecords,
@@ -28,20 +36,7 @@ from modicum.results.records import (
     stacked,
     values_by_seed,
 )
-from modicum.results.statistics import Difference, Summary, paired_difference, summarise
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One cell of a table.
-
-    Attributes:
-        summary: n, mean, sd and interval.
-        rank: 1 for the best mean of the column, 2 for the second best, else None.
-    """
-
-    summary: Summary
-    rank: Literal[1, 2] | None = None
+from modicum.results.statistics import Difference, Summary, paired_difference
 
 
 @dataclass(frozen=True)
@@ -82,11 +77,17 @@ class Table:
     @property
     def legend(self) -> str:
         """Explanation of columns and cells, without the marks of the best cells."""
-        return f"{self._across}mean ± sd (number of seeds)"
+        return f"{self._across}mean ± sd (number of seeds){self._early}"
 
     @property
     def _across(self) -> str:
         return f"columns: {', '.join(self.column_names)}; " if self.column_names else ""
+
+    @property
+    def _early(self) -> str:
+        if all(cell.ended_at is None for cell in self.cells.values()):
+            return ""
+        return "; ended early: last value of a trial that a scheduler ended at this budget"
 
     def _lines(self, decorate: dict[int | None, str]) -> list[list[str]]:
         lines = []
@@ -94,8 +95,7 @@ class Table:
             line = [show(value) for value in row]
             for column in self.columns:
                 cell = self.cells.get((row, column))
-                text = "–" if cell is None else show_summary(cell.summary)
-                line.append(text if cell is None else decorate[cell.rank].format(text))
+                line.append("–" if cell is None else decorate[cell.rank].format(show_cell(cell)))
             lines.append(line)
         return lines
 
@@ -109,7 +109,7 @@ class Table:
         marks = "* best, + second best; " if self.goal else ""
         table = RichTable(
             title=self.title,
-            caption=f"{self._across}{marks}mean ± sd (seeds)",
+            caption=f"{self._across}{marks}mean ± sd (seeds){self._early}",
             box=box.SIMPLE_HEAD,
             title_justify="left",
             caption_justify="left",
@@ -155,16 +155,11 @@ class Table:
         return self.to_text()
 
 
-def summaries_of(
-    records: StudyRecords, metric: str, names: Sequence[str], where: Where = None
-) -> dict[Key, Summary]:
-    """Summary over seeds, and test rows where trials recorded outcomes, of each cell."""
-    cells = values_by_seed(records, metric, names, where)
-    outcomes = outcomes_by_seed(records, metric, names, where)
-    return {
-        key: summarise(list(seeds.values()), stacked(outcomes.get(key, {}), list(seeds)))
-        for key, seeds in cells.items()
-    }
+def show_cell(cell: Cell, shown: Callable[[Summary], str] = show_summary) -> str:
+    """Write a cell's summary, or a value with the budget at which a scheduler ended the trial."""
+    if cell.ended_at is None:
+        return shown(cell.summary)
+    return f"{show_number(cell.summary.mean)} (ended early at {show(cell.ended_at)})"
 
 
 def make_table(
@@ -191,13 +186,51 @@ def make_table(
     )
 
 
+def ranked_table(
+    records: StudyRecords,
+    rows: Sequence[str],
+    metric: str,
+    objective: Objective,
+    where: Where = None,
+) -> Table:
+    """Make a table of configurations, the best by the objective first; see `best_first`.
+
+    Only configurations whose trials have all finished get a rank. Trials that a scheduler ended
+    early stand in the table with their last value.
+    """
+    order = best_first(records, rows, objective, where)
+    trials = trials_by_cell(records, rows, where)
+    cells: dict[tuple[Key, Key], Cell] = {
+        (key, ()): cell for key, cell in ended_cells(records, metric, rows, where).items()
+    }
+    whole: dict[tuple[Key, Key], Summary] = {}
+    for key, summary in summaries_of(records, metric, rows, where).items():
+        cells[key, ()] = Cell(summary)
+        if summary.n == len(trials[key]):
+            whole[key, ()] = summary
+    goal = objective.goal if metric == objective.metric else records.metric_info(metric)["goal"]
+    return Table(
+        metric=metric,
+        goal=goal,
+        row_names=tuple(rows),
+        column_names=(),
+        rows=[key for key in order if (key, ()) in cells],
+        columns=[()],
+        cells=cells | rank_cells(whole, goal),
+        where=where or {},
+    )
+
+
+def report_table(layout: ReportLayout, metric: str, group: Mapping[str, Any]) -> Table:
+    """Make the table of a metric in a study's report, for a group of `by`."""
+    if (order := layout.order) is not None:
+        return ranked_table(layout.records, layout.rows, metric, order, group)
+    return make_table(layout.records, layout.rows, layout.columns, metric, group)
+
+
 def tables_of(layout: ReportLayout, metrics: Sequence[str]) -> list[Table]:
     """Make the tables of a study's report, by metric and group."""
-    return [
-        make_table(layout.records, layout.rows, layout.columns, metric, group)
-        for metric in metrics
-        for group in layout.groups()
-    ]
+    return [report_table(layout, metric, group) for metric in metrics for group in layout.groups()]
 
 
 def rank_cells(
@@ -255,8 +288,9 @@ def count_wins(tables: Sequence[Table]) -> dict[Key, Wins]:
     """
     wins: dict[Key, Wins] = {}
     for table in tables:
-        filled = Counter(column for _, column in table.cells)
-        for (row, column), cell in table.cells.items():
+        compared = {place: c for place, c in table.cells.items() if c.ended_at is None}
+        filled = Counter(column for _, column in compared)
+        for (row, column), cell in compared.items():
             before = wins.get(row, Wins())
             wins[row] = Wins(
                 best=before.best + (cell.rank == 1),

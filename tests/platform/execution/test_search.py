@@ -90,8 +90,11 @@ def test_the_searcher_learns_from_the_mean_over_seeds(tmp_path, ray_cluster):
     rates = results.frame.drop_duplicates("trial_id")["config/rate"].tolist()
     late = rates[-20:]
     assert sum(late) / len(late) > 0.6
-    best = min(results.values("test/loss"), key=lambda pair: pair[1])[0]
-    assert best["rate"] > 0.75
+    best = results.best()
+    assert best.varied["rate"] > 0.75
+    least = results.frame.groupby("config/rate")["test/loss"].min()
+    assert best.varied["rate"] == least.idxmin()
+    assert results.tables()[0].rows[0] == (best.varied["rate"],)
 
 
 def test_a_failed_suggestion_does_not_stop_the_search(tmp_path, ray_cluster):
@@ -141,6 +144,14 @@ def test_searcher_and_scheduler_objects_of_ray(tmp_path, ray_cluster):
         md.Study(Descent, {"rate": tune.uniform(0.1, 0.9)}, search=searcher)
 
 
+def test_a_searcher_refuses_a_setting_that_a_function_computes():
+    space = {**SPACE, "noise": tune.sample_from(lambda config: config["rate"])}
+    with pytest.raises(
+        md.InputError, match=r"space\.noise: a searcher cannot choose by a function"
+    ):
+        md.Study(Descent, space, search=search(2))
+
+
 def asha():
     return {
         "name": "asha",
@@ -172,6 +183,11 @@ def test_stopped_trials_are_in_no_cell_and_not_run_again(tmp_path, ray_cluster, 
     assert finished
     assert len(stopped) + len(finished) == 10
     assert len(results.values("test/loss")) == len(finished)
+    (table,) = results.tables()
+    early = {key: cell for (key, _), cell in table.cells.items() if cell.ended_at is not None}
+    assert {(t.columns["method"], t.columns["rate"]) for t in stopped} == set(early)
+    assert all(cell.rank is None and cell.ended_at <= 160 for cell in early.values())
+    assert list(table.rows[: len(finished)]) == [key for key in table.rows if key not in early]
     before = len(ledger.read_text().splitlines())
     assert before < 10 * 16
     again = md.Study(Descent, space, seeds=1, scheduler=asha()).run(tmp_path / "run", quiet=True)

@@ -48,10 +48,25 @@ def test_draws_come_from_the_studys_seed():
     assert points(space, 4, seed=1) != points(space, 4, seed=2)
 
 
-def test_sample_from_sees_the_other_settings():
-    space = {"a": tune.uniform(1, 2), "b": tune.sample_from(lambda spec: 10 * spec.config.a)}
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda config: 10 * config["a"] + config["model"]["width"],
+        lambda spec: 10 * spec.config.a + spec.config.model.width,
+        lambda spec: 10 * spec["config"]["a"] + spec["config"]["model"]["width"],
+    ],
+)
+def test_sample_from_sees_the_other_settings(function):
+    """In Ray's form, which gets the configuration, and in the older one with `spec.config`."""
+    space = {"a": tune.uniform(1, 2), "b": tune.sample_from(function), "model.width": md.grid(3, 4)}
     for point in points(space, 3):
-        assert point["b"] == pytest.approx(10 * point["a"])
+        assert point["b"] == pytest.approx(10 * point["a"] + point["model"]["width"])
+
+
+def test_sample_from_that_fails_is_a_mistake_in_a_sentence():
+    space = {"a": 1, "b": tune.sample_from(lambda config: config["c"])}
+    with pytest.raises(md.InputError, match=r"space\.b: the function of sample_from .*KeyError"):
+        points(space, 1)
 
 
 @pytest.mark.parametrize(
