@@ -54,7 +54,7 @@ def executed(tmp_path_factory):
         notebook = nbformat.read(copy, as_version=4)
         notebook.cells.append(nbformat.v4.new_code_cell(LOOKED_AT[name]))
         place = {"metadata": {"path": str(folder)}}
-        NotebookClient(notebook, timeout=240, kernel_name="python3", resources=place).execute()
+        NotebookClient(notebook, timeout=540, kernel_name="python3", resources=place).execute()
         assert [path.name for path in folder.iterdir()] == [copy.name]  # leaves nothing behind
         return json.loads(outputs(notebook)[-1].text)
 

@@ -7,7 +7,7 @@ import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from threading import Timer
+from threading import Thread
 from typing import Literal
 
 import modicum as md
@@ -127,9 +127,9 @@ class Rising(Descent):
 
 
 class DyingLate(Descent):
-    """Its process dies soon after the end of the trial, while it waits for the next trial.
+    """Its process dies soon after the trial was recorded as ended, while it waits for the next one.
 
-    Each trial draws its delay, up to `seconds`.
+    `marker` is the run folder; each seed draws its delay, up to `seconds`.
     """
 
     name = "dying_late"
@@ -137,7 +137,15 @@ class DyingLate(Descent):
     def run(self, config, trial):
         yield md.Record(budget=1, metrics={"test/loss": 1.0})
         delay = config.seconds * float(trial.generator("delay").uniform())
-        Timer(delay, os._exit, [17]).start()
+        record = Path(config.marker, "trials", trial.id, "trial.json")
+        Thread(target=_die_after, args=(record, delay), daemon=True).start()
+
+
+def _die_after(record: Path, delay: float) -> None:
+    while json.loads(record.read_text())["status"] != "finished":
+        time.sleep(0.005)
+    time.sleep(delay)
+    os._exit(17)
 
 
 # Test rows of `Answers`.
