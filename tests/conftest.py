@@ -17,9 +17,11 @@ sys.path[:0] = [str(SUPPORT), str(ROOT / "cluster")]
 
 @pytest.fixture(scope="session", autouse=True)
 def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Caches of earlier runs must not answer for this one."""
+    """Caches of earlier runs must not answer for this one; its parallel processes share one."""
     before = os.environ.get("MODICUM_CACHE")
-    os.environ["MODICUM_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+    base = tmp_path_factory.getbasetemp()
+    whole_run = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    os.environ["MODICUM_CACHE"] = str(whole_run / "cache")
     yield
     if before is None:
         del os.environ["MODICUM_CACHE"]

@@ -41,10 +41,18 @@ def shell_commands():
 
 @pytest.fixture(scope="module")
 def reader(tmp_path_factory):
-    """In a folder with study files, what starts clusters, and nothing else of the repository."""
+    """In a folder with study files, what starts clusters, and nothing else of the repository.
+
+    The quickstart's classifiers are trained in fewer iterations: nothing here looks at how good
+    they are.
+    """
     folder = tmp_path_factory.mktemp("reader")
     for name in ("tune_configs", "cluster"):
         shutil.copytree(ROOT / name, folder / name)
+    quickstart = folder / "tune_configs" / "quickstart.yaml"
+    text = quickstart.read_text()
+    quickstart.write_text(text.replace("\nspace:\n", "\nspace:\n  max_iterations: 30\n"))
+    assert quickstart.read_text() != text
     return Reader(folder, tmp_path_factory.mktemp("environment"))
 
 

@@ -33,7 +33,7 @@ import modicum as md
 from leaky import Printing
 
 before = os.fstat(1), os.fstat(2)
-md.Study(Printing, {}, seeds=5).run(sys.argv[1], runner="local", quiet=True)
+md.Study(Printing, {}, seeds=3).run(sys.argv[1], runner="local", quiet=True)
 assert (os.fstat(1), os.fstat(2)) == before
 print("free again")
 """
@@ -51,9 +51,9 @@ def test_each_log_has_all_lines_of_its_trial_alone(tmp_path, request, runner):
         assert (done.stdout, done.stderr) == ("free again\n", "")
     else:
         request.getfixturevalue("ray_cluster")
-        md.Study(Printing, {}, seeds=5).run(tmp_path, quiet=True)
+        md.Study(Printing, {}, seeds=3).run(tmp_path, quiet=True)
     files = list(tmp_path.glob("trials/*/log.txt"))
-    assert len(files) == 5
+    assert len(files) == 3
     for file in files:
         seed = json.loads((file.parent / "trial.json").read_text())["seed"]
         log = file.read_bytes().decode(errors="replace")
@@ -71,12 +71,12 @@ def test_eighty_megabytes_of_logs_do_not_pass_through_the_driver(tmp_path, ray_c
     md.Study(Printing, {}, seeds=1).run(tmp_path / "warm", runner=runner, quiet=True)
     Path("/proc/self/clear_refs").write_text("5")
     before = peak_bytes()
-    study = md.Study(Printing, {"megabytes": 10}, seeds=8)
+    study = md.Study(Printing, {"megabytes": 40}, seeds=2)
     results = study.run(tmp_path / "run", runner=runner, quiet=True)
     grown = peak_bytes() - before
     for trial in results.trials:
         log = tmp_path / "run" / "trials" / trial.id / "log.txt"
-        assert log.stat().st_size > 10_000_000
+        assert log.stat().st_size > 40_000_000
         assert log.read_bytes().endswith(f"unfinished {trial.seed}".encode())
     assert grown < 20_000_000
 
