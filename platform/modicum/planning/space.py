@@ -3,19 +3,19 @@
 A space maps settings (nested, or by dotted name) to a value, a grid, or a domain of `ray.tune`.
 Grids are expanded exhaustively. Domains are drawn, each setting from a separate random stream, so
 a wider grid or more draws change no earlier draw.
+
+A grid or choice of mappings is a choice of groups: each mapping is a space with settings of its
+own, of which one at a time holds.
 """
 
 from __future__ import annotations
 
 import contextlib
-import itertools
-import math
-import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from modicum.errors import InputError, reason_of
+from modicum.errors import InputError
 from modicum.experiment.config import flatten, unflatten
 from modicum.ray_support.private_api import distribution_of
 
@@ -35,11 +35,27 @@ SAMPLERS = (
 )
 
 
+_GRIDS = ("grid", "grid_search")
+
+
 @dataclass(frozen=True)
 class Grid:
     """Values that are all tried."""
 
     values: tuple[Any, ...]
+
+
+@dataclass(frozen=True)
+class Groups:
+    """Groups of settings of which one at a time holds.
+
+    Attributes:
+        options: The groups, as parsed spaces without the name that they have in common.
+        kind: `grid` to try each of them, `choice` to draw one.
+    """
+
+    options: tuple[Mapping[str, Any], ...]
+    kind: str
 
 
 def grid(*values: Any) -> Grid:
@@ -58,36 +74,119 @@ def parse_space(raw: Mapping[str, Any], where: str = "space") -> dict[str, Any]:
     """Parse a space, as YAML or Ray spells it, to one level of dotted names.
 
     `{grid: [1, 2]}` (or Ray's `grid_search`) becomes a `Grid`, `{loguniform: [1e-4, 1e-2]}`
-    becomes the `ray.tune` domain, and any other value is fixed.
+    becomes the `ray.tune` domain, and any other value is fixed. `{model: {choice: [{...}, {...}]}}`
+    becomes `Groups` by the name `model.choice`; so does a `grid` of mappings.
 
     Raises:
-        InputError: An empty grid, a repeated grid value, or arguments that Ray refuses.
+        InputError: An empty grid, a repeated grid value, arguments that Ray refuses, or a setting
+            that stands beside groups that have it as well.
     """
     flat: dict[str, Any] = {}
     for key, value in raw.items():
         name = f"{where}.{key}"
         if not isinstance(key, str):
             raise InputError(f"{where}: names of settings must be text, got {key!r}")
+        if (groups := _groups(key, value, where)) is not None:
+            flat[groups.kind] = groups
+            continue
         value = _parse_value(value, name)
         if isinstance(value, Mapping) and value:
             flat.update({f"{key}.{k}": v for k, v in parse_space(value, name).items()})
         else:
             flat[key] = value
+    _check_apart(flat, where)
     return flat
 
 
+def _groups(key: str, value: Any, where: str) -> Groups | None:
+    """Groups under the key `grid` or `choice`; None for anything else."""
+    if isinstance(value, Groups):
+        return value
+    if not _lists_groups(key, value):
+        return None
+    kind = "grid" if key in _GRIDS else key
+    options = [parse_space(v, f"{where}.{kind}[{index}]") for index, v in enumerate(value)]
+    described = [repr(describe_space(option)) for option in options]
+    for index, text in enumerate(described):
+        if text in described[:index]:
+            raise InputError(f"{where}: the {kind} repeats the group {text}")
+    return Groups(tuple(options), kind)
+
+
+def _lists_groups(key: str, value: Any) -> bool:
+    """Tell whether a key and its value are a grid or choice of mappings."""
+    return (
+        key in (*_GRIDS, "choice")
+        and isinstance(value, list | tuple)
+        and bool(value)
+        and all(isinstance(each, Mapping) for each in value)
+    )
+
+
+def _check_apart(flat: Mapping[str, Any], where: str) -> None:
+    """Refuse a setting that stands beside groups, or in two of them that hold at once."""
+    seen: set[str] = set()
+    for key, value in flat.items():
+        for name in setting_names({key: value}):
+            if name in seen:
+                raise InputError(
+                    f"{where}.{name}: stands more than once: beside groups and in them"
+                )
+            seen.add(name)
+
+
+def setting_names(space: Mapping[str, Any]) -> list[str]:
+    """Names of all settings of a parsed space, those of its groups included, each once."""
+    names: dict[str, None] = {}
+    for key, value in space.items():
+        if isinstance(value, Groups):
+            for option in value.options:
+                names.update(dict.fromkeys(setting_names(placed(key, option))))
+        else:
+            names[key] = None
+    return list(names)
+
+
+def conditional_names(space: Mapping[str, Any]) -> set[str]:
+    """Names of the settings of a parsed space that stand in a group."""
+    return {
+        name
+        for key, value in space.items()
+        if isinstance(value, Groups)
+        for name in setting_names({key: value})
+    }
+
+
+def placed(key: str, group: Mapping[str, Any]) -> dict[str, Any]:
+    """A group's settings by their whole names; `key` is `model.choice` for the group `model`."""
+    prefix = key.rpartition(".")[0]
+    return {f"{prefix}.{name}" if prefix else name: value for name, value in group.items()}
+
+
 def _parse_value(value: Any, name: str) -> Any:
+    """A grid, a domain, a mapping that is a space in itself, or a fixed value."""
     if isinstance(value, Grid):
-        return _checked_grid(value, name)
-    if isinstance(value, Mapping) and len(value) == 1:
-        kind, arguments = next(iter(value.items()))
-        if kind in {"grid", "grid_search"}:
-            if isinstance(arguments, str) or not isinstance(arguments, Sequence):
-                raise InputError(f"{name}: a grid needs a list of values, got {arguments!r}")
-            return _checked_grid(Grid(tuple(arguments)), name)
-        if kind in SAMPLERS:
-            return _domain(kind, arguments, name)
-    return value
+        spelled = {"grid": value.values}
+        return spelled if _lists_groups(*_only(spelled)) else _checked_grid(value, name)
+    if is_domain(value) and (categories := getattr(value, "categories", None)):
+        spelled = {"choice": categories}
+        return spelled if _lists_groups(*_only(spelled)) else value
+    if not _is_single(value) or _lists_groups(*_only(value)):
+        return value
+    kind, arguments = _only(value)
+    if kind in _GRIDS:
+        if isinstance(arguments, str) or not isinstance(arguments, Sequence):
+            raise InputError(f"{name}: a grid needs a list of values, got {arguments!r}")
+        return _checked_grid(Grid(tuple(arguments)), name)
+    return _domain(kind, arguments, name) if kind in SAMPLERS else value
+
+
+def _is_single(value: Any) -> bool:
+    return isinstance(value, Mapping) and len(value) == 1
+
+
+def _only(value: Mapping[str, Any]) -> tuple[str, Any]:
+    return next(iter(value.items()))
 
 
 def _checked_grid(candidate: Grid, name: str) -> Grid:
@@ -125,58 +224,8 @@ def is_domain(value: Any) -> bool:
 
 
 def domains_of(space: Mapping[str, Any]) -> dict[str, Any]:
-    """The entries of a parsed space that are domains."""
+    """The entries of a parsed space that are domains, those in its groups left out."""
     return {name: value for name, value in space.items() if is_domain(value)}
-
-
-def expand(space: Mapping[str, Any], draws: int, seed: int) -> Iterator[dict[str, Any]]:
-    """Configurations of a parsed space: the product of its grids, for each draw of its domains.
-
-    The last grid varies fastest. Draw `i` of a setting is the same at every grid point and for
-    every number of draws. Configurations are nested mappings of plain values.
-    """
-    grids = {name: value.values for name, value in space.items() if isinstance(value, Grid)}
-    domains = domains_of(space)
-    fixed = {k: v for k, v in space.items() if k not in grids and k not in domains}
-    for draw in range(draws if domains else 1):
-        for point in itertools.product(*grids.values()):
-            values = {**fixed, **dict(zip(grids, point, strict=True))}
-            values.update(_draw(domains, values, seed, draw))
-            yield unflatten({name: values[name] for name in space})
-
-
-def combinations(space: Mapping[str, Any], draws: int) -> int:
-    """Number of configurations that `expand` yields."""
-    grids = [len(value.values) for value in space.values() if isinstance(value, Grid)]
-    return math.prod(grids) * (draws if domains_of(space) else 1)
-
-
-def _draw(
-    domains: Mapping[str, Any], values: Mapping[str, Any], seed: int, draw: int
-) -> dict[str, Any]:
-    import numpy as np
-
-    drawn: dict[str, Any] = {}
-    # Functions (tune.sample_from) may read the other settings, so they come last.
-    for name, domain in sorted(domains.items(), key=lambda item: item[1].is_function()):
-        if domain.is_function():
-            try:
-                drawn[name] = domain.sample(config=unflatten({**values, **drawn}))
-            except Exception as error:  # a user's function may raise any
-                raise InputError(
-                    f"space.{name}: the function of sample_from fails "
-                    f"({type(error).__name__}: {reason_of(error)})"
-                ) from error
-        else:
-            # A random stream for each setting and draw, which other settings cannot shift.
-            stream = np.random.default_rng([seed, zlib.crc32(name.encode()), draw])
-            drawn[name] = domain.sample(random_state=stream)
-    return {name: _plain(value) for name, value in drawn.items()}
-
-
-def _plain(value: Any) -> Any:
-    """Turn a NumPy scalar into a Python number."""
-    return value.item() if hasattr(value, "item") and getattr(value, "shape", None) == () else value
 
 
 def describe_space(space: Mapping[str, Any]) -> dict[str, Any]:
@@ -185,6 +234,8 @@ def describe_space(space: Mapping[str, Any]) -> dict[str, Any]:
     for name, value in space.items():
         if isinstance(value, Grid):
             described[name] = {"grid": list(value.values)}
+        elif isinstance(value, Groups):
+            described[name] = [describe_space(option) for option in value.options]
         elif is_domain(value):
             described[name] = _describe_domain(value)
         else:
@@ -212,17 +263,28 @@ def _describe_domain(domain: Any) -> Any:
     return {f"q{name}": [*bounds, quantum]} if quantum is not None else {name: bounds}
 
 
-def drawn_settings(space: Mapping[str, Any], group: str = "") -> Iterator[str]:
+def drawn_settings(space: Mapping[str, Any], group: str = "", every: bool = False) -> Iterator[str]:
     """Dotted names of the settings with a random domain, in a space as `describe_space` writes it.
 
-    The names start with `group`. A domain for which YAML has no word is left out.
+    The names start with `group`. All settings in a choice of groups count. A domain for which YAML
+    has no word is left out.
+
+    Args:
+        space: The space.
+        group: Start of the names.
+        every: Whether fixed settings count as well.
     """
     for name, value in space.items():
-        if isinstance(value, Mapping):
-            if len(value) == 1 and next(iter(value)) in SAMPLERS:
-                yield f"{group}{name}"
-            else:
-                yield from drawn_settings(value, f"{group}{name}.")
+        if _lists_groups(name, value):
+            for option in value:
+                yield from drawn_settings(option, group, every or name == "choice")
+            continue
+        kind, arguments = _only(value) if _is_single(value) else ("", None)
+        sampler = kind in SAMPLERS and not _lists_groups(kind, arguments)
+        if isinstance(value, Mapping) and value and not sampler and kind != "grid":
+            yield from drawn_settings(value, f"{group}{name}.", every)
+        elif sampler or every:
+            yield f"{group}{name}"
 
 
 def merge(space: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:

@@ -14,14 +14,21 @@ from modicum.experiment.config import Config, flatten, settings_of, unflatten
 from modicum.experiment.experiment import Experiment
 from modicum.experiment.metric import Metric
 from modicum.experiment.setting_filters import find_baseline, find_cell, require_settings
+from modicum.planning.expansion import (
+    combinations,
+    expand,
+    is_random,
+    search_domains,
+    settings_of_choice,
+)
 from modicum.planning.search import SearchPlan, make_scheduler, make_searcher
 from modicum.planning.space import (
     Grid,
-    combinations,
+    Groups,
+    conditional_names,
     describe_space,
     domains_of,
-    expand,
-    is_domain,
+    setting_names,
 )
 from modicum.planning.spec import SearchSpec, StudySpec
 from modicum.planning.trial_plan import TrialPlan, plan_trial
@@ -129,7 +136,7 @@ class StudyPlan:
             spec=spec,
             searcher=searcher,
             goal=self._goal_of(spec),
-            domains=domains_of(space),
+            domains=search_domains(space),
             trials_of=self._trials_of_choice,
             seeds=len(seeds),
             examples=self.trials,
@@ -140,8 +147,7 @@ class StudyPlan:
         return goal_of(self.experiment, search.metric, search.goal, "search.metric")
 
     def _trials_of_choice(self, choice: Mapping[str, Any]) -> list[TrialPlan]:
-        fixed = {name: value for name, value in self.spaces[0].items() if not is_domain(value)}
-        settings = unflatten({**fixed, **choice})
+        settings = unflatten(settings_of_choice(self.spaces[0], choice))
         if self._excluded(settings):
             raise InputError("exclude: the choice is left out")
         return self._trials_of(self._config(settings))
@@ -153,7 +159,13 @@ class StudyPlan:
         """A configuration with every seed, checked against its data."""
         self.experiment.check(config)
         digests = self.experiment.data_digests(config)
-        return [plan_trial(self.experiment, config, s, digests) for s in self.spec.seed_list]
+        # Settings of the groups that were not chosen: they keep their defaults, and are not shown.
+        given = flatten(config.model_dump(exclude_unset=True))
+        hidden = {name for space in self.spaces for name in conditional_names(space)} - set(given)
+        return [
+            plan_trial(self.experiment, config, seed, digests, hidden)
+            for seed in self.spec.seed_list
+        ]
 
     def _excluded(self, settings: Mapping[str, Any]) -> bool:
         known = settings_of(self.experiment.Config)
@@ -169,7 +181,7 @@ class StudyPlan:
     def _warn_ignored(self, columns: Sequence[Mapping[str, Any]]) -> None:
         used = {name for entry in columns for name in entry}
         for space in self.spaces:
-            for name in space:
+            for name in setting_names(space):
                 if name not in used:
                     warnings.warn(
                         f"the setting {name!r} is ignored: no configuration of the study uses it",
@@ -189,7 +201,7 @@ def check_fields(experiment: Experiment[Any], spec: StudySpec, spaces: Spaces) -
     """
     known = settings_of(experiment.Config)
     for space in spaces:
-        require_settings(space, known, "space")
+        require_settings(setting_names(space), known, "space")
     for entry in spec.exclude:
         require_settings(entry, known, "exclude")
     _check_search(experiment, spec, spaces)
@@ -197,7 +209,7 @@ def check_fields(experiment: Experiment[Any], spec: StudySpec, spaces: Spaces) -
 
 
 def _check_search(experiment: Experiment[Any], spec: StudySpec, spaces: Spaces) -> None:
-    drawn = {name for space in spaces for name in domains_of(space)}
+    drawn = any(map(is_random, spaces))
     if spec.draws > 1 and not drawn:
         raise InputError("draws: more than one draw needs a random domain in the space")
     if spec.seed != 0 and not drawn:
@@ -210,14 +222,7 @@ def _check_search(experiment: Experiment[Any], spec: StudySpec, spaces: Spaces) 
         goal_of(experiment, spec.search.metric, spec.search.goal, "search.metric")
         if len(spaces) > 1:
             raise InputError("search: a searcher needs a single space, not a list")
-        for name, value in spaces[0].items():
-            if isinstance(value, Grid):
-                raise InputError(f"space.{name}: a searcher cannot walk a grid; use choice instead")
-            if name in drawn and value.is_function():
-                raise InputError(
-                    f"space.{name}: a searcher cannot choose by a function; use sample_from with "
-                    "draws, without search"
-                )
+        _check_searchable(spaces[0], "space.")
         if not drawn:
             raise InputError("search: the space has no domain to search in")
     if spec.scheduler is not None:
@@ -226,6 +231,21 @@ def _check_search(experiment: Experiment[Any], spec: StudySpec, spaces: Spaces) 
             raise InputError(
                 "scheduler: early stopping would keep some seeds of a cell and drop others; "
                 "give one seed, or leave the scheduler out"
+            )
+
+
+def _check_searchable(space: Mapping[str, Any], prefix: str) -> None:
+    """Refuse grids and functions, also in groups."""
+    for name, value in space.items():
+        if isinstance(value, Grid) or (isinstance(value, Groups) and value.kind == "grid"):
+            raise InputError(f"{prefix}{name}: a searcher cannot walk a grid; use choice instead")
+        if isinstance(value, Groups):
+            for index, option in enumerate(value.options):
+                _check_searchable(option, f"{prefix}{name}[{index}].")
+        elif name in domains_of(space) and value.is_function():
+            raise InputError(
+                f"{prefix}{name}: a searcher cannot choose by a function; use sample_from with "
+                "draws, without search"
             )
 
 

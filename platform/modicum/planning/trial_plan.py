@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,7 +21,8 @@ class TrialPlan:
         experiment: Name of the experiment.
         version: Version of the experiment.
         config: Validated settings.
-        columns: Settings as results show them: flat, inactive ones left out.
+        columns: Settings as results show them: flat, without inactive ones and those of groups that
+            the study did not choose.
         seed: Seed of the trial.
         digests: Digests of the data that the trial reads, by role.
     """
@@ -55,13 +56,18 @@ def column_value(value: Any) -> Any:
 
 
 def plan_trial(
-    experiment: Experiment[Any], config: Config, seed: int, digests: Mapping[str, str]
+    experiment: Experiment[Any],
+    config: Config,
+    seed: int,
+    digests: Mapping[str, str],
+    hidden: Collection[str] = (),
 ) -> TrialPlan:
     """The trial of an experiment with a configuration and a seed.
 
     Its identity is the experiment's name and version, every active setting except those
     declared with `identity=False`, the seed, and the data's digests. So paths, resources and
-    logging do not matter, nor does a setting that has no effect.
+    logging do not matter, nor does a setting that has no effect. The names in `hidden` are left out
+    of the columns alone.
     """
     flat = flatten(config.model_dump(mode="json"))
     settings = settings_of(type(config))
@@ -86,7 +92,7 @@ def plan_trial(
         experiment=experiment.name,
         version=experiment.version,
         config=config,
-        columns={name: column_value(value) for name, value in active.items()},
+        columns={n: column_value(value) for n, value in active.items() if n not in hidden},
         seed=seed,
         digests=dict(digests),
     )

@@ -2,7 +2,8 @@ import pytest
 from ray import tune
 
 import modicum as md
-from modicum.planning.space import Grid, describe_space, expand, merge, parse_space
+from modicum.planning.expansion import expand
+from modicum.planning.space import Grid, describe_space, merge, parse_space
 
 
 def points(space, draws=1, seed=0):

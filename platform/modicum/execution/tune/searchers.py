@@ -87,6 +87,8 @@ class SeededSearch(Searcher):
         self._place = (STATE, hashlib.sha256(plan.signature.encode()).hexdigest()[:12])
         self._suggestions: list[dict[str, Any]] = []
         self._queue: list[TrialPlan] = []
+        # Suggestions may differ in settings without an effect alone: they share their trials.
+        self._queued: set[str] = set()
         self._inner = plan.searcher
         self._inner.set_search_properties(metric, goal, unflatten(dict(plan.domains)))
         self._restore()
@@ -136,8 +138,9 @@ class SeededSearch(Searcher):
             plans = []
         self._suggestions[index]["trials"] = [plan.id for plan in plans]
         self._recorder.add(plans)
-        unfinished = {plan.id for plan in self._recorder.unfinished()}
+        unfinished = {plan.id for plan in self._recorder.unfinished()} - self._queued
         self._queue += [plan for plan in plans if plan.id in unfinished]
+        self._queued |= unfinished & {plan.id for plan in plans}
         self._tell_if_complete(index)
 
     def _tell_if_complete(self, index: int) -> None:
