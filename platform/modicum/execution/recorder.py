@@ -184,6 +184,12 @@ class Recorder:
         trial.stopped_by = by
         self._close(trial, "stopped")
 
+    def withdraw(self, trial_id: str) -> None:
+        """Count a finished trial as ended early, since the scheduler has ended its other seeds."""
+        trial = self.trials[trial_id]
+        trial.status, trial.stopped_by = "stopped", "scheduler"
+        self._write(trial)
+
     def _close(
         self, trial: TrialRecord, status: TrialStatus, error: str | None = None, trace: str = ""
     ) -> None:

@@ -13,6 +13,7 @@ from modicum.planning.spec import SchedulerSpec, SearchSpec
 from modicum.planning.trial_plan import TrialPlan
 from modicum.ray_support.private_api import (
     scheduler_objective,
+    scheduler_time,
     tune_schedulers,
     tune_searchers,
 )
@@ -140,6 +141,30 @@ def make_scheduler(spec: SchedulerSpec, goal: str) -> TrialScheduler:
         options.setdefault("stop_last_trials", False)
     scheduler: TrialScheduler = _construct(factory, options, "scheduler.options", spec.metric, goal)
     return scheduler
+
+
+def require_seed_means(scheduler: TrialScheduler, times: Sequence[str]) -> None:
+    """Refuse schedulers that cannot decide on the mean of a configuration's seeds.
+
+    Args:
+        scheduler: The scheduler.
+        times: Measures of a trial's progress that all seeds report.
+
+    Raises:
+        InputError: It is not ASHA, which never pauses a trial, or counts in something else.
+    """
+    from ray.tune.schedulers import AsyncHyperBandScheduler
+
+    if not isinstance(scheduler, AsyncHyperBandScheduler):
+        raise InputError(
+            "scheduler: with several seeds only asha decides on their mean (with brackets, it is "
+            "HyperBand); take asha, or give one seed"
+        )
+    if (attribute := scheduler_time(scheduler)) not in times:
+        raise InputError(
+            f"scheduler.options: with several seeds time_attr must be one of {', '.join(times)}, "
+            f"got {attribute!r}"
+        )
 
 
 def _stopping_schedulers() -> dict[str, Any]:

@@ -21,7 +21,12 @@ from modicum.planning.expansion import (
     search_domains,
     settings_of_choice,
 )
-from modicum.planning.search import SearchPlan, make_scheduler, make_searcher
+from modicum.planning.search import (
+    SearchPlan,
+    make_scheduler,
+    make_searcher,
+    require_seed_means,
+)
 from modicum.planning.space import (
     Grid,
     Groups,
@@ -105,12 +110,22 @@ class StudyPlan:
         return len(self.configurations) * len(self.spec.seed_list)
 
     def make_scheduler(self) -> TrialScheduler | None:
-        """The scheduler, given as an object or constructed; None for a study without one."""
-        spec = self.spec.scheduler
-        if spec is None or self.scheduler is not None:
-            return self.scheduler
-        goal = goal_of(self.experiment, spec.metric, spec.goal, "scheduler.metric")
-        return make_scheduler(spec, goal)
+        """The scheduler, given as an object or constructed; None for a study without one.
+
+        Raises:
+            InputError: It refuses its options, or cannot decide on means over seeds.
+        """
+        spec, scheduler = self.spec.scheduler, self.scheduler
+        if spec is None:
+            return None
+        if scheduler is None:
+            goal = goal_of(self.experiment, spec.metric, spec.goal, "scheduler.metric")
+            scheduler = make_scheduler(spec, goal)
+        if len(self.spec.seed_list) > 1:
+            require_seed_means(
+                scheduler, ["training_iteration", "budget", *self.experiment.metrics]
+            )
+        return scheduler
 
     def make_searcher(self) -> Searcher | None:
         """The searcher, given as an object or constructed; None for a study without one."""
@@ -227,11 +242,6 @@ def _check_search(experiment: Experiment[Any], spec: StudySpec, spaces: Spaces) 
             raise InputError("search: the space has no domain to search in")
     if spec.scheduler is not None:
         goal_of(experiment, spec.scheduler.metric, spec.scheduler.goal, "scheduler.metric")
-        if len(spec.seed_list) > 1:
-            raise InputError(
-                "scheduler: early stopping would keep some seeds of a cell and drop others; "
-                "give one seed, or leave the scheduler out"
-            )
 
 
 def _check_searchable(space: Mapping[str, Any], prefix: str) -> None:

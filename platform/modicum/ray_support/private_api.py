@@ -113,6 +113,14 @@ def scheduler_objective(scheduler: Any) -> tuple[str | None, str | None]:
     return getattr(scheduler, "_metric", None), getattr(scheduler, "_mode", None)
 
 
+def scheduler_time(scheduler: Any) -> str | None:
+    """Name of the value by which a Tune scheduler measures a trial's progress.
+
+    Schedulers have no public attribute for it.
+    """
+    return getattr(scheduler, "_time_attr", None)
+
+
 def stop_tune_trial(tune_controller: Any, trial: TuneTrial) -> None:
     """Stop one of Tune's trials at once, and free its resources.
 

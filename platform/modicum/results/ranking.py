@@ -30,8 +30,8 @@ class Cell:
     Attributes:
         summary: n, mean, sd and interval.
         rank: 1 for the best mean of the column, 2 for the second best, else None.
-        ended_at: Largest budget of the cell's trials, all of which a scheduler ended early; None
-            for finished trials.
+        ended_at: Budget at which a scheduler ended all trials of the cell early, the largest over
+            seeds; None for finished trials.
     """
 
     summary: Summary
@@ -92,18 +92,26 @@ def summaries_of(
 def ended_cells(
     records: StudyRecords, metric: str, names: Sequence[str], where: Where = None
 ) -> dict[Key, Cell]:
-    """Cells of the trials that a scheduler ended early, by the last values that they reported."""
-    ended = [trial for trial in records.selected(where) if trial.ended_early]
-    cells: dict[Key, list[tuple[float, float]]] = {}
-    if found := last_values(records, metric, ended):
-        reached = records.frame.groupby("trial_id")["budget"].last()
-        for trial, value in found:
-            key = tuple(records.settings[trial.id].get(name) for name in names)
-            cells.setdefault(key, []).append((value, float(reached[trial.id])))
-    return {
-        key: Cell(summarise([value for value, _ in pairs]), ended_at=max(at for _, at in pairs))
-        for key, pairs in cells.items()
-    }
+    """Cells of the trials that a scheduler ended early, by their last values.
+
+    Several seeds are taken at the last record that all of them have.
+    """
+    ended = {trial.id: trial for trial in records.selected(where) if trial.ended_early}
+    records.metric_info(metric)
+    frame = records.frame
+    if not ended or metric not in frame:
+        return {}
+    wanted = frame[frame["trial_id"].isin(ended) & frame[metric].notna()]
+    cells: dict[Key, list[list[tuple[float, float]]]] = {}
+    for trial_id, rows in wanted.groupby("trial_id", sort=False)[[metric, "budget"]]:
+        key = tuple(records.settings[str(trial_id)].get(name) for name in names)
+        cells.setdefault(key, []).append(list(zip(rows[metric], rows["budget"], strict=True)))
+    found = {}
+    for key, trials in cells.items():
+        reached = [reports[min(map(len, trials)) - 1] for reports in trials]
+        values, budgets = zip(*reached, strict=True)
+        found[key] = Cell(summarise(list(map(float, values))), ended_at=float(max(budgets)))
+    return found
 
 
 def best_first(

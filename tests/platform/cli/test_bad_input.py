@@ -153,8 +153,8 @@ STUDIES = {
         "search.options: unknown option 'sampling'",
     ),
     "early stopping with several seeds": (
-        study(scheduler={"name": "asha", "metric": "test/f1"}),
-        "scheduler: early stopping would keep some seeds",
+        study(scheduler={"name": "hyperband", "metric": "test/f1"}),
+        "scheduler: with several seeds only asha decides on their mean",
     ),
     "scheduler that changes settings": (
         study(seeds=1, scheduler={"name": "pbt", "metric": "test/f1"}),

@@ -1,6 +1,7 @@
 """Searchers and schedulers of ray.tune in the place of a grid."""
 
 import json
+from collections import Counter
 
 import pytest
 from ray import tune
@@ -161,8 +162,9 @@ def asha():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("as_object", [False, True])
-def test_stopped_trials_are_in_no_cell_and_not_run_again(tmp_path, ray_cluster, as_object):
+@pytest.mark.parametrize(("as_object", "seeds"), [(False, 3), (True, 1)])
+def test_stopped_trials_are_in_no_cell_and_not_run_again(tmp_path, ray_cluster, as_object, seeds):
+    """All seeds of a configuration end together."""
     ledger = tmp_path / "ledger"
     space = {
         "method": md.grid("fast", "slow"),
@@ -175,22 +177,27 @@ def test_stopped_trials_are_in_no_cell_and_not_run_again(tmp_path, ray_cluster, 
         scheduler = ASHAScheduler(
             metric="test/loss", mode="min", grace_period=1, max_t=17, reduction_factor=2
         )
-    study = md.Study(Descent, space, seeds=1, scheduler=scheduler)
+    study = md.Study(Descent, space, seeds=seeds, scheduler=scheduler)
     results = study.run(tmp_path / "run", quiet=True)
     stopped = [trial for trial in results.trials if trial.status == "stopped"]
     finished = [trial for trial in results.trials if trial.status == "finished"]
     assert stopped
     assert finished
-    assert len(stopped) + len(finished) == 10
+    assert len(stopped) + len(finished) == 10 * seeds
     assert len(results.values("test/loss")) == len(finished)
+    sizes = Counter((t.status, t.columns["method"], t.columns["rate"]) for t in results.trials)
+    assert set(sizes.values()) == {seeds}
     (table,) = results.tables()
     early = {key: cell for (key, _), cell in table.cells.items() if cell.ended_at is not None}
     assert {(t.columns["method"], t.columns["rate"]) for t in stopped} == set(early)
     assert all(cell.rank is None and cell.ended_at <= 160 for cell in early.values())
-    assert list(table.rows[: len(finished)]) == [key for key in table.rows if key not in early]
+    whole = [key for key in table.rows if key not in early]
+    assert list(table.rows[: len(whole)]) == whole
     before = len(ledger.read_text().splitlines())
-    assert before < 10 * 16
-    again = md.Study(Descent, space, seeds=1, scheduler=asha()).run(tmp_path / "run", quiet=True)
+    assert before < 10 * 16 * seeds
+    again = md.Study(Descent, space, seeds=seeds, scheduler=asha()).run(
+        tmp_path / "run", quiet=True
+    )
     assert len(ledger.read_text().splitlines()) == before
     assert [t.status for t in again.trials] == [t.status for t in results.trials]
     page = (tmp_path / "run" / "report.html").read_text()

@@ -97,6 +97,12 @@ def test_trials_that_asha_ended_stand_below_with_their_last_value_and_budget(tmp
     assert (best.summary.mean, best.varied, best.ended_at) == (0.5, {"rate": found[11]}, None)
 
 
+def test_seeds_that_were_ended_together_stand_at_the_last_record_of_all(tmp_path):
+    results = searched(tmp_path, [2.0, 3.0], [[4.0, 0.5], [6.0]], scheduler=ASHA)
+    cell = results.tables()[0].cells[(rates(results)[1],), ()]
+    assert (cell.summary.mean, cell.summary.n, cell.ended_at) == (5.0, 2, 10.0)
+
+
 def searched_once(tmp_path, *losses, **fields):
     return searched(tmp_path, *([loss] for loss in losses), **fields)
 

@@ -14,6 +14,7 @@ from ray import tune
 from modicum.execution.recorder import Recorder
 from modicum.execution.tune.collector import Collector
 from modicum.execution.tune.searchers import ListedTrials, SeededSearch
+from modicum.execution.tune.seed_means import SeedMeans
 from modicum.execution.tune.shared_folder import require_shared_folder
 from modicum.execution.tune.stopping import StoppingScheduler, StudyStopper
 from modicum.execution.tune.trainable import SCORE, make_trainable, trial_id
@@ -67,6 +68,8 @@ def run_on_tune(
         require_shared_folder(recorder.folder)
     seeded = None if search is None else SeededSearch(recorder, search)
     collector = Collector(recorder, seeded, requests)
+    if scheduler is not None and len({p.seed for p in (*plans, *recorder.plans.values())}) > 1:
+        scheduler = SeedMeans(scheduler, recorder)
     fit = partial(
         _fit,
         recorder,
