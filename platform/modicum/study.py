@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import threading
+import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -23,7 +25,7 @@ from modicum.planning.study_plan import StudyPlan, check_fields
 from modicum.planning.trial_plan import TrialPlan
 from modicum.ray_support.connection import check_address, connected, dashboard_links
 from modicum.run_folder import provenance
-from modicum.run_folder.stop_requests import StopRequests
+from modicum.run_folder.stop_requests import StopRequest, StopRequests
 from modicum.storage import StorageFolder
 from modicum.tracking.listener import Tracking, make_tracking
 from modicum.yaml_io import dump_yaml
@@ -59,6 +61,8 @@ class Study:
         search: A `ray.tune` searcher with its metric and mode, or a `SearchSpec` mapping.
         samples: Number of suggestions in all, for a searcher given as an object.
         scheduler: A `ray.tune` scheduler with its metric and mode, or a `SchedulerSpec` mapping.
+        max_concurrent: Largest number of trials at once; as many as fit if left out.
+        time_budget: Time in seconds after which the study stops as on request.
         report: Contents of the report, as `ReportSpec` or a mapping.
         tracking: Logs for TensorBoard (on by default), MLflow and Weights & Biases, as
             `TrackingSpec` or a mapping.
@@ -86,6 +90,8 @@ class Study:
         search: Searcher | SearchSpec | Mapping[str, Any] | None = None,
         samples: int | None = None,
         scheduler: TrialScheduler | SchedulerSpec | Mapping[str, Any] | None = None,
+        max_concurrent: int | None = None,
+        time_budget: float | None = None,
         report: ReportSpec | Mapping[str, Any] | None = None,
         tracking: TrackingSpec | Mapping[str, Any] | None = None,
     ) -> None:
@@ -103,6 +109,8 @@ class Study:
             "seed": seed,
             "search": search_fields,
             "scheduler": scheduler_fields,
+            "max_concurrent": max_concurrent,
+            "time_budget": time_budget,
             "report": report,
             "tracking": tracking,
         }
@@ -252,7 +260,13 @@ class Study:
                         from modicum.execution.tune.runner import run_on_tune
 
                         search, scheduler = self._plan.make_search(), self._plan.make_scheduler()
-                        run_on_tune(recorder, requests, search=search, scheduler=scheduler)
+                        run_on_tune(
+                            recorder,
+                            requests,
+                            search=search,
+                            scheduler=scheduler,
+                            max_concurrent=self.spec.max_concurrent,
+                        )
             finally:
                 if folder.failure is None:
                     results = Results.consolidate(folder)
@@ -311,8 +325,28 @@ class Study:
 
             links, cluster = dashboard_links(), ClusterPublisher(recorder.folder)
         publisher = StatusPublisher(recorder, progress, requests, links=links, cluster=cluster)
-        with progress, tracking, publisher:
+        with progress, tracking, publisher, self._limited(requests):
             yield requests
+
+    @contextlib.contextmanager
+    def _limited(self, requests: StopRequests) -> Iterator[None]:
+        """Stop the study once its time budget is spent."""
+        budget = self.spec.time_budget
+        if budget is None:
+            yield
+            return
+        timer = threading.Timer(budget, requests.add, [StopRequest.of(None)])
+        timer.daemon = True
+        timer.start()
+        try:
+            yield
+        finally:
+            if timer.finished.is_set():
+                warnings.warn(
+                    f"time_budget: {budget:g} s are spent; run the study again to continue it",
+                    stacklevel=5,
+                )
+            timer.cancel()
 
 
 def _parse_spaces(space: object) -> list[dict[str, Any]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from threading import TIMEOUT_MAX
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import (
@@ -50,7 +51,6 @@ class SearchSpec(_Spec):
         metric: The objective; the searcher gets its mean over the seeds.
         goal: Direction of the objective; the metric's declared goal if left out.
         samples: Number of suggestions in all.
-        max_concurrent: Largest number of trials at once; as many as fit if left out.
         options: Keyword arguments of the searcher.
     """
 
@@ -58,7 +58,6 @@ class SearchSpec(_Spec):
     metric: str
     goal: Literal["max", "min"] | None = None
     samples: int = Field(ge=1)
-    max_concurrent: int | None = Field(default=None, ge=1)
     options: dict[str, Any] = Field(default_factory=dict)
 
 
@@ -238,6 +237,9 @@ class StudySpec(_Spec):
         seed: Seed of the draws.
         search: A searcher, which replaces the expansion of grids.
         scheduler: A scheduler that stops trials early.
+        max_concurrent: Largest number of trials at once; as many as fit if left out.
+        time_budget: Time in seconds after which the study stops as on request; the next run has the
+            whole time again.
         report: Contents of the report.
         tracking: Logs for TensorBoard, MLflow and Weights & Biases.
     """
@@ -252,6 +254,8 @@ class StudySpec(_Spec):
     seed: int = Field(default=0, ge=0)
     search: SearchSpec | None = None
     scheduler: SchedulerSpec | None = None
+    max_concurrent: int | None = Field(default=None, ge=1)
+    time_budget: float | None = Field(default=None, gt=0, le=TIMEOUT_MAX)
     report: ReportSpec = Field(default_factory=ReportSpec)
     tracking: TrackingSpec = Field(default_factory=TrackingSpec)
 

@@ -143,7 +143,7 @@ class StudyPlan:
         signature = {
             "experiment": [self.experiment.name, self.experiment.version],
             "space": describe_space(space),
-            "search": spec.model_dump(mode="json", exclude={"samples", "max_concurrent"}),
+            "search": spec.model_dump(mode="json", exclude={"samples"}),
             "seeds": seeds,
             "digests": [dict(plan.digests) for plan in self.trials],
         }

@@ -23,7 +23,6 @@ def search(samples):
         "metric": "test/loss",
         "samples": samples,
         "options": {"seed": 3},
-        "max_concurrent": 1,
     }
 
 
@@ -33,7 +32,9 @@ def suggestions(folder):
 
 
 def run(out, samples, **options):
-    study = md.Study(Descent, SPACE, **{"seeds": 2, "search": search(samples), **options})
+    study = md.Study(
+        Descent, SPACE, **{"seeds": 2, "search": search(samples), "max_concurrent": 1, **options}
+    )
     return study.run(out, quiet=True)
 
 
@@ -51,12 +52,11 @@ def test_a_search_goes_on_where_it_was(tmp_path, ray_cluster):
     """Two runs of 6 and 12 suggestions make the same suggestions as one run of 12."""
     ledger = tmp_path / "ledger"
     space = {**SPACE, "ledger": str(ledger)}
-    whole = md.Study(Descent, SPACE, seeds=2, search=search(12))
+    whole = md.Study(Descent, SPACE, seeds=2, search=search(12), max_concurrent=1)
     whole.run(tmp_path / "whole", quiet=True)
     for samples in (6, 6, 12):
-        md.Study(Descent, space, seeds=2, search=search(samples)).run(
-            tmp_path / "parts", quiet=True
-        )
+        study = md.Study(Descent, space, seeds=2, search=search(samples), max_concurrent=1)
+        study.run(tmp_path / "parts", quiet=True)
     one, parts = suggestions(tmp_path / "whole"), suggestions(tmp_path / "parts")
     assert [s["choice"] for s in parts] == [s["choice"] for s in one]
     # No trial was computed twice.

@@ -39,6 +39,7 @@ def run_on_tune(
     *,
     search: SearchPlan | None = None,
     scheduler: TrialScheduler | None = None,
+    max_concurrent: int | None = None,
 ) -> None:
     """Run a recorder's unfinished trials, or those that a search suggests, on Ray.
 
@@ -49,6 +50,7 @@ def run_on_tune(
         requests: Trials to stop.
         search: Suggests trials one by one; None runs the recorder's.
         scheduler: Stops trials early.
+        max_concurrent: Largest number of trials at once; None for as many as fit.
 
     Raises:
         InputError: One trial needs more than the cluster has, or checkpoints would be written
@@ -61,8 +63,7 @@ def run_on_tune(
     nodes = node_resources()
     needs = {experiment.resources(plan.config) for plan in plans}
     most = min(require_fit(nodes, need) for need in needs)
-    if search is not None and search.spec.max_concurrent is not None:
-        most = min(most, search.spec.max_concurrent)
+    most = min(most, max_concurrent or most)
     saves = any(experiment.saves_checkpoints(plan.config) for plan in plans)
     if saves:
         require_shared_folder(recorder.folder)
