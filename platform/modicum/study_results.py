@@ -10,7 +10,7 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from modicum.report.rendering import write_report
-from modicum.results import figures
+from modicum.results import figures, search_figures
 from modicum.results.comparisons import RunsComparison, compare_records
 from modicum.results.curves import (
     BudgetNeeded,
@@ -21,7 +21,14 @@ from modicum.results.curves import (
     progress_by_row,
 )
 from modicum.results.forecast import Forecast, describe_forecasts, forecasts_by_row
+from modicum.results.importance import (
+    Configurations,
+    Importance,
+    finished_configurations,
+    importance_of,
+)
 from modicum.results.layout import ReportLayout, report_layout
+from modicum.results.pareto import ParetoPoint, pareto_points
 from modicum.results.ranking import Best, find_best
 from modicum.results.records import Key, StudyRecords, Where, final_values
 from modicum.results.reference import JudgedCell, Reference, judge_study, study_reference
@@ -249,6 +256,43 @@ class Results:
         """
         objective = self._layout.objective()
         return figures.plot_search(self.records, self.varied, objective, where)
+
+    def pareto(self, where: Where = None) -> list[ParetoPoint]:
+        """Configurations whose seeds have all finished, by the objectives of the study's searcher.
+
+        Those that no other configuration dominates are `optimal`.
+
+        Raises:
+            InputError: An objective has no goal.
+        """
+        return pareto_points(self.records, self.varied, self._layout.objectives, where)
+
+    def plot_pareto(self, across: str, up: str, where: Where = None) -> Figure:
+        """Figure of the configurations of `pareto` by two of the objectives."""
+        return search_figures.plot_pareto(self.pareto(where), across, up)
+
+    def importance(self, metric: str | None = None, where: Where = None) -> Importance | None:
+        """Importance of the settings for an objective, by default that of `best`.
+
+        See `importance_of` for how it is computed, and when it is None.
+        """
+        return importance_of(self._finished(metric, where))
+
+    def plot_slices(self, metric: str | None = None, where: Where = None) -> Figure:
+        """Figure of an objective against each varied setting, over finished configurations."""
+        found = self._finished(metric, where)
+        name = self._layout.objective(metric).metric
+        return search_figures.plot_slices(found, name, found.names)
+
+    def plot_parallel(self, metric: str | None = None, where: Where = None) -> Figure:
+        """Figure of parallel coordinates: a line for each finished configuration."""
+        found = self._finished(metric, where)
+        name = self._layout.objective(metric).metric
+        return search_figures.plot_parallel(found, name, found.names)
+
+    def _finished(self, metric: str | None, where: Where) -> Configurations:
+        objective = self._layout.objective(metric)
+        return finished_configurations(self.records, self.varied, objective, where)
 
     def plot_boxes(
         self,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 # Schedulers that change the settings of running trials, whose identity would no longer hold.
 _CHANGING = {"pbt", "pbt_replay", "pb2", "resource_changing"}
 _ALIASES = {"asha": "async_hyperband"}
+_SEVERAL_OBJECTIVES = {"optuna"}
 # Searchers that only draw, as a study does without a searcher.
 _DRAWING = {"random", "variant_generator"}
 
@@ -34,7 +35,7 @@ class SearchPlan:
     """A search: the settings that a searcher chooses, and the trials of a choice.
 
     Attributes:
-        goal: Direction of the objective: `max` or `min`.
+        goals: Direction of each objective, `max` or `min`, by metric.
         domains: The settings to choose, by flat dotted names.
         trials_of: Function from a choice to its trials, one for each seed. It raises `InputError`
             for a choice that is impossible or excluded.
@@ -45,7 +46,7 @@ class SearchPlan:
 
     spec: SearchSpec
     searcher: Searcher
-    goal: str
+    goals: Mapping[str, str]
     domains: Mapping[str, Any]
     trials_of: Callable[[Mapping[str, Any]], Sequence[TrialPlan]]
     seeds: int
@@ -102,22 +103,36 @@ def describe_scheduler(
     return scheduler, {"name": type(scheduler).__name__, "metric": metric, "goal": mode}
 
 
-def make_searcher(spec: SearchSpec, goal: str, seed: int) -> Searcher:
+def as_ray_takes(values: Iterable[str]) -> Any:
+    """A searcher's metrics or modes: the only one, or a list of several."""
+    listed = list(values)
+    return listed if len(listed) > 1 else listed[0]
+
+
+def make_searcher(spec: SearchSpec, goals: Mapping[str, str], seed: int) -> Searcher:
     """The searcher that a study names, with a seed unless its options have one.
 
     Raises:
-        InputError: There is no such searcher, it is not installed, or it refuses its options.
+        InputError: There is no such searcher, it is not installed, it refuses its options, or it
+            takes one objective only.
     """
     importers = {name: f for name, f in tune_searchers().items() if name not in _DRAWING}
     if spec.name not in importers:
         raise InputError(f"search.name: {unknown_name('searcher', spec.name, importers)}")
     factory = importers[spec.name]()
+    if len(goals) > 1 and spec.name not in _SEVERAL_OBJECTIVES:
+        raise InputError(
+            f"search.metric: {spec.name} takes one metric; several need one of "
+            f"{', '.join(sorted(_SEVERAL_OBJECTIVES))}"
+        )
     logging.getLogger("optuna").setLevel(logging.WARNING)
     options = dict(spec.options)
     if "seed" in inspect.signature(factory).parameters:
         options.setdefault("seed", seed)
     try:
-        searcher: Searcher = _construct(factory, options, "search.options", spec.metric, goal)
+        searcher: Searcher = _construct(
+            factory, options, "search.options", as_ray_takes(goals), as_ray_takes(goals.values())
+        )
     except (ImportError, AssertionError) as error:
         raise InputError(f"search.name: {spec.name!r} is not installed ({error})") from error
     return searcher
@@ -171,7 +186,7 @@ def _stopping_schedulers() -> dict[str, Any]:
     return {name: kind for name, kind in tune_schedulers().items() if name not in _CHANGING}
 
 
-def _construct(factory: Any, options: Mapping[str, Any], field: str, metric: str, mode: str) -> Any:
+def _construct(factory: Any, options: Mapping[str, Any], field: str, metric: Any, mode: Any) -> Any:
     """Call a Ray class with options that it knows (Ray's own factories drop unknown ones)."""
     allowed = [
         name

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from threading import TIMEOUT_MAX
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 from pydantic import (
     BaseModel,
@@ -19,12 +19,19 @@ from pydantic import (
 
 _MOST_SEEDS = 10_000
 
+T = TypeVar("T")
+
 
 def _as_list(value: Any) -> Any:
     return [value] if isinstance(value, str) else value
 
 
+def _listed(value: T | list[T]) -> list[T]:
+    return value if isinstance(value, list) else [value]
+
+
 Names = Annotated[list[str], BeforeValidator(_as_list)]
+Goal = Literal["max", "min"]
 
 
 class _Spec(BaseModel):
@@ -48,17 +55,39 @@ class SearchSpec(_Spec):
 
     Attributes:
         name: Name of a searcher of `ray.tune`, such as `optuna`.
-        metric: The objective; the searcher gets its mean over the seeds.
-        goal: Direction of the objective; the metric's declared goal if left out.
+        metric: The objective; the searcher gets its mean over the seeds. Optuna takes a list of
+            several.
+        goal: Direction of the objective, or a list for several; the metrics' declared goals if
+            left out.
         samples: Number of suggestions in all.
         options: Keyword arguments of the searcher.
     """
 
     name: str
-    metric: str
-    goal: Literal["max", "min"] | None = None
+    metric: str | list[str]
+    goal: Goal | list[Goal] | None = None
     samples: int = Field(ge=1)
     options: dict[str, Any] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _matching(self) -> SearchSpec:
+        if not self.metrics or len(set(self.metrics)) < len(self.metrics):
+            raise ValueError(f"metric: every objective must stand once, got {self.metric}")
+        if self.goal is not None and len(_listed(self.goal)) != len(self.metrics):
+            raise ValueError(
+                f"goal: give one for each of the {len(self.metrics)} objectives, got {self.goal}"
+            )
+        return self
+
+    @property
+    def metrics(self) -> list[str]:
+        """All objectives."""
+        return _listed(self.metric)
+
+    @property
+    def goals(self) -> list[str | None]:
+        """The goal of each objective, as far as the study gives it."""
+        return [None] * len(self.metrics) if self.goal is None else [*_listed(self.goal)]
 
 
 class SchedulerSpec(_Spec):
@@ -73,8 +102,18 @@ class SchedulerSpec(_Spec):
 
     name: str
     metric: str
-    goal: Literal["max", "min"] | None = None
+    goal: Goal | None = None
     options: dict[str, Any] = Field(default_factory=dict)
+
+    @property
+    def metrics(self) -> list[str]:
+        """The metric alone."""
+        return [self.metric]
+
+    @property
+    def goals(self) -> list[str | None]:
+        """The goal alone, if the study gives it."""
+        return [self.goal]
 
 
 class PictureSpec(_Spec):

@@ -132,7 +132,7 @@ class StudyPlan:
         spec = self.spec.search
         if spec is None or self.searcher is not None:
             return self.searcher
-        return make_searcher(spec, self._goal_of(spec), self.spec.seed)
+        return make_searcher(spec, self._goals_of(spec), self.spec.seed)
 
     def make_search(self) -> SearchPlan | None:
         """The search, with its searcher; None for a study without one."""
@@ -150,7 +150,7 @@ class StudyPlan:
         return SearchPlan(
             spec=spec,
             searcher=searcher,
-            goal=self._goal_of(spec),
+            goals=self._goals_of(spec),
             domains=search_domains(space),
             trials_of=self._trials_of_choice,
             seeds=len(seeds),
@@ -158,8 +158,8 @@ class StudyPlan:
             signature=json.dumps(signature, sort_keys=True, default=repr),
         )
 
-    def _goal_of(self, search: SearchSpec) -> str:
-        return goal_of(self.experiment, search.metric, search.goal, "search.metric")
+    def _goals_of(self, search: SearchSpec) -> dict[str, str]:
+        return goals_of(self.experiment, search)
 
     def _trials_of_choice(self, choice: Mapping[str, Any]) -> list[TrialPlan]:
         settings = unflatten(settings_of_choice(self.spaces[0], choice))
@@ -234,7 +234,7 @@ def _check_search(experiment: Experiment[Any], spec: StudySpec, spaces: Spaces) 
             stacklevel=5,
         )
     if spec.search is not None:
-        goal_of(experiment, spec.search.metric, spec.search.goal, "search.metric")
+        goals_of(experiment, spec.search)
         if len(spaces) > 1:
             raise InputError("search: a searcher needs a single space, not a list")
         _check_searchable(spaces[0], "space.")
@@ -290,6 +290,14 @@ def goal_of(experiment: Experiment[Any], metric: str, goal: str | None, field: s
     if goal is None and declared is None:
         raise InputError(f"{field}: say whether {metric!r} is to be large or small (goal)")
     return goal or declared or "max"
+
+
+def goals_of(experiment: Experiment[Any], search: SearchSpec) -> dict[str, str]:
+    """Directions of a search's objectives, by metric; see `goal_of`."""
+    return {
+        metric: goal_of(experiment, metric, goal, "search.metric")
+        for metric, goal in zip(search.metrics, search.goals, strict=True)
+    }
 
 
 def _declaration(experiment: Experiment[Any], metric: str, field: str) -> Metric:

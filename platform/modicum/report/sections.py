@@ -8,11 +8,12 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
+from modicum.report.search_parts import pareto_table, search_figures
 from modicum.results.curves import budgets_by_row, curves_by_row
-from modicum.results.figures import plot_boxes, plot_curves, plot_progress, plot_search, to_svg
+from modicum.results.figures import plot_boxes, plot_curves, plot_progress, to_svg
 from modicum.results.formatting import show, show_number, show_settings, show_summary
 from modicum.results.layout import ReportLayout
-from modicum.results.ranking import Cell, by_time
+from modicum.results.ranking import Cell
 from modicum.results.records import final_values
 from modicum.results.statistics import Summary
 from modicum.results.tables import Table, report_table, show_cell
@@ -22,7 +23,6 @@ _MOST_ROWS, _MOST_COLUMNS = 16, 24
 _EMPTY = {"text": "–", "rank": None, "interval": ""}
 _WIDE = 8.0  # inches
 _CURVE_NOTE = "Mean over seeds; shaded: 95% t interval over seeds, with three or more."
-_SEARCH_NOTE = "Mean over seeds of each configuration; hollow: ended early by the scheduler."
 _BOX_NOTE = "Box: quartiles; whiskers: 1.5 times their distance; dots: seeds."
 
 
@@ -36,7 +36,9 @@ def section(layout: ReportLayout, group: Mapping[str, Any]) -> dict[str, Any]:
         len(t["rows"]) <= _MOST_ROWS and len(t["header"]) - t["keys"] <= _MOST_COLUMNS
         for t in tables
     )
-    pictures = list(search_pictures(layout, group))
+    if (front := pareto_table(layout, group)) is not None:
+        tables.insert(0, front)
+    pictures = [_picture(*parts) for parts in search_figures(layout, group)]
     if drawable and found:
         metric = layout.main_metric
         pictures += curve_pictures(layout, metric, group)
@@ -172,16 +174,6 @@ def curve_pictures(
             title = f"{metric} against {layout.records.budget_words}{beyond(where, group)}"
             figure = plot_curves(layout.records, metric, layout.rows, where)
             yield _picture(title, _CURVE_NOTE, figure)
-
-
-def search_pictures(layout: ReportLayout, group: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    """Draw the objective of a search in the order of time, if two configurations have a value."""
-    if not layout.ranked or not layout.metrics:
-        return
-    objective = layout.objective()
-    if len(by_time(layout.records, layout.rows, objective, group)) > 1:
-        figure = plot_search(layout.records, layout.rows, objective, group)
-        yield _picture(f"{objective.metric} in the order of time", _SEARCH_NOTE, figure)
 
 
 def progress_pictures(layout: ReportLayout, group: Mapping[str, Any]) -> Iterator[dict[str, Any]]:

@@ -59,16 +59,23 @@ class ReportLayout:
     def objective(self, metric: str | None = None, goal: str | None = None) -> Objective:
         """Objective of the study, as far as it is not given.
 
-        The metric is by default the one of `search`, else the main metric. The goal is by default
-        the one that `search` has for its metric, else the declared one.
+        The metric is by default the first of `search`, else the main metric. The goal is by default
+        the one that `search` has for the metric, else the declared one.
 
         Raises:
             InputError: There is no metric, or the experiment does not declare it.
         """
-        metric = metric or (self.main_metric if self.search is None else self.search.metric)
-        if goal is None and self.search is not None and metric == self.search.metric:
-            goal = self.search.goal
+        metric = metric or (self.main_metric if self.search is None else self.search.metrics[0])
+        if goal is None and self.search is not None:
+            goals = dict(zip(self.search.metrics, self.search.goals, strict=True))
+            goal = goals.get(metric)
         return Objective(metric, goal or self.records.metric_info(metric)["goal"])
+
+    @property
+    def objectives(self) -> list[Objective]:
+        """All objectives of the study."""
+        metrics = [None] if self.search is None else self.search.metrics
+        return [self.objective(metric) for metric in metrics]
 
     @property
     def order(self) -> Objective | None:
@@ -149,9 +156,9 @@ def report_layout(records: StudyRecords) -> ReportLayout:
         goals = {name: metric["goal"] for name, metric in records.experiment["metrics"].items()}
         metrics = [name for name in map(str, records.frame) if goals.get(name)]
         if ranked and search is not None:
-            metrics = [search.metric, *metrics]
+            metrics = [*search.metrics, *metrics]
     elif ranked and search is not None:
-        metrics = [*metrics, search.metric]
+        metrics = [*metrics, *search.metrics]
     metrics = list(dict.fromkeys(metrics))
     return ReportLayout(records, spec, rows, columns, by, metrics, search, ranked)
 

@@ -1,6 +1,7 @@
 """Limits of a study: its time budget, and the number of its trials at once."""
 
 import json
+from itertools import pairwise
 
 import pytest
 
@@ -41,4 +42,4 @@ def test_no_more_trials_run_at_once_than_the_study_allows(tmp_path, ray_cluster)
     md.Study(Descent, space, seeds=1, max_concurrent=1).run(tmp_path, quiet=True)
     spans = sorted((state["started"], state["ended"]) for state in states(tmp_path))
     assert len(spans) == 4
-    assert all(ended <= started for (_, ended), (started, _) in zip(spans, spans[1:], strict=False))
+    assert all(ended <= started for (_, ended), (started, _) in pairwise(spans))

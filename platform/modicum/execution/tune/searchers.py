@@ -18,7 +18,7 @@ from modicum.execution.recorder import Recorder
 from modicum.execution.tune.trainable import tune_config
 from modicum.experiment.config import flatten, unflatten
 from modicum.experiment.experiment import Experiment
-from modicum.planning.search import SearchPlan
+from modicum.planning.search import SearchPlan, as_ray_takes
 from modicum.planning.trial_plan import TrialPlan
 
 STATE = "search"
@@ -64,7 +64,7 @@ class ListedTrials(Searcher):
 
 
 class SeededSearch(Searcher):
-    """Asks a searcher for settings and tells it the objective's mean over all seeds of the study.
+    """Asks a searcher for settings and tells it each objective's mean over all seeds of the study.
 
     The searcher's state and every suggestion are kept in the run folder, so that running again
     continues the search: unfinished trials of earlier suggestions are issued again, then new
@@ -80,8 +80,8 @@ class SeededSearch(Searcher):
     """
 
     def __init__(self, recorder: Recorder, plan: SearchPlan) -> None:
-        metric, goal = plan.spec.metric, plan.goal
-        super().__init__(metric=metric, mode=goal)
+        metric, mode = as_ray_takes(plan.goals), as_ray_takes(plan.goals.values())
+        super().__init__(metric=metric, mode=mode)
         self._recorder, self._plan = recorder, plan
         self._folder = recorder.folder
         self._place = (STATE, hashlib.sha256(plan.signature.encode()).hexdigest()[:12])
@@ -90,7 +90,7 @@ class SeededSearch(Searcher):
         # Suggestions may differ in settings without an effect alone: they share their trials.
         self._queued: set[str] = set()
         self._inner = plan.searcher
-        self._inner.set_search_properties(metric, goal, unflatten(dict(plan.domains)))
+        self._inner.set_search_properties(metric, mode, unflatten(dict(plan.domains)))
         self._restore()
         fresh = max(0, plan.spec.samples - len(self._suggestions))
         self.remaining = fresh * plan.seeds + len(self._queue)
@@ -148,11 +148,11 @@ class SeededSearch(Searcher):
         states = [self._recorder.trials[trial_id] for trial_id in suggestion["trials"]]
         if suggestion["told"] or any(s.status in {"pending", "running"} for s in states):
             return
-        assert self.metric is not None
-        values = [state.value(self.metric) for state in states]
+        values = {name: [s.value(name) for s in states] for name in self._plan.goals}
         finished = bool(states) and all(s.status == "finished" for s in states)
-        if finished and None not in values:
-            result = {self.metric: fmean(values), "training_iteration": 1}
+        if finished and all(None not in found for found in values.values()):
+            result = {name: fmean(found) for name, found in values.items()}
+            result["training_iteration"] = 1
             self._inner.on_trial_complete(_inner_id(index), result)
         else:
             self._inner.on_trial_complete(_inner_id(index), error=True)
