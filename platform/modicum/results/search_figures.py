@@ -32,7 +32,7 @@ _ACROSS = 3
 
 
 def plot_pareto(points: Sequence[ParetoPoint], across: str, up: str) -> Figure:
-    """Draw configurations by two objectives, the Pareto-optimal ones joined by steps.
+    """Draw configurations by two objectives, the Pareto-optimal ones joined.
 
     Of more than two objectives, points that are optimal by all of them need not lie on a line, and
     are not joined.
@@ -104,6 +104,7 @@ def _name_places(axes: Axes, column: Sequence[Any]) -> None:
         return
     texts = list(dict.fromkeys(map(show, column)))
     axes.set_xticks(range(len(texts)), texts, rotation=30, ha="right", parse_math=False)
+    axes.set_xlim(-0.5, len(texts) - 0.5)
 
 
 def plot_parallel(found: Configurations, metric: str, names: Sequence[str]) -> Figure:
@@ -148,6 +149,6 @@ def _marks(column: Sequence[Any]) -> list[tuple[float, str]]:
     heights = _heights(known)
     if is_numeric(known):
         order = np.argsort(heights)
-        return [(float(heights[i]), show(known[i])) for i in (order[0], order[-1])]
+        return [(float(heights[i]), f"{known[i]:.3g}") for i in (order[0], order[-1])]
     texts = dict(zip(map(show, known), heights.tolist(), strict=True))
     return [(height, text) for text, height in texts.items()][:_MOST_TICKS]
