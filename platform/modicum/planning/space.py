@@ -114,8 +114,8 @@ def _groups(key: str, value: Any, where: str) -> Groups | None:
 
 
 def _lists_groups(key: str, value: Any) -> bool:
-    """Tell whether a key and its value are a grid or choice of mappings."""
-    return (
+    """Tell whether a key and its value are a grid or choice of mappings, perhaps parsed before."""
+    return isinstance(value, Groups) or (
         key in (*_GRIDS, "choice")
         and isinstance(value, list | tuple)
         and bool(value)

@@ -10,7 +10,7 @@ import modicum as md
 from modicum.execution.recorder import Recorder
 from modicum.execution.tune.searchers import SeededSearch
 from modicum.planning.expansion import combinations, expand
-from modicum.planning.space import describe_space, drawn_settings, parse_space
+from modicum.planning.space import describe_space, drawn_settings, merge, parse_space
 from modicum.storage import StorageFolder
 
 
@@ -91,6 +91,13 @@ def test_a_described_choice_of_groups_reads_back():
     described = describe_space(parse_space(space))
     assert described == space
     assert list(drawn_settings(described)) == ["model.kind", "model.width", "model.kind"]
+
+
+def test_other_settings_of_a_space_with_groups_can_be_replaced():
+    space = {"rate": 0.1, "model": {"grid": [NETWORK, LINEAR]}}
+    assert points(merge(space, {"rate": 0.3})) == points({**space, "rate": 0.3})
+    with pytest.raises(md.InputError, match=r"model\.width: stands more than once"):
+        parse_space(merge(space, {"model.width": 3}))
 
 
 @pytest.mark.parametrize(
