@@ -104,11 +104,12 @@ class SeedMeans(FIFOScheduler):
             configuration.decided += 1
             # A trial that has finished with fewer records keeps its last value.
             reached = [r[min(index, len(r) - 1)] for r in rows.values()]
-            values = [row.get(self.metric) for row in reached]
-            if None in values:
+            metric = str(self.metric)
+            values = [row[metric] for row in reached if row.get(metric) is not None]
+            if len(values) < len(reached):
                 continue
             common = {k: min(row[k] for row in reached) for k in self._numbers(reached)}
-            common |= {"training_iteration": index + 1, str(self.metric): fmean(values)}
+            common |= {"training_iteration": index + 1, metric: fmean(values)}
             configuration.last = common
             leader = configuration.leader
             action = self._inner.on_trial_result(tune_controller, leader, common)
