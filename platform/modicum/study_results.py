@@ -240,14 +240,16 @@ class Results:
         self, metric: str | None = None, rows: Names = None, where: Where = None
     ) -> Figure:
         """Figure of metric against budget: a line per row, 95% intervals over seeds shaded."""
-        return figures.plot_curves(self.records, self._metric(metric), self._rows(rows), where)
+        lines = figures.budget_lines(self.records, self._metric(metric), self._rows(rows), where)
+        return figures.curves_figure(lines)
 
     def plot_progress(
         self, against: str, metrics: str | Sequence[str], rows: Names = None, where: Where = None
     ) -> Figure:
         """Figure of metrics against another metric: a line per row and metric."""
         names = _names(metrics, [])
-        return figures.plot_progress(self.records, against, names, self._rows(rows), where)
+        lines = figures.progress_lines(self.records, against, names, self._rows(rows), where)
+        return figures.curves_figure(lines)
 
     def plot_search(self, where: Where = None) -> Figure:
         """Figure of the objective of `best` by the order in which configurations ended.

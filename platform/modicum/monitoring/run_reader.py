@@ -22,6 +22,7 @@ from modicum.results.store import gather
 from modicum.run_folder.driver_status import DriverStatus, read_status
 from modicum.run_folder.plan_file import read_plan
 from modicum.run_folder.stop_requests import TRIAL_PATTERN, StopRequest, send_request
+from modicum.run_folder.trial_logs import log_end
 from modicum.run_folder.trial_record import TrialRecord, load_trial, trial_stamps
 from modicum.storage import StorageFolder
 from modicum.tracking.tensorboard import LOGS
@@ -190,11 +191,7 @@ class RunReader:
         """
         if trial_id not in self._trials:
             raise InputError(f"trial: must be one of the study's, got {trial_id!r}")
-        ends = [
-            self.folder.read_tail(_LOG_BYTES, "trials", trial_id, name)
-            for name in ("log.txt", "error.txt")
-        ]
-        return "\n".join(end.decode("utf-8", "replace") for end in ends if end)
+        return log_end(self.folder, trial_id, _LOG_BYTES)
 
     def stop(self, trial_id: str | None) -> str:
         """Leave a request to stop a trial, or with None the study; returns the request's name.

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from modicum.errors import InputError
+from modicum.report.explorer import explorer
 from modicum.report.sections import (
     covers,
     describe,
@@ -37,7 +38,7 @@ def report_document(layout: ReportLayout, most_failures: int | None = None) -> d
 
     Returns:
         Plain data: title, counts, notes, tables, pictures (SVG text), budgets to target, wins,
-        comparisons, verdicts, failures and provenance.
+        comparisons, verdicts, failures, provenance and the data of all trials.
     """
     records = layout.records
     counts = records.status_counts()
@@ -65,6 +66,7 @@ def report_document(layout: ReportLayout, most_failures: int | None = None) -> d
         "verdicts": judged,
         "failures": failures(records, most_failures),
         "provenance": facts,
+        "explorer": explorer(layout),
     }
 
 

@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import base64
+import hashlib
+import json
+import math
+from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import jinja2
+from markupsafe import Markup
 
 from modicum.errors import InputError
 from modicum.report.document import report_document
+from modicum.report.explorer import log_ends
 from modicum.results.formatting import markdown_line, markdown_table
 from modicum.results.layout import ReportLayout
 
+_HERE = Path(__file__).parent
+# Characters that could end the element or attribute of a page that holds JSON.
+_UNSAFE = {ord(letter): f"\\u{ord(letter):04x}" for letter in "<>&'"}
 _MARKS = {1: "**{}**", 2: "*{}*", None: "{}"}
 
 
@@ -22,17 +32,51 @@ def templates(*folders: Path) -> jinja2.Environment:
     A template may include those of the report.
     """
     environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader([*folders, Path(__file__).parent]),
+        loader=jinja2.FileSystemLoader([*folders, _HERE]),
         autoescape=jinja2.select_autoescape(("html.j2",)),
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
     environment.globals["head"] = _head
+    environment.globals["script"] = page_script
+    environment.globals["digest"] = _digest
+    environment.globals["plot_style"] = Markup(_read("uplot/uPlot.min.css"))
+    environment.filters["json"] = _json
     environment.filters["cell"] = _cell
     environment.filters["line"] = lambda texts: markdown_line(map(_cell, texts))
     environment.filters["marked"] = lambda cell: _MARKS[cell["rank"]].format(cell["text"])
     return environment
+
+
+@cache
+def page_script() -> Markup:
+    """The script of a report's page: uPlot, and our own code that draws with it."""
+    return Markup("\n".join(map(_read, ("uplot/uPlot.iife.min.js", "charts.js", "explorer.js"))))
+
+
+def _read(name: str) -> str:
+    return (_HERE / name).read_text(encoding="utf-8")
+
+
+@cache
+def _digest(script: str) -> str:
+    """Digest of a script, by which a page's content policy allows it."""
+    return base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+
+
+def _json(data: object) -> Markup:
+    """Write data as JSON that may stand in an element, or in single quotes as an attribute."""
+    return Markup(json.dumps(finite(data), separators=(",", ":")).translate(_UNSAFE))
+
+
+def finite(data: Any) -> Any:
+    """Replace numbers that JSON lacks by None: a browser would refuse all of the data."""
+    if isinstance(data, Mapping):
+        return {name: finite(value) for name, value in data.items()}
+    if isinstance(data, list):
+        return [finite(value) for value in data]
+    return None if isinstance(data, float) and not math.isfinite(data) else data
 
 
 def render_report(document: dict[str, Any]) -> str:
@@ -60,7 +104,10 @@ def write_report(layout: ReportLayout, path: str | Path) -> str:
     """
     text = str(path)
     render = render_markdown if text.partition("?")[0].endswith(".md") else render_report
-    page = render(report_document(layout))
+    document = report_document(layout)
+    if render is render_report:
+        document["explorer"]["logs"] = log_ends(layout.records)
+    page = render(document)
     folder = layout.records.folder
     try:
         member = folder.member(text)

@@ -9,8 +9,19 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from modicum.report.search_parts import pareto_table, search_figures
-from modicum.results.curves import budgets_by_row, curves_by_row
-from modicum.results.figures import plot_boxes, plot_curves, plot_progress, to_svg
+from modicum.results.curves import budgets_by_row, needs_steps
+from modicum.results.figures import (
+    COLOURS,
+    Lines,
+    budget_lines,
+    curves_figure,
+    logarithmic,
+    plot_boxes,
+    progress_lines,
+    step_lines,
+    thinned,
+    to_svg,
+)
 from modicum.results.formatting import show, show_number, show_settings, show_summary
 from modicum.results.layout import ReportLayout
 from modicum.results.ranking import Cell
@@ -167,25 +178,57 @@ def evaluation_costs(layout: ReportLayout, group: Mapping[str, Any]) -> dict[str
 def curve_pictures(
     layout: ReportLayout, metric: str, group: Mapping[str, Any]
 ) -> Iterator[dict[str, Any]]:
-    """Draw a metric against the budget, where a row has more than one point."""
+    """Draw a metric against the budget, where a row has more than one point.
+
+    Where the budget does not vary within trials, and no picture of the study shows their course,
+    the metric is drawn against the step as well.
+    """
+    records, unit = layout.records, layout.records.budget_words
     for where in layout.curve_groups(group):
-        curves = curves_by_row(layout.records, metric, layout.rows, where)
-        if any(len(points) > 1 for points in curves.values()):
-            title = f"{metric} against {layout.records.budget_words}{beyond(where, group)}"
-            figure = plot_curves(layout.records, metric, layout.rows, where)
-            yield _picture(title, _CURVE_NOTE, figure)
+        lines = budget_lines(records, metric, layout.rows, where)
+        if any(len(points) > 1 for points in lines.curves.values()):
+            yield _curves(f"{metric} against {unit}{beyond(where, group)}", lines)
+    if not layout.spec.pictures and needs_steps(records, metric, group):
+        for where in layout.column_groups(group):
+            lines = step_lines(records, metric, layout.rows, where)
+            if lines.curves:
+                yield _curves(f"{metric} against the step{beyond(where, group)}", lines)
 
 
 def progress_pictures(layout: ReportLayout, group: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     """Draw the study's metrics against another metric, for each value of the columns."""
     for picture in layout.spec.pictures:
         for where in layout.column_groups(group):
-            figure = plot_progress(
+            lines = progress_lines(
                 layout.records, picture.against, picture.metrics, layout.rows, where
             )
-            if figure.axes[0].lines:
+            if lines.curves:
                 title = f"{', '.join(picture.metrics)} against {picture.against}"
-                yield _picture(title + beyond(where, group), _CURVE_NOTE, figure)
+                yield _curves(title + beyond(where, group), lines)
+
+
+def _curves(title: str, lines: Lines) -> dict[str, Any]:
+    """Make a picture of curves, with their points for readers whose browser draws them."""
+    budgets = sorted({point.budget for points in lines.curves.values() for point in points})
+    plot = {
+        "x": lines.across,
+        "y": lines.up,
+        "legend": lines.legend,
+        "ticks": lines.budget,
+        "logarithmic": lines.budget and logarithmic(budgets),
+        "lines": [
+            {
+                "label": label,
+                "colour": COLOURS[index % len(COLOURS)],
+                "points": [
+                    [point.budget, point.summary.mean, point.summary.low, point.summary.high]
+                    for point in thinned(points)
+                ],
+            }
+            for index, (label, points) in enumerate(lines.curves.items())
+        ],
+    }
+    return {**_picture(title, _CURVE_NOTE, curves_figure(lines)), "plot": plot}
 
 
 def beyond(where: Mapping[str, Any], group: Mapping[str, Any]) -> str:
@@ -197,7 +240,7 @@ def beyond(where: Mapping[str, Any], group: Mapping[str, Any]) -> str:
 def _picture(title: str, note: str, figure: Figure) -> dict[str, Any]:
     # A wide picture has a row of the page to itself.
     wide = bool(figure.get_figwidth() > _WIDE)
-    return {"title": title, "note": note, "svg": to_svg(figure), "wide": wide}
+    return {"title": title, "note": note, "svg": to_svg(figure), "wide": wide, "plot": None}
 
 
 def describe(settings: Mapping[str, Any]) -> str:

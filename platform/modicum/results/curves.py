@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -106,13 +106,41 @@ def progress_by_row(
     The `budget` of a point is a value of `against`.
     """
     records.metric_info(against)
+    return _within_trials(records, against, metric, rows, where)
+
+
+def steps_by_row(
+    records: StudyRecords, metric: str, rows: Sequence[str], where: Where = None
+) -> dict[Key, list[CurvePoint]]:
+    """Metric against the number of the record over seeds, from 1, for each row.
+
+    The `budget` of a point is the number.
+    """
+    found = _within_trials(records, "record", metric, rows, where)
+    return {
+        key: [replace(point, budget=point.budget + 1) for point in points]
+        for key, points in found.items()
+    }
+
+
+def needs_steps(records: StudyRecords, metric: str, where: Where = None) -> bool:
+    """Tell whether finished trials have several values of a metric, all at one budget."""
+    frame = _finished(records, records.selected(where), ["budget", metric], [metric])
+    budgets = frame.groupby("trial_id")["budget"].agg(["size", "nunique"])
+    return bool((budgets["size"] > 1).any() and (budgets["nunique"] == 1).all())
+
+
+def _within_trials(
+    records: StudyRecords, column: str, metric: str, rows: Sequence[str], where: Where
+) -> dict[Key, list[CurvePoint]]:
+    """Metric against a column of the same records over seeds, for each row."""
     records.metric_info(metric)
     found = {}
     for key, chosen in _rows(records, rows, where):
         trials = records.selected(chosen)
         _require_alike(trials)
-        frame = _finished(records, trials, [against, metric], [against, metric])
-        series = _series(frame, against, metric)
+        frame = _finished(records, trials, [column, metric], [column, metric])
+        series = _series(frame, column, metric)
         if series:
             found[key] = curve(series, carry=False)
     return found

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any
 
 import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 from matplotlib.ticker import MaxNLocator
 
-from modicum.results.curves import CurvePoint, curves_by_row, progress_by_row
+from modicum.results.curves import CurvePoint, curves_by_row, progress_by_row, steps_by_row
 from modicum.results.formatting import show
 from modicum.results.layout import Objective
 from modicum.results.ranking import by_time
@@ -33,6 +36,10 @@ _WIDTH, _HEIGHT = 6.4, 3.8  # inches
 # Entries of a legend that lies among the curves; a longer one stands beside them.
 _MOST_INSIDE = 4
 _MOST_MARKERS = 30
+# More points of a line than the pixels of a screen show nothing more.
+_MOST_POINTS = 1000
+# Budgets that get a tick each, and the room that a label needs, as a share of the axis.
+_MOST_TICKS, _TICK_ROOM = 15, 0.075
 
 
 def to_svg(figure: Figure) -> str:
@@ -47,8 +54,7 @@ def to_svg(figure: Figure) -> str:
         axes.tick_params(which="both", color=INK, labelcolor=INK)
         for spine in axes.spines.values():
             spine.set_color(INK)
-        legend = axes.get_legend()
-        for text in (axes.xaxis.label, axes.yaxis.label, *(legend.get_texts() if legend else ())):
+        for text in (axes.xaxis.label, axes.yaxis.label, *_texts(axes)):
             text.set_color(INK)
     stream = io.StringIO()
     with matplotlib.rc_context(style):
@@ -57,6 +63,11 @@ def to_svg(figure: Figure) -> str:
     # The rule would apply to the whole page, and a content policy may forbid it.
     svg = svg.replace(_RULES, "", 1).replace("<svg", f"<svg {_INHERITED}", 1)
     return svg[svg.index("<svg") :]
+
+
+def _texts(axes: Axes) -> Sequence[Text]:
+    legend = axes.get_legend()
+    return [] if legend is None else [legend.get_title(), *legend.get_texts()]
 
 
 def _axes(across: str, up: str, width: float) -> tuple[Figure, Axes]:
@@ -72,15 +83,34 @@ def _axes(across: str, up: str, width: float) -> tuple[Figure, Axes]:
     return figure, axes
 
 
-def curves_figure(
-    curves: Mapping[str, Sequence[CurvePoint]], metric: str, axis: str, *, logarithmic: bool = True
-) -> Figure:
+@dataclass(frozen=True)
+class Lines:
+    """Curves of one picture.
+
+    Attributes:
+        curves: Points of each line, by the line's label.
+        across: Name of the horizontal axis.
+        up: Name of the vertical axis.
+        legend: Names of the settings whose values are the labels.
+        budget: True if the horizontal axis is a budget: its ticks are the budgets that were used,
+            and it is logarithmic where they span more than a factor of 20.
+    """
+
+    curves: Mapping[str, Sequence[CurvePoint]]
+    across: str
+    up: str
+    legend: str = ""
+    budget: bool = True
+
+
+def curves_figure(lines: Lines) -> Figure:
     """Draw a line with markers and a shaded 95% interval for each curve.
 
-    Intervals that reach far beyond all means are cut off at the edge. If `logarithmic`, a
-    horizontal axis that spans more than a factor of 20 is logarithmic.
+    Intervals that reach far beyond all means are cut off at the edge.
     """
-    figure, axes = _axes(axis, metric, _WIDTH + 1.4 if len(curves) > _MOST_INSIDE else _WIDTH)
+    curves = {label: thinned(points) for label, points in lines.curves.items()}
+    beside = len(curves) > _MOST_INSIDE
+    figure, axes = _axes(lines.across, lines.up, _WIDTH + 1.4 if beside else _WIDTH)
     for index, (label, points) in enumerate(curves.items()):
         _draw_curve(axes, index, label, points)
     every = [point for points in curves.values() for point in points]
@@ -90,11 +120,34 @@ def curves_figure(
         span = max(means) - min(means)
         low, high = axes.get_ylim()
         axes.set_ylim(max(low, min(means) - span), min(high, max(means) + span))
-    if logarithmic:
-        _scale(axes, [point.budget for point in every])
+    if lines.budget:
+        budgets = sorted({point.budget for point in every})
+        _scale(axes, budgets)
+        _ticks(axes, budgets)
     if curves:
-        _legend(axes, len(curves))
+        _legend(axes, len(curves), lines.legend)
     return figure
+
+
+def thinned(points: Sequence[CurvePoint], most: int = _MOST_POINTS) -> Sequence[CurvePoint]:
+    """Points of a curve, about `most` of them: the smallest and the largest mean of each stretch.
+
+    The first and the last point stay.
+    """
+    if len(points) <= most:
+        return points
+    stretch = math.ceil(2 * len(points) / most)
+    kept = {0, len(points) - 1}
+    for start in range(0, len(points), stretch):
+        part = range(start, min(start + stretch, len(points)))
+        kept |= {extreme(part, key=lambda i: points[i].summary.mean) for extreme in (min, max)}
+    return [points[index] for index in sorted(kept)]
+
+
+def logarithmic(budgets: Sequence[float]) -> bool:
+    """Tell whether budgets span more than a factor of 20."""
+    positive = [budget for budget in budgets if budget > 0]
+    return bool(positive) and max(budgets) > 20 * min(positive)
 
 
 def _draw_curve(axes: Axes, index: int, label: str, points: Sequence[CurvePoint]) -> None:
@@ -115,25 +168,44 @@ def _draw_curve(axes: Axes, index: int, label: str, points: Sequence[CurvePoint]
 
 
 def _scale(axes: Axes, budgets: Sequence[float]) -> None:
-    """Make the horizontal axis logarithmic if the budgets span more than a factor of 20."""
-    positive = [budget for budget in budgets if budget > 0]
-    if not positive or max(budgets) <= 20 * min(positive):
+    """Make the horizontal axis logarithmic if the budgets span much."""
+    if not logarithmic(budgets):
         return
     if min(budgets) > 0:
         axes.set_xscale("log")
     else:
+        positive = [budget for budget in budgets if budget > 0]
         axes.set_xscale("symlog", linthresh=min(positive))
         # By default the axis would reach far below zero, where no budget is.
         axes.set_xlim(-0.2 * min(positive), 1.3 * max(budgets))
 
 
-def _legend(axes: Axes, entries: int) -> None:
+def _ticks(axes: Axes, budgets: Sequence[float]) -> None:
+    """Put ticks at the budgets that were used, as far as their labels have room."""
+    if not 1 < len(budgets) <= _MOST_TICKS:
+        return
+    to_axes = axes.transScale + axes.transLimits
+    places = [float(to_axes.transform((budget, axes.get_ylim()[0]))[0]) for budget in budgets]
+    shown = [len(budgets) - 1]
+    for index in range(len(budgets) - 2, -1, -1):
+        if places[shown[-1]] - places[index] > _TICK_ROOM:
+            shown.append(index)
+    axes.set_xticks([budgets[i] for i in shown], [f"{budgets[i]:g}" for i in shown])
+    axes.minorticks_off()
+
+
+def _legend(axes: Axes, entries: int, title: str = "") -> None:
     """Add a legend; a long one stands beside the curves, which it would cover."""
     outside: Any = {"loc": "upper left", "bbox_to_anchor": (1.01, 1)}
     legend = axes.legend(
-        frameon=False, fontsize="small", **(outside if entries > _MOST_INSIDE else {})
+        frameon=False,
+        fontsize="small",
+        title=title or None,
+        title_fontsize="small",
+        alignment="left",
+        **(outside if entries > _MOST_INSIDE else {}),
     )
-    for text in legend.get_texts():
+    for text in (legend.get_title(), *legend.get_texts()):
         text.set_parse_math(False)
 
 
@@ -166,7 +238,7 @@ def plot_boxes(
         _draw_boxes(axes, row, places, COLOURS[index % len(COLOURS)], width=step * 0.8)
     axes.set_xticks(range(len(shown)), shown, parse_math=False)
     if len(present) > 1:
-        _legend(axes, len(present))
+        _legend(axes, len(present), ", ".join(rows))
     return figure
 
 
@@ -196,13 +268,12 @@ def _draw_boxes(
         axes.plot([x] * len(values), list(values), ".", color=colour, markersize=4)
 
 
-def plot_curves(
+def budget_lines(
     records: StudyRecords, metric: str, rows: Sequence[str], where: Where = None
-) -> Figure:
-    """Draw metric against budget: a line per row, 95% intervals over seeds shaded."""
+) -> Lines:
+    """Metric against budget: a line per row."""
     curves = curves_by_row(records, metric, rows, where)
-    lines = {_label(key): points for key, points in curves.items()}
-    return curves_figure(lines, metric, f"budget ({records.budget_words})")
+    return Lines(_labelled(curves), f"budget ({records.budget_words})", metric, ", ".join(rows))
 
 
 def plot_search(
@@ -234,14 +305,22 @@ def plot_search(
     return figure
 
 
-def plot_progress(
+def step_lines(
+    records: StudyRecords, metric: str, rows: Sequence[str], where: Where = None
+) -> Lines:
+    """Metric against the number of the record, where the budget stands still: a line per row."""
+    curves = steps_by_row(records, metric, rows, where)
+    return Lines(_labelled(curves), "step", metric, ", ".join(rows), budget=False)
+
+
+def progress_lines(
     records: StudyRecords,
     against: str,
     metrics: Sequence[str],
     rows: Sequence[str],
     where: Where = None,
-) -> Figure:
-    """Draw metrics against another metric: a line per row and metric, 95% intervals shaded."""
+) -> Lines:
+    """Metrics against another metric: a line per row and metric."""
     lines = {}
     for metric in metrics:
         for key, points in progress_by_row(records, against, metric, rows, where).items():
@@ -250,7 +329,11 @@ def plot_progress(
     units = {records.metric_info(metric).get("unit") for metric in metrics}
     unit = units.pop() if len(units) == 1 else None
     title = metrics[0] if len(metrics) == 1 else unit or "value"
-    return curves_figure(lines, title, against, logarithmic=False)
+    return Lines(lines, against, title, ", ".join(rows), budget=False)
+
+
+def _labelled(curves: Mapping[Key, Sequence[CurvePoint]]) -> dict[str, Sequence[CurvePoint]]:
+    return {_label(key): points for key, points in curves.items()}
 
 
 def _label(key: Key) -> str:

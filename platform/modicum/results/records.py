@@ -37,7 +37,12 @@ class TrialInfo:
         error: Error of a failed trial, in one line.
         seconds: Wall-clock time from the last start to the end; None while the trial runs.
         stopped_by: `scheduler` or `request`, for a stopped trial.
-        ended: Time of the end, in seconds since 1970.
+        attempt: Number of the last start, from 0; -1 before the first one.
+        host: Machine that ran it.
+        started: Time of the last start, in seconds since 1970.
+        ended: Time of the end.
+        checkpoint: Path of the last checkpoint in the run folder.
+        best_checkpoint: Path of the best checkpoint by the experiment's selection metric.
     """
 
     id: str
@@ -48,7 +53,12 @@ class TrialInfo:
     error: str | None = None
     seconds: float | None = None
     stopped_by: str | None = None
+    attempt: int = -1
+    host: str | None = None
+    started: float | None = None
     ended: float | None = None
+    checkpoint: str | None = None
+    best_checkpoint: str | None = None
 
     @property
     def ended_early(self) -> bool:

@@ -83,3 +83,18 @@ def log_file(root: Path, inode: int, trial_id: str) -> Path | None:
     except OSError:
         seen = False
     return root / TRIALS / trial_id / LOG if seen else None
+
+
+def log_end(folder: StorageFolder, trial_id: str, most: int) -> str:
+    """End of a trial's log, followed by the end of a failed trial's traceback.
+
+    Args:
+        folder: The run folder.
+        trial_id: Identity of the trial.
+        most: Largest number of bytes of either file.
+
+    Raises:
+        InputError: A link leads out of the run folder.
+    """
+    ends = [folder.read_tail(most, TRIALS, trial_id, name) for name in (LOG, "error.txt")]
+    return "\n".join(end.decode("utf-8", "replace") for end in ends if end)

@@ -306,7 +306,7 @@ def test_the_page_the_report_and_what_may_be_asked(run):
             nonce = policy.split("'nonce-")[1].split("'")[0]
             assert policy.startswith("default-src 'none'; script-src 'nonce-")
             assert "frame-ancestors 'none'" in policy
-            assert page.count("<script") == page.count(f'<script nonce="{nonce}">') == 1
+            assert page.count("<script") == page.count(f'<script nonce="{nonce}">') == 2
             assert visitor.token not in page
             assert "&lt;b&gt;a study" in page
             assert nonce not in (await visitor.get(f"/?token={visitor.token}"))[2]

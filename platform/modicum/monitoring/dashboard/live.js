@@ -1,19 +1,12 @@
 "use strict";
+// The report's HTML was escaped where it was made, and the page's policy runs no script but its own.
 const token = new URLSearchParams(location.search).get("token") || "";
 const byId = (name) => document.getElementById(name);
 const STATES = ["finished", "failed", "stopped", "running", "pending"];
 const EVERY = 2000;
 let drawn = "", newest = 0;
-const asked = new Set();
-
-// Whatever comes from the study is set as text, never as markup; the report's HTML was escaped
-// where it was made, and the page's policy runs no script but this one.
-function element(tag, text, name) {
-  const made = document.createElement(tag);
-  if (text !== undefined && text !== null) made.textContent = String(text);
-  if (name) made.className = name;
-  return made;
-}
+const asked = new Set(), trialsSection = element("section");
+trialsSection.id = "explorer";
 
 async function call(path, body) {
   const options = { headers: { "X-Modicum-Token": token } };
@@ -25,19 +18,6 @@ async function call(path, body) {
   const answer = await fetch(path, options);
   if (!answer.ok) throw new Error((await answer.json().catch(() => ({}))).error || answer.statusText);
   return answer;
-}
-
-function duration(seconds) {
-  const whole = Math.max(0, Math.round(seconds));
-  if (whole < 60) return `${whole} s`;
-  const minutes = Math.floor(whole / 60);
-  if (minutes < 60) return `${minutes} min ${String(whole % 60).padStart(2, "0")} s`;
-  return `${Math.floor(minutes / 60)} h ${String(minutes % 60).padStart(2, "0")} min`;
-}
-
-function number(value) {
-  if (value === null || value === undefined) return "–";
-  return Math.abs(value) >= 1000 || Number.isInteger(value) ? value.toLocaleString("en") : value.toPrecision(4);
 }
 
 function showState(view) {
@@ -95,7 +75,9 @@ function showTrials(view, list, live) {
   for (const name of ["trial", "status", ...list.settings, "seed", "budget", ...(metric ? [metric, ""] : []), "time", ""]) head.append(element("th", name));
   const rows = list.trials.map((trial) => {
     const row = element("tr");
-    row.append(element("td", trial.id), element("td", trial.status, trial.status));
+    const name = element("td");
+    name.append(trialLink(trial.id));
+    row.append(name, element("td", trial.status, trial.status));
     for (const value of trial.settings) {
       const cell = element("td", value);
       cell.title = value;
@@ -139,19 +121,11 @@ function sparkline(points) {
   return box;
 }
 
-function button(text, action, name) {
-  const made = element("button", text, name);
-  made.addEventListener("click", action);
-  return made;
-}
+const readLog = async (id) => (await call(`/api/log?trial=${encodeURIComponent(id)}`)).text();
 
 async function showLog(trial) {
   byId("log-title").textContent = `Trial ${trial.id}`;
-  try {
-    byId("log-text").textContent = (await (await call(`/api/log?trial=${encodeURIComponent(trial.id)}`)).text()) || "It has written nothing.";
-  } catch (error) {
-    byId("log-text").textContent = error.message;
-  }
+  await showLogEnd(trial.id, byId("log-text"), readLog);
   byId("log").showModal();
 }
 
@@ -182,10 +156,15 @@ async function showReport(view) {
   if (view.drawn < 0 || view.drawn === drawn) return;
   const answer = await call(`/api/report?version=${encodeURIComponent(drawn)}`);
   if (answer.status === 204) return;
+  const trials = await (await call("/api/explorer")).json();
   const open = new Set([...document.querySelectorAll("#report details[open] summary")].map((s) => s.textContent));
   const parsed = new DOMParser().parseFromString(await answer.text(), "text/html");
   const top = scrollY;
+  // The section with the reader's choices stays, in its new place.
+  parsed.getElementById("explorer").replaceWith(trialsSection);
   byId("report").replaceChildren(...parsed.body.childNodes);
+  enliven(byId("report"));
+  setTrials(trialsSection, trials, readLog);
   for (const summary of document.querySelectorAll("#report details summary")) {
     if (open.has(summary.textContent)) summary.parentElement.open = true;
   }

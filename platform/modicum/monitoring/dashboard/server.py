@@ -6,6 +6,7 @@
 | `GET /api/view` | state of the study, counts, resources |
 | `GET /api/trials` (`query`, `limit`) | list of trials |
 | `GET /api/report` (`version`) | the report as HTML; 204 if there is no newer one |
+| `GET /api/explorer` | data of all trials, of the same drawing |
 | `GET /api/log` (`trial`) | log and traceback of a trial |
 | `POST /api/stop` (`trial`, or nothing for the study) | name of the request |
 
@@ -17,11 +18,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import math
+import json
 import secrets
 import time
 import traceback
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,7 +30,7 @@ from aiohttp import web
 
 from modicum.errors import InputError
 from modicum.monitoring.run_reader import WATCHED_SECONDS, RunReader
-from modicum.report.rendering import render_report_body, templates
+from modicum.report.rendering import finite, render_report_body, templates
 from modicum.web_guard import (
     LOOPBACK,
     error_response,
@@ -57,7 +58,7 @@ class Dashboard:
 
     def __init__(self, source: StudySource, title: str) -> None:
         self._source, self._title = source, title
-        self._report, self._drawn_version = "", -1
+        self._report, self._explorer, self._drawn_version = "", "{}", -1
         self._drawn, self._took = float("-inf"), 0.0
         self._asked = time.monotonic()
         self._trouble: str | None = None
@@ -73,6 +74,7 @@ class Dashboard:
                 web.get("/api/view", self._view),
                 web.get("/api/trials", self._trials),
                 web.get("/api/report", self._report_html),
+                web.get("/api/explorer", self._explorer_data),
                 web.get("/api/log", self._log),
                 web.post("/api/stop", self._stop),
             ]
@@ -113,6 +115,7 @@ class Dashboard:
         document = self._source.document()
         if document is not None:
             self._report = render_report_body(document)
+            self._explorer = json.dumps(finite(document["explorer"]))
             self._drawn_version = version
         self._drawn = time.monotonic()
         self._took = self._drawn - started
@@ -153,6 +156,9 @@ class Dashboard:
             headers={"X-Modicum-Version": str(self._drawn_version)},
         )
 
+    async def _explorer_data(self, request: web.Request) -> web.Response:
+        return web.Response(text=self._explorer, content_type="application/json")
+
     async def _log(self, request: web.Request) -> web.Response:
         try:
             text = await asyncio.to_thread(self._source.log, request.query.get("trial", ""))
@@ -174,16 +180,7 @@ class Dashboard:
 
 
 def _json(data: Any) -> web.Response:
-    return web.json_response(_finite(data))
-
-
-def _finite(data: Any) -> Any:
-    """Replace numbers that JSON lacks by None: a browser would refuse the whole answer."""
-    if isinstance(data, Mapping):
-        return {name: _finite(value) for name, value in data.items()}
-    if isinstance(data, list):
-        return [_finite(value) for value in data]
-    return None if isinstance(data, float) and not math.isfinite(data) else data
+    return web.json_response(finite(data))
 
 
 async def serve(
