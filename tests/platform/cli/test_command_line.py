@@ -200,34 +200,34 @@ def wait_for(process, folder, count):
         time.sleep(0.02)
 
 
-def long_study(seeds):
-    """The small study with trials long enough to be hit in the middle."""
-    space = {**SMALL["space"], "max_iterations": 400, "patience": 10_000}
-    return dump_yaml({**SMALL, "seeds": seeds, "space": space})
+def long_study():
+    """The small study's eight trials, long enough to be hit in the middle."""
+    space = {**SMALL["space"], "max_iterations": 300, "patience": 10_000}
+    return dump_yaml({**SMALL, "space": space})
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("runner", [["--local"], ["--cpus", "2"]], ids=["local", "ray"])
 def test_killed_half_way_and_run_again(tmp_path, runner):
     """A real kill -9: finished trials stay, half-finished ones restart, results are equal."""
-    (tmp_path / "study.yaml").write_text(long_study(seeds=3))
+    (tmp_path / "study.yaml").write_text(long_study())
     command = ["run", "study.yaml", *runner]
-    call(*command, "--out", "whole", cwd=tmp_path)
+    call("run", "study.yaml", "--local", "--out", "whole", cwd=tmp_path)
     process = subprocess.Popen(
         [*MODICUM, *command, "--out", "killed"],
         cwd=tmp_path,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
-    wait_for(process, tmp_path / "killed", 4)
+    wait_for(process, tmp_path / "killed", 2)
     os.kill(process.pid, signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL
     before = finished(tmp_path / "killed")
-    assert 4 <= len(before) < 12
+    assert 2 <= len(before) < 8
     again = call(*command, "--out", "killed", cwd=tmp_path)
     assert f"({len(before)} earlier)" in again.stderr
     after = finished(tmp_path / "killed")
-    assert len(after) == 12
+    assert len(after) == 8
     assert {name: after[name] for name in before} == before
     assert records(tmp_path / "killed").equals(records(tmp_path / "whole"))
 
@@ -236,7 +236,7 @@ def test_killed_half_way_and_run_again(tmp_path, runner):
 @pytest.mark.parametrize("runner", [["--local"], ["--cpus", "2"]], ids=["local", "ray"])
 def test_interrupted_and_run_again(tmp_path, runner):
     """Ctrl-C keeps what is finished, says how to go on, and exits with 130."""
-    (tmp_path / "study.yaml").write_text(long_study(seeds=4))
+    (tmp_path / "study.yaml").write_text(long_study())
     process = subprocess.Popen(
         [*MODICUM, "run", "study.yaml", *runner, "--out", "run"],
         cwd=tmp_path,
@@ -246,17 +246,17 @@ def test_interrupted_and_run_again(tmp_path, runner):
         # A suite that runs in the background of a shell ignores SIGINT, and so would its child.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
-    wait_for(process, tmp_path / "run", 3)
+    wait_for(process, tmp_path / "run", 2)
     process.send_signal(signal.SIGINT)
     _, error = process.communicate(timeout=120)
     assert process.returncode == 130, error
     assert error.strip().endswith("interrupted; run the same command again to continue")
     assert "Traceback" not in error
     before = len(finished(tmp_path / "run"))
-    assert 3 <= before < 16
+    assert 2 <= before < 8
     again = call("run", "study.yaml", *runner, "--out", "run", cwd=tmp_path)
     assert f"({before} earlier)" in again.stderr
-    assert len(finished(tmp_path / "run")) == 16
+    assert len(finished(tmp_path / "run")) == 8
 
 
 @pytest.mark.slow
@@ -265,7 +265,7 @@ def test_progress_moves_on_a_terminal(tmp_path):
 
     The trials last longer than the quarter of a second between two looks at the display.
     """
-    (tmp_path / "study.yaml").write_text(long_study(seeds=2))
+    (tmp_path / "study.yaml").write_text(long_study())
     main, terminal = pty.openpty()
     process = subprocess.Popen(
         [*MODICUM, "run", "study.yaml", "--local", "--out", "run"],
