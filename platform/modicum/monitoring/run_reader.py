@@ -28,8 +28,6 @@ from modicum.storage import StorageFolder
 from modicum.tracking.tensorboard import LOGS
 from modicum.yaml_io import parse_yaml
 
-# A study is watched for so long after somebody has looked.
-WATCHED_SECONDS = 30.0
 _LOG_BYTES = 200_000
 # Failed trials in the report; the list of trials has all of them.
 _MOST_FAILURES = 20

@@ -29,7 +29,8 @@ from typing import TYPE_CHECKING, Any
 from aiohttp import web
 
 from modicum.errors import InputError
-from modicum.monitoring.run_reader import WATCHED_SECONDS, RunReader
+from modicum.monitoring.relay import WATCHED_SECONDS
+from modicum.monitoring.run_reader import RunReader
 from modicum.report.rendering import finite, render_report_body, templates
 from modicum.web_guard import (
     LOOPBACK,
