@@ -64,6 +64,7 @@ class StorageFolder:
         self.uri = self._base + self._query
         self.root = self.root.rstrip("/")
         self._made: set[str] = set()
+        self._synced: set[str] = set()
 
     @property
     def local(self) -> Path | None:
@@ -171,7 +172,8 @@ class StorageFolder:
 
     def _forget(self, folder: str) -> None:
         """Forget that a folder and those in it have been made."""
-        self._made = {made for made in self._made if not f"{made}/".startswith(f"{folder}/")}
+        for known in (self._made, self._synced):
+            known -= {place for place in known if f"{place}/".startswith(f"{folder}/")}
 
     def move(self, source: str, target: str) -> None:
         """Move a file, or a folder with its content, to a relative path where nothing lies."""
@@ -237,21 +239,33 @@ class StorageFolder:
             self._sync_above(target)
 
     def _sync_above(self, target: str) -> None:
-        """Force the folders above a path to the disk, up to this folder."""
-        for folder in Path(target).parents:
-            _sync(folder)
-            if str(folder) == self.root:
-                break
+        """Force the folders above a path to the disk, up to this folder.
 
-    def append_bytes(self, content: bytes, *parts: str) -> None:
-        """Append to a file, which is created if it does not exist.
+        The folder that holds the path changes with it; those above only once, by that folder.
+        """
+        changed = Path(target).parent
+        for folder in (changed, *changed.parents):
+            _sync(folder)
+            if str(folder) == self.root or str(folder) in self._synced:
+                break
+            self._synced.add(str(folder))
+
+    def append_bytes(self, content: bytes, *parts: str, durable: bool = False) -> None:
+        """Append to a file, which is created if it does not exist; see `write_bytes`.
 
         Only on this machine's filesystem. Appending is not atomic: a killed process may leave a
         part of the content.
         """
         assert self.local is not None
-        with self._writing(), open(self._with_parent(*parts), "ab") as file:
-            file.write(content)
+        with self._writing():
+            target = self._with_parent(*parts)
+            with open(target, "ab") as file:
+                file.write(content)
+                if durable:
+                    file.flush()
+                    os.fsync(file.fileno())
+            if durable:
+                self._sync_above(target)
 
     def _with_parent(self, *parts: str) -> str:
         """Path of a file, after creating its folder."""
@@ -267,8 +281,14 @@ class StorageFolder:
         self.write_bytes(content.encode(), *parts, durable=durable)
 
     def write_json(self, content: Any, *parts: str, durable: bool = False) -> None:
-        """Write or replace a file as indented JSON; see `write_bytes`."""
-        self.write_text(json.dumps(content, indent=1), *parts, durable=durable)
+        """Write or replace a file as JSON, a mapping's entry a line; see `write_bytes`."""
+        if isinstance(content, dict):
+            # The encoder that indents is written in Python, and takes many times as long.
+            lines = (json.dumps({name: value})[1:-1] for name, value in content.items())
+            text = "{\n " + ",\n ".join(lines) + "\n}"
+        else:
+            text = json.dumps(content)
+        self.write_text(text, *parts, durable=durable)
 
 
 def _replace(target: str, content: bytes, durable: bool) -> None:

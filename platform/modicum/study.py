@@ -250,12 +250,13 @@ class Study:
             recorder.add(plans if self.spec.search is None else [])
             try:
                 if runner == "local":
-                    with self._watched(recorder, tracking, quiet) as requests:
+                    with self._watched(recorder, tracking, quiet) as requests, recorder:
                         run_local(recorder, requests)
                 elif self.spec.search is not None or recorder.unfinished():
                     with (
                         connected(address, cpus),
                         self._watched(recorder, tracking, quiet, on_ray=True) as requests,
+                        recorder,
                     ):
                         from modicum.execution.tune.runner import run_on_tune
 

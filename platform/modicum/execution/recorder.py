@@ -10,7 +10,8 @@ import socket
 import time
 import warnings
 from collections.abc import Iterable, Sequence
-from typing import Any
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, Self
 
 from modicum.errors import InputError
 from modicum.execution.messages import EndMessage, RecordMessage
@@ -35,6 +36,8 @@ from modicum.storage import StorageFolder
 
 # A running trial's records reach the disk at most this many seconds late.
 FLUSH_SECONDS = 5.0
+# Ended trials whose files are being forced to the disk.
+_MOST_CLOSING = 32
 
 
 class Listener:
@@ -58,6 +61,9 @@ class Listener:
 
 class Recorder:
     """Collects messages of trials and keeps the run folder up to date.
+
+    As a context manager, it writes the files of ended trials in threads: forcing a trial to the
+    disk may take longer than the trial. The end of the block waits for them.
 
     Args:
         folder: The run folder.
@@ -92,6 +98,24 @@ class Recorder:
         self._keep_stopped = keep_stopped
         self._written: dict[str, float] = {}
         self._logs = TrialLogs(folder)
+        self._threads: ThreadPoolExecutor | None = None
+        self._closing: dict[str, Future[None]] = {}
+
+    def __enter__(self) -> Self:
+        self._threads = ThreadPoolExecutor(4, thread_name_prefix="modicum-recorder")
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        """Wait until all is written.
+
+        Raises:
+            StorageError: The folder cannot be written.
+        """
+        assert self._threads is not None
+        self._threads.shutdown()
+        self._threads = None
+        for trial_id in list(self._closing):
+            self._wait_for(trial_id)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """A recorder stays in its driver: Tune, which pickles its callbacks, keeps None."""
@@ -126,6 +150,7 @@ class Recorder:
 
     def start(self, trial_id: str) -> TrialRecord:
         """Note that a trial starts, perhaps again from its last checkpoint."""
+        self._wait_for(trial_id)
         trial = self.trials[trial_id]
         if trial_id not in self._written and trial.checkpoint is None:
             # An earlier run's.
@@ -144,8 +169,8 @@ class Recorder:
     def record(self, trial_id: str, message: RecordMessage, host: str | None = None) -> None:
         """Take a record; one with an index seen before replaces that record and all after it."""
         trial = self.trials[trial_id]
-        del trial.rows[message.index :]
-        trial.rows.append({"budget": message.budget, "seconds": message.seconds, **message.metrics})
+        row = {"budget": message.budget, "seconds": message.seconds, **message.metrics}
+        trial.put(message.index, row)
         trial.outcomes |= message.outcomes
         self._take_log(trial_id, message)
         trial.host = host or trial.host
@@ -193,16 +218,34 @@ class Recorder:
     def _close(
         self, trial: TrialRecord, status: TrialStatus, error: str | None = None, trace: str = ""
     ) -> None:
+        self._wait_for(trial.id)
         trial.status, trial.error, trial.ended = status, error, time.time()
         if trace:
             self.folder.write_text(trace, TRIALS, trial.id, "error.txt")
         for listener in self.listeners:
             listener.ended(trial)
-        self._write(trial)
-        if status == "finished":
+        self._save(trial)
+        if self._threads is None:
+            self._complete(trial)
+            return
+        self._closing[trial.id] = self._threads.submit(self._complete, trial)
+        for trial_id, closing in list(self._closing.items()):
+            if closing.done() or len(self._closing) > _MOST_CLOSING:
+                self._wait_for(trial_id)
+
+    def _complete(self, trial: TrialRecord) -> None:
+        """Write an ended trial's files, and delete what it needs no more."""
+        write_trial(self.folder, trial)
+        if trial.status == "finished":
             if trial.checkpoint is not None:
                 self.prune_checkpoints(trial.id)
             self.folder.remove_folder("storage", trial.id)
+
+    def _wait_for(self, trial_id: str) -> None:
+        """Wait until an ended trial's files are written, and raise what went wrong."""
+        closing = self._closing.pop(trial_id, None)
+        if closing is not None:
+            closing.result()
 
     def _take_log(self, trial_id: str, message: RecordMessage | EndMessage) -> None:
         """Move a message's log to the run folder; Tune keeps the last message of every trial."""
@@ -210,10 +253,14 @@ class Recorder:
         self._logs.append(trial_id, content)
 
     def _write(self, trial: TrialRecord) -> None:
+        self._save(trial)
+        write_trial(self.folder, trial)
+
+    def _save(self, trial: TrialRecord) -> None:
+        """Write what belongs to a trial beside its own files."""
         for listener in self.listeners:
             listener.saving(trial)
         self._logs.save(trial.id)
-        write_trial(self.folder, trial)
         self._written[trial.id] = time.monotonic()
 
     def _take_over(self, plan: TrialPlan) -> TrialRecord:

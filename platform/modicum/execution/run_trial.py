@@ -12,10 +12,12 @@ import math
 import os
 import shutil
 import socket
+import sys
 import tempfile
 import time
 import traceback
 from collections.abc import Generator, Iterator, Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,6 +35,7 @@ from modicum.seeding import seeded
 
 if TYPE_CHECKING:
     import numpy as np
+    from threadpoolctl import ThreadpoolController
 
 
 def run_trial(
@@ -207,8 +210,6 @@ def _scratch_folder(trial_id: str) -> Iterator[Path]:
 @contextlib.contextmanager
 def _pinned_threads(experiment: Experiment[Any], resources: Resources) -> Iterator[None]:
     """Hold BLAS, OpenMP and torch to the trial's CPUs (at least one thread)."""
-    from threadpoolctl import threadpool_limits
-
     threads = max(1, math.floor(resources.trial.cpus))
     before: int | None = None
     if experiment.uses_torch:
@@ -217,11 +218,19 @@ def _pinned_threads(experiment: Experiment[Any], resources: Resources) -> Iterat
         before = torch.get_num_threads()
         torch.set_num_threads(threads)
     try:
-        with threadpool_limits(limits=threads):
+        with _thread_pools(len(sys.modules)).limit(limits=threads):
             yield
     finally:
         if before is not None:
             torch.set_num_threads(before)
+
+
+@lru_cache(maxsize=1)
+def _thread_pools(modules: int) -> ThreadpoolController:
+    """The thread pools of the libraries in this process, searched again after each import."""
+    from threadpoolctl import ThreadpoolController
+
+    return ThreadpoolController()
 
 
 def pin_environment(cpus: float = 1.0) -> None:

@@ -49,14 +49,15 @@ def curve(by_seed: Mapping[int, Points], *, carry: bool = True) -> list[CurvePoi
     first = max(points[0][0] for points in series)
     last = min(points[-1][0] for points in series)
     budgets = sorted({b for points in series for b, _ in points if first <= b <= last})
-    result = []
-    for budget in budgets:
-        reached = []
-        for points in series:
-            xs = [x for x, _ in points]
-            reached.append(points[int(np.searchsorted(xs, budget, side="right")) - 1][1])
-        result.append(CurvePoint(budget, summarise(reached)))
-    return result
+    reached = [
+        [
+            points[place - 1][1]
+            for place in np.searchsorted([x for x, _ in points], budgets, "right")
+        ]
+        for points in series
+    ]
+    columns = zip(*reached, strict=True)
+    return [CurvePoint(b, summarise(values)) for b, values in zip(budgets, columns, strict=True)]
 
 
 def points_by_seed(
@@ -169,9 +170,8 @@ def _finished(
 ) -> pd.DataFrame:
     """Records of finished trials that have values in some columns."""
     wanted = list(dict.fromkeys(["trial_id", "seed", "status", *columns]))
-    frame = records.frame.reindex(columns=wanted)
-    chosen = frame["trial_id"].isin({trial.id for trial in trials})
-    return frame[(frame["status"] == "finished") & chosen].dropna(subset=present)
+    frame = records.of_trials(trials).reindex(columns=wanted)
+    return frame[frame["status"] == "finished"].dropna(subset=present)
 
 
 def _series(frame: pd.DataFrame, x: str, y: str) -> dict[int, list[tuple[float, float]]]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from scipy import stats
@@ -35,7 +36,7 @@ class Estimate:
 
     def interval(self, level: float = LEVEL) -> tuple[float, float]:
         """Interval that covers the estimated value with the probability `level`."""
-        half = float(stats.t.ppf((1 + level) / 2, self.freedom)) * self.error
+        half = _quantile((1 + level) / 2, self.freedom) * self.error
         return self.value - half, self.value + half
 
     @property
@@ -78,6 +79,12 @@ class Summary:
     low: float | None
     high: float | None
     rows: int | None = None
+
+
+@lru_cache(maxsize=1000)
+def _quantile(level: float, freedom: float) -> float:
+    """Quantile of Student's t; a study asks for the same one thousands of times."""
+    return float(stats.t.ppf(level, freedom))
 
 
 def summarise(values: Sequence[float], outcomes: np.ndarray | None = None) -> Summary:

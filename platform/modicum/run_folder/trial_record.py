@@ -12,7 +12,7 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
 
 from modicum.errors import InputError, from_validation, reason_of
 from modicum.planning.trial_plan import TrialPlan
@@ -83,6 +83,8 @@ class TrialRecord(BaseModel):
     best_score: int | float | None = None
     rows: list[dict[str, Any]] = Field(default_factory=list, exclude=True)
     outcomes: dict[str, Any] = Field(default_factory=dict, exclude=True)
+    # Number of the rows that lie in the trial's file already.
+    _saved: int = PrivateAttr(default=0)
 
     @classmethod
     def pending(cls, plan: TrialPlan) -> TrialRecord:
@@ -99,6 +101,12 @@ class TrialRecord(BaseModel):
         if self.started is None or self.ended is None:
             return None
         return self.ended - self.started
+
+    def put(self, index: int, row: dict[str, Any]) -> None:
+        """Take a record in place of those from an index on."""
+        if index < self._saved:
+            self._saved = 0
+        self.rows[index:] = [row]
 
     def value(self, metric: str) -> Any:
         """The metric's value in the last record that has it, or None."""
@@ -119,7 +127,11 @@ def load_trial(folder: StorageFolder, trial_id: str) -> TrialRecord:
     try:
         content = folder.read_json(TRIALS, trial_id, _FILE)
         record = TrialRecord.model_validate(content | {"rows": []})
-        lines = folder.read_text(TRIALS, trial_id, _RECORDS).splitlines()
+        text = folder.read_text(TRIALS, trial_id, _RECORDS)
+        if record.status == "running":
+            # The last line may be half written, now or by a driver that was killed.
+            text = text[: text.rfind("\n") + 1]
+        lines = text.splitlines()
         record.rows = [_row(line) for line in lines]
         # Older programs do not write the number; a trial has one record at least.
         written = content.get("records", max(1, len(lines)))
@@ -140,11 +152,15 @@ def load_trial(folder: StorageFolder, trial_id: str) -> TrialRecord:
 def write_trial(folder: StorageFolder, record: TrialRecord) -> None:
     """Write a trial's files: records before status, so that a finished trial has all of them.
 
-    Once a trial has ended, its records and checkpoints are on the disk before its status says so.
+    New records are appended, where the filesystem can and none was replaced. Once a trial has
+    ended, its records and checkpoints are on the disk before its status says so.
     """
     ended = record.status not in {"pending", "running"}
-    lines = "".join(json.dumps(row) + "\n" for row in record.rows)
-    folder.write_text(lines, TRIALS, record.id, _RECORDS, durable=ended)
+    first = record._saved if folder.local is not None else 0
+    lines = "".join(json.dumps(row) + "\n" for row in record.rows[first:]).encode()
+    write = folder.append_bytes if first else folder.write_bytes
+    write(lines, TRIALS, record.id, _RECORDS, durable=ended)
+    record._saved = len(record.rows)
     if record.outcomes:
         write_outcomes(folder, (TRIALS, record.id), record.outcomes, durable=ended)
     if ended:

@@ -1,3 +1,8 @@
+import shutil
+
+import pytest
+
+import modicum as md
 from modicum.execution.messages import EndMessage, RecordMessage
 from modicum.execution.recorder import Recorder
 from modicum.planning.trial_plan import plan_trial
@@ -70,6 +75,30 @@ def test_a_record_seen_before_replaces_it_and_what_follows(tmp_path):
         one.record(PLAN.id, message(index, loss=float(index)))
     one.record(PLAN.id, message(1, loss=9.0))
     assert [row["test/loss"] for row in one.trials[PLAN.id].rows] == [0.0, 9.0]
+
+
+def test_files_of_ended_trials_are_complete_at_the_end_of_the_block(tmp_path):
+    plans = [plan_trial(Descent(), DescentConfig(), seed, {}) for seed in range(40)]
+    with recorder(tmp_path) as one:
+        one.add(plans)
+        for plan in plans:
+            one.start(plan.id)
+            one.record(plan.id, message(0, loss=float(plan.seed)))
+            one.end(plan.id, end())
+    found = [load_trial(StorageFolder(tmp_path), plan.id) for plan in plans]
+    assert {trial.status for trial in found} == {"finished"}
+    assert [trial.value("test/loss") for trial in found] == [float(seed) for seed in range(40)]
+
+
+def test_an_ended_trial_that_cannot_be_written_ends_the_block(tmp_path):
+    one = recorder(tmp_path)
+    one.start(PLAN.id)
+    shutil.rmtree(tmp_path / "trials" / PLAN.id)
+    (tmp_path / "trials" / PLAN.id).touch()
+    one.__enter__()
+    one.end(PLAN.id, EndMessage("finished"))
+    with pytest.raises(md.StorageError, match="cannot be written"):
+        one.__exit__(None, None, None)
 
 
 def test_stopped_trials_stay_stopped_only_where_a_scheduler_decides(tmp_path):

@@ -34,7 +34,8 @@ def test_the_file_has_the_plan_then_the_state(written):
         **dict.fromkeys(("checkpoint", "best_checkpoint", "best_score")),
         "records": 1,
     }
-    assert written[1].read_text() == json.dumps({**PLAN.as_json(), **state}, indent=1)
+    found = json.loads(written[1].read_text())
+    assert list(found.items()) == list({**PLAN.as_json(), **state}.items())
 
 
 def test_a_trial_is_read_as_it_was_written(written):
@@ -107,18 +108,46 @@ def test_all_of_a_trial_is_on_the_disk_before_its_status_says_so(tmp_path, monke
     record.status = "finished"
     write_trial(folder, record)
     place = tmp_path / "trials" / PLAN.id
-    records, status = (
-        [
-            ("fsync", f"{place / name}.{os.getpid()}.tmp"),
-            ("replace", str(place / name)),
-            *(("fsync", str(path)) for path in (place, place.parent, tmp_path)),
-        ]
-        for name in ("records.jsonl", "trial.json")
-    )
+    folders = [("fsync", str(path)) for path in (place, place.parent, tmp_path)]
+    records = [("fsync", str(place / "records.jsonl")), *folders]
+    status = [
+        ("fsync", f"{place / 'trial.json'}.{os.getpid()}.tmp"),
+        ("replace", str(place / "trial.json")),
+        folders[0],  # Those above know this folder already.
+    ]
     assert calls[: len(records)] == records
     assert calls[-len(status) :] == status
     saved = [path for kind, path in calls[len(records) : -len(status)] if kind == "fsync"]
     assert saved == [str(weights), *(str(p) for p in weights.parents if p.is_relative_to(tmp_path))]
+
+
+def test_records_are_appended_unless_one_was_replaced(tmp_path):
+    folder, record = StorageFolder(tmp_path), TrialRecord.pending(PLAN)
+    record.status = "running"
+    file = tmp_path / "trials" / PLAN.id / "records.jsonl"
+    for index in (0, 1, 2, 3, 2, 3):
+        inode = file.stat().st_ino if file.exists() else None
+        record.put(index, {"budget": index, "seconds": 0.1, "of": len(record.rows)})
+        write_trial(folder, record)
+        assert load_trial(folder, PLAN.id).rows == record.rows
+        rewritten = file.stat().st_ino != inode
+        assert rewritten == (len(record.rows) == 1 or record.rows[-1]["of"] > index)
+
+
+def test_a_line_that_a_killed_driver_left_half_written_is_no_damage(tmp_path):
+    folder, record = StorageFolder(tmp_path), TrialRecord.pending(PLAN)
+    record.status = "running"
+    record.put(0, {"budget": 1, "seconds": 0.1})
+    write_trial(folder, record)
+    file = tmp_path / "trials" / PLAN.id / "records.jsonl"
+    with file.open("a") as half:
+        half.write('{"budget": 2, "sec')
+    again = load_trial(folder, PLAN.id)
+    assert again.rows == record.rows
+    # The next process replaces what was left.
+    again.put(1, {"budget": 3, "seconds": 0.2})
+    write_trial(folder, again)
+    assert [row["budget"] for row in load_trial(folder, PLAN.id).rows] == [1, 3]
 
 
 def test_a_filesystem_that_cannot_sync_a_folder_is_written_all_the_same(tmp_path, monkeypatch):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import socket
 from collections.abc import Callable
 from pathlib import Path
@@ -28,13 +29,17 @@ MESSAGE, HOST, SCORE = "modicum", "host", "modicum_score"
 
 
 def tune_config(experiment: Experiment[Any], plan: TrialPlan) -> dict[str, Any]:
-    """A trial in the form in which Tune takes it to an actor."""
-    return {"plan": plan.as_json(), "resources": experiment.resources(plan.config)}
+    """A trial in the form in which Tune takes it to an actor.
+
+    Tune copies, flattens and encodes it many times, so the plan is one text.
+    """
+    resources = experiment.resources(plan.config)
+    return {"id": plan.id, "plan": json.dumps(plan.as_json()), "resources": resources}
 
 
 def trial_id(trial: TuneTrial) -> str:
     """The id of the study's trial that Tune runs."""
-    return str(trial.config["plan"]["id"])
+    return str(trial.config["id"])
 
 
 def make_trainable(recorder: Recorder) -> Callable[[dict[str, Any]], None]:
@@ -56,7 +61,7 @@ def make_trainable(recorder: Recorder) -> Callable[[dict[str, Any]], None]:
     inode = 0 if root is None else root.stat().st_ino
 
     def modicum_trial(config: dict[str, Any]) -> None:
-        plan = TrialPlan.from_json(config["plan"], experiment)
+        plan = TrialPlan.from_json(json.loads(config["plan"]), experiment)
         checkpoint = tune.get_checkpoint()
         if checkpoint is None and plan.id in resume:
             checkpoint = tune.Checkpoint(f"{location}/{resume[plan.id]}", filesystem)
