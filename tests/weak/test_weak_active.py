@@ -364,6 +364,8 @@ def test_random_rows_are_those_of_weak_whatever_the_method(tmp_path):
             assert alone.budget == record.budget
             for name in ("test/accuracy", "test/f1", "validation/f1", "train/best_iteration"):
                 assert alone.metrics[name] == record.metrics[name]
+            right = record.outcomes["test/accuracy"]
+            assert right == alone.outcomes["test/accuracy"].tolist()
     assert rows["iwl"] == rows["labels_only"] == rows["majority_vote"]
 
 
@@ -421,6 +423,7 @@ def test_a_trial_that_starts_again_repeats_no_finished_round(tmp_path, monkeypat
     assert len(fits) == 4
     assert [record.budget for record in again] == [4, 7, 10]
     assert [record.metrics for record in again[:2]] == [record.metrics for record in begun]
+    assert [record.outcomes for record in again[:2]] == [record.outcomes for record in begun]
     assert numbers(again) == numbers(records(tmp_path, "labels_only", "entropy"))
 
 

@@ -38,12 +38,11 @@ def run(config: WeakLearningConfig, trial: md.Trial) -> Iterator[md.Record]:
         checkpoint = trial.scratch / "model"
         save_trained(estimator, checkpoint, data.classes, config=config.model_dump(mode="json"))
     metrics = metrics_of(estimator, data, seconds)
-    right_N = estimator.predict(data.test.features_ND) == data.test.labels_N
     yield md.Record(
         budget=len(strong),
         metrics=metrics,
         checkpoint=checkpoint,
-        outcomes={"test/accuracy": right_N},
+        outcomes={"test/accuracy": right_on_test(estimator, data)},
     )
 
 
@@ -67,6 +66,11 @@ def fit_arguments(data: datasets.WeakData, strong: np.ndarray) -> dict[str, Any]
         "X_valid": data.valid.features_ND,
         "y_valid": data.valid.labels_N,
     }
+
+
+def right_on_test(estimator: WeakClassifier, data: datasets.WeakData) -> np.ndarray:
+    """Test rows, shape (N,), that an estimator fitted on class numbers predicts right."""
+    return np.asarray(estimator.predict(data.test.features_ND) == data.test.labels_N)
 
 
 def metrics_of(

@@ -22,7 +22,7 @@ from modicum_algorithms.weak.data import datasets
 from modicum_algorithms.weak.data.arguments import as_tensor
 from modicum_algorithms.weak.estimators import IntegratedWeakLearner, estimator_of
 from modicum_algorithms.weak.experiments.config import ActiveLearningConfig
-from modicum_algorithms.weak.run import fit_arguments, metrics_of
+from modicum_algorithms.weak.run import fit_arguments, metrics_of, right_on_test
 
 
 def run(config: ActiveLearningConfig, trial: md.Trial) -> Iterator[md.Record]:
@@ -41,11 +41,13 @@ def run(config: ActiveLearningConfig, trial: md.Trial) -> Iterator[md.Record]:
         fitted = _Round(config, data, trial, acquired)
         if number >= trial.records_done:
             metrics = trial.once(f"round-{number:03d}/metrics", fitted.metrics)
+            right_N = trial.once(f"round-{number:03d}/right", fitted.right)
             trial.log.info("round %d: %d labels", number, len(acquired))
             yield md.Record(
                 budget=len(acquired),
                 metrics={**metrics, **statistics},
                 checkpoint=fitted.saved() if config.save_model else None,
+                outcomes={"test/accuracy": right_N},
             )
         left = order[~np.isin(order, acquired)]
         if number == config.rounds or len(left) == 0:
@@ -102,6 +104,11 @@ class _Round:
         """Metrics of the fitted estimator."""
         estimator, seconds = self._trained
         return metrics_of(estimator, self._data, seconds)
+
+    def right(self) -> list[bool]:
+        """Whether the fitted estimator is right, for each test row."""
+        right: list[bool] = right_on_test(self._trained[0], self._data).tolist()
+        return right
 
     def saved(self) -> Path:
         """The fitted estimator and the rows it learned from, as a checkpoint."""
