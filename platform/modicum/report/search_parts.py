@@ -1,4 +1,4 @@
-"""What a report shows of a search beside its tables: a Pareto front, and pictures."""
+"""Parts of a search in a report beside its tables: a Pareto front, and pictures."""
 
 from __future__ import annotations
 

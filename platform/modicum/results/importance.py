@@ -25,7 +25,7 @@ class Configurations:
 
     Attributes:
         names: The settings.
-        keys: Their values in each configuration; None where a setting has no effect.
+        keys: Values of the settings in each configuration; None where one has no effect.
         values: Mean of the objective over seeds, one for each configuration.
     """
 

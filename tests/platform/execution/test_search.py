@@ -130,10 +130,19 @@ def test_impossible_and_excluded_choices_count_as_failed(tmp_path, ray_cluster):
 
 @pytest.mark.slow
 def test_the_searcher_is_told_of_stopped_trials_too(tmp_path, ray_cluster):
-    space = {"rate": {"uniform": [0.05, 0.9]}, "steps": 8}
-    study = md.Study(Descent, space, seeds=1, search=search(8), scheduler=asha())
+    """With a choice of groups and two seeds, which end together."""
+    groups = [
+        {"method": "slow", "rate": {"uniform": [0.05, 0.9]}},
+        {"method": "noisy", "rate": {"uniform": [0.05, 0.9]}, "noise": {"uniform": [0, 0.1]}},
+    ]
+    space = {"choice": groups, "steps": 8}
+    study = md.Study(Descent, space, seeds=2, search=search(8), scheduler=asha())
     results = study.run(tmp_path / "run", quiet=True)
-    assert {"stopped", "finished"} == {trial.status for trial in results.trials}
+    sizes = Counter((trial.status, trial.columns["rate"]) for trial in results.trials)
+    assert {status for status, _ in sizes} == {"stopped", "finished"}
+    assert set(sizes.values()) == {2}
+    methods = {trial.columns["method"]: "noise" in trial.columns for trial in results.trials}
+    assert methods == {"slow": False, "noisy": True}
     assert all(s["told"] for s in suggestions(tmp_path / "run"))
 
 
