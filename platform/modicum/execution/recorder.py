@@ -211,6 +211,7 @@ class Recorder:
 
     def withdraw(self, trial_id: str) -> None:
         """Count a finished trial as ended early, since the scheduler has ended its other seeds."""
+        self._wait_for(trial_id)
         trial = self.trials[trial_id]
         trial.status, trial.stopped_by = "stopped", "scheduler"
         self._write(trial)

@@ -31,6 +31,10 @@ def suggestions(folder):
     return json.loads((state / "suggestions.json").read_text())
 
 
+def rate_of(suggested):
+    return json.loads(suggested["plan"])["config"]["rate"]
+
+
 def run(out, samples, **options):
     study = md.Study(
         Descent, SPACE, **{"seeds": 2, "search": search(samples), "max_concurrent": 1, **options}
@@ -74,14 +78,14 @@ def test_a_damaged_state_of_a_search_is_set_aside_and_the_search_begins_anew(
         return SeededSearch(recorder, study._plan.make_search())
 
     first = begun()
-    rates = [first.suggest(str(index))["plan"]["config"]["rate"] for index in range(6)]
+    rates = [rate_of(first.suggest(str(index))) for index in range(6)]
     assert begun().remaining == 6
     (state,) = (tmp_path / "search").iterdir()
     (state / name).write_bytes(content)
     with pytest.warns(UserWarning, match="the search begins anew"):
         again = begun()
     assert again.remaining == 6
-    assert [again.suggest(str(i))["plan"]["config"]["rate"] for i in range(6)] == rates
+    assert [rate_of(again.suggest(str(i))) for i in range(6)] == rates
     assert (tmp_path / "damaged" / f"{state.name}-0" / name).read_bytes() == content
 
 

@@ -35,9 +35,7 @@ class Run:
         self.done = dict.fromkeys(self.recorder.plans, 0)
         self.trials = {}
         for plan in self.recorder.unfinished():
-            self.trials[plan.id] = SimpleNamespace(
-                trial_id=plan.id, config={"plan": {"id": plan.id}}
-            )
+            self.trials[plan.id] = SimpleNamespace(trial_id=plan.id, config={"id": plan.id})
             self.means.on_trial_add(None, self.trials[plan.id])
             self.recorder.start(plan.id)
 

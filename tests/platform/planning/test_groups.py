@@ -155,7 +155,7 @@ def test_a_searcher_chooses_the_settings_of_one_group(tmp_path):
     recorder, searcher = begun()
     issued = []
     while (config := searcher.suggest(str(len(issued)))) != "FINISHED":
-        issued.append(config["plan"]["id"])
+        issued.append(config["id"])
     # The group without settings is one configuration, however often it is chosen.
     assert len(issued) == len(set(issued)) < 24
     columns = [recorder.plans[each].columns for each in issued]

@@ -122,7 +122,7 @@ def test_optuna_is_told_the_means_of_all_objectives(tmp_path):
     plan = study._plan.make_search()
     searcher = SeededSearch(recorder, plan)
     for index in range(8):
-        name = searcher.suggest(str(index))["plan"]["id"]
+        name = searcher.suggest(str(index))["id"]
         recorder.start(name)
         config, seed = recorder.plans[name].config, recorder.plans[name].seed
         recorder.record(name, RecordMessage(0, 1.0, two(config, seed), 0.1, b""))
