@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -27,3 +28,15 @@ def python_program(*arguments: object, **options: Any) -> Iterator[subprocess.Po
     finally:
         started.kill()
         started.wait(30)
+
+
+@contextmanager
+def served_program(*arguments: object) -> Iterator[str]:
+    """Run a command that serves a page, and yield the page's address; end it as by Ctrl-C."""
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with python_program(*arguments, **pipes) as server:
+        yield server.stdout.readline().removeprefix("dashboard: ").strip()
+        server.send_signal(signal.SIGINT)
+        _, said = server.communicate(timeout=30)
+        assert server.returncode == 0
+        assert "Traceback" not in said

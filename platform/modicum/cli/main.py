@@ -11,6 +11,7 @@ import typer
 
 from modicum.cli.dashboard import dashboard
 from modicum.cli.installation import describe, doctor, list_experiments
+from modicum.cli.note import note
 from modicum.cli.oracle import app as oracle_commands
 from modicum.cli.study import compare, report, run, validate
 from modicum.cli.submit import submit
@@ -31,6 +32,7 @@ app.command()(run)
 app.command()(report)
 app.command()(compare)
 app.command()(dashboard)
+app.command()(note)
 app.command(name="list")(list_experiments)
 app.command()(describe)
 app.command()(validate)

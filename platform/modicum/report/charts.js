@@ -31,6 +31,14 @@ function duration(seconds) {
   return `${Math.floor(minutes / 60)} h ${String(minutes % 60).padStart(2, "0")} min`;
 }
 
+// Order of two values in a table; missing ones come last in either direction.
+function inOrder(a, b, down) {
+  const missing = (value) => value === null || value === undefined || value === "";
+  if (missing(a) || missing(b)) return missing(a) - missing(b);
+  const order = typeof a === "number" && typeof b === "number" ? a - b : String(a).localeCompare(String(b), "en", { numeric: true });
+  return down ? -order : order;
+}
+
 const colourOf = (variable) => getComputedStyle(document.documentElement).getPropertyValue(variable).trim();
 
 // ---- Files: CSV of rows, PNG of a canvas or of SVG.

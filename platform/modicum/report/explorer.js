@@ -121,14 +121,7 @@ const lastOf = (trial, column) => trial.rows[column]?.at(-1);
 function sorted(trials) {
   const { sort, down } = explorer.view, column = tableColumns().find(({ name }) => name === sort);
   if (!column) return trials;
-  const missing = (value) => value === null || value === undefined;
-  return [...trials].sort((first, second) => {
-    const [a, b] = [column.value(first), column.value(second)];
-    // Trials without a value come last in either direction.
-    if (missing(a) || missing(b)) return missing(a) - missing(b);
-    const order = typeof a === "number" && typeof b === "number" ? a - b : String(a).localeCompare(String(b), "en", { numeric: true });
-    return down ? -order : order;
-  });
+  return [...trials].sort((a, b) => inOrder(column.value(a), column.value(b), down));
 }
 
 function headCell(column) {

@@ -250,7 +250,7 @@ class Visitor:
 async def visiting(source, title="a study"):
     url = asyncio.get_running_loop().create_future()
     server = asyncio.ensure_future(
-        serve(source, title, port=0, host="127.0.0.1", on_start=url.set_result)
+        serve(Dashboard(source, title), port=0, host="127.0.0.1", on_start=url.set_result)
     )
     await asyncio.wait([url, server], return_when=asyncio.FIRST_COMPLETED)
     async with aiohttp.ClientSession() as client:

@@ -1,35 +1,15 @@
 "use strict";
 // The report's HTML was escaped where it was made, and the page's policy runs no script but its own.
-const token = new URLSearchParams(location.search).get("token") || "";
-const byId = (name) => document.getElementById(name);
 const STATES = ["finished", "failed", "stopped", "running", "pending"];
 const EVERY = 2000;
 let drawn = "", newest = 0;
 const asked = new Set(), trialsSection = element("section");
 trialsSection.id = "explorer";
 
-async function call(path, body) {
-  const options = { headers: { "X-Modicum-Token": token } };
-  if (body !== undefined) {
-    options.method = "POST";
-    options.headers["Content-Type"] = "application/json";
-    options.body = JSON.stringify(body);
-  }
-  const answer = await fetch(path, options);
-  if (!answer.ok) throw new Error((await answer.json().catch(() => ({}))).error || answer.statusText);
-  return answer;
-}
-
 function showState(view) {
   const status = view.status || {}, counts = view.counts || {};
-  const silent = view.now - (status.updated || view.now);
-  const lost = status.state === "running" && silent > Math.max(20, 4 * (status.interval || 2));
-  let state = { running: "Running", ended: "Ended", stopped: "Stopped on request", interrupted: "Interrupted" }[status.state] || "Not running";
-  if (status.stopping && status.state === "running") state = "Stopping";
-  if (lost) state = `No sign of life for ${duration(silent)}`;
-  if (view.gone) state = "The driver has ended";
-  byId("state").textContent = state;
-  const live = status.state === "running" && !lost && !view.gone;
+  const { text, live } = view.gone ? { text: "The driver has ended", live: false } : stateOf(status, view.now);
+  byId("state").textContent = text;
   const parts = [];
   const done = (counts.finished || 0) + (counts.failed || 0) + (counts.stopped || 0);
   if (view.total) parts.push(`${done.toLocaleString("en")} of ${view.total.toLocaleString("en")} trials`);
@@ -191,6 +171,11 @@ async function refresh() {
 
 let typing;
 byId("query").addEventListener("input", () => { clearTimeout(typing); typing = setTimeout(refresh, 250); });
+if (run !== null) {
+  const back = element("a", "← all runs");
+  back.href = `/?token=${encodeURIComponent(token)}`;
+  document.body.prepend(back);
+}
 async function follow() {
   await refresh();
   setTimeout(follow, document.hidden ? 5 * EVERY : EVERY);

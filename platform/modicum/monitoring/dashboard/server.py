@@ -24,8 +24,9 @@ import time
 import traceback
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
+import jinja2
 from aiohttp import web
 
 from modicum.errors import InputError
@@ -34,6 +35,7 @@ from modicum.monitoring.run_reader import RunReader
 from modicum.report.rendering import finite, render_report_body, templates
 from modicum.web_guard import (
     LOOPBACK,
+    Handler,
     error_response,
     json_body,
     new_token,
@@ -54,6 +56,13 @@ _MOST_LISTED = 500
 _PAGE = templates(Path(__file__).parent).get_template("live.html.j2")
 
 
+class Pages(Protocol):
+    """Something to serve: the live page of a study, or the index of a folder of runs."""
+
+    def application(self, token: str, *, loopback: bool = True) -> web.Application:
+        """Make the web application; every request has to carry the token."""
+
+
 class Dashboard:
     """Web application of the live page of a study."""
 
@@ -69,28 +78,32 @@ class Dashboard:
     def application(self, token: str, *, loopback: bool = True) -> web.Application:
         """Make the web application; every request has to carry the token."""
         application = web.Application(middlewares=[token_middleware(token, loopback=loopback)])
-        application.add_routes(
-            [
-                web.get("/", self._page),
-                web.get("/api/view", self._view),
-                web.get("/api/trials", self._trials),
-                web.get("/api/report", self._report_html),
-                web.get("/api/explorer", self._explorer_data),
-                web.get("/api/log", self._log),
-                web.post("/api/stop", self._stop),
-            ]
-        )
+        routes = self.handlers().items()
+        application.add_routes([web.route(*where, handler) for where, handler in routes])
         application.cleanup_ctx.append(self._follow)
         return application
 
+    def handlers(self) -> dict[tuple[str, str], Handler]:
+        """Handler of each request, by method and path."""
+        return {
+            ("GET", "/"): self._page,
+            ("GET", "/api/view"): self._view,
+            ("GET", "/api/trials"): self._trials,
+            ("GET", "/api/report"): self._report_html,
+            ("GET", "/api/explorer"): self._explorer_data,
+            ("GET", "/api/log"): self._log,
+            ("POST", "/api/stop"): self._stop,
+        }
+
     async def _follow(self, application: web.Application) -> AsyncIterator[None]:
-        task = asyncio.create_task(self._keep_reading())
+        task = asyncio.create_task(self.keep_reading())
         yield
         task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await task
 
-    async def _keep_reading(self) -> None:
+    async def keep_reading(self) -> None:
+        """Read the study and draw its report again and again, while somebody looks."""
         while True:
             if time.monotonic() - self._asked < WATCHED_SECONDS:
                 try:
@@ -122,31 +135,21 @@ class Dashboard:
         self._took = self._drawn - started
 
     async def _page(self, request: web.Request) -> web.Response:
-        nonce = secrets.token_urlsafe(16)
-        policy = (
-            f"default-src 'none'; script-src 'nonce-{nonce}'; style-src 'unsafe-inline'; "
-            "connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; "
-            "frame-ancestors 'none'"
-        )
         self._asked = time.monotonic()
-        return web.Response(
-            text=_PAGE.render(title=self._title, nonce=nonce),
-            content_type="text/html",
-            headers={"Content-Security-Policy": policy},
-        )
+        return page_response(_PAGE, title=self._title)
 
     async def _view(self, request: web.Request) -> web.Response:
         self._asked = time.monotonic()
         view = self._source.view()
         trouble = self._trouble or view.get("trouble")
-        return _json({**view, "drawn": self._drawn_version, "trouble": trouble})
+        return json_response({**view, "drawn": self._drawn_version, "trouble": trouble})
 
     async def _trials(self, request: web.Request) -> web.Response:
         given = request.query.get("limit", "100")
         limit = int(given) if given.isdecimal() and len(given) < 10 else 0
         if not 1 <= limit <= _MOST_LISTED:
             return error_response(400, f"limit: must be 1 to {_MOST_LISTED}")
-        return _json(self._source.trials(request.query.get("query", "")[:200], limit))
+        return json_response(self._source.trials(request.query.get("query", "")[:200], limit))
 
     async def _report_html(self, request: web.Request) -> web.Response:
         if request.query.get("version") == str(self._drawn_version) or not self._report:
@@ -180,14 +183,28 @@ class Dashboard:
         return web.json_response({"asked": name})
 
 
-def _json(data: Any) -> web.Response:
+def page_response(template: jinja2.Template, **values: str) -> web.Response:
+    """Make a page whose content policy runs the page's own scripts alone."""
+    nonce = secrets.token_urlsafe(16)
+    policy = (
+        f"default-src 'none'; script-src 'nonce-{nonce}'; style-src 'unsafe-inline'; "
+        "connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; "
+        "frame-ancestors 'none'"
+    )
+    return web.Response(
+        text=template.render(nonce=nonce, **values),
+        content_type="text/html",
+        headers={"Content-Security-Policy": policy},
+    )
+
+
+def json_response(data: Any) -> web.Response:
+    """Make an answer of plain data, in which numbers that JSON lacks are None."""
     return web.json_response(finite(data))
 
 
-async def serve(
-    source: StudySource, title: str, *, port: int, host: str, on_start: Callable[[str], object]
-) -> None:
-    """Serve the page until the task is cancelled, on a free port if `port` is 0.
+async def serve(pages: Pages, *, port: int, host: str, on_start: Callable[[str], object]) -> None:
+    """Serve pages until the task is cancelled, on a free port if `port` is 0.
 
     The function `on_start` is called with the page's address once the server answers.
 
@@ -195,7 +212,7 @@ async def serve(
         InputError: The port is taken or not allowed.
     """
     token = new_token()
-    application = Dashboard(source, title).application(token, loopback=host == LOOPBACK)
+    application = pages.application(token, loopback=host == LOOPBACK)
     async with serving(application, token, port, host) as address:
         on_start(address)
         await asyncio.Event().wait()
