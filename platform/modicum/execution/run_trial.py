@@ -10,10 +10,8 @@ import contextlib
 import itertools
 import math
 import os
-import shutil
 import socket
 import sys
-import tempfile
 import time
 import traceback
 from collections.abc import Generator, Iterator, Mapping
@@ -23,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from modicum.execution.messages import EndMessage, RecordMessage
 from modicum.execution.process_state import ProcessState
+from modicum.execution.scratch import empty_copied, scratch_folder
 from modicum.execution.trial_output import TrialOutput
 from modicum.experiment.experiment import Experiment
 from modicum.experiment.metric import Record, Value
@@ -62,7 +61,7 @@ def run_trial(
     """
     with (
         contextlib.closing(TrialOutput(log_file)) as output,
-        _scratch_folder(plan.id) as scratch,
+        scratch_folder(plan.id) as scratch,
         _pinned_threads(experiment, resources),
         seeded(plan.seed, uses_torch=experiment.uses_torch),
     ):
@@ -99,6 +98,8 @@ def run_trial(
                     checkpoint=record.checkpoint,
                     outcomes=outcomes,
                 )
+                if record.checkpoint is not None:
+                    empty_copied(record.checkpoint, scratch)
             if index == 0:
                 raise RuntimeError(f"experiment {experiment.name!r} yielded no record")
             end = EndMessage("finished")
@@ -195,16 +196,6 @@ def _checked_outcomes(
             raise ValueError(f"outcomes of {name!r}: their mean must be the value, {value}")
         found[name] = array.astype(bool) if np.isin(array, (0, 1)).all() else array
     return found
-
-
-@contextlib.contextmanager
-def _scratch_folder(trial_id: str) -> Iterator[Path]:
-    """An empty folder, removed at the end as far as that is possible."""
-    folder = Path(tempfile.mkdtemp(prefix=f"modicum-{trial_id}-"))
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextlib.contextmanager

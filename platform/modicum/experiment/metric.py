@@ -52,7 +52,8 @@ class Record:
             `Experiment.metrics`.
         checkpoint: A folder with the state to resume from after this record, and with files for
             the user (weights, an exported model). The runner copies it before the generator
-            continues, and keeps the best and the last copy.
+            continues, then empties it if it lies in the trial's scratch folder, and keeps the
+            best and the last copy.
         outcomes: Outcome of each test row, such as right (1) or wrong (0), by the name of a metric
             of the record that is declared with `outcomes=True` and is their mean. The rows are
             the same, in the same order, for all trials that are compared.

@@ -95,10 +95,13 @@ def test_an_ended_trial_that_cannot_be_written_ends_the_block(tmp_path):
     one.start(PLAN.id)
     shutil.rmtree(tmp_path / "trials" / PLAN.id)
     (tmp_path / "trials" / PLAN.id).touch()
-    one.__enter__()
-    one.end(PLAN.id, EndMessage("finished"))
+
+    def end_in_block():
+        with one:
+            one.end(PLAN.id, EndMessage("finished"))
+
     with pytest.raises(md.StorageError, match="cannot be written"):
-        one.__exit__(None, None, None)
+        end_in_block()
 
 
 def test_stopped_trials_stay_stopped_only_where_a_scheduler_decides(tmp_path):
