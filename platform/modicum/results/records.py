@@ -102,13 +102,14 @@ class StudyRecords:
         return {trial.id: {**trial.columns, "seed": trial.seed} for trial in self.trials}
 
     @cached_property
-    def _places(self) -> Mapping[str, np.ndarray]:
+    def places(self) -> Mapping[str, np.ndarray]:
         """Rows of the frame of each trial, by the trial's identity."""
-        return dict(self.frame.groupby("trial_id", sort=False).indices)
+        indices = self.frame.groupby("trial_id", sort=False).indices
+        return {str(trial): np.asarray(rows) for trial, rows in indices.items()}
 
     def of_trials(self, trials: Iterable[TrialInfo]) -> pd.DataFrame:
         """Records of some trials, in the order of the frame."""
-        places = [self._places[trial.id] for trial in trials if trial.id in self._places]
+        places = [self.places[trial.id] for trial in trials if trial.id in self.places]
         return self.frame.iloc[np.sort(np.concatenate(places)) if places else []]
 
     @cached_property

@@ -49,7 +49,7 @@ def test_a_full_disk_ends_the_run_in_one_sentence_and_loses_nothing(
     if runner == "ray":
         request.getfixturevalue("ray_cluster")
     folder = tmp_path / "run"
-    small_disk(folder, "size=256k")
+    small_disk(folder, "size=1m")
     filling = fill_aside(folder)
     with pytest.raises(md.StorageError, match="what it holds is kept") as raised:
         study().run(folder, runner=runner, quiet=True)

@@ -106,7 +106,7 @@ class _Round:
         return metrics_of(estimator, self._data, seconds)
 
     def right(self) -> list[bool]:
-        """Whether the fitted estimator is right, for each test row."""
+        """Test rows that the fitted estimator predicts right, as a list over all of them."""
         right: list[bool] = right_on_test(self._trained[0], self._data).tolist()
         return right
 
