@@ -84,6 +84,13 @@ class Node:
         except psutil.NoSuchProcess:
             return False
 
+    def leave(self) -> None:
+        """Have the node leave the cluster: `ray start` ends what it has started."""
+        with suppress(psutil.NoSuchProcess):
+            psutil.Process(self.pid).terminate()
+            psutil.wait_procs(self.processes(), timeout=_PATIENCE / 8)
+        self.kill()
+
     def kill(self) -> None:
         """Kill all processes of the node, as if the machine had lost power.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import threading
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -23,7 +24,12 @@ from modicum.planning.spec import ReportSpec, SchedulerSpec, SearchSpec, Trackin
 from modicum.planning.study_file import read_study_file, validate_spec
 from modicum.planning.study_plan import StudyPlan, check_fields
 from modicum.planning.trial_plan import TrialPlan
-from modicum.ray_support.connection import check_address, connected, dashboard_links
+from modicum.ray_support.connection import (
+    check_address,
+    check_runtime_env,
+    connected,
+    dashboard_links,
+)
 from modicum.run_folder import provenance
 from modicum.run_folder.stop_requests import StopRequest, StopRequests
 from modicum.storage import StorageFolder
@@ -63,6 +69,10 @@ class Study:
         scheduler: A `ray.tune` scheduler with its metric and mode, or a `SchedulerSpec` mapping.
         max_concurrent: Largest number of trials at once; as many as fit if left out.
         time_budget: Time in seconds after which the study stops as on request.
+        retries: Largest number of times that a trial is started again whose process died without
+            a new record; on Ray.
+        runtime_env: Ray's runtime environment of the trials' processes: variables (`env_vars`),
+            packages (`pip`) and so on. It is stored and shown, so no secrets.
         report: Contents of the report, as `ReportSpec` or a mapping.
         tracking: Logs for TensorBoard (on by default), MLflow and Weights & Biases, as
             `TrackingSpec` or a mapping.
@@ -92,6 +102,8 @@ class Study:
         scheduler: TrialScheduler | SchedulerSpec | Mapping[str, Any] | None = None,
         max_concurrent: int | None = None,
         time_budget: float | None = None,
+        retries: int = 2,
+        runtime_env: Mapping[str, Any] | None = None,
         report: ReportSpec | Mapping[str, Any] | None = None,
         tracking: TrackingSpec | Mapping[str, Any] | None = None,
     ) -> None:
@@ -111,11 +123,15 @@ class Study:
             "scheduler": scheduler_fields,
             "max_concurrent": max_concurrent,
             "time_budget": time_budget,
+            "retries": retries,
+            "runtime_env": runtime_env,
             "report": report,
             "tracking": tracking,
         }
         reference = experiment if isinstance(experiment, str) else self.experiment.name
         self.spec = validate_spec(reference, fields, "study")
+        if self.spec.runtime_env:
+            check_runtime_env(self.spec.runtime_env)
         self.spaces = _parse_spaces(space)
         check_fields(self.experiment, self.spec, self.spaces)
         self._plan = StudyPlan(
@@ -202,6 +218,7 @@ class Study:
         runner: Runner = "ray",
         address: str | None = None,
         cpus: int | None = None,
+        wait_for_resources: float | None = None,
         quiet: bool = False,
         tensorboard: bool = True,
         command: str | None = None,
@@ -218,6 +235,8 @@ class Study:
             runner: `ray`, or `local` to run in this process without Ray.
             address: Address of a running Ray cluster; a private one is started if left out.
             cpus: Number of CPUs of the private cluster.
+            wait_for_resources: Longest time in seconds to wait for the first nodes of a cluster
+                that grows on demand; the study then also asks for more nodes while it runs.
             quiet: Show no progress.
             tensorboard: False to write no TensorBoard logs, whatever the study says.
             command: The user's command line, for the provenance.
@@ -229,7 +248,7 @@ class Study:
         from modicum.results.store import RESULTS
         from modicum.study_results import Results
 
-        self._check_runner(runner, address)
+        self._check_runner(runner, address, wait_for_resources)
         usage = provenance.ResourceUsage()
         plans = self.trials
         folder = StorageFolder(out if out is not None else Path("runs") / self.spec.name)
@@ -267,6 +286,9 @@ class Study:
                             search=search,
                             scheduler=scheduler,
                             max_concurrent=self.spec.max_concurrent,
+                            retries=self.spec.retries,
+                            runtime_env=self.spec.runtime_env,
+                            wait_for_resources=wait_for_resources,
                         )
             finally:
                 if folder.failure is None:
@@ -278,21 +300,31 @@ class Study:
             results.report(folder.display("report.html"))
             return results
 
-    def _check_runner(self, runner: Runner, address: str | None) -> None:
+    def _check_runner(self, runner: Runner, address: str | None, wait: float | None) -> None:
         """Refuse a runner that does not exist or cannot run this study."""
         if runner not in ("ray", "local"):
             raise InputError(f"runner: expected 'ray' or 'local', got {runner!r}")
+        if wait is not None and not 0 <= wait < math.inf:
+            raise InputError(f"wait_for_resources: expected seconds, got {wait!r}")
         if runner == "ray":
             if address is not None:
                 check_address(address)
             return
         require_local(self.experiment)
-        if address is not None:
-            raise InputError("address: the local runner uses no cluster; leave one of them out")
+        for field, given in (("address", address), ("wait_for_resources", wait)):
+            if given is not None:
+                raise InputError(
+                    f"{field}: the local runner uses no cluster; leave one of them out"
+                )
         if self.spec.tracking.wandb is not None:
             raise InputError(
                 "tracking.wandb: it logs from Ray's actors, which the local runner does not start; "
                 "leave it or runner='local' (--local) out"
+            )
+        if self.spec.runtime_env:
+            raise InputError(
+                "runtime_env: the local runner starts no processes; leave it or runner='local' "
+                "(--local) out"
             )
         for field, value in (("search", self.spec.search), ("scheduler", self.spec.scheduler)):
             if value is not None:

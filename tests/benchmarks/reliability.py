@@ -220,6 +220,25 @@ def worker_replaced(run: Run) -> list[int]:
     return [run.wait()]
 
 
+def node_joins(run: Run) -> list[int]:
+    """A third node joins, and says how soon it got a trial, if there was one for it."""
+    node, joined = run.cluster.add_worker(), time.monotonic()
+    assert run.driver is not None
+    while run.driver.poll() is None:
+        if node.actors("ImplicitFunc"):
+            waited = time.monotonic() - joined
+            print(f"  node_joins: its first trial after {waited:.1f} s", file=sys.stderr)
+            break
+        time.sleep(0.2)
+    return [run.wait()]
+
+
+def node_leaves(run: Run) -> list[int]:
+    """The worker node is told to leave, as an autoscaler does."""
+    run.cluster.worker.leave()
+    return [run.wait()]
+
+
 def head_restarted(run: Run) -> list[int]:
     """The head is killed, with the job's driver, and started anew; the job is submitted again."""
     run.cluster.head.kill()
@@ -275,6 +294,8 @@ FAULTS: dict[str, Callable[[Run], list[int]]] = {
         driver_killed,
         worker_killed,
         worker_replaced,
+        node_joins,
+        node_leaves,
         head_restarted,
         out_of_memory,
         disk_full,

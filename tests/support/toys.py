@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
+import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +13,7 @@ from threading import Thread
 from typing import Literal
 
 import modicum as md
+from waiting import comes_true
 
 
 class DescentConfig(md.Config):
@@ -194,3 +197,77 @@ def right_answers(method, seed):
     hard = np.linspace(0, 1, ROWS)
     draw = np.random.default_rng([seed, method == "good"])
     return draw.random(ROWS) > hard * (0.3 if method == "good" else 0.6)
+
+
+class Killed(Descent):
+    """Its process is killed before records: `fast` once before each, `slow` always before one."""
+
+    name = "killed"
+
+    def run(self, config, trial):
+        for record in itertools.chain([None], super().run(config, trial)):
+            if record is not None:
+                yield record
+            done = trial.records_done if record is None else record.budget // 10
+            mark = Path(f"{config.marker}-{config.method}-{done:g}")
+            if done == config.die_at or (config.method == "fast" and not mark.exists()):
+                mark.touch()
+                os.kill(os.getpid(), signal.SIGKILL)
+
+
+class LeavesDeath(Descent):
+    """Seed 0 leaves a thread that kills the process of the next trial, whichever that is."""
+
+    name = "leaves_death"
+
+    def resources(self, config):
+        return md.Resources(md.Bundle(cpus=2))
+
+    def run(self, config, trial):
+        mark = Path(config.marker)
+        if trial.seed == 0:
+            Thread(target=_die_with, args=[mark], daemon=True).start()
+        elif not mark.exists():
+            mark.touch()
+            time.sleep(60)
+        yield md.Record(budget=1, metrics={"test/loss": 1.0})
+
+
+def _die_with(mark):
+    while not mark.exists():
+        time.sleep(0.05)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+class Surroundings(Descent):
+    """Records the environment of its process, and of an actor that it starts."""
+
+    name = "surroundings"
+    metrics = {name: md.Metric(name) for name in ("MODICUM_DATA", "OWN", "child")}  # noqa: RUF012
+
+    def resources(self, config):
+        return md.Resources(md.Bundle(resources={"node:__internal_head__": 0.01}))
+
+    def run(self, config, trial):
+        import ray
+
+        child = ray.remote(num_cpus=0)(lambda: f"{os.getenv('MODICUM_DATA')} {os.getenv('OWN')}")
+        found = {name: os.getenv(name) for name in ("MODICUM_DATA", "OWN")}
+        yield md.Record(budget=1, metrics={**found, "child": ray.get(child.remote())})
+
+
+class NeedsTpu(Descent):
+    name = "needs_tpu"
+
+    def resources(self, config):
+        return md.Resources(md.Bundle(resources={"TPU": 1}))
+
+
+class Gated(Descent):
+    """Waits for the marker before its first record."""
+
+    name = "gated"
+
+    def run(self, config, trial):
+        assert comes_true(Path(config.marker).exists)
+        yield from super().run(config, trial)

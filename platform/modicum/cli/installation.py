@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from importlib import metadata
@@ -76,7 +77,10 @@ def findings() -> Iterator[tuple[str, str]]:
     facts = provenance.gather(command="modicum doctor")
     yield "python", facts["python"]
     for name, version in facts["packages"].items():
-        yield name, version
+        yield (
+            name,
+            f"{version} (modicum was tested with {_tested_ray()})" if name == "ray" else version,
+        )
     for name, extra in _OPTIONAL.items():
         if importlib.util.find_spec(name) is None:
             yield name, f"not installed (extra: {extra})"
@@ -102,6 +106,12 @@ def findings() -> Iterator[tuple[str, str]]:
         yield "data", f"{folder}: {', '.join(names)}" if folder else "MODICUM_DATA is unset"
     yield "cache", str(cache_folder())
     yield "ledgers", str(ledgers_folder())
+
+
+def _tested_ray() -> str:
+    """Range of Ray's releases that this package was tested with: its own requirement."""
+    required = next(r for r in metadata.requires("modicum") or () if re.match(r"ray\b", r))
+    return re.sub(r"^ray(\[.*?\])?\s*", "", required)
 
 
 def _accelerators() -> str:

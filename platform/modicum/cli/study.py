@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import shlex
 import sys
 from pathlib import Path
@@ -39,7 +40,24 @@ def _level(forecast: str | None) -> str | None:
     return forecast
 
 
+def duration(text: str | None) -> float | None:
+    """Seconds of a duration such as 90s, 10m or 2h; a number alone is seconds."""
+    if text is None:
+        return None
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)([smh]?)", text)
+    if found is None:
+        raise InputError(f"--wait-for-resources: expected a time such as 90s or 10m, got {text!r}")
+    return float(found[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[found[2]]
+
+
 Seeds = Annotated[int | None, typer.Option(help="Number of seeds, instead of the file's.")]
+WaitForResources = Annotated[
+    str | None,
+    typer.Option(
+        help="Cluster that grows on demand: longest wait for its first nodes, such as 10m; the "
+        "study then also asks for more."
+    ),
+]
 Overrides = Annotated[
     list[str] | None,
     typer.Option("--set", help="Replace a setting: key=value, value as YAML. Repeatable."),
@@ -70,6 +88,7 @@ def run(
     cpus: Annotated[
         int | None, typer.Option(help="CPUs of the cluster started here.", min=1)
     ] = None,
+    wait_for_resources: WaitForResources = None,
     tables: TableFormat = "text",
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress display.")] = False,
     tensorboard: Annotated[
@@ -80,6 +99,7 @@ def run(
     from modicum.study import Study
     from modicum.yaml_io import parse_settings
 
+    wait = duration(wait_for_resources)
     study = Study.from_yaml(config, overrides=parse_settings(set_ or [], "--set"), seeds=seeds)
     try:
         results = study.run(
@@ -87,6 +107,7 @@ def run(
             runner="local" if local else "ray",
             address=address,
             cpus=cpus,
+            wait_for_resources=wait,
             quiet=quiet,
             tensorboard=tensorboard,
             command=shlex.join(["modicum", *sys.argv[1:]]),

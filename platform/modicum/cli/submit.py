@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from modicum.cli.study import Overrides, Seeds
+from modicum.cli.study import Overrides, Seeds, WaitForResources, duration
 from modicum.errors import InputError
 
 
@@ -60,6 +60,7 @@ def submit(
     driver_gpus: Annotated[
         float | None, typer.Option(help="GPUs that the driver reserves.", min=0)
     ] = None,
+    wait_for_resources: WaitForResources = None,
     wait: Annotated[
         bool, typer.Option("--wait/--no-wait", help="Follow the log until the job ends.")
     ] = True,
@@ -85,6 +86,7 @@ def submit(
             "--env": env,
             "--driver-cpus": driver_cpus,
             "--driver-gpus": driver_gpus,
+            "--wait-for-resources": wait_for_resources,
         }
         for name, value in options.items():
             if value:
@@ -93,6 +95,7 @@ def submit(
     elif config is None:
         raise InputError("CONFIG: give a study file, or a job with --resume")
     else:
+        duration(wait_for_resources)  # A mistake is said here, not by the job.
         job = submission.start(
             config,
             out=out,
@@ -103,6 +106,7 @@ def submit(
             cache=cache,
             driver_cpus=driver_cpus,
             driver_gpus=driver_gpus,
+            wait_for_resources=wait_for_resources,
         )
     if wait:
         raise typer.Exit(submission.follow(job))

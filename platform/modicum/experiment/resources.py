@@ -1,11 +1,14 @@
-"""Processors and memory that a trial needs, and the count of trials that a cluster can hold."""
+"""Resources that a trial needs, and the count of trials that a cluster can hold."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from modicum.errors import InputError
+
+# Resources with a field of their own, by Ray's names.
+_NAMED = {"CPU": "cpus", "GPU": "gpus", "memory": "memory"}
 
 _MOST = 10_000
 _ROUNDING = 1e-9
@@ -13,21 +16,36 @@ _ROUNDING = 1e-9
 
 @dataclass(frozen=True)
 class Bundle:
-    """Processors and memory that one process needs, all on one node.
+    """Processors, memory and other resources that one process needs, all on one node.
 
     Attributes:
         cpus: CPU cores; may be a fraction.
         gpus: GPUs; may be a fraction.
         memory: Memory in bytes; 0 reserves none.
+        resources: Amounts of other resources by the names that Ray's nodes give them, such as
+            `{"TPU": 1}`; whole numbers above 1.
+
+    Raises:
+        InputError: An amount of another resource is impossible.
     """
 
     cpus: float = 1.0
     gpus: float = 0.0
     memory: float = 0.0
+    resources: Mapping[str, float] = field(default_factory=dict, hash=False)
+
+    def __post_init__(self) -> None:
+        for name, amount in self.resources.items():
+            if name in _NAMED:
+                raise InputError(f"resources: {name!r} has a field of its own, {_NAMED[name]}")
+            if not (0 <= amount <= 1 or (amount > 1 and amount == int(amount))):
+                raise InputError(
+                    f"resources: {name!r} must be 0 to 1 or a whole number, got {amount!r}"
+                )
 
     def as_ray(self) -> dict[str, float]:
         """The bundle by Ray's names of resources, without zeros."""
-        named = {"CPU": self.cpus, "GPU": self.gpus, "memory": self.memory}
+        named = {"CPU": self.cpus, "GPU": self.gpus, "memory": self.memory, **self.resources}
         return {name: amount for name, amount in named.items() if amount}
 
 
@@ -58,12 +76,12 @@ def trials_that_fit(nodes: Sequence[Mapping[str, float]], resources: Resources) 
     """Count the identical trials that fit on these nodes, with the processes that they start.
 
     Each bundle goes to the first node with room for it, larger bundles first.
-    Nodes and bundles go by Ray's names (`CPU`, `GPU`, `memory`). The count ends at 10,000.
+    Nodes and bundles go by Ray's names (`CPU`, `GPU`, `memory`, others). The count ends at 10,000.
     """
     free = [dict(node) for node in nodes]
     bundles = sorted(
         (bundle.as_ray() for bundle in resources.bundles),
-        key=lambda b: (b.get("GPU", 0.0), b.get("CPU", 0.0)),
+        key=lambda b: (len(b.keys() - _NAMED), b.get("GPU", 0.0), b.get("CPU", 0.0)),
         reverse=True,
     )
     for count in range(_MOST):
@@ -89,13 +107,16 @@ def require_fit(nodes: Sequence[Mapping[str, float]], resources: Resources) -> i
     count = trials_that_fit(nodes, resources)
     if count:
         return count
-    needs = " + ".join(_words(bundle.as_ray()) for bundle in resources.bundles)
-    has = "; ".join(_words(node) for node in nodes) or "no node"
+    bundles = [bundle.as_ray() for bundle in resources.bundles]
+    # Nodes also have resources that nobody asks for, such as their addresses.
+    names = {*_NAMED, *(name for bundle in bundles for name in bundle)}
+    needs = " + ".join(_words(bundle, names) for bundle in bundles)
+    has = "; ".join(_words(node, names) for node in nodes) or "no node"
     raise InputError(f"resources: one trial needs {needs}, but the cluster has {has}")
 
 
-def _words(amounts: Mapping[str, float]) -> str:
-    shown = {k: v for k, v in amounts.items() if k in {"CPU", "GPU", "memory"}}
+def _words(amounts: Mapping[str, float], names: Iterable[str]) -> str:
+    shown = {k: v for k, v in amounts.items() if k in names}
     return ", ".join(
         f"{amount / 2**30:.1f} GiB memory" if name == "memory" else f"{amount:g} {name}"
         for name, amount in shown.items()

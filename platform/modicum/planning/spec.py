@@ -277,6 +277,9 @@ class StudySpec(_Spec):
         max_concurrent: Largest number of trials at once; as many as fit if left out.
         time_budget: Time in seconds after which the study stops as on request; the next run has the
             whole time again.
+        retries: Largest number of times that a trial is started again whose process died without
+            a new record. Deaths with a node are not counted. The local runner starts none again.
+        runtime_env: Ray's runtime environment of the trials' processes; no secrets.
         report: Contents of the report.
         tracking: Logs for TensorBoard, MLflow and Weights & Biases.
     """
@@ -293,8 +296,22 @@ class StudySpec(_Spec):
     scheduler: SchedulerSpec | None = None
     max_concurrent: int | None = Field(default=None, ge=1)
     time_budget: float | None = Field(default=None, gt=0, le=TIMEOUT_MAX)
+    retries: int = Field(default=2, ge=0)
+    runtime_env: dict[str, Any] = Field(default_factory=dict)
     report: ReportSpec = Field(default_factory=ReportSpec)
     tracking: TrackingSpec = Field(default_factory=TrackingSpec)
+
+    @field_validator("runtime_env")
+    @classmethod
+    def _no_secrets(cls, value: dict[str, Any]) -> dict[str, Any]:
+        variables = value.get("env_vars")
+        for name in variables if isinstance(variables, Mapping) else ():
+            if _SECRET.search(str(name)):
+                raise ValueError(
+                    f"{name!r} cannot stand in a study, which is stored and shown, as Ray shows "
+                    "runtime environments; set it where Ray is started on the cluster's machines"
+                )
+        return value
 
     @field_validator("seeds")
     @classmethod

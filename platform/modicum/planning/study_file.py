@@ -12,7 +12,7 @@ from modicum.planning.spec import StudySpec
 from modicum.yaml_io import read_yaml
 
 # Fields that may be None (in YAML, empty), which means their default.
-_MAY_BE_NONE = {"name", "search", "scheduler", "report", "tracking"}
+_MAY_BE_NONE = {"name", "search", "scheduler", "runtime_env", "report", "tracking"}
 
 
 def validate_spec(experiment: str, fields: Mapping[str, Any], source: str) -> StudySpec:

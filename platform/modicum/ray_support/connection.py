@@ -11,7 +11,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from modicum.errors import InputError
+from modicum.errors import InputError, reason_of, unknown_name
 from modicum.ray_support.private_api import dashboard_address
 
 # Variables of the driver's environment that trials need on any node. Never a secret: Ray's job API
@@ -31,6 +31,9 @@ _QUIET = {
     "TUNE_GLOBAL_CHECKPOINT_S": "3600",
     # A trial that failed before its first record has no metric for a searcher.
     "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
+    # As many trials wait for their resources as the study's own limit allows; Tune's own is fixed
+    # when it starts.
+    "TUNE_MAX_PENDING_TRIALS_PG": "10000",
     # Tune's new output engine prints a banner at any verbosity.
     "RAY_AIR_NEW_OUTPUT": "0",
     # Trials keep the working directory in which they were started.
@@ -78,7 +81,7 @@ def connected(address: str | None = None, cpus: int | None = None) -> Iterator[N
                 address=target,
                 log_to_driver=False,
                 logging_level=logging.ERROR,
-                runtime_env={"env_vars": _forwarded()},
+                runtime_env={"env_vars": forwarded_variables()},
             )
     except ConnectionError as error:
         raise InputError(f"address: no Ray cluster answers at {target!r} ({error})") from error
@@ -149,9 +152,35 @@ def _probe(address: str) -> None:
         raise ConnectionError(str(error)) from error
 
 
-def _forwarded() -> dict[str, str]:
+def forwarded_variables() -> dict[str, str]:
+    """The driver's variables that its actors need on any node."""
     names = (*FORWARDED, *_QUIET)
     return {name: os.environ[name] for name in names if os.environ.get(name)}
+
+
+def check_runtime_env(fields: Mapping[str, Any]) -> None:
+    """Check a runtime environment for actors as far as Ray does without a cluster.
+
+    Raises:
+        InputError: A field is unknown, or has an impossible value.
+    """
+    from ray.runtime_env import RuntimeEnv
+
+    known: set[str] = RuntimeEnv.known_fields
+    for name in fields.keys() - known:
+        raise InputError(f"runtime_env: {unknown_name('field', name, known)}")
+    for name in ("working_dir", "py_modules"):
+        places = fields.get(name) or []
+        for place in [places] if isinstance(places, str) else places:
+            if "://" not in str(place):
+                raise InputError(
+                    f"runtime_env.{name}: Ray takes folders for whole jobs only, and `modicum "
+                    f"submit` packs one; give a URI here, got {str(place)!r}"
+                )
+    try:
+        RuntimeEnv(**fields)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"runtime_env: {reason_of(error)}") from error
 
 
 def node_resources() -> list[Mapping[str, float]]:

@@ -6,7 +6,8 @@ allowing another version in pyproject.toml.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -140,6 +141,66 @@ def stop_tune_trial(tune_controller: Any, trial: TuneTrial) -> None:
         ray.kill(actor)
     elif trial.storage is not None and trial.storage.trial_dir_name is not None:
         tune_controller.stop_trial(trial)
+
+
+@contextmanager
+def tune_actors_in(runtime_env: Mapping[str, Any]) -> Iterator[None]:
+    """Have Tune start its actors in a runtime environment, for runs in a block.
+
+    Tune's API has no place for one. Variables are joined with those that Tune sets itself.
+    """
+    import ray
+    from ray.tune.execution import tune_controller
+
+    module: Any = tune_controller
+    usual: Any = module._ActorClassCache
+
+    class Classes(usual):  # type: ignore[misc]
+        def get(self, trainable: type) -> Any:
+            if trainable in self._cache:
+                return self._cache[trainable]
+            variables = super().get(trainable)._default_options["runtime_env"]["env_vars"]
+            variables = {**variables, **runtime_env.get("env_vars", {})}
+            joined = {**runtime_env, "env_vars": variables}
+            self._cache[trainable] = ray.remote(runtime_env=joined)(trainable)
+            return self._cache[trainable]
+
+    module._ActorClassCache = Classes
+    try:
+        yield
+    finally:
+        module._ActorClassCache = usual
+
+
+def actor_of(trial: TuneTrial) -> str | None:
+    """Id of the actor in which one of Tune's trials has started; None if it has none.
+
+    Tune's callbacks are not told of actors.
+    """
+    actor = trial.temporary_state.ray_actor
+    return None if actor is None else actor._actor_id.hex()
+
+
+def died_with_node(trial: TuneTrial) -> bool:
+    """Tell whether the last process of one of Tune's trials died with its node.
+
+    Tune itself asks for nodes only that were drained for preemption. Of a node that has failed,
+    Ray's error says so in its text, or at first that the actor cannot be reached: of a process
+    that has died by itself, its node tells at once.
+    """
+    import pickle
+
+    from ray.exceptions import ActorUnavailableError, RayActorError
+
+    if trial.pickled_error_file is None:
+        return False
+    with open(trial.pickled_error_file, "rb") as file:
+        error = pickle.load(file)
+    cause = getattr(error, "cause", None)
+    found = cause if isinstance(cause, RayActorError) else error
+    if isinstance(found, ActorUnavailableError):
+        return True
+    return isinstance(found, RayActorError) and (found.preempted or "node has died" in str(found))
 
 
 def end_actor_with_trial(tune_controller: Any, trial: TuneTrial) -> None:

@@ -41,6 +41,7 @@ class JobRequest:
         environment: Variables of every process of the job; no secrets.
         driver_cpus: CPUs that the driver reserves for itself.
         driver_gpus: GPUs that the driver reserves for itself.
+        wait_for_resources: Longest wait for the first nodes, such as `10m`.
     """
 
     config: str
@@ -50,6 +51,7 @@ class JobRequest:
     environment: dict[str, str] = field(default_factory=dict)
     driver_cpus: float | None = None
     driver_gpus: float | None = None
+    wait_for_resources: str | None = None
 
     def __post_init__(self) -> None:
         """Refuse a run folder that would end with the job, and what looks like a secret."""
@@ -79,6 +81,8 @@ class JobRequest:
         arguments = [self.config, "--out", self.out]
         if self.seeds is not None:
             arguments += ["--seeds", str(self.seeds)]
+        if self.wait_for_resources is not None:
+            arguments += ["--wait-for-resources", self.wait_for_resources]
         for pair in self.overrides:
             arguments += ["--set", pair]
         return arguments

@@ -62,6 +62,7 @@ class Submission:
         cache: str | None,
         driver_cpus: float | None,
         driver_gpus: float | None,
+        wait_for_resources: str | None,
     ) -> Job:
         """Check a study, pack it and start its job; the arguments are those of the command.
 
@@ -79,6 +80,7 @@ class Submission:
             environment=environment,
             driver_cpus=driver_cpus,
             driver_gpus=driver_gpus,
+            wait_for_resources=wait_for_resources,
         )
         self._client = connect(self._url)
         return self._submit(study, request)

@@ -67,6 +67,7 @@ STUDIES = {
     "repeated key": ("experiment: weak\nexperiment: weak\nspace: {}", "'experiment' stands twice"),
     "unknown field": (study(spase={}), "unknown field 'spase'; did you mean 'space'"),
     "no experiment": (study(experiment=...), "'experiment' is missing"),
+    "negative retries": (study(retries=-1), "retries: .*greater than or equal to 0"),
     "no space": (study(space=...), "'space' is missing"),
     "unknown experiment": (study(experiment="week"), "unknown experiment 'week'; did you mean"),
     "unknown setting": (space(methd="iwl"), "unknown setting 'methd'; did you mean 'method'"),
@@ -259,6 +260,11 @@ def test_wrong_feature_files(modicum, tmp_path, arrays, message):
         (["run", "study.yaml", "--out", "gopher://x/y"], "--out 'gopher://x/y'"),
         (["run", "study.yaml", "--out", ""], "--out: expected a path or URI of the run folder"),
         (["run", "study.yaml", "--local", "--address", "h:1"], "address: the local runner"),
+        (["run", "study.yaml", "--wait-for-resources", "soon"], "a time such as 90s or 10m, got"),
+        (
+            ["run", "study.yaml", "--local", "--wait-for-resources", "10m"],
+            "wait_for_resources: the local runner",
+        ),
         (
             ["run", "study.yaml", "--address", "http://127.0.0.1:8265"],
             "address: expected host:port",

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from contextlib import suppress
+from importlib import metadata
 from pathlib import Path
 
 import pandas as pd
@@ -119,6 +120,9 @@ def test_report_list_describe_and_doctor(small):
     doctor = call("doctor", env={"OPENAI_API_KEY": "sk-secret"}).stdout
     assert "sk-secret" not in doctor
     assert "OPENAI_API_KEY         present" in doctor
+    required = [r for r in metadata.requires("modicum") if r.startswith("ray[")]
+    tested = re.search(r"^ray +\S+ \(modicum was tested with (.*)\)$", doctor, re.MULTILINE)
+    assert required[0].endswith(f"]{tested[1]}")
 
 
 def test_help_and_import_stay_light():

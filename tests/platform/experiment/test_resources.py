@@ -34,3 +34,19 @@ def test_gpus_and_memory_are_counted():
 
 def test_fractions_do_not_lose_a_trial_to_rounding():
     assert trials_that_fit([{"CPU": 1.0}], md.Resources(md.Bundle(cpus=0.1))) == 10
+
+
+def test_other_resources_are_counted_and_named():
+    nodes = [{"CPU": 4.0, "TPU": 1.0, "node:10.0.0.1": 1.0}, {"CPU": 4.0}]
+    assert trials_that_fit(nodes, md.Resources(md.Bundle(resources={"TPU": 0.5}))) == 2
+    # The larger bundle of plain CPUs must not take the place of the one with a TPU.
+    both = md.Resources(md.Bundle(cpus=4), actors=(md.Bundle(cpus=1, resources={"TPU": 1}),))
+    assert trials_that_fit(nodes, both) == 1
+    with pytest.raises(md.InputError, match=r"needs 1 CPU, 2 TPU, .* 4 CPU, 1 TPU; 4 CPU$"):
+        require_fit(nodes, md.Resources(md.Bundle(resources={"TPU": 2})))
+
+
+@pytest.mark.parametrize("resources", [{"CPU": 1}, {"TPU": 1.5}, {"TPU": -1}])
+def test_impossible_amounts_of_other_resources_are_refused(resources):
+    with pytest.raises(md.InputError, match=r"resources: '(CPU|TPU)'"):
+        md.Bundle(resources=resources)

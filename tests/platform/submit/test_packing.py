@@ -290,9 +290,13 @@ def test_data_and_cache_are_paths_of_the_cluster():
 
 
 def test_a_job_tells_what_it_was_submitted_with():
-    request = JobRequest("a b.yaml", "/a", 3, ["x=[1, 2]"], {"A": "b"}, driver_cpus=1.0)
+    request = JobRequest(
+        "a b.yaml", "/a", 3, ["x=[1, 2]"], {"A": "b"}, driver_cpus=1.0, wait_for_resources="10m"
+    )
     assert JobRequest.of_job("job", request.metadata) == request
-    assert "'a b.yaml' --out /a --seeds 3 --set 'x=[1, 2]'" in request.entrypoint
+    options = "'a b.yaml' --out /a --seeds 3 --wait-for-resources 10m --set 'x=[1, 2]'"
+    assert options in request.entrypoint
+    assert options in request.command("http://head:8265")
     assert request.new_id().startswith("a-b-")
     with pytest.raises(md.InputError, match="was not submitted by"):
         JobRequest.of_job("job", {})

@@ -5,14 +5,16 @@ from __future__ import annotations
 import contextlib
 import logging
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ray import tune
 
 from modicum.execution.recorder import Recorder
+from modicum.execution.tune.capacity import Capacity, wait_for_room
 from modicum.execution.tune.collector import Collector
+from modicum.execution.tune.failures import Failures
 from modicum.execution.tune.searchers import ListedTrials, SeededSearch
 from modicum.execution.tune.seed_means import SeedMeans
 from modicum.execution.tune.shared_folder import require_shared_folder
@@ -21,16 +23,13 @@ from modicum.execution.tune.trainable import SCORE, make_trainable, trial_id
 from modicum.experiment.resources import require_fit
 from modicum.library_logging import quiet_loggers
 from modicum.planning.search import SearchPlan
-from modicum.ray_support.connection import node_resources
+from modicum.ray_support.connection import forwarded_variables, node_resources
+from modicum.ray_support.private_api import tune_actors_in
 from modicum.run_folder.stop_requests import StopRequests
 from modicum.run_folder.trial_record import CHECKPOINTS
 
 if TYPE_CHECKING:
     from ray.tune.schedulers import TrialScheduler
-
-# A trial whose process died (a node lost, out of memory) is started again this often.
-# An exception raised by the experiment is final at once.
-RESTARTS = 2
 
 
 def run_on_tune(
@@ -40,6 +39,9 @@ def run_on_tune(
     search: SearchPlan | None = None,
     scheduler: TrialScheduler | None = None,
     max_concurrent: int | None = None,
+    retries: int,
+    runtime_env: Mapping[str, Any],
+    wait_for_resources: float | None = None,
 ) -> None:
     """Run a recorder's unfinished trials, or those that a search suggests, on Ray.
 
@@ -51,6 +53,11 @@ def run_on_tune(
         search: Suggests trials one by one; None runs the recorder's.
         scheduler: Stops trials early.
         max_concurrent: Largest number of trials at once; None for as many as fit.
+        retries: Largest number of times that a trial is started again whose process died without
+            a new record. An exception raised by the experiment is final at once.
+        runtime_env: Ray's runtime environment of the trials' actors, and of what they start.
+        wait_for_resources: Longest time in seconds that a cluster which grows on demand has for
+            its first nodes; None for a cluster that does not grow on demand.
 
     Raises:
         InputError: One trial needs more than the cluster has, or checkpoints would be written
@@ -60,33 +67,35 @@ def run_on_tune(
     """
     experiment = recorder.experiment
     plans = recorder.unfinished() if search is None else search.examples
-    nodes = node_resources()
     needs = {experiment.resources(plan.config) for plan in plans}
-    most = min(require_fit(nodes, need) for need in needs)
-    most = min(most, max_concurrent or most)
+    if wait_for_resources is not None:
+        wait_for_room(needs, wait_for_resources)
+    for need in needs:
+        require_fit(node_resources(), need)
     saves = any(experiment.saves_checkpoints(plan.config) for plan in plans)
     if saves:
         require_shared_folder(recorder.folder)
     seeded = None if search is None else SeededSearch(recorder, search)
-    collector = Collector(recorder, seeded, requests)
+    failures = Failures(retries)
+    collector = Collector(recorder, seeded, requests, failures)
     if scheduler is not None and len({p.seed for p in (*plans, *recorder.plans.values())}) > 1:
         scheduler = SeedMeans(scheduler, recorder)
     fit = partial(
         _fit,
         recorder,
         collector,
-        StoppingScheduler(scheduler, requests),
+        StoppingScheduler(scheduler, requests, failures),
         StudyStopper(requests),
-        most=most,
+        Capacity(needs, max_concurrent, ahead=wait_for_resources is not None),
         saves=saves,
     )
-    fit(seeded or ListedTrials(experiment, plans))
-    for _ in range(RESTARTS):
+    # The connection may be the user's own, and older than the variables.
+    variables = {**forwarded_variables(), **runtime_env.get("env_vars", {})}
+    with tune_actors_in({**runtime_env, "env_vars": variables}):
+        fit(seeded or ListedTrials(experiment, plans), reuse=experiment.isolation == "reused")
         skipped = collector.take_skipped()
-        if not skipped or requests.study or recorder.count("running"):
-            break
-        fit(ListedTrials(experiment, skipped))
-    collector.give_up()
+        if skipped and not requests.study and not recorder.count("running"):
+            fit(ListedTrials(experiment, skipped), reuse=False)
     if requests.study:
         # Tune has ended the running trials without a call of its callbacks.
         for name, trial in recorder.trials.items():
@@ -102,23 +111,23 @@ def _fit(
     collector: Collector,
     scheduler: StoppingScheduler,
     stopper: StudyStopper,
+    capacity: Capacity,
     source: ListedTrials | SeededSearch,
     *,
-    most: int,
+    reuse: bool,
     saves: bool,
 ) -> None:
-    """Run the trials of a source, `most` of them at once."""
+    """Run the trials of a source, in processes that are reused or not."""
     # Tune remarks on the log files that it was told not to write.
     quiet = quiet_loggers("ray.tune", "ray.tune.analysis", level=logging.CRITICAL)
     with _tune_storage(recorder, saves) as (storage, name), quiet:
         tuner = tune.Tuner(
             make_trainable(recorder),
             tune_config=tune.TuneConfig(
-                search_alg=source,
+                search_alg=capacity.limited(source),
                 num_samples=source.remaining,
                 scheduler=scheduler,
-                reuse_actors=recorder.experiment.isolation == "reused",
-                max_concurrent_trials=most,
+                reuse_actors=reuse,
                 trial_name_creator=lambda trial: trial_id(trial),
                 trial_dirname_creator=lambda trial: (
                     f"{trial_id(trial)}-{recorder.trials[trial_id(trial)].attempt + 1}"
@@ -128,9 +137,10 @@ def _fit(
                 name=name,
                 storage_path=storage,
                 verbose=0,
-                callbacks=[collector],
+                callbacks=[collector, capacity],
                 stop=stopper,
-                failure_config=tune.FailureConfig(max_failures=RESTARTS),
+                # Without a limit: the collector counts.
+                failure_config=tune.FailureConfig(max_failures=-1),
                 checkpoint_config=tune.CheckpointConfig(
                     # The previous checkpoint stays until the recorder knows of the new one.
                     num_to_keep=2,

@@ -10,11 +10,15 @@ from typing import Any
 from modicum.errors import InputError
 from modicum.storage import StorageFolder
 
+# Longest wait for the nodes' answers, seconds. Ray needs half of it to notice that a node has died.
+_PATIENCE = 60.0
+
 
 def require_shared_folder(folder: StorageFolder) -> None:
     """Refuse a folder on this machine's filesystem that some node with CPUs cannot write.
 
-    Each node writes the checkpoints of its trials. Must be called inside
+    Each node writes the checkpoints of its trials. A node that does not answer is about to count as
+    dead, and passes. Must be called inside
     `modicum.ray_support.connection.connected`. A folder on an object store passes unchecked.
 
     Args:
@@ -27,6 +31,7 @@ def require_shared_folder(folder: StorageFolder) -> None:
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     nodes: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
+    # A node that has just died counts as alive for some seconds.
     alive = [node for node in nodes if node["Alive"]]
     if folder.local is None or len(alive) == 1:
         return
@@ -35,27 +40,35 @@ def require_shared_folder(folder: StorageFolder) -> None:
     folder.write_text("", probe)
     try:
         task = ray.remote(num_cpus=0)(_writes)
-        answers = ray.get(
-            [
-                task.options(
-                    scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
-                ).remote(folder.path(probe))
-                for node in able
-            ]
-        )
+        asked = {
+            task.options(
+                scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+            ).remote(folder.path(probe)): node
+            for node in able
+        }
+        answered, _ = ray.wait([*asked], num_returns=len(asked), timeout=_PATIENCE)
+        blind = [
+            f"{asked[answer]['NodeManagerAddress']} ({asked[answer]['NodeID'][:8]})"
+            for answer in answered
+            if _says_no(answer)
+        ]
     finally:
         folder.remove(probe)
-    blind = [
-        f"{node['NodeManagerAddress']} ({node['NodeID'][:8]})"
-        for node, sees in zip(able, answers, strict=True)
-        if not sees
-    ]
     if blind:
         raise InputError(
             f"--out {folder.uri!r}: the study saves checkpoints, and some nodes cannot write this "
             f"folder ({', '.join(blind)}); give a path that all nodes share, or a URI such as "
             "s3://bucket/run"
         )
+
+
+def _says_no(answer: Any) -> bool:
+    import ray
+
+    try:
+        return not ray.get(answer)
+    except ray.exceptions.RayError:
+        return False  # The node has died.
 
 
 def _writes(path: str) -> bool:

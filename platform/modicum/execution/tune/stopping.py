@@ -1,4 +1,4 @@
-"""Stopping trials of Ray Tune on request, and processes that a trial has left changed."""
+"""Ends of Ray Tune's trials that Tune does not know of, and of processes not to be handed on."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from ray.tune import Stopper
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
 from modicum.execution.messages import EndMessage, RecordMessage
-from modicum.execution.tune.trainable import MESSAGE, trial_id
+from modicum.execution.tune.failures import Failures
+from modicum.execution.tune.trainable import MESSAGE, placement, trial_id
 from modicum.ray_support.private_api import end_actor_with_trial, stop_tune_trial
 from modicum.run_folder.stop_requests import StopRequests
 
@@ -33,26 +34,30 @@ class StudyStopper(Stopper):
 
 
 class StoppingScheduler(TrialScheduler):
-    """The study's scheduler, which also stops trials on request.
+    """The study's scheduler, which also stops trials on request or after too many failures.
 
     Tune calls its scheduler in every step. It calls stoppers only after a result, which may be
     long in coming. Also keeps Tune from reusing the actor of a trial that has left its process
-    changed.
+    changed, and gives a trial whose process died one that no trial had before.
 
     Args:
         inner: The study's scheduler; None for one that starts trials in their order.
         requests: Trials to stop.
+        failures: Says which trials are not started again.
     """
 
-    def __init__(self, inner: TrialScheduler | None, requests: StopRequests) -> None:
+    def __init__(
+        self, inner: TrialScheduler | None, requests: StopRequests, failures: Failures
+    ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self._inner: Any = inner or FIFOScheduler()  # type: ignore[no-untyped-call]
-        self._requests = requests
+        self._requests, self._failures = requests, failures
 
     def choose_trial_to_run(self, tune_controller: Any) -> TuneTrial | None:
-        """Stop the requested trials, then let the inner scheduler choose."""
+        """Stop trials, then let the inner scheduler choose."""
         for trial in list(tune_controller.get_live_trials()):
-            if self._requests.stops(trial_id(trial)):
+            name = trial_id(trial)
+            if self._requests.stops(name) or name in self._failures.final:
                 stop_tune_trial(tune_controller, trial)
         chosen: TuneTrial | None = self._inner.choose_trial_to_run(tune_controller)
         return chosen
@@ -84,7 +89,9 @@ class StoppingScheduler(TrialScheduler):
         self._inner.on_trial_add(tune_controller, trial)
 
     def on_trial_error(self, tune_controller: Any, trial: TuneTrial) -> None:
-        """Delegated."""
+        """Delegated, once the trial is to get a process of its own, if it is started again."""
+        if trial.status == trial.ERROR:
+            trial.update_resources(placement(trial.config, own_process=True))
         self._inner.on_trial_error(tune_controller, trial)
 
     def on_trial_result(

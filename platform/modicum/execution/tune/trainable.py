@@ -94,11 +94,19 @@ def make_trainable(recorder: Recorder) -> Callable[[dict[str, Any]], None]:
                 # Schedulers and searchers look for their metric in every report.
                 tune.report({**metrics, **report}, checkpoint=saved)
 
-    resourced: Callable[[dict[str, Any]], None] = tune.with_resources(modicum_trial, _placement)
+    resourced: Callable[[dict[str, Any]], None] = tune.with_resources(modicum_trial, placement)
     return resourced
 
 
-def _placement(config: dict[str, Any]) -> PlacementGroupFactory:
+def placement(config: dict[str, Any], *, own_process: bool = False) -> PlacementGroupFactory:
+    """Resources that a trial reserves from Ray.
+
+    Args:
+        config: Tune's configuration of the trial.
+        own_process: Keep Tune from handing the trial the process of one that started normally.
+    """
     # Tune also asks without a trial.
     needs: Resources = config.get("resources", Resources())
-    return PlacementGroupFactory([b.as_ray() for b in (needs.trial, *needs.actors)])
+    # Tune hands processes on where all arguments are equal, also where they mean the same.
+    distinct = {"name": ""} if own_process else {}
+    return PlacementGroupFactory([b.as_ray() for b in (needs.trial, *needs.actors)], **distinct)
