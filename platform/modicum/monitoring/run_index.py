@@ -54,7 +54,7 @@ class RunIndex:
         return self.folder.display(name)
 
     def cards(self) -> list[Card]:
-        """What the index says of each run, as plain data; only runs that have changed are read."""
+        """Entries of the index, as plain data; only runs that have changed are read."""
         names = self.names()
         for name in names:
             stamp = self._stamp(name)

@@ -41,8 +41,7 @@ def explorer(layout: ReportLayout, most_numbers: int = _MOST_NUMBERS) -> dict[st
     metrics = _metrics(records)
     numeric = [name for name in metrics if pd.api.types.is_numeric_dtype(records.frame[name])]
     shown = [name for name in layout.metrics if name in numeric]
-    groups = records.frame.groupby("trial_id", sort=False).indices if metrics else {}
-    rows = {str(name): np.asarray(found) for name, found in groups.items()}
+    rows = records.places if metrics else {}
     values = records.frame.reindex(columns=[*_PLACES, *numeric]).to_numpy(dtype=float)
     values = np.where(np.isfinite(values), values, np.nan)
     most = _most_rows([len(each) for each in rows.values()], most_numbers // values.shape[1])

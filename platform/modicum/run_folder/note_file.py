@@ -25,7 +25,7 @@ class Note(BaseModel):
 
     Attributes:
         tags: Words to find the run by.
-        text: What is to be remembered of it.
+        text: A note about the run.
     """
 
     model_config = ConfigDict(extra="ignore")
