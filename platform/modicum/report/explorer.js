@@ -52,7 +52,8 @@ function joined(trials, x, y) {
   return [...found.values()].map((each) => ({ ...each, points: each.points.sort((a, b) => a[0] - b[0]) }));
 }
 
-// Mean, smallest and largest value at each x, of the series that span it.
+// Mean, smallest and largest value at each x, of the series that span it. Between two points a
+// series has the value of the former, as in the report; between two of a thinned one a line is fairer.
 function meanOf(series) {
   if (series.length === 1) return series[0].points;
   const carry = series.every((each) => each.trials === 1 && each.points.length > 1);
@@ -63,22 +64,26 @@ function meanOf(series) {
     series.forEach(({ points }, index) => {
       while (at[index] + 1 < points.length && points[at[index] + 1][0] <= x) at[index]++;
       const [place, value] = points[at[index]];
-      if (place === x || (carry && place < x && points[points.length - 1][0] >= x)) values.push(value);
+      if (place !== x && !(carry && place < x && points[points.length - 1][0] >= x)) return;
+      const next = explorer.data.note && place !== x ? points[at[index] + 1] : null;
+      values.push(next ? value + ((next[1] - value) * (x - place)) / (next[0] - place) : value);
     });
     const mean = values.reduce((sum, value) => sum + value, 0) / values.length;
     return values.length > 1 ? [x, mean, Math.min(...values), Math.max(...values)] : [x, mean, null, null];
   });
 }
 
+const trialNames = () => [...explorer.data.settings, "seed"];
+
 function curveLines(trials) {
   const { x, y, group } = explorer.view, groups = new Map();
   for (const trial of trials) {
-    const label = group === "trial" ? trial.id : group === "all" ? "all" : textOf(valueOf(trial, group));
-    groups.set(label, [...(groups.get(label) || []), trial]);
+    const key = group === "trial" ? trial.id : group === "all" ? "all" : textOf(valueOf(trial, group));
+    groups.set(key, [...(groups.get(key) || []), trial]);
   }
   const sign = { max: -1, min: 1 }[goalOf(y)] || 0;
-  const lines = [...groups].map(([label, members]) => {
-    const series = joined(members, x, y);
+  const lines = [...groups].map(([key, members]) => {
+    const series = joined(members, x, y), label = group === "trial" ? trialNames().map((name) => textOf(valueOf(members[0], name))).join(", ") : key;
     return { label, points: series.length ? meanOf(series) : [] };
   }).filter((line) => line.points.length);
   const last = (line) => sign * line.points[line.points.length - 1][1];
@@ -90,8 +95,8 @@ function curveLines(trials) {
 function showCurves(trials) {
   const { view, data } = explorer, place = explorer.root.querySelector(".drawing"), { count, lines } = curveLines(trials);
   const axis = view.x === "budget" ? `budget (${data.budget})` : view.x;
-  const grouped = !["trial", "all"].includes(view.group);
-  explorer.spec = { x: axis, y: view.y, legend: grouped ? view.group : "", ticks: view.x === "budget", lines };
+  const legend = { trial: trialNames().join(", "), all: "" }[view.group] ?? view.group;
+  explorer.spec = { x: axis, y: view.y, legend, ticks: view.x === "budget", lines };
   drawCurves(place, explorer.spec, view);
   const parts = [view.group === "trial" ? "A line for each trial." : "Mean of the group's trials that reach a point; shaded: smallest to largest."];
   if (count > lines.length) parts.push(`${lines.length} of ${count} lines, the best first.`);

@@ -142,7 +142,7 @@ def _most_rows(counts: Sequence[int], most: int) -> int:
 
 
 def _kept(values: np.ndarray, most: int) -> np.ndarray:
-    """Rows to keep, about `most`: the first, the last, and extremes in each of equal stretches.
+    """Rows to keep, about `most`: the first, the last, and extremes in each of many stretches.
 
     Args:
         values: Records of a trial: budget, seconds and metrics.
@@ -153,16 +153,27 @@ def _kept(values: np.ndarray, most: int) -> np.ndarray:
         return np.arange(count)
     metrics = max(1, width - len(_PLACES))
     kept = {0, count - 1}
-    for part in np.array_split(np.arange(count), max(1, most // (2 * metrics))):
+    for part in _stretches(count, max(2, most // (2 * metrics))):
         for column in values[part, len(_PLACES) :].T:
             if not np.isnan(column).all():
                 kept |= {int(part[np.nanargmin(column)]), int(part[np.nanargmax(column)])}
     return np.array(sorted(kept))
 
 
+def _stretches(count: int, most: int) -> list[np.ndarray]:
+    """Divide rows into about `most` stretches: half of the bounds are even, half geometric.
+
+    So the beginning, which a logarithmic axis shows large, keeps its course.
+    """
+    even = np.linspace(0, count, most // 2 + 1)
+    geometric = np.geomspace(1, count, most // 2 + 1)
+    bounds = np.unique(np.concatenate([even, geometric]).astype(int))
+    return np.split(np.arange(count), bounds[1:-1])
+
+
 def _thinned(trials: int, most: int) -> str:
     return (
-        f"Curves of {trials} trials are thinned to about {most} records each: the smallest and the "
-        "largest value of each metric in equal stretches. Tables, intervals and last values are "
-        "of all records; results.parquet has all of them."
+        f"Curves of {trials} trials are thinned to about {most} records each: the smallest and "
+        "the largest value of each metric in each of many stretches. Tables, intervals and last "
+        "values are of all records; results.parquet has all of them."
     )
