@@ -249,6 +249,8 @@ class Study:
         from modicum.study_results import Results
 
         self._check_runner(runner, address, wait_for_resources)
+        if cpus is not None and cpus < 1:
+            raise InputError(f"cpus: expected 1 or more CPUs of the private cluster, got {cpus}")
         usage = provenance.ResourceUsage()
         plans = self.trials
         folder = StorageFolder(out if out is not None else Path("runs") / self.spec.name)

@@ -66,6 +66,15 @@ class Resources:
     actors: tuple[Bundle, ...] = ()
     nested: tuple[Bundle, ...] = ()
 
+    def __post_init__(self) -> None:
+        for bundle in self.bundles:
+            amounts = bundle.as_ray().values()
+            if not amounts or min(amounts) < 0:
+                raise InputError(
+                    "resources: each process needs some resource (cpus, gpus or memory above 0) "
+                    f"and a negative amount of none, got {bundle}"
+                )
+
     @property
     def bundles(self) -> tuple[Bundle, ...]:
         """All bundles that one running trial occupies."""

@@ -140,9 +140,15 @@ class StudyPlan:
         if spec is None or searcher is None:
             return None
         space, seeds = self.spaces[0], self.spec.seed_list
+        known, searched = settings_of(self.experiment.Config), search_domains(space)
         signature = {
             "experiment": [self.experiment.name, self.experiment.version],
-            "space": describe_space(space),
+            # As in a trial's identity: a path or a log level starts no other search.
+            "space": {
+                name: value
+                for name, value in describe_space(space).items()
+                if name in searched or name not in known or known[name].identity
+            },
             "search": spec.model_dump(mode="json", exclude={"samples"}),
             "seeds": seeds,
             "digests": [dict(plan.digests) for plan in self.trials],
@@ -151,7 +157,7 @@ class StudyPlan:
             spec=spec,
             searcher=searcher,
             goals=self._goals_of(spec),
-            domains=search_domains(space),
+            domains=searched,
             trials_of=self._trials_of_choice,
             seeds=len(seeds),
             examples=self.trials,

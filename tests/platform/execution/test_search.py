@@ -35,6 +35,24 @@ def rate_of(suggested):
     return json.loads(suggested["plan"])["config"]["rate"]
 
 
+def test_a_search_goes_on_under_settings_that_are_no_part_of_an_identity():
+    def signature(**settings):
+        study = md.Study(Descent, {**SPACE, **settings}, search=search(3))
+        return study._plan.make_search().signature
+
+    assert signature(ledger="here", seconds=0.1) == signature(ledger="there") == signature()
+    assert signature(steps=2) != signature()
+    # A setting that is searched is a part of the search.
+    assert signature(seconds={"uniform": [0.0, 0.1]}) != signature()
+
+
+@pytest.mark.parametrize("cpus", [0, -1])
+def test_a_cluster_without_cpus_is_refused(tmp_path, cpus):
+    with pytest.raises(md.InputError, match="cpus: expected 1 or more"):
+        md.Study(Descent, SPACE, search=search(1)).run(tmp_path / "run", cpus=cpus)
+    assert not (tmp_path / "run").exists()
+
+
 def run(out, samples, **options):
     study = md.Study(
         Descent, SPACE, **{"seeds": 2, "search": search(samples), "max_concurrent": 1, **options}

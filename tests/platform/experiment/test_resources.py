@@ -50,3 +50,16 @@ def test_other_resources_are_counted_and_named():
 def test_impossible_amounts_of_other_resources_are_refused(resources):
     with pytest.raises(md.InputError, match=r"resources: '(CPU|TPU)'"):
         md.Bundle(resources=resources)
+
+
+@pytest.mark.parametrize(
+    ("trial", "actors"),
+    [(md.Bundle(cpus=0), ()), (md.Bundle(cpus=-1), ()), (md.Bundle(), (md.Bundle(cpus=0),))],
+)
+def test_a_process_without_resources_is_refused(trial, actors):
+    with pytest.raises(md.InputError, match="resources: each process needs"):
+        md.Resources(trial=trial, actors=actors)
+
+
+def test_a_gpu_alone_is_enough():
+    assert md.Resources(trial=md.Bundle(cpus=0, gpus=0.5)).trial.as_ray() == {"GPU": 0.5}

@@ -69,7 +69,8 @@ function showTrials(view, list, live) {
       if (trial.curve.length) cell.append(sparkline(trial.curve));
       row.append(element("td", number(trial.value), "number"), cell);
     }
-    const end = trial.ended || (trial.status === "running" ? view.now : null);
+    // By the driver's clock, as the start: another machine's may differ.
+    const end = trial.ended || (trial.status === "running" ? (view.status || {}).updated || view.now : null);
     row.append(element("td", trial.started && end ? duration(end - trial.started) : "–", "number"));
     const tools = element("td");
     if (trial.status !== "pending") tools.append(button("log", () => showLog(trial)));
