@@ -19,23 +19,27 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
 os.environ["PYTHONPATH"] = str(Path(__file__).parents[1] / "support")
 
-TRIALS = 60
+import psutil
+
+# Numbers of trials, in multiples of three.
+SIZES = (60, 999)
 
 
-def ours(folder: str) -> float:
-    """Seconds for 60 trivial trials of a study; Ray is already running."""
+def ours(folder: str, trials: int) -> float:
+    """Seconds for trivial trials of a study with TensorBoard logs; Ray is already running."""
     import modicum as md
     from toys import Descent
 
-    study = md.Study(Descent, {"rate": md.grid(i / 100 for i in range(1, 21)), "steps": 1}, seeds=3)
-    assert len(study.trials) == TRIALS
+    rates = md.grid((i + 1) / trials for i in range(trials // 3))
+    study = md.Study(Descent, {"rate": rates, "steps": 1}, seeds=3)
+    assert len(study.trials) == trials
     started = time.perf_counter()
     study.run(folder, quiet=True)
     return time.perf_counter() - started
 
 
-def plain(folder: str, reuse: bool) -> float:
-    """Seconds for 60 trivial trials on Ray Tune alone; Ray is already running."""
+def plain(folder: str, trials: int) -> float:
+    """Seconds for trivial trials on Ray Tune alone, with reused actors and without its loggers."""
     from ray import tune
 
     def trivial(config):
@@ -43,8 +47,8 @@ def plain(folder: str, reuse: bool) -> float:
 
     tuner = tune.Tuner(
         trivial,
-        param_space={"i": tune.grid_search(list(range(TRIALS)))},
-        tune_config=tune.TuneConfig(reuse_actors=reuse),
+        param_space={"i": tune.grid_search(list(range(trials)))},
+        tune_config=tune.TuneConfig(reuse_actors=True),
         run_config=tune.RunConfig(storage_path=folder, name="plain", verbose=0),
     )
     started = time.perf_counter()
@@ -53,21 +57,30 @@ def plain(folder: str, reuse: bool) -> float:
 
 
 def overhead(repeats: int) -> None:
-    """Print the overhead of a trial: of a study, of Tune, and of Tune with reused actors."""
+    """Print seconds of a trial in a study and on Tune, interleaved, and the driver's memory."""
     from modicum.ray_support.connection import connected
 
-    times: dict[str, list[float]] = {"ours": [], "plain Tune": [], "plain Tune, actors reused": []}
     with connected(cpus=2):
-        for _ in range(repeats):
-            with tempfile.TemporaryDirectory() as folder:
-                times["ours"].append(ours(folder + "/ours"))
-                times["plain Tune"].append(plain(folder + "/a", reuse=False))
-                times["plain Tune, actors reused"].append(plain(folder + "/b", reuse=True))
-    median = {name: statistics.median(values) / TRIALS for name, values in times.items()}
-    for name, seconds in median.items():
-        spread = ", ".join(f"{value / TRIALS:.3f}" for value in times[name])
-        print(f"{name}: {seconds:.3f} s a trial (median of {repeats}: {spread})")
-    print(f"plain Tune / ours: {median['plain Tune'] / median['ours']:.1f}")
+        for trials in SIZES:
+            times: dict[str, list[float]] = {"ours": [], "plain Tune": []}
+            before = memory()
+            for _ in range(repeats):
+                with tempfile.TemporaryDirectory() as folder:
+                    times["ours"].append(ours(folder + "/ours", trials))
+                    times["plain Tune"].append(plain(folder + "/plain", trials))
+            median = {name: statistics.median(values) for name, values in times.items()}
+            for name, seconds in median.items():
+                spread = ", ".join(f"{value / trials:.3f}" for value in times[name])
+                print(f"{trials} trials, {name}: {seconds / trials:.3f} s a trial (of {spread})")
+            print(
+                f"{trials} trials, ours / plain Tune: {median['ours'] / median['plain Tune']:.2f}"
+            )
+            print(f"{trials} trials, memory of the driver: {before} to {memory()} MiB")
+
+
+def memory() -> int:
+    """Resident memory of this process, in MiB."""
+    return psutil.Process().memory_info().rss >> 20
 
 
 def start_up(repeats: int) -> None:
