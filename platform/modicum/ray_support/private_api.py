@@ -1,7 +1,8 @@
 """Every use of Ray's private interfaces, each with the reason for it.
 
-Ray may change them in any release. All were tried with Ray 2.60.0; look through this file before
-allowing another version in pyproject.toml.
+Ray may change them in any release. All were tried with Ray 2.60.0. With Ray 2.57.1 the tests of
+studies, clusters and failures in tests/platform/execution pass, too, and no others were run; look
+through this file before allowing another version in pyproject.toml.
 """
 
 from __future__ import annotations
