@@ -322,11 +322,10 @@ def test_commands_of_the_how_to_are_those_that_there_are():
         elif line.startswith("ray "):
             given = parse_ray(line)
             inner = shlex.join(given.get("entrypoint", ()))
-            if inner.startswith("python -m modicum "):
+            if inner:
+                assert inner.startswith("python -m modicum ")
                 parse_modicum(shlex.split(inner)[3:])
-            elif inner:
-                compile(shlex.split(inner)[2], "how-to", "exec")
         else:
             continue
         parsed += 1
-    assert parsed >= 15
+    assert parsed >= 10
