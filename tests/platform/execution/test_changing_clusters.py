@@ -38,7 +38,7 @@ with connected():
     try:
         study.run(out, wait_for_resources=0.1, quiet=True)
     except md.InputError as error:
-        print(error, flush=True)
+        print("said:", error, flush=True)
     options = {"wait_for_resources": 200, "quiet": True}
     ran = threading.Thread(target=study.run, args=[out], kwargs=options)
     ran.start()
@@ -47,9 +47,9 @@ with connected():
         groups = [g for g in placement_group_table().values() if g["state"] == "PENDING"]
         asked = [[*group["bundles"].values()] for group in groups]
         time.sleep(0.1)
-    print(asked, flush=True)
+    print("said:", asked, flush=True)
     ran.join()
-print(md.load_results(out).trials[0].status, flush=True)
+print("said:", md.load_results(out).trials[0].status, flush=True)
 """
 
 
@@ -78,7 +78,7 @@ def test_a_node_that_joins_gets_a_trial_and_one_that_leaves_takes_none(tmp_path,
     with python_program("-c", GATED, out, gate, env=cluster.environment) as driver:
         assert comes_true(lambda: running(out) == 2)
         node = cluster.add_worker()
-        assert comes_true(lambda: running(out) == 3, 60)
+        assert comes_true(lambda: running(out) == 3)
         assert node.actors("ImplicitFunc")
         node.kill()
         gate.touch()
@@ -94,8 +94,11 @@ def test_a_node_that_joins_gets_a_trial_and_one_that_leaves_takes_none(tmp_path,
 def test_a_study_waits_for_its_first_nodes_and_asks_for_them(tmp_path, cluster):
     pipe = {"env": cluster.environment, "stdout": subprocess.PIPE}
     with python_program("-c", WAITING, tmp_path / "run", **pipe) as driver:
-        assert "one trial needs 2 CPU, but the cluster has " in driver.stdout.readline()
-        assert driver.stdout.readline().strip() == "[[{'CPU': 2.0}]]"
+        # Ray's own lines, of a node that died in an earlier test, stand in between.
+        said = (line for line in driver.stdout if line.startswith("said: "))
+        assert "one trial needs 2 CPU, but the cluster has " in next(said)
+        assert next(said) == "said: [[{'CPU': 2.0}]]\n"
         cluster.cpus = 2
         cluster.add_worker()
-        assert driver.communicate(timeout=240)[0].strip() == "finished"
+        assert next(said) == "said: finished\n"
+        assert driver.wait(60) == 0
