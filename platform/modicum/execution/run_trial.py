@@ -166,6 +166,10 @@ def _checked(
         # NumPy and torch scalars as Python's own.
         plain = getattr(value, "item", lambda value=value: value)()
         check_value(name, plain)
+        if goal is not None and isinstance(plain, bool):
+            plain = int(plain)
+        if goal is not None and isinstance(plain, str):
+            raise ValueError(f"metric {name!r} has a goal, so it must be a number, got {plain!r}")
         if goal is not None and isinstance(plain, float) and not math.isfinite(plain):
             raise ValueError(f"metric {name!r} is {plain}: the trial has diverged")
         metrics[name] = plain

@@ -209,6 +209,8 @@ def _domain(kind: str, arguments: Any, name: str) -> Any:
         if isinstance(arguments, Mapping):
             return function(**arguments)
         if kind == "choice":
+            if not list(arguments):
+                raise InputError(f"{name}: the choice is empty; give at least one value")
             return function(list(arguments))
         return function(*arguments)
     except (TypeError, ValueError) as error:

@@ -85,6 +85,7 @@ STUDIES = {
     "impossible features": (space(features="tfidf"), "features: breast_cancer carries its own"),
     "data folder missing": (space(dataset="./nowhere"), "dataset: no folder at './nowhere'"),
     "data variable unset": (space(dataset="trec"), "dataset: 'trec'.*MODICUM_DATA"),
+    "empty choice": (space(method={"choice": []}), "space.method: the choice is empty"),
     "empty grid": (space(method={"grid": []}), "space.method: the grid is empty"),
     "repeated grid value": (space(hidden_layers={"grid": [1, 1]}), "hidden_layers.*repeats"),
     "sampler misused": (space(learning_rate={"uniform": [1]}), "learning_rate: ray.tune.uniform"),

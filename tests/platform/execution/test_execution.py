@@ -58,6 +58,7 @@ class Recording(Descent):
         ([md.Record(budget=1, metrics={"test/los": 1.0})], "did you mean 'test/loss'"),
         ([md.Record(budget=1, metrics={"test/loss": [1]})], "number or text"),
         ([md.Record(budget=1, metrics={"test/loss": float("nan")})], "diverged"),
+        ([md.Record(budget=1, metrics={"test/loss": "low"})], "must be a number, got 'low'"),
         ([md.Record(budget=1, metrics={"budget": 1})], "taken"),
     ],
 )
