@@ -171,7 +171,7 @@ def check_runtime_env(fields: Mapping[str, Any]) -> None:
         raise InputError(f"runtime_env: {unknown_name('field', name, known)}")
     for name in ("working_dir", "py_modules"):
         places = fields.get(name) or []
-        for place in [places] if isinstance(places, str) else places:
+        for place in places if isinstance(places, list | tuple) else [places]:
             if "://" not in str(place):
                 raise InputError(
                     f"runtime_env.{name}: Ray takes folders for whole jobs only, and `modicum "
@@ -181,6 +181,12 @@ def check_runtime_env(fields: Mapping[str, Any]) -> None:
         RuntimeEnv(**fields)
     except (TypeError, ValueError) as error:
         raise InputError(f"runtime_env: {reason_of(error)}") from error
+    for name, content in (fields.get("env_vars") or {}).items():
+        if not name or "=" in name or "\0" in name + content:
+            raise InputError(
+                f"runtime_env.env_vars: no process can have the variable {name!r}; a name is one "
+                "or more characters without '=', and neither it nor its value has a null character"
+            )
 
 
 def node_resources() -> list[Mapping[str, float]]:

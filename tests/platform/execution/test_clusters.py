@@ -24,6 +24,7 @@ def test_an_earlier_connection_keeps_nothing_from_the_trials(tmp_path, ray_clust
         ({"env_vars": {"WANDB_API_KEY": "x"}}, "'WANDB_API_KEY' cannot stand in a study"),
         ({"env_vars": {"A=B": "x"}}, "no process can have the variable 'A=B'"),
         ({"env_vars": {"A": "x\0y"}}, "no process can have the variable 'A'"),
+        ({"working_dir": 7}, "runtime_env.working_dir: .*give a URI here, got '7'"),
         ({"working_dir": "."}, "runtime_env.working_dir: .*give a URI here, got '.'"),
     ],
 )
