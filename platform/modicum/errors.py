@@ -54,8 +54,13 @@ def unknown_name(kind: str, name: object, allowed: Iterable[str]) -> InputError:
     return InputError(f"unknown {kind} {name!r}{hint} (allowed: {listing})")
 
 
-def reason_of(error: BaseException) -> str:
-    """First line of an exception's message; the name of its class if the message is empty."""
+def reason_of(error: BaseException, model: type[BaseModel] | None = None) -> str:
+    """First line of an exception's message; the name of its class if the message is empty.
+
+    Of a `ValidationError` of `model` it is the sentence of `from_validation`.
+    """
+    if model is not None and isinstance(error, ValidationError):
+        return str(from_validation(error, model))
     return str(error).splitlines()[0] if str(error) else type(error).__name__
 
 

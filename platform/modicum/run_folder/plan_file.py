@@ -7,9 +7,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from typing import Any
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 
-from modicum.errors import InputError, from_validation, reason_of
+from modicum.errors import InputError, reason_of
 from modicum.experiment.config import settings_of
 from modicum.experiment.experiment import Experiment
 from modicum.planning.trial_plan import TrialPlan
@@ -58,10 +58,8 @@ def read_plan(folder: StorageFolder) -> Any:
         # A trial's name becomes part of paths.
         if not all(re.fullmatch(TRIAL_PATTERN, t.id) for t in _Plan.model_validate(plan).trials):
             raise ValueError("a trial's name has to be 12 hexadecimal digits")
-    except ValidationError as error:
-        reason = str(from_validation(error, _Plan))
     except (ValueError, RecursionError) as error:
-        reason = reason_of(error)
+        reason = reason_of(error, _Plan)
     else:
         return plan
     raise InputError(

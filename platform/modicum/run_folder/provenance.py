@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
-from modicum.errors import InputError, from_validation, reason_of
+from modicum.errors import InputError, reason_of
 from modicum.storage import StorageFolder
 
 FILE = "provenance.json"
@@ -148,10 +148,8 @@ def read(folder: StorageFolder) -> dict[str, Any]:
     try:
         content: dict[str, Any] = folder.read_json(FILE)
         _Provenance.model_validate(content)
-    except ValidationError as error:
-        reason = str(from_validation(error, _Provenance))
     except (ValueError, RecursionError) as error:
-        reason = reason_of(error)
+        reason = reason_of(error, _Provenance)
     else:
         return content
     raise InputError(f"{folder.display(FILE)}: broken provenance ({reason})")

@@ -12,9 +12,9 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr
 
-from modicum.errors import InputError, from_validation, reason_of
+from modicum.errors import InputError, reason_of
 from modicum.planning.trial_plan import TrialPlan
 from modicum.run_folder.outcomes import write_outcomes
 from modicum.storage import StorageFolder
@@ -137,12 +137,10 @@ def load_trial(folder: StorageFolder, trial_id: str) -> TrialRecord:
         written = content.get("records", max(1, len(lines)))
         if record.status == "finished" and len(lines) != written:
             raise ValueError(f"{_RECORDS} has {len(lines)} of {written} records")
-    except ValidationError as error:
-        reason = str(from_validation(error, TrialRecord))
     except FileNotFoundError:
         reason = "a file is missing"
     except (ValueError, KeyError, TypeError, RecursionError) as error:
-        reason = reason_of(error)
+        reason = reason_of(error, TrialRecord)
     else:
         return record
     place = folder.display(TRIALS, trial_id)
