@@ -32,7 +32,7 @@ _INHERITED = 'stroke-linejoin="round" stroke-linecap="butt"'
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#8C8C8C", "#B8A800")
 """Okabe and Ito's palette: colour-blind readers can tell it apart, on light and dark grounds."""
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
-_WIDTH, _HEIGHT = 6.4, 3.8  # inches
+WIDTH, _HEIGHT = 6.4, 3.8  # inches
 # Entries of a legend that lies among the curves; a longer one stands beside them.
 _MOST_INSIDE = 4
 _MOST_MARKERS = 30
@@ -70,7 +70,7 @@ def _texts(axes: Axes) -> Sequence[Text]:
     return [] if legend is None else [legend.get_title(), *legend.get_texts()]
 
 
-def _axes(across: str, up: str, width: float) -> tuple[Figure, Axes]:
+def new_axes(across: str, up: str, width: float) -> tuple[Figure, Axes]:
     """Make a figure of a width in inches, with the names of its axes."""
     figure = Figure(figsize=(width, _HEIGHT), layout="constrained")
     axes = figure.add_subplot()
@@ -110,7 +110,7 @@ def curves_figure(lines: Lines) -> Figure:
     """
     curves = {label: thinned(points) for label, points in lines.curves.items()}
     beside = len(curves) > _MOST_INSIDE
-    figure, axes = _axes(lines.across, lines.up, _WIDTH + 1.4 if beside else _WIDTH)
+    figure, axes = new_axes(lines.across, lines.up, WIDTH + 1.4 if beside else WIDTH)
     for index, (label, points) in enumerate(curves.items()):
         _draw_curve(axes, index, label, points)
     every = [point for points in curves.values() for point in points]
@@ -125,7 +125,7 @@ def curves_figure(lines: Lines) -> Figure:
         _scale(axes, budgets)
         _ticks(axes, budgets)
     if curves:
-        _legend(axes, len(curves), lines.legend)
+        add_legend(axes, len(curves), lines.legend)
     return figure
 
 
@@ -194,7 +194,7 @@ def _ticks(axes: Axes, budgets: Sequence[float]) -> None:
     axes.minorticks_off()
 
 
-def _legend(axes: Axes, entries: int, title: str = "") -> None:
+def add_legend(axes: Axes, entries: int, title: str = "") -> None:
     """Add a legend; a long one stands beside the curves, which it would cover."""
     outside: Any = {"loc": "upper left", "bbox_to_anchor": (1.01, 1)}
     legend = axes.legend(
@@ -225,8 +225,8 @@ def plot_boxes(
     filled = [{label[side] for label in samples} for side in (0, 1)]
     present = [label for key in records.keys(rows) if (label := _label(key)) in filled[0]]
     shown = [label for key in records.keys(columns) if (label := _label(key)) in filled[1]]
-    width = min(14.0, max(_WIDTH, 0.32 * len(present) * len(shown) + 2.4))
-    figure, axes = _axes(", ".join(columns), metric, width)
+    width = min(14.0, max(WIDTH, 0.32 * len(present) * len(shown) + 2.4))
+    figure, axes = new_axes(", ".join(columns), metric, width)
     step = 0.8 / max(1, len(present))
     for index, row in enumerate(present):
         shift = (index - (len(present) - 1) / 2) * step
@@ -238,7 +238,7 @@ def plot_boxes(
         _draw_boxes(axes, row, places, COLOURS[index % len(COLOURS)], width=step * 0.8)
     axes.set_xticks(range(len(shown)), shown, parse_math=False)
     if len(present) > 1:
-        _legend(axes, len(present), ", ".join(rows))
+        add_legend(axes, len(present), ", ".join(rows))
     return figure
 
 
@@ -288,7 +288,7 @@ def plot_search(
         where: Settings of the trials to take.
     """
     cells = by_time(records, names, objective, where)
-    figure, axes = _axes("configurations, in the order of their ends", objective.metric, _WIDTH)
+    figure, axes = new_axes("configurations, in the order of their ends", objective.metric, WIDTH)
     places = [(place, cell.summary.mean, cell.ended_at) for place, cell in enumerate(cells, 1)]
     finished = [(place, value) for place, value, ended in places if ended is None]
     early = [(place, value) for place, value, ended in places if ended is not None]
@@ -301,7 +301,7 @@ def plot_search(
         steps = [*(place for place, _ in finished), len(cells)]
         axes.step(steps, [*best, best[-1]], where="post", color=COLOURS[1], label="best so far")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    _legend(axes, 3)
+    add_legend(axes, 3)
     return figure
 
 

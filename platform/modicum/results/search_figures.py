@@ -14,7 +14,7 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
-from modicum.results.figures import _WIDTH, COLOURS, INK, _axes, _legend
+from modicum.results.figures import COLOURS, INK, WIDTH, add_legend, new_axes
 from modicum.results.formatting import show
 from modicum.results.importance import (
     Configurations,
@@ -37,7 +37,7 @@ def plot_pareto(points: Sequence[ParetoPoint], across: str, up: str) -> Figure:
     Of more than two objectives, points that are optimal by all of them need not lie on a line, and
     are not joined.
     """
-    figure, axes = _axes(across, up, _WIDTH)
+    figure, axes = new_axes(across, up, WIDTH)
     others = [p for p in points if not p.optimal]
     front = sorted((p for p in points if p.optimal), key=lambda p: p.values[across].mean)
     for chosen, label, face in (
@@ -51,14 +51,14 @@ def plot_pareto(points: Sequence[ParetoPoint], across: str, up: str) -> Figure:
     if len(front) > 1 and len(front[0].values) == 2:
         places = [(p.values[across].mean, p.values[up].mean) for p in front]
         axes.plot(*zip(*places, strict=True), color=COLOURS[1], linewidth=1.2)
-    _legend(axes, 2)
+    add_legend(axes, 2)
     return figure
 
 
 def plot_importance(importance: Importance) -> Figure:
     """Draw the share of each setting as a bar, the largest on top."""
     shares = list(importance.shares.items())[::-1]
-    figure, axes = _axes(f"share of the variance ({importance.method})", "", _WIDTH)
+    figure, axes = new_axes(f"share of the variance ({importance.method})", "", WIDTH)
     axes.barh(range(len(shares)), [share for _, share in shares], color=COLOURS[0], height=0.6)
     axes.set_yticks(range(len(shares)), [name for name, _ in shares], parse_math=False)
     for place, (_, share) in enumerate(shares):
@@ -112,7 +112,7 @@ def plot_parallel(found: Configurations, metric: str, names: Sequence[str]) -> F
 
     A line leaves out a setting that has no effect in its configuration.
     """
-    figure = Figure(figsize=(max(_WIDTH, 1.3 * (len(names) + 1)), 4.0), layout="constrained")
+    figure = Figure(figsize=(max(WIDTH, 1.3 * (len(names) + 1)), 4.0), layout="constrained")
     axes = figure.add_subplot()
     columns = [*(found.column(name) for name in names), list(found.values)]
     heights = [_heights(column) for column in columns]
