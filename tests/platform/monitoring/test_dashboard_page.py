@@ -4,7 +4,7 @@ import json
 import time
 
 import pytest
-from playwright.sync_api import expect, sync_playwright
+from playwright.sync_api import expect
 
 from programs import python_program, served_program
 from waiting import comes_true
@@ -47,16 +47,14 @@ results = study.run(sys.argv[1], runner="local", quiet=True)
 
 
 @pytest.fixture(scope="module")
-def page(chromium):
-    with sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-        page = opened.new_page(viewport={"width": 1280, "height": 900})
-        errors = []
-        page.on("pageerror", lambda error: errors.append(str(error)))
-        page.set_default_timeout(30_000)
-        yield page
-        opened.close()
-        assert errors == []
+def page(browser):
+    page = browser.new_page(viewport={"width": 1280, "height": 900})
+    errors = []
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    page.set_default_timeout(30_000)
+    yield page
+    page.close()
+    assert errors == []
 
 
 def check_harmless(page):

@@ -3,7 +3,7 @@
 import shutil
 
 import pytest
-from playwright.sync_api import expect, sync_playwright
+from playwright.sync_api import expect
 from typer.testing import CliRunner
 
 import modicum as md
@@ -90,11 +90,10 @@ def test_a_damaged_run_does_not_hide_the_others(runs, tmp_path):
 
 
 @pytest.mark.slow
-def test_runs_are_found_compared_and_opened_in_a_browser(chromium, runs):
+def test_runs_are_found_compared_and_opened_in_a_browser(browser, runs):
     assert note(runs / "again", HOSTILE, "--tag", HOSTILE).exit_code == 0
-    with served_program("-m", "modicum", "dashboard", runs) as url, sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-        page = opened.new_page(viewport={"width": 390, "height": 844})
+    with served_program("-m", "modicum", "dashboard", runs) as url:
+        page = browser.new_page(viewport={"width": 390, "height": 844})
         errors = []
         page.on("pageerror", lambda error: errors.append(str(error)))
         page.goto(url)
@@ -118,4 +117,4 @@ def test_runs_are_found_compared_and_opened_in_a_browser(chromium, runs):
         expect(page.locator("#trial-page pre")).to_contain_text("step 3")
         assert page.evaluate("window.owned") is None
         assert errors == []
-        opened.close()
+        page.close()

@@ -10,7 +10,7 @@ import threading
 from contextlib import contextmanager, suppress
 
 import pytest
-from playwright.sync_api import expect, sync_playwright
+from playwright.sync_api import expect
 
 from modicum.oracles.labelling.human import Human
 from modicum.oracles.labelling.server import serve
@@ -24,14 +24,6 @@ HOSTILE = "<img src=x onerror=\"document.title='owned'\"><script>document.title=
 PAIRS = [Pair(f"prompt {i}", f"good {i}", f"bad {i}") for i in range(5)]
 PHONE = {"width": 390, "height": 844}
 PAUSE = 350  # Milliseconds: a pair's first 300 take no answer.
-
-
-@pytest.fixture(scope="module")
-def browser(chromium):
-    with sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-        yield opened
-        opened.close()
 
 
 @contextmanager

@@ -4,7 +4,7 @@ import csv
 import io
 
 import pytest
-from playwright.sync_api import expect, sync_playwright
+from playwright.sync_api import expect
 
 import modicum as md
 from toys import Descent, DescentConfig
@@ -47,14 +47,6 @@ def results(tmp_path_factory):
 @pytest.fixture(scope="module")
 def address(results):
     return f"file://{results.folder.display('report.html')}"
-
-
-@pytest.fixture(scope="module")
-def browser(chromium):
-    with sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-        yield opened
-        opened.close()
 
 
 @pytest.fixture
